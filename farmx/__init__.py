@@ -1,0 +1,18 @@
+"""farmx: one yaml of hyperparameters to a finished table. Lazy: importing it imports nothing else."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from farmx.api import launch as launch
+    from farmx.api import runs as runs
+    from farmx.logx import logx as logx
+
+_HOMES = {"launch": "farmx.api", "runs": "farmx.api", "logx": "farmx.logx", "__version__": "farmx.version"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'farmx' has no attribute {name!r}")
+    import importlib  # spares training scripts that import farmx.logx alone
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

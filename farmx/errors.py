@@ -1,0 +1,66 @@
+"""Every error a user can cause, each with the exit code its command ends with; never a bug of ours.
+
+    FarmxError              1   any of these
+    ├── UsageError          2   the command line asks for what does not exist or does not fit together
+    ├── ConfigError         2   a configuration file, or a setting from elsewhere, is wrong
+    ├── SweepError          2   the sweep file is wrong
+    ├── RecordError         3   a file under LOGROOT is not what we once wrote there
+    ├── StageError          3   code or a run directory cannot be written: disk, rights, size guard
+    └── FarmError           4   the farm refused or cannot be reached
+
+Exit code 1 also says that a run failed, 130 that Ctrl-C ended the command. The message is one line: where, what is
+wrong, what is allowed or what to do.
+"""
+
+
+class FarmxError(Exception):
+    """A user's mistake or surroundings that do not work; `str()` is the one line to show."""
+
+    exit_code = 1
+
+
+class UsageError(FarmxError):
+    """The command line asks for what does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class ConfigError(FarmxError):
+    """A configuration file, or a setting given elsewhere, is wrong."""
+
+    exit_code = 2
+
+
+class SweepError(FarmxError):
+    """The sweep file is wrong."""
+
+    exit_code = 2
+
+
+class RecordError(FarmxError):
+    """A file under LOGROOT is not what we once wrote there."""
+
+    exit_code = 3
+
+
+class StageError(FarmxError):
+    """Code or a run directory cannot be written."""
+
+    exit_code = 3
+
+
+class FarmError(FarmxError):
+    """The farm refused, or cannot be reached."""
+
+    exit_code = 4
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The end of a message about an unknown `word`: '; did you mean X?' or '; known: a, b', never empty."""
+    import difflib  # only a mistake pays for it
+
+    close = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
+    for name in known:
+        if close and name.lower() == close[0]:
+            return f"; did you mean {name}?"
+    return "; known: " + ", ".join(sorted(known)) if known else "; there are none"

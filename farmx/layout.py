@@ -1,0 +1,126 @@
+"""Every name on disk, who writes it and in which format; never what is in it. Standard library only."""
+
+import json
+import os
+import re
+from typing import Any
+
+from farmx.errors import RecordError, StageError
+
+# LOGROOT/<experiment>/.farmx/
+FARMX = ".farmx"
+SNAPSHOTS = "snapshots"  # stage: one directory per distinct content
+STAGING = "staging"  # stage: runs being made
+POINTS = "points"  # launch: symlinks, the claims
+SUBMISSIONS = "submissions"  # launch
+LAUNCHES = "launches"  # launch: what was asked for, when, by whom
+
+# LOGROOT/<experiment>/.farmx/snapshots/<digest>/
+MANIFEST = "manifest"
+TREE = "code"
+
+# LOGROOT/<experiment>/.farmx/submissions/<id>/
+RUNS = "runs"  # line i: attempt and run of index i
+JOB = "job.json"  # farm, host, pid or job id; written once the farm has it
+
+# LOGROOT/<experiment>/<run>/
+RUN = "run.json"  # stage
+HPARAMS = "hparams.json"  # stage
+LAUNCH = "launch.sh"  # stage
+CODE = "code"  # stage: symlink to the snapshot, then (runner) to the run's own tree
+OWN_CODE = ".code"  # runner: <digest>/, hard links to the snapshot
+ATTEMPTS = "attempts"  # runner
+OUTPUT = "output.log"  # runner: symlink to the newest attempt's log
+LOGGING = "logging.log"  # logx
+OUTSIDE_METRICS = "metrics.jsonl"  # logx outside a launch
+RUNX_METRICS = "metrics.csv"  # runx
+CHECKPOINTS = "checkpoints.json"  # logx: which checkpoint is best and last
+
+# LOGROOT/<experiment>/<run>/attempts/<k>.<r>/
+OWNER = "owner.json"  # runner: who took the attempt, in place when the directory appears
+EVENTS = "events.jsonl"  # runner: stages begun and ended
+HEARTBEAT = "heartbeat"  # runner: touched every minute
+END = "end.json"  # runner: how it ended; the last thing written
+METRICS = "metrics.jsonl"  # logx
+ARGS = "args.json"  # logx
+LOG_SUFFIX = ".log"  # runner: <stage>.log
+
+RUN_MARKS = (RUN, OUTSIDE_METRICS, RUNX_METRICS, HPARAMS)  # a visible directory with one of these is a run
+
+# The environment of a program
+ENV_RUN = "FARMX_RUN"
+ENV_ATTEMPT = "FARMX_ATTEMPT"
+ENV_ATTEMPT_DIR = "FARMX_ATTEMPT_DIR"
+ENV_EXPERIMENT = "FARMX_EXPERIMENT"
+ENV_POINT = "FARMX_POINT"
+ENV_LOGDIR = "LOGDIR"
+
+# Every record carries the number of the form it was written in.
+RUN_FORMAT = 1
+JOB_FORMAT = 1
+LAUNCH_FORMAT = 1
+ATTEMPT_FORMAT = 1  # owner.json, end.json, the lines of events.jsonl
+METRIC_FORMAT = 1  # a row without a number is of format 1
+CHECKPOINTS_FORMAT = 1
+
+_ATTEMPT = re.compile(r"(\d+)\.(\d+)")
+
+
+def attempt_name(queued: int, restarted: int = 0) -> str:
+    """The directory of the attempt that we queued as the `queued`th and the scheduler restarted `restarted` times."""
+    return f"{queued}.{restarted}"
+
+
+def attempt_number(name: str) -> tuple[int, int] | None:
+    """(queued, restarted) of an attempt's directory name; None for anything else in there."""
+    match = _ATTEMPT.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def aside(path: str) -> str:
+    """A name beside `path`, hidden and ours alone, for writing before a rename."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def write(path: str, text: str) -> None:
+    """Put `text` at `path` at once: a reader sees the old file or the whole new one. Raises StageError."""
+    temporary = aside(path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_json(path: str, record: dict[str, Any]) -> None:
+    """`record` as json at `path`, at once. Raises StageError."""
+    write(path, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str, newest: int) -> dict[str, Any]:
+    """The record at `path`, written in a format no newer than `newest`.
+
+    Raises FileNotFoundError when there is none, RecordError when it is torn, no record, or newer than this farmx.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise RecordError(f"{path}: not a record of ours; move it away")
+    if record.get("format", newest) > newest:
+        raise RecordError(f"{path}: written by a newer farmx (format {record['format']}); upgrade farmx to read it")
+    return record
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return

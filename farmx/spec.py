@@ -1,0 +1,164 @@
+"""The frozen values that flow from a sweep file to a table; never where they are kept or what is done with them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of a hyperparameter, as data and as the sweep file spells it.
+
+    data: None, bool, int, float, str or a list of these: what Python and json see.
+    words: one text a scalar, one an element of a list, numbers spelled as in the file; () for None.
+    """
+
+    data: Any
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One combination of values.
+
+    values: what goes on the command line, in that order.
+    tag: the text in front of the run's name, None for none; `{param}` is still to be filled in.
+    swept: what tells points apart beside the values: the tag or the resources that a list in HPARAMS varies.
+    resources: what HPARAMS moved to RESOURCES for this point (nodes, partition).
+    """
+
+    values: Mapping[str, Value]
+    tag: str | None = None
+    swept: Mapping[str, Value] = field(default_factory=dict)
+    resources: Mapping[str, Value] = field(default_factory=dict)
+
+
+class State(str, Enum):
+    """How a run stands; the closed list."""
+
+    STAGED = "staged"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"  # its launcher or pool ended
+    PREEMPTED = "preempted"  # between attempts
+    LOST = "lost"
+    PRUNED = "pruned"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Which metric matters (its full name, phase/name) and which way is better ('min' or 'max')."""
+
+    metric: str
+    mode: str
+
+    def better(self, value: float, best: float | None) -> bool:
+        """Whether `value` beats `best`, strictly; a NaN never does, any number beats None."""
+        if math.isnan(value):
+            return False
+        if best is None:
+            return True
+        return value > best if self.mode == "max" else value < best
+
+
+LOSS_LIKE = ("loss", "err", "error", "ppl", "perplexity", "mse", "mae", "rmse", "nll", "cer", "wer", "fid", "regret")
+
+
+def metric_name(name: str) -> str:
+    """The full name of a metric: `acc` is `val/acc`, `train/loss` stays."""
+    return name if "/" in name else f"val/{name}"
+
+
+def goal_of(name: str, mode: str | None = None) -> Goal:
+    """The goal for a metric by name; without a mode, a loss-like name is better when smaller."""
+    full = metric_name(name)
+    words = full.rsplit("/", 1)[-1].lower().replace("-", "_").split("_")
+    return Goal(full, mode or ("min" if any(word in LOSS_LIKE for word in words) else "max"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One named command of a run: argv words in which LOGDIR still stands for the run's directory."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that a run directory is made from.
+
+    identity: the digest of `preimage`; two points with one identity are one run.
+    env, pythonpath, words: LOGDIR in them still stands for the run's directory.
+    digest: the snapshot of the code.
+    """
+
+    name: str
+    identity: str
+    preimage: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    hparams: Mapping[str, Any]
+    tag: str | None
+    env: Mapping[str, str]
+    env_pass: tuple[str, ...]
+    setup: str
+    pythonpath: tuple[str, ...]
+    resources: Mapping[str, Any]
+    goal: Goal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of a run, as its directory tells it. Times are seconds since the epoch.
+
+    number: (queued by us, restarted by the scheduler); attempts of a run are in this order.
+    owner, end: the records, None when there is none yet.
+    """
+
+    path: str
+    number: tuple[int, int]
+    owner: Mapping[str, Any] | None
+    end: Mapping[str, Any] | None
+
+    @property
+    def started(self) -> float | None:
+        """When the runner took it."""
+        return self.owner.get("started") if self.owner else None
+
+    @property
+    def ended(self) -> float | None:
+        """When its end was recorded; None while it runs or when its runner died."""
+        return self.end.get("ended") if self.end else None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory, read back.
+
+    hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
+    outside a launch).  identity: None likewise.  attempts: oldest first.  note: why the state is what it is, for
+    people.
+    """
+
+    name: str
+    path: str
+    experiment: str
+    state: State
+    hparams: Mapping[str, Any]
+    attempts: tuple[Attempt, ...] = ()
+    identity: str | None = None
+    digest: str | None = None
+    goal: Goal | None = None
+    note: str = ""
