@@ -1,0 +1,35 @@
+# What to type here. `make demo` and `make test` need python3, git and make, and nothing else: they make .venv themselves.
+
+BIN := $(CURDIR)/.venv/bin
+PYTEST_ARGS ?= -n auto
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench clean venv
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+# sumx comes second also when a run of the sweep failed: the table is what one wants to see then.
+demo:  ## install, train the digits sweep, print its table
+	@scripts/venv demo --editable . scikit-learn
+	@cd examples/digits && export PATH="$(BIN):$$PATH" && \
+	  farmx sweep.yml -i -j 2; code=$$?; \
+	  echo; sumx sweep --sortwith acc && exit $$code
+
+test: lint  ## install, then lint, types and the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: venv  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: venv  ## the measurements of benchmarks/README.md, by hand: they take minutes
+	$(BIN)/python -m benchmarks
+
+venv:
+	@scripts/venv test --editable '.[test]'
+
+clean:  ## remove what these targets made: .venv, caches and the examples' runs
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache examples/*/runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
