@@ -1,8 +1,11 @@
 """farmx: one yaml of hyperparameters to a finished table. Lazy: importing it imports nothing else."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # as typing's: importing that costs what importing json does, and every training script would pay
 if TYPE_CHECKING:
+    from typing import Any
+
     from farmx.api import launch as launch
     from farmx.api import runs as runs
     from farmx.logx import logx as logx

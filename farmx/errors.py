@@ -6,7 +6,8 @@
     ├── SweepError          2   the sweep file is wrong
     ├── RecordError         3   a file under LOGROOT is not what we once wrote there
     ├── StageError          3   code or a run directory cannot be written: disk, rights, size guard
-    └── FarmError           4   the farm refused or cannot be reached
+    ├── FarmError           4   the farm refused or cannot be reached
+    └── LogxError           1   a training script gave logx what it cannot take, or its directory does not work
 
 Exit code 1 also says that a run failed, 130 that Ctrl-C ended the command. The message is one line: where, what is
 wrong, what is allowed or what to do.
@@ -53,6 +54,10 @@ class FarmError(FarmxError):
     """The farm refused, or cannot be reached."""
 
     exit_code = 4
+
+
+class LogxError(FarmxError, ValueError, TypeError):
+    """A training script gave logx what it cannot take, or the directory logx writes to does not work."""
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -1,11 +1,14 @@
 """Every name on disk, who writes it and in which format; never what is in it. Standard library only."""
 
-import json
+from __future__ import annotations
+
 import os
-import re
-from typing import Any
 
 from farmx.errors import RecordError, StageError
+
+TYPE_CHECKING = False  # as typing's; importing typing, re or json here would double the start of a training script
+if TYPE_CHECKING:
+    from typing import Any
 
 # LOGROOT/<experiment>/.farmx/
 FARMX = ".farmx"
@@ -63,8 +66,6 @@ ATTEMPT_FORMAT = 1  # owner.json, end.json, the lines of events.jsonl
 METRIC_FORMAT = 1  # a row without a number is of format 1
 CHECKPOINTS_FORMAT = 1
 
-_ATTEMPT = re.compile(r"(\d+)\.(\d+)")
-
 
 def attempt_name(queued: int, restarted: int = 0) -> str:
     """The directory of the attempt that we queued as the `queued`th and the scheduler restarted `restarted` times."""
@@ -73,14 +74,24 @@ def attempt_name(queued: int, restarted: int = 0) -> str:
 
 def attempt_number(name: str) -> tuple[int, int] | None:
     """(queued, restarted) of an attempt's directory name; None for anything else in there."""
-    match = _ATTEMPT.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
+    queued, _, restarted = name.partition(".")
+    return (int(queued), int(restarted)) if queued.isdecimal() and restarted.isdecimal() else None
 
 
 def aside(path: str) -> str:
     """A name beside `path`, hidden and ours alone, for writing before a rename."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def number(value: float) -> float | str:
+    """What a record holds for a number: itself, or 'NaN', 'Infinity', '-Infinity', which bare are not json.
+
+    float() reads all of them back.
+    """
+    if value != value:
+        return "NaN"
+    return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
 
 
 def write(path: str, text: str) -> None:
@@ -97,6 +108,8 @@ def write(path: str, text: str) -> None:
 
 def write_json(path: str, record: dict[str, Any]) -> None:
     """`record` as json at `path`, at once. Raises StageError."""
+    import json  # spares training scripts that only import logx
+
     write(path, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -105,6 +118,8 @@ def read_json(path: str, newest: int) -> dict[str, Any]:
 
     Raises FileNotFoundError when there is none, RecordError when it is torn, no record, or newer than this farmx.
     """
+    import json  # spares training scripts that only import logx
+
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
