@@ -1,0 +1,406 @@
+"""Sweep files: yaml text -> Sweep -> points, by runx's rules; never names, argv or anything on disk."""
+
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NoReturn
+
+from farmx import yaml12
+from farmx.errors import SweepError, nearest
+from farmx.spec import Goal, Point, Value, goal_of
+from farmx.yaml12 import Fields, Items, Mark, Node, Scalar
+
+OWN_KEYS = ("CMD", "HPARAMS", "GOAL")
+
+# The kinds of a dimension.
+VALUE, TAG, SKIP, RESOURCE = "value", "tag", "skip", "resource"
+
+# The keys of HPARAMS that are not passed to the program, with what they vary.
+MAGIC = {
+    "RUNX.TAG": (TAG, "TAG"),
+    "FARMX.TAG": (TAG, "TAG"),
+    "RUNX.SKIP": (SKIP, "SKIP"),
+    "FARMX.SKIP": (SKIP, "SKIP"),
+    "SUBMIT_JOB.NODES": (RESOURCE, "nodes"),
+    "SUBMIT_JOB.PARTITION": (RESOURCE, "partition"),
+}
+_MAGIC_PREFIX = re.compile(r"(?:RUNX|FARMX|SUBMIT_JOB)\.", re.IGNORECASE)
+_REFERENCE = re.compile(r"\{([^{}]*)\}")
+_YAML_ONLY = re.compile(r"0[ox].*|[-+]?\.(?:inf|nan)", re.IGNORECASE)
+_NOTHING = Value(None, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One key of HPARAMS. values: at least one.  listed: the file gives a list, so it tells points apart."""
+
+    kind: str
+    name: str
+    values: tuple[Value, ...]
+    listed: bool
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One mapping of HPARAMS, what it inherits included; dimensions in the order of the product, last one fastest."""
+
+    dimensions: tuple[Dimension, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep file.
+
+    file: as messages show it.  name: of the experiment.  cmd: on one line but for newlines inside quotes.
+    settings, setting_marks: every other top-level key, for config to check; `x-*` are left out.
+    warnings: one line each: what YAML 1.1, and so runx, read differently.
+    """
+
+    file: str
+    name: str
+    cmd: str
+    items: tuple[Item, ...]
+    goal: Goal | None
+    settings: Mapping[str, Node]
+    setting_marks: Mapping[str, Mark]
+    warnings: tuple[str, ...]
+
+
+def read(text: str, file: str) -> Sweep:
+    """The sweep that `text` says; `file` is its path, for messages and the experiment's name.
+
+    Raises SweepError for everything that is wrong with CMD, HPARAMS, GOAL and the yaml itself. Other keys are not
+    looked at.
+    """
+    root = yaml12.parse(text, file, SweepError)
+    if root is None or (isinstance(root, Scalar) and root.data is None):
+        raise SweepError(f"{file}: the file is empty; write at least CMD: <command>")
+    if not isinstance(root, Fields):
+        _wrong(root, "a sweep file is a mapping; write CMD: <command> and HPARAMS: <name>: <values>")
+    keys = {key: node for key, node in root.items.items() if not key.startswith("x-")}
+    settings = {key: node for key, node in keys.items() if key not in OWN_KEYS}
+    items = _items(keys.get("HPARAMS"))
+    return Sweep(
+        file=file,
+        name=os.path.splitext(os.path.basename(file))[0],
+        cmd=_cmd(keys, root.marks, file),
+        items=items,
+        goal=_goal(keys.get("GOAL")),
+        settings=settings,
+        setting_marks={key: root.marks[key] for key in settings},
+        warnings=_warnings(keys),
+    )
+
+
+def points(sweep: Sweep) -> Iterator[Point]:
+    """The points in file order, the last key of HPARAMS fastest, skipped ones left out; equal ones stay.
+
+    Points share their Values, and those of one item their `swept` and `resources` where nothing in them varies.
+    """
+    for item in sweep.items:
+        if any(axis.kind != VALUE and axis.listed for axis in item.dimensions):
+            yield from _special_points(item)
+        else:
+            yield from _plain_points(item)
+
+
+def count(sweep: Sweep) -> int:
+    """How many points there are, without making them."""
+    return sum(_kept(item) for item in sweep.items)
+
+
+def shape(sweep: Sweep) -> str:
+    """The sweep in a few words: '2 x 3 grid, 1 skipped', '2 x 3 + 4 grids', '1 run'."""
+    sizes = [[len(axis.values) for axis in item.dimensions if len(axis.values) > 1] for item in sweep.items]
+    grids = " + ".join(" x ".join(map(str, size)) or "1" for size in sizes)
+    told = f"{grids} grid{'s' if len(sizes) > 1 else ''}" if sizes != [[]] else "1 run"
+    skipped = sum(map(_all, sweep.items)) - count(sweep)
+    return f"{told}, {skipped} skipped" if skipped else told
+
+
+def words(cmd: str, where: str) -> tuple[str, ...]:
+    """CMD as the words of a POSIX shell, quotes taken away, nothing expanded, newlines as blanks.
+
+    Raises SweepError, beginning with `where`, when a quote is not closed.
+    """
+    try:
+        return tuple(shlex.split(_one_line(cmd)))
+    except ValueError as problem:
+        raise SweepError(f"{where}: CMD: {str(problem).lower()}; quote it as in a shell") from None
+
+
+def shell_syntax(cmd: str) -> bool:
+    """Whether `cmd` says something to a shell that its words alone do not: operators, expansions, `A=1 command`."""
+    return bool(_SHELL.search(_bare(cmd)))
+
+
+# One piece of a command line: quoted texts, an escaped character, a newline.
+_PIECE = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|\n", re.DOTALL)
+_SHELL = re.compile(
+    r"[;&|<>$`()*?\[]|(?:^|[\s=:])~|^\s*[A-Za-z_]\w*\+?="
+    r"|^\s*(?:[.:!{]|case|cd|eval|exec|exit|export|for|function|if|set|source|time|trap|ulimit|umask|until|while)(?!\S)"
+)
+
+
+def _bare(cmd: str) -> str:
+    """`cmd` without what quotes hide from a shell; `$` and backquotes are not hidden by double quotes."""
+    return _PIECE.sub(lambda piece: "".join(re.findall(r"[$`]", piece[0])) if piece[0][0] == '"' else "_", cmd)
+
+
+def _one_line(cmd: str) -> str:
+    """`cmd` with a blank for each newline outside quotes, and nothing for one that is escaped."""
+
+    def piece(match: re.Match[str]) -> str:
+        found = match[0]
+        if found == "\n":
+            return " "
+        return found.replace("\\\n", "") if found[0] != "'" else found
+
+    return _PIECE.sub(piece, cmd).strip()
+
+
+def _wrong(node: Node | Mark, problem: str) -> NoReturn:
+    raise SweepError(f"{node if isinstance(node, Mark) else node.mark}: {problem}")
+
+
+def _cmd(keys: Mapping[str, Node], marks: Mapping[str, Mark], file: str) -> str:
+    node = keys.get("CMD")
+    if node is None:
+        for key in keys:
+            if nearest(key, ["CMD"]).startswith("; did you mean") and key not in OWN_KEYS:
+                _wrong(marks[key], f"unknown key {key!r}; did you mean CMD?")
+        raise SweepError(f"{file}: there is no CMD; write CMD: <command>")
+    if not isinstance(node, Scalar):
+        _wrong(node, "CMD must be one command, not a list or a mapping; write CMD: <command>")
+    cmd = _one_line("" if node.data is None else node.text)
+    if not cmd:
+        _wrong(node, "CMD is empty; write CMD: <command>")
+    _check_cmd(cmd, node)
+    return cmd
+
+
+def _check_cmd(cmd: str, node: Node) -> None:
+    """Raise SweepError where the values, which go to the end, would not reach the command."""
+    bare = _bare(cmd)
+    if "$'" not in cmd:  # the one quote that shlex does not know
+        words(cmd, str(node.mark))
+    if re.search(r"(?:^|\s)#", bare):
+        _wrong(node, "CMD holds a comment (#), which would swallow the values; quote the # or leave the comment out")
+    if bare[-1] in ";&|":
+        _wrong(node, f"CMD ends with {bare[-1]}, so the values would be a command of their own; leave it out")
+
+
+def _goal(node: Node | None) -> Goal | None:
+    """GOAL: a metric, or {metric: M, mode: min or max}."""
+    if node is None:
+        return None
+    fields = node.items if isinstance(node, Fields) else {"metric": node}
+    for key in fields:
+        if key not in ("metric", "mode"):
+            assert isinstance(node, Fields)
+            _wrong(node.marks[key], f"unknown key {key!r} in GOAL{nearest(key, ['metric', 'mode'])}")
+    metric, mode = fields.get("metric"), fields.get("mode")
+    if not (isinstance(metric, Scalar) and isinstance(metric.data, str) and metric.data.strip()):
+        _wrong(metric or node, "GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}")
+    if mode is not None and yaml12.plain(mode) not in ("min", "max"):
+        _wrong(mode, f"the mode of GOAL is {_spelled(mode)}; it must be min or max")
+    return goal_of(metric.text.strip(), None if mode is None else yaml12.plain(mode))
+
+
+def _spelled(node: Node) -> str:
+    """A node as a message shows it."""
+    return repr(node.text) if isinstance(node, Scalar) else "a list" if isinstance(node, Items) else "a mapping"
+
+
+def _items(node: Node | None) -> tuple[Item, ...]:
+    """HPARAMS, each later mapping laid over the first."""
+    if node is None or (isinstance(node, Scalar) and node.data is None):
+        return (Item(()),)
+    if isinstance(node, Items) and not node.items:
+        _wrong(node, "HPARAMS is an empty list; leave HPARAMS out for a single run")
+    fields = [_item(item) for item in (node.items if isinstance(node, Items) else (node,))]
+    merged = [fields[0]] + [{**fields[0], **later} for later in fields[1:]]
+    items = tuple(Item(tuple(dimensions.values())) for dimensions in merged)
+    for item in items:
+        _check_tags(item)
+    return items
+
+
+def _item(node: Node) -> dict[tuple[str, str], Dimension]:
+    """One mapping of HPARAMS by (kind, name), so that FARMX.TAG overrides an inherited RUNX.TAG."""
+    if not isinstance(node, Fields):
+        _wrong(node, f"HPARAMS takes <name>: <values>, or a list of such mappings; this is {_spelled(node)}")
+    dimensions: dict[tuple[str, str], Dimension] = {}
+    for key, value in node.items.items():
+        dimension = _dimension(key, value, node.marks[key])
+        place = (dimension.kind, dimension.name)
+        if place in dimensions:
+            _wrong(node.marks[key], f"RUNX.{dimension.name} and FARMX.{dimension.name} are the same; keep one")
+        dimensions[place] = dimension
+    return dimensions
+
+
+def _dimension(key: str, node: Node, mark: Mark) -> Dimension:
+    kind, name = _kind(key, mark)
+    listed = isinstance(node, Items)
+    nodes = node.items if isinstance(node, Items) else (node,)
+    if not nodes:
+        _wrong(node, f"{key} is an empty list, which is no run at all; give it values, or None to leave it out")
+    return Dimension(kind, name, tuple(_READ[kind](item, key) for item in nodes), listed, mark)
+
+
+def _kind(key: str, mark: Mark) -> tuple[str, str]:
+    if key in MAGIC:
+        return MAGIC[key]
+    if _MAGIC_PREFIX.match(key):
+        _wrong(mark, f"unknown key {key!r} in HPARAMS{nearest(key, list(MAGIC))}")
+    if not key or key.startswith("-"):
+        _wrong(mark, f"{key!r} names no hyperparameter; write the name without dashes")
+    return VALUE, key
+
+
+def _value(node: Node, key: str) -> Value:
+    """One value of a hyperparameter; a list here is one value of several words."""
+    if isinstance(node, Items):
+        return Value([_data(item, key) for item in node.items], tuple(_element(item, key) for item in node.items))
+    data = _data(node, key)
+    assert isinstance(node, Scalar)
+    if data is None:
+        return _NOTHING
+    if isinstance(data, bool):
+        return Value(data, ("true" if data else "false",))
+    return Value(data, (_word(node),))
+
+
+def _data(node: Node, key: str) -> Any:
+    """`node` as data, the bare word None as None. Raises SweepError for a mapping."""
+    if isinstance(node, Fields):
+        _wrong(node, f"{key} holds a mapping; a value is text, a number, true, false, None or a list of these")
+    if isinstance(node, Items):
+        return [_data(item, key) for item in node.items]
+    return None if node.text == "None" and not node.quoted else node.data
+
+
+def _element(node: Node, key: str) -> str:
+    """The word for one element of a list that is one value; a list inside it is its json."""
+    if isinstance(node, Scalar):
+        return _word(node) or ("" if node.quoted else "null")
+    return json.dumps(_data(node, key), ensure_ascii=False)
+
+
+def _word(node: Scalar) -> str:
+    """A scalar as it is spelled, but for the spellings of numbers that only yaml knows (0x1F, 0o17, .inf, .nan)."""
+    return str(node.data) if isinstance(node.data, (int, float)) and _YAML_ONLY.fullmatch(node.text) else node.text
+
+
+def _tag(node: Node, key: str) -> Value:
+    if not isinstance(node, Scalar):
+        _wrong(node, f"{key} is {_spelled(node)}; it must be text or a list of texts, with {{}} in quotes: '{{lr}}'")
+    return _NOTHING if _data(node, key) in (None, "") else Value(node.text, (node.text,))
+
+
+def _skip(node: Node, key: str) -> Value:
+    if not (isinstance(node, Scalar) and isinstance(node.data, bool)):
+        _wrong(node, f"{key} is {_spelled(node)}; it must be true or false, without quotes, or a list of these")
+    return Value(node.data, (str(node.data).lower(),))
+
+
+def _resource(node: Node, key: str) -> Value:
+    if not isinstance(node, Scalar) or isinstance(node.data, bool):
+        _wrong(node, f"{key} is {_spelled(node)}; it must be text, a number or a list of these")
+    return _value(node, key)
+
+
+_READ = {VALUE: _value, TAG: _tag, SKIP: _skip, RESOURCE: _resource}
+
+
+def _check_tags(item: Item) -> None:
+    """Raise SweepError when a tag's {name} is no hyperparameter of `item`."""
+    names = [axis.name for axis in item.dimensions if axis.kind == VALUE]
+    for axis in item.dimensions:
+        for value in axis.values if axis.kind == TAG else ():
+            for name in _REFERENCE.findall(value.data or ""):
+                if name not in names:
+                    _wrong(axis.mark, f"the tag {value.data!r} names no hyperparameter {name!r}{nearest(name, names)}")
+
+
+def _all(item: Item) -> int:
+    return math.prod(len(axis.values) for axis in item.dimensions)
+
+
+def _kept(item: Item) -> int:
+    return math.prod(
+        sum(not value.data for value in axis.values) if axis.kind == SKIP else len(axis.values)
+        for axis in item.dimensions
+    )
+
+
+def _plain_points(item: Item) -> Iterator[Point]:
+    """The points of an item whose tag, skip and resources are the same for all."""
+    if not _kept(item):
+        return
+    axes = [axis for axis in item.dimensions if axis.kind == VALUE]
+    names = [axis.name for axis in axes]
+    tag = next((axis.values[0].data for axis in item.dimensions if axis.kind == TAG), None)
+    resources = {axis.name: axis.values[0] for axis in item.dimensions if axis.kind == RESOURCE}
+    swept: dict[str, Value] = {}
+    for combination in product(*(axis.values for axis in axes)):
+        yield Point(dict(zip(names, combination)), tag, swept, resources)
+
+
+def _special_points(item: Item) -> Iterator[Point]:
+    """The points of an item where a list varies the tag, the skip or a resource."""
+    places = [(axis.kind, axis.name) for axis in item.dimensions]
+    listed = [(axis.kind, axis.name) for axis in item.dimensions if axis.listed and axis.kind in (TAG, RESOURCE)]
+    for combination in product(*(axis.values for axis in item.dimensions)):
+        at = dict(zip(places, combination))
+        if (SKIP, "SKIP") in at and at[SKIP, "SKIP"].data:
+            continue
+        yield Point(
+            {name: value for (kind, name), value in at.items() if kind == VALUE},
+            at.get((TAG, "TAG"), _NOTHING).data,
+            {name: at[kind, name] for kind, name in listed},
+            {name: value for (kind, name), value in at.items() if kind == RESOURCE},
+        )
+
+
+def _warnings(keys: Mapping[str, Node]) -> tuple[str, ...]:
+    """One line for each value that does not mean what it meant to runx, which read YAML 1.1."""
+    told = []
+    for node in keys.values():
+        for scalar, old in yaml12.readings_1_1(node):
+            if _matters(scalar, old):
+                told.append(f"{scalar.mark}: {scalar.text} is {_reading(scalar.data)} here; runx read {_reading(old)}")
+    return tuple(told + _quoted_nones(keys.get("HPARAMS")))
+
+
+def _quoted_nones(hparams: Node | None) -> list[str]:
+    """A warning for each 'None' in quotes: text here, an argument left out in runx."""
+    mappings = hparams.items if isinstance(hparams, Items) else (hparams,)
+    values = [value for fields in mappings if isinstance(fields, Fields) for value in fields.items.values()]
+    marks = {
+        scalar.mark: None
+        for value in values
+        for scalar in (value.items if isinstance(value, Items) else (value,))
+        if isinstance(scalar, Scalar) and scalar.quoted and scalar.text == "None"
+    }
+    return [f"{mark}: 'None' in quotes is text here; runx left the argument out, as None does" for mark in marks]
+
+
+def _matters(scalar: Scalar, old: Any) -> bool:
+    """Whether a program would see the difference: the word it is given, or the number in it."""
+    if isinstance(scalar.data, (int, float)) and isinstance(old, (int, float)):
+        return bool(scalar.data != old) and not math.isnan(old)
+    return str(old) != _word(scalar)
+
+
+def _reading(data: Any) -> str:
+    if isinstance(data, str):
+        return f"the string {data!r}"
+    return json.dumps(data) if isinstance(data, (bool, int, float)) else str(data)
