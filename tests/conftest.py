@@ -1,0 +1,45 @@
+"""What every test stands on: a home directory of its own, no run around it, and the installed commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+FOREIGN = ("XDG_", "FARMX_", "GIT_", "SLURM_", "MAKE")  # set by whoever started pytest; no test may depend on them
+ALONE = ("LOGDIR", "RANK", "LOCAL_RANK", "PYTHONPATH", "MFLAGS", "CDPATH", "CUDA_VISIBLE_DEVICES")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    """A fresh, empty home directory, for the test and for every program it starts; a git identity; no run around."""
+    path = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name in ALONE:
+            monkeypatch.delenv(name)
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "somebody@example.org")
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
+    return path
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run a line of shell with the installed commands at hand; its output must not be a traceback.
+
+    shell(line, cwd=tmp_path, code=0) -> stdout; the exit code must be `code`.
+    """
+
+    def run(line: str, cwd: Path = tmp_path, code: int = 0) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout
+
+    return run
