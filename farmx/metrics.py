@@ -1,0 +1,389 @@
+"""What the metrics files of runs say: their rows, and per run the sums a table needs; never writes under LOGROOT.
+
+A run's rows are those of its attempts' metrics.jsonl, one attempt after another; where there are none, those of
+runx's metrics.csv and then of a metrics.jsonl that logx wrote outside a launch. A row of phase `start` begins a new
+attempt, as a new file does. An attempt supersedes earlier attempts' rows of a phase from its own first step on.
+
+What was summed is kept in a cache file per experiment, outside LOGROOT. The metrics files are the truth: a file is
+taken as known only when its inode, size and times are as they were, or its known part still has the same checksum.
+"""
+
+import errno
+import json
+import os
+import stat
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain, groupby, zip_longest
+from operator import itemgetter, ne
+from typing import Any, NamedTuple
+
+from farmx import layout
+from farmx.errors import StageError
+from farmx.rows import Part, Row, parts
+from farmx.spec import Goal, Run
+from farmx.version import __version__
+
+VAL = "val"  # the phase a table shows, and whose steps are its epochs
+CACHE_FORMAT = 1
+SURE_AFTER_S = 2.0  # file systems tell times no finer than this, so a younger file may change and look the same
+
+_File = tuple[str, os.stat_result]
+
+
+class Series(NamedTuple):
+    """One metric over a run: its last value, its least and its greatest (the first such; None when all are NaN)."""
+
+    last: float
+    last_step: float
+    min: float | None
+    min_step: float | None
+    max: float | None
+    max_step: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLog:
+    """The sums of a run's rows, superseded ones left out.
+
+    series: by full name (`val/acc`), in the order they were first logged.
+    step: of the last val row, None without one.  started: when its first program began, None when unknown.
+    seconds, epochs: what it ran up to each attempt's last val row and the val epochs it measured in that time, the
+    superseded ones among them: `epoch_time` is their ratio, free of queueing and of what lies between attempts.
+    unreadable: lines that are, wholly or in part, no row.  problem: why a file cannot be read, '' when all can.
+    """
+
+    series: Mapping[str, Series] = field(default_factory=dict)
+    step: float | None = None
+    started: float | None = None
+    seconds: float = 0.0
+    epochs: int = 0
+    unreadable: int = 0
+    problem: str = ""
+
+    @property
+    def epoch_time(self) -> float | None:
+        """Seconds a val epoch took on average, None before the first."""
+        return self.seconds / self.epochs if self.epochs else None
+
+    def last_row(self) -> dict[str, float]:
+        """The values logged at the last val step, by bare name."""
+        known = self.series.items()
+        return {name[4:]: one.last for name, one in known if name.startswith("val/") and one.last_step == self.step}
+
+    def best(self, goal: Goal) -> tuple[float, float] | None:
+        """(value, step) at which `goal` was first best; None when it was never logged or always NaN."""
+        one = self.series.get(goal.metric)
+        found = one and ((one.min, one.min_step) if goal.mode == "min" else (one.max, one.max_step))
+        return (found[0], found[1]) if found and found[0] is not None and found[1] is not None else None
+
+
+def read(runs: Iterable[Run], cache: str | None, now: float) -> dict[str, MetricLog]:
+    """The log of each run, by its path; each file is opened once at most, and only when it is not as `cache` knows it.
+
+    cache: a directory (layout.cache_folder), made when missing; None reads everything. What is in it may be deleted,
+    damaged or unwritable: the answer is the same. now: seconds since the epoch.
+    """
+    logs: dict[str, MetricLog] = {}
+    for folder, group in groupby(sorted(runs, key=_folder), key=_folder):
+        logs |= _read_experiment(folder, list(group), cache, now)
+    return logs
+
+
+def rows(run: Run) -> list[Row]:
+    """Every row of `run` that no later attempt supersedes, oldest first; [] before its first. Raises OSError."""
+    attempts = [part.rows for path, _ in _found(run) for part in parts(path, _read(path), True)[0]]
+    first: dict[str, float] = {}
+    kept: list[list[Row]] = []
+    for found in reversed(attempts):
+        kept.append([Row(*row) for row in found if row[0] not in first or row[1] < first[row[0]]])
+        for phase, step in {row[0]: row[1] for row in reversed(found)}.items():
+            first[phase] = min(step, first.get(phase, step))
+    return list(chain.from_iterable(reversed(kept)))
+
+
+def _folder(run: Run) -> str:
+    return os.path.dirname(os.path.abspath(run.path))
+
+
+# From rows to sums
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What can be said of the rows so far, and what it takes to go on from there; all of it plain json."""
+
+    series: dict[str, Series] = field(default_factory=dict)
+    tops: dict[str, float] = field(default_factory=dict)  # the highest step of each phase
+    begun: list[str] = field(default_factory=list)  # the phases that the newest attempt has rows of
+    step: float | None = None
+    started: float | None = None
+    seconds: float = 0.0  # of the attempts before the newest
+    epochs: int = 0
+    origin: float | None = None  # when the newest attempt began
+    measured: float | None = None  # the time of its last val row
+    epoch: float | None = None  # the step of its last val row
+    unreadable: int = 0
+
+    def log(self) -> MetricLog:
+        seconds = self.seconds + self.elapsed()
+        return MetricLog(self.series, self.step, self.started, seconds, self.epochs, self.unreadable)
+
+    def elapsed(self) -> float:
+        """Seconds from the newest attempt's begin to its last val row."""
+        return max(0.0, self.measured - self.origin) if self.measured is not None and self.origin is not None else 0.0
+
+
+def _absorb(sums: _Sums, news: Iterable[Part]) -> bool:
+    """Add `news`; False, and `sums` is spoilt, when one supersedes what was summed before: then sum all again."""
+    kept: dict[str, list[Any]] = {}
+    for part in news:
+        if part.opens:
+            _open(sums, part.start)
+        for phase, found in _by_phase(part.rows):
+            _begin(sums, part.rows[0])
+            if phase not in sums.begun:
+                sums.begun.append(phase)
+                first = found[0][1]
+                if phase in sums.tops and sums.tops[phase] >= first:
+                    return False
+                kept[phase] = [row for row in kept.get(phase, ()) if row[1] < first]
+            kept.setdefault(phase, []).extend(found)
+            if phase == VAL:
+                _clock(sums, found)
+    for phase, found in kept.items():
+        _add(sums, phase, found)
+    return True
+
+
+def _by_phase(found: list[Any]) -> Iterable[tuple[str, list[Any]]]:
+    phases = dict.fromkeys(row[0] for row in found)
+    if len(phases) == 1:
+        return [(phase, found) for phase in phases]
+    return [(phase, [row for row in found if row[0] == phase]) for phase in phases]
+
+
+def _open(sums: _Sums, start: float | None) -> None:
+    sums.seconds += sums.elapsed()
+    sums.begun = []
+    sums.origin, sums.measured, sums.epoch = start, None, None
+    sums.started = start if sums.started is None else sums.started
+
+
+def _begin(sums: _Sums, row: Any) -> None:
+    """Take the newest attempt's first `row` for its begin where no start row told; its own epoch is not measured."""
+    if sums.begun or sums.origin is not None:
+        return
+    sums.origin, sums.epoch = row[2], row[1] if row[0] == VAL else None
+    sums.started = row[2] if sums.started is None else sums.started
+
+
+def _clock(sums: _Sums, found: list[Any]) -> None:
+    """Count the epochs of the val rows `found`: a row at the step of the one before is of the same epoch."""
+    timed = [row for row in found if row[2] is not None]
+    if not timed or sums.origin is None:
+        return
+    steps = [row[1] for row in timed]
+    sums.epochs += sum(map(ne, steps, [sums.epoch, *steps[:-1]]))
+    sums.measured, sums.epoch = timed[-1][2], steps[-1]
+
+
+def _add(sums: _Sums, phase: str, found: list[Any]) -> None:
+    if not found:
+        return
+    steps = [row[1] for row in found]
+    metrics = [row[3] for row in found]
+    sums.tops[phase] = max(max(steps), sums.tops.get(phase, steps[0]))
+    if phase == VAL:
+        sums.step = steps[-1]
+    for name in dict.fromkeys(chain.from_iterable(metrics)):
+        new = _series(*_column(name, steps, metrics))
+        old = sums.series.get(f"{phase}/{name}")
+        sums.series[f"{phase}/{name}"] = _joined(old, new) if old else new
+
+
+def _column(name: str, steps: Sequence[float], metrics: Sequence[Any]) -> tuple[Sequence[float], Sequence[float]]:
+    try:
+        return list(map(itemgetter(name), metrics)), steps
+    except KeyError:
+        there = [(found[name], step) for found, step in zip(metrics, steps) if name in found]
+        return [value for value, _ in there], [step for _, step in there]
+
+
+def _series(values: Sequence[float], steps: Sequence[float]) -> Series:
+    last, last_step = values[-1], steps[-1]
+    if any(map(ne, values, values)):
+        there = [(value, step) for value, step in zip(values, steps) if value == value]
+        values, steps = [value for value, _ in there], [step for _, step in there]
+    if not values:
+        return Series(last, last_step, None, None, None, None)
+    low, high = min(values), max(values)
+    return Series(last, last_step, low, steps[values.index(low)], high, steps[values.index(high)])
+
+
+def _joined(old: Series, new: Series) -> Series:
+    """The series of both: what was least or greatest first stays, unless the new is strictly better."""
+    lower = old.min is None or (new.min is not None and new.min < old.min)
+    higher = old.max is None or (new.max is not None and new.max > old.max)
+    return Series(new.last, new.last_step, *(new if lower else old)[2:4], *(new if higher else old)[4:6])
+
+
+# From files to sums, by way of the cache
+
+
+class _Known(NamedTuple):
+    """How far a file has been summed."""
+
+    path: str
+    mark: list[int]  # of its stat
+    sure: bool  # no other content can have that mark
+    size: int  # bytes summed: complete lines
+    checksum: int  # of those bytes
+
+
+class _Entry(NamedTuple):
+    files: list[_Known]
+    sums: _Sums
+
+
+def _read_experiment(folder: str, runs: list[Run], cache: str | None, now: float) -> dict[str, MetricLog]:
+    shelf = os.path.join(cache, "metrics", _label(folder)) if cache else None
+    entries = _load(shelf, folder) if shelf else {}
+    logs, changed = {}, False
+    for run in runs:
+        old = entries.pop(run.path, None)
+        try:
+            found = _found(run)
+            entry = (old and _continued(old, found, now)) or _scratch(found, now)
+        except OSError as error:
+            logs[run.path] = MetricLog(problem=f"{error.filename or run.path}: {error.strerror}")
+            continue
+        logs[run.path] = entry.sums.log()
+        entries[run.path] = entry
+        changed |= entry is not old
+    if shelf and changed:
+        _save(shelf, folder, entries, {run.path for run in runs})
+    return logs
+
+
+def _scratch(found: list[_File], now: float) -> _Entry:
+    entry = _Entry([], _Sums())
+    _absorb(entry.sums, [part for file in found for part in _news(entry, file, None, now) or ()])
+    return entry
+
+
+def _continued(old: _Entry, found: list[_File], now: float) -> _Entry | None:
+    """`old` itself when no file changed, `old` and what was appended, or None (`old` is spoilt): then sum all again."""
+    if [path for path, _ in found[: len(old.files)]] != [file.path for file in old.files]:
+        return None
+    if len(found) == len(old.files) and all(map(_unchanged, old.files, found)):
+        return old
+    entry, added = _Entry([], old.sums), list[Part]()
+    for file, known in zip_longest(found, old.files):
+        news = _news(entry, file, known, now)
+        if news is None or (news and known and known is not old.files[-1]):
+            return None
+        added += news
+    return entry if _absorb(entry.sums, added) else None
+
+
+def _news(entry: _Entry, file: _File, known: _Known | None, now: float) -> list[Part] | None:
+    """The attempts in `file` beyond what is known of it, noted in `entry`; None when that is no longer in it.
+
+    What is appended to runx's file may belong to a line that was there, so it is read again as a whole.
+    """
+    if known and _unchanged(known, file):
+        entry.files.append(known)
+        return []
+    path, status = file
+    data = _read(path)
+    done = known.size if known else 0
+    if zlib.crc32(memoryview(data)[:done]) != (known.checksum if known else 0) or len(data) < done:
+        return None
+    if done and len(data) > done and path.endswith(layout.RUNX_METRICS):
+        return None
+    sure = now - status.st_ctime >= SURE_AFTER_S
+    entry.files.append(_Known(path, _mark(status), sure, len(data), zlib.crc32(data)))
+    if known and len(data) == done:
+        return []
+    news, unreadable = parts(path, data[done:], known is None)
+    entry.sums.unreadable += unreadable
+    return news
+
+
+def _unchanged(known: _Known, file: _File) -> bool:
+    return known.sure and known.mark == _mark(file[1])
+
+
+def _mark(status: os.stat_result) -> list[int]:
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _found(run: Run) -> list[_File]:
+    attempts = sorted(run.attempts, key=lambda attempt: attempt.number)
+    own = _existing(os.path.join(attempt.path, layout.METRICS) for attempt in attempts)
+    return own or _existing(os.path.join(run.path, name) for name in (layout.RUNX_METRICS, layout.OUTSIDE_METRICS))
+
+
+def _existing(paths: Iterable[str]) -> list[_File]:
+    found = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)
+        found.append((path, status))
+    return found
+
+
+def _read(path: str) -> bytes:
+    """The complete lines of a file; a writer may be in the middle of one more."""
+    with open(path, "rb", buffering=0) as file:
+        data = file.read()
+    return data[: data.rfind(b"\n") + 1]
+
+
+# The cache: a line of json that names the other, then that other
+
+
+def _label(folder: str) -> str:
+    return f"{os.path.basename(folder)}-{zlib.crc32(os.fsencode(folder)):08x}"
+
+
+def _load(shelf: str, folder: str) -> dict[str, _Entry]:
+    """The entries by path of the run; {} when there is no such file, or it is not whole and of this version."""
+    try:
+        with open(shelf, encoding="ascii") as file:
+            head, body = file.readline(), file.read()
+        if head != _head(folder, body):
+            return {}
+        found = json.loads(body).items()
+        return {path: _Entry([_Known(*one) for one in files], _sums(plain)) for path, (files, plain) in found}
+    except (OSError, ValueError):
+        return {}
+
+
+def _save(shelf: str, folder: str, entries: dict[str, _Entry], seen: set[str]) -> None:
+    """Keep `entries`, those of runs not `seen` only while their directory exists; without a word when it cannot be."""
+    there = {path: entry for path, entry in entries.items() if path in seen or os.path.isdir(path)}
+    body = json.dumps({path: [entry.files, _plain(entry.sums)] for path, entry in there.items()})
+    try:
+        os.makedirs(os.path.dirname(shelf), exist_ok=True)
+        layout.write(shelf, _head(folder, body) + body)
+    except (OSError, StageError):
+        return
+
+
+def _head(folder: str, body: str) -> str:
+    return json.dumps([CACHE_FORMAT, __version__, folder, zlib.crc32(body.encode())]) + "\n"
+
+
+def _plain(sums: _Sums) -> list[Any]:
+    return [getattr(sums, one.name) for one in fields(sums)]
+
+
+def _sums(plain: list[Any]) -> _Sums:
+    return _Sums({name: Series(*one) for name, one in plain[0].items()}, *plain[1:])
