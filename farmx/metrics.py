@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from farmx import layout
 from farmx.errors import StageError
-from farmx.rows import Part, Row, parts
+from farmx.metric_rows import Part, Row, parts
 from farmx.spec import Goal, Run
 from farmx.version import __version__
 

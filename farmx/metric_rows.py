@@ -1,0 +1,165 @@
+"""The rows in a metrics file: metrics.jsonl as logx writes it, metrics.csv as runx does; never which of them count.
+
+Lines of no use (torn, foreign, of a wrong type) are counted, and never an error.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import itemgetter, ne
+from typing import Any, NamedTuple
+
+from farmx import layout
+
+START = "start"  # the phase of the row that says when a program began
+
+_FIELDS = itemgetter("phase", "step", "time", "metrics")
+_WORDS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_WRAPPED = re.compile(r"[\w.]+\(\[?\s*([^\s,\])]+)\s*\]?(?:,.*)?\)", re.DOTALL)  # tensor(2.5000, device='cuda:0')
+_NUMBERS = {int, float}
+_NO_TIME = 1e15  # far beyond any clock, and small enough to be a float
+
+
+class Row(NamedTuple):
+    """One row of metrics: the values of `metrics`, by bare name, at `step` of `phase`.
+
+    time: seconds since the epoch, None where runx wrote none.
+    """
+
+    phase: str
+    step: float
+    time: float | None
+    metrics: dict[str, float]
+
+
+class Part(NamedTuple):
+    """Rows of one attempt. opens: the attempt begins here, at `start` when that is known."""
+
+    opens: bool
+    start: float | None
+    rows: list[Any]  # tuples with Row's fields; made into Rows only for who asks
+
+
+def parts(path: str, data: bytes, opens: bool) -> tuple[list[Part], int]:
+    """The attempts in `data`, complete lines of the file at `path`, and the number of lines not understood.
+
+    opens: `data` begins the file; else its first rows, up to a start row, go on with the attempt before.
+    """
+    found, unreadable = _csv_rows(data) if path.endswith(layout.RUNX_METRICS) else _json_rows(data)
+    starts = [i for i, row in enumerate(found) if row[0] == START]
+    ends = [*starts[1:], len(found)]
+    begun = [Part(True, found[i][2], found[i + 1 : end]) for i, end in zip(starts, ends)]
+    before = found[: starts[0]] if starts else found
+    return ([Part(opens, None, before), *begun] if before or opens else begun), unreadable
+
+
+# metrics.jsonl
+
+
+def _json_rows(data: bytes) -> tuple[list[Any], int]:
+    """The rows, all lines in one call of the parser where each is sound (half the time of a call a line)."""
+    try:
+        found = json.loads("[" + data.decode().rstrip("\n").replace("\n", ",") + "]")
+        if len(found) == data.count(b"\n") and set(map(type, found)) == {dict}:
+            quick = list(map(_FIELDS, found))
+            if _sound(*zip(*quick)):
+                return quick, 0
+    except (ValueError, KeyError, RecursionError):
+        pass
+    return _sifted(map(_json_row, filter(bytes.strip, data.split(b"\n"))))
+
+
+def _sound(phases: Iterable[Any], steps: Iterable[Any], times: Iterable[Any], metrics: Iterable[Any]) -> bool:
+    """Whether all is of the types that need no second look: no text for a number, nothing left out."""
+    types = [set(map(type, column)) for column in (phases, steps, times, metrics)]
+    if types[0] != {str} or not types[1] <= _NUMBERS or types[2] != {float} or types[3] != {dict}:
+        return False
+    if any(map(ne, steps, steps)) or not all(phases):
+        return False
+    return set(map(type, chain.from_iterable(map(dict.values, metrics)))) <= _NUMBERS
+
+
+def _sifted(found: Iterable[tuple[Any, bool]]) -> tuple[list[Any], int]:
+    pairs = list(found)
+    return [row for row, _ in pairs if row is not None], sum(not whole for _, whole in pairs)
+
+
+def _json_row(line: bytes) -> tuple[Any, bool]:
+    """The row in `line`, None when there is none, and whether all of the line was understood."""
+    try:
+        record = json.loads(line.decode())
+        phase, step, time, values = record["phase"], record.get("step"), record.get("time"), record.get("metrics")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, False
+    time = float(time) if type(time) in _NUMBERS and abs(time) < _NO_TIME else None
+    if phase == START:
+        return (START, 0, time, {}), True
+    if type(phase) is not str or not phase or type(step) not in _NUMBERS or step != step or type(values) is not dict:
+        return None, False
+    return _row(phase, step, time, {name: _number(value) for name, value in values.items() if value is not None})
+
+
+def _row(phase: str, step: float, time: float | None, metrics: dict[str, float | None]) -> tuple[Any, bool]:
+    sound = {name: value for name, value in metrics.items() if value is not None}
+    return (phase, step, time, sound), len(sound) == len(metrics)
+
+
+def _number(value: Any) -> float | None:
+    """A number of json as logx writes it (NaN and infinities are text there), None for anything else."""
+    if isinstance(value, (int, float)):
+        return value
+    return _WORDS.get(value) if isinstance(value, str) else None
+
+
+# metrics.csv
+
+
+def _csv_rows(data: bytes) -> tuple[list[Any], int]:
+    """The rows of runx's file; line by line when an unclosed quote swallowed the lines after it."""
+    import csv  # only runx's files need it
+    import io
+
+    text = data.decode(errors="replace").replace("\0", "")
+    whole = _sifted(map(_csv_row, _records(csv.reader(io.StringIO(text, newline="")), csv.Error)))
+    if not whole[1]:
+        return whole
+    lines = (fields for line in text.split("\n") for fields in _records(csv.reader([line]), csv.Error))
+    return max(whole, _sifted(map(_csv_row, lines)), key=lambda found: len(found[0]))
+
+
+def _records(reader: Iterator[list[str]], error: type[Exception]) -> Iterator[list[str]]:
+    """The fields of each line that is not blank; one empty field for a line that the csv module refuses."""
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except error:
+            fields = [""]
+        if fields:
+            yield fields
+
+
+def _csv_row(fields: list[str]) -> tuple[Any, bool]:
+    """The row of `phase,k,v,...,epoch,E,timestamp,T`, timestamp optional; and whether all of it was understood."""
+    phase, pairs = fields[0], list(zip(fields[1::2], fields[2::2]))
+    time = _parsed(pairs.pop()[1]) if pairs and pairs[-1][0] == "timestamp" else None
+    if phase == START:
+        return (START, 0, time, {}), True
+    step = _parsed(pairs.pop()[1]) if pairs and pairs[-1][0] == "epoch" else None
+    if not phase or step is None or step != step or len(fields) % 2 == 0 or len(dict(pairs)) < len(pairs):
+        return None, False
+    return _row(phase, step, time, {name: _parsed(text) for name, text in pairs})
+
+
+def _parsed(text: str) -> float | None:
+    """The number that `text` spells, also as the text of a tensor of one element; None when it spells none."""
+    wrapped = _WRAPPED.fullmatch(text)
+    text = wrapped[1] if wrapped else text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
