@@ -150,7 +150,7 @@ _SHELL = re.compile(
 
 def _bare(cmd: str) -> str:
     """`cmd` without what quotes hide from a shell; `$` and backquotes are not hidden by double quotes."""
-    return _PIECE.sub(lambda piece: "".join(re.findall(r"[$`]", piece[0])) if piece[0][0] == '"' else "_", cmd)
+    return _PIECE.sub(lambda piece: "_" + "".join(re.findall(r"[$`]", piece[0] if piece[0][0] == '"' else "")), cmd)
 
 
 def _one_line(cmd: str) -> str:
@@ -209,13 +209,8 @@ def _goal(node: Node | None) -> Goal | None:
     if not (isinstance(metric, Scalar) and isinstance(metric.data, str) and metric.data.strip()):
         _wrong(metric or node, "GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}")
     if mode is not None and yaml12.plain(mode) not in ("min", "max"):
-        _wrong(mode, f"the mode of GOAL is {_spelled(mode)}; it must be min or max")
+        _wrong(mode, f"the mode of GOAL is {yaml12.spelled(mode)}; it must be min or max")
     return goal_of(metric.text.strip(), None if mode is None else yaml12.plain(mode))
-
-
-def _spelled(node: Node) -> str:
-    """A node as a message shows it."""
-    return repr(node.text) if isinstance(node, Scalar) else "a list" if isinstance(node, Items) else "a mapping"
 
 
 def _items(node: Node | None) -> tuple[Item, ...]:
@@ -235,7 +230,7 @@ def _items(node: Node | None) -> tuple[Item, ...]:
 def _item(node: Node) -> dict[tuple[str, str], Dimension]:
     """One mapping of HPARAMS by (kind, name), so that FARMX.TAG overrides an inherited RUNX.TAG."""
     if not isinstance(node, Fields):
-        _wrong(node, f"HPARAMS takes <name>: <values>, or a list of such mappings; this is {_spelled(node)}")
+        _wrong(node, f"HPARAMS takes <name>: <values>, or a list of such mappings; this is {yaml12.spelled(node)}")
     dimensions: dict[tuple[str, str], Dimension] = {}
     for key, value in node.items.items():
         dimension = _dimension(key, value, node.marks[key])
@@ -260,8 +255,8 @@ def _kind(key: str, mark: Mark) -> tuple[str, str]:
         return MAGIC[key]
     if _MAGIC_PREFIX.match(key):
         _wrong(mark, f"unknown key {key!r} in HPARAMS{nearest(key, list(MAGIC))}")
-    if not key or key.startswith("-"):
-        _wrong(mark, f"{key!r} names no hyperparameter; write the name without dashes")
+    if not key.strip("-"):
+        _wrong(mark, f"{key!r} names no hyperparameter; write a name")
     return VALUE, key
 
 
@@ -301,19 +296,19 @@ def _word(node: Scalar) -> str:
 
 def _tag(node: Node, key: str) -> Value:
     if not isinstance(node, Scalar):
-        _wrong(node, f"{key} is {_spelled(node)}; it must be text or a list of texts, with {{}} in quotes: '{{lr}}'")
+        _wrong(node, f"{key} is {yaml12.spelled(node)}; it must be text or a list of texts, braces in quotes: '{{lr}}'")
     return _NOTHING if _data(node, key) in (None, "") else Value(node.text, (node.text,))
 
 
 def _skip(node: Node, key: str) -> Value:
     if not (isinstance(node, Scalar) and isinstance(node.data, bool)):
-        _wrong(node, f"{key} is {_spelled(node)}; it must be true or false, without quotes, or a list of these")
+        _wrong(node, f"{key} is {yaml12.spelled(node)}; it must be true or false, without quotes, or a list of these")
     return Value(node.data, (str(node.data).lower(),))
 
 
 def _resource(node: Node, key: str) -> Value:
     if not isinstance(node, Scalar) or isinstance(node.data, bool):
-        _wrong(node, f"{key} is {_spelled(node)}; it must be text, a number or a list of these")
+        _wrong(node, f"{key} is {yaml12.spelled(node)}; it must be text, a number or a list of these")
     return _value(node, key)
 
 
@@ -396,7 +391,7 @@ def _quoted_nones(hparams: Node | None) -> list[str]:
 def _matters(scalar: Scalar, old: Any) -> bool:
     """Whether a program would see the difference: the word it is given, or the number in it."""
     if isinstance(scalar.data, (int, float)) and isinstance(old, (int, float)):
-        return bool(scalar.data != old) and not math.isnan(old)
+        return scalar.data != old and old == old  # nan reads as nan in both
     return str(old) != _word(scalar)
 
 

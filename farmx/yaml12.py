@@ -103,6 +103,11 @@ def plain(node: Node) -> Any:
     return {key: plain(item) for key, item in node.items.items()}
 
 
+def spelled(node: Node) -> str:
+    """`node` as a message shows it: 'text', a list, a mapping."""
+    return repr(node.text) if isinstance(node, Scalar) else "a list" if isinstance(node, Items) else "a mapping"
+
+
 def scalar(text: str) -> None | bool | int | float | str:
     """What an unquoted `text` is by the core schema of YAML 1.2."""
     if text in _WORDS:

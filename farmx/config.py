@@ -1,0 +1,450 @@
+"""Where each setting comes from: command line > environment > sweep file > configuration files > default.
+
+The files, the first one that sets a key wins: `.farmx.yaml` of the project (this directory or the nearest parent up to
+the repository's root), ~/.config/farmx/config.yaml, then runx's `.runx` of the project and ~/.config/runx.yml. In each
+the section named after the farm comes before the top level of any. Never what a setting is used for.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farmx import yaml12
+from farmx.errors import ConfigError, FarmxError, SweepError, nearest
+from farmx.yaml12 import Fields, Items, Mark, Node, Scalar
+
+PROJECT_FILE = ".farmx.yaml"
+RUNX_FILE = ".runx"
+LOCAL = "local"
+EXECUTORS = (LOCAL, "slurm", "command")
+ENVIRONMENT = {"LOGROOT": "FARMX_LOGROOT", "FARM": "FARMX_FARM"}
+COMMAND_LINE = "command line"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """A named place to run. executor: one of EXECUTORS, '' when a section says neither EXECUTOR nor SUBMIT_CMD."""
+
+    name: str
+    executor: str
+    submit_cmd: str | None
+    resources: Mapping[str, Any]
+    ngc_logroot: str | None
+    workspace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting. logroot: absolute.  pythonpath: None means LOGDIR/code.  code_max_mb: 10**6 bytes.
+
+    origins: key -> where its value is from: 'command line', 'FARMX_LOGROOT', 'sweep.yml:4:1', '.farmx.yaml:2:1',
+    'default'; RESOURCES also by key, as 'RESOURCES.gpu'.
+    """
+
+    logroot: str
+    farm: Farm
+    code_ignore_patterns: tuple[str, ...]
+    code_link: tuple[str, ...]
+    code_include: tuple[str, ...]
+    code_staging: str | None
+    code_max_files: int
+    code_max_mb: float
+    env: Mapping[str, str]
+    env_pass: tuple[str, ...]
+    setup: str
+    pythonpath: str | None
+    arg_style: str
+    origins: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. read: a node -> its value, or _Bad; allowed: the same for people, also in messages."""
+
+    key: str
+    help: str
+    allowed: str
+    read: Callable[[Node], Any]
+    default: Any = None
+
+
+class _Bad(Exception):
+    """A value that its setting does not take; node: the part that is wrong, the whole by default."""
+
+    def __init__(self, problem: str = "", node: Node | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.node = node
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read. shown: as messages name it; runx: read as runx did, unknown keys left alone."""
+
+    path: str
+    shown: str
+    runx: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Settings from one place. base: what a relative LOGROOT in it starts from."""
+
+    nodes: Mapping[str, Node]
+    origins: Mapping[str, str]
+    base: str
+    error: type[FarmxError] = ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One configuration file: its top level and its farms."""
+
+    source: Source
+    top: _Layer
+    farms: Mapping[str, _Layer]
+
+
+def compose(
+    *,
+    cwd: str,
+    home: str,
+    environ: Mapping[str, str],
+    named: str | None = None,
+    settings: Mapping[str, Node] | None = None,
+    setting_marks: Mapping[str, Mark] | None = None,
+    sweep_dir: str | None = None,
+    own_keys: Sequence[str] = (),
+    flags: Mapping[str, str] | None = None,
+) -> Config:
+    """Every setting, the strongest place's value each.
+
+    named: the one configuration file to read, instead of all that would be found.  settings, setting_marks: the sweep
+    file's other keys, of which `own_keys` are not settings but might have been meant; sweep_dir: what a relative
+    LOGROOT in it starts from, cwd when not given.  flags: LOGROOT and FARM of the command line.
+    Raises ConfigError, or SweepError for what stands in the sweep file; looks at every key of every file.
+    """
+    files = [_read(source) for source in find(cwd, home, environ, named)]
+    sweep = _Layer(settings or {}, _told(setting_marks or {}), sweep_dir or cwd, SweepError)
+    _check(sweep, (*own_keys, *_KEYS))
+    flagged = {key: (text, COMMAND_LINE) for key, text in (flags or {}).items()}
+    exported = {key: (environ[name], name) for key, name in ENVIRONMENT.items() if environ.get(name)}
+    strong, tops = [_given(flagged, cwd), _given(exported, cwd), sweep], [file.top for file in files]
+    farm = _farm_name(strong + tops, files)
+    layers = strong + [file.farms[farm] for file in files if farm in file.farms] + tops
+    return _composed(layers, farm, cwd, home, environ)
+
+
+def table() -> list[Setting]:
+    """Every setting there is, in the order the documentation gives them."""
+    return list(_TABLE)
+
+
+def find(cwd: str, home: str, environ: Mapping[str, str], named: str | None = None) -> list[Source]:
+    """The configuration files that exist, strongest first. Raises ConfigError when `named` does not exist."""
+    if named is not None:
+        path = os.path.join(cwd, named)
+        if not os.path.isfile(path):
+            raise ConfigError(f"{named}: there is no such configuration file; give -c an existing one")
+        return [Source(path, named, "runx" in os.path.basename(path))]
+    xdg = environ.get("XDG_CONFIG_HOME", "")
+    user = xdg if os.path.isabs(xdg) else os.path.join(home, ".config")
+    candidates = [
+        (_nearest_file(PROJECT_FILE, cwd), False),
+        (os.path.join(user, "farmx", "config.yaml"), False),
+        (_nearest_file(RUNX_FILE, cwd), True),
+        (os.path.join(home, ".config", "runx.yml"), True),
+    ]
+    return [Source(path, _shown(path, cwd, home), runx) for path, runx in candidates if path and os.path.isfile(path)]
+
+
+def _nearest_file(name: str, cwd: str) -> str | None:
+    """`name` in cwd or the nearest parent within the repository; outside a repository only in cwd."""
+    folders = [cwd]
+    while os.path.dirname(folders[-1]) != folders[-1]:
+        folders.append(os.path.dirname(folders[-1]))
+    root = next((i for i, folder in enumerate(folders) if os.path.exists(os.path.join(folder, ".git"))), 0)
+    paths = (os.path.join(folder, name) for folder in folders[: root + 1])
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def _shown(path: str, cwd: str, home: str) -> str:
+    """The path as a person would write it from cwd."""
+    relative = os.path.relpath(path, cwd)
+    if not relative.startswith(".." + os.sep) or not path.startswith(home + os.sep):
+        return relative
+    return min(relative, os.path.join("~", os.path.relpath(path, home)), key=len)
+
+
+def _read(source: Source) -> _File:
+    """A file, checked. Raises ConfigError."""
+    base = os.path.dirname(source.path)
+    try:
+        with open(source.path, encoding="utf-8") as file:
+            node = yaml12.parse(file.read(), source.shown, ConfigError)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{source.shown}: cannot be read: {reason}") from None
+    if node is None or (isinstance(node, Scalar) and node.data is None):
+        return _File(source, _Layer({}, {}, base), {})
+    if not isinstance(node, Fields):
+        raise ConfigError(f"{node.mark}: a configuration file is a mapping; write LOGROOT: <directory>")
+    return _sorted_out(source, node, base)
+
+
+def _sorted_out(source: Source, node: Fields, base: str) -> _File:
+    """The settings and the farms of a file."""
+    sections = {key: value for key, value in node.items.items() if key not in _KEYS and isinstance(value, Fields)}
+    farms = {key: value for key, value in sections.items() if source.runx or _is_farm(key, value)}
+    top = {key: value for key, value in node.items.items() if key not in farms}
+    layers = {key: _layer(value.items, value.marks, base, source.runx) for key, value in farms.items()}
+    for name, layer in layers.items():
+        _check_section(name, layer)
+    return _File(source, _layer(top, node.marks, base, source.runx), layers)
+
+
+def _is_farm(name: str, fields: Fields) -> bool:
+    """Whether a mapping is a farm's section, not a misspelt ENV or RESOURCES."""
+    meant = nearest(name, ["ENV", "RESOURCES"]).startswith("; did you mean")
+    return not name.startswith("x-") and (not meant or any(key in _KEYS for key in fields.items))
+
+
+def _layer(nodes: Mapping[str, Node], marks: Mapping[str, Mark], base: str, runx: bool) -> _Layer:
+    """Checked settings; of a runx file those that we know."""
+    kept = {key: node for key, node in nodes.items() if not key.startswith("x-") and (key in _KEYS or not runx)}
+    layer = _Layer(kept, _told({key: marks[key] for key in kept}), base)
+    _check(layer, _KEYS)
+    return layer
+
+
+def _told(marks: Mapping[str, Mark]) -> dict[str, str]:
+    return {key: str(mark) for key, mark in marks.items()}
+
+
+def _check(layer: _Layer, candidates: Sequence[str]) -> None:
+    """Raise the layer's error for the first key that is no setting, or whose value its setting does not take."""
+    for key, node in layer.nodes.items():
+        if key not in _KEYS:
+            raise layer.error(f"{layer.origins[key]}: unknown key {key!r}{nearest(key, list(candidates))}")
+        _value(key, node, layer.error)
+
+
+def _value(key: str, node: Node, error: type[FarmxError]) -> Any:
+    """What `node` means as the value of `key`; None for null, which is as if the key were not there."""
+    if isinstance(node, Scalar) and node.data is None:
+        return None
+    try:
+        return _SETTINGS[key].read(node)
+    except _Bad as bad:
+        at = bad.node or node
+        problem = bad.problem or f"{yaml12.spelled(at)} is not allowed; it must be {_SETTINGS[key].allowed}"
+        raise error(f"{at.mark}: {key}: {problem}") from None
+
+
+def _check_section(name: str, layer: _Layer) -> None:
+    for key in ("FARM", "SUBMIT_CMD", "EXECUTOR") if name == LOCAL else ("FARM",):
+        if key in layer.nodes:
+            built_in = ", which is built in and runs here" if name == LOCAL else ""
+            raise ConfigError(f"{layer.origins[key]}: {key} has no place in the farm {name}{built_in}; take it out")
+
+
+def _given(values: Mapping[str, tuple[str, str]], base: str) -> _Layer:
+    """Settings that are plain texts: key -> (text, origin)."""
+    nodes = {key: Scalar(text, text, Mark(origin), True) for key, (text, origin) in values.items()}
+    layer = _Layer(nodes, {key: origin for key, (_, origin) in values.items()}, base)
+    _check(layer, _KEYS)
+    return layer
+
+
+def _setting(key: str, layers: Sequence[_Layer]) -> Iterator[tuple[Any, _Layer]]:
+    """The values of `key`, strongest first, with their layers."""
+    for layer in layers:
+        value = _value(key, layer.nodes[key], layer.error) if key in layer.nodes else None
+        if value is not None:
+            yield value, layer
+
+
+def _farm_name(layers: Sequence[_Layer], files: Sequence[_File]) -> str:
+    """The farm to use. Raises ConfigError when no file has a section for it."""
+    known = sorted({LOCAL}.union(*(file.farms for file in files)))
+    for name, layer in _setting("FARM", layers):
+        if name in known:
+            return str(name)
+        origin = layer.origins["FARM"]
+        where = " or ".join(file.source.shown for file in files) or "any configuration file"
+        problem = f"no farm named {name!r} in {where}; known: {', '.join(known)}"
+        raise ConfigError(problem if origin == COMMAND_LINE else f"{origin}: {problem}")
+    return LOCAL
+
+
+def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ: Mapping[str, str]) -> Config:
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for setting in _TABLE:
+        found = next(_setting(setting.key, layers), None)
+        values[setting.key] = setting.default if found is None else found[0]
+        origins[setting.key] = DEFAULT if found is None else found[1].origins[setting.key]
+    values["RESOURCES"] = {}
+    for value, layer in reversed(list(_setting("RESOURCES", layers))):
+        values["RESOURCES"].update(value)
+        marks = getattr(layer.nodes["RESOURCES"], "marks", {})
+        origins.update({f"RESOURCES.{key}": str(mark) for key, mark in marks.items()})
+    return Config(
+        logroot=_logroot(layers, cwd, home, environ),
+        farm=_farm(farm, values, origins),
+        origins=origins,
+        **{key.lower(): values[key] for key in _PLAIN_KEYS},
+    )
+
+
+def _farm(name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Farm:
+    command = values["SUBMIT_CMD"]
+    executor = LOCAL if name == LOCAL else values["EXECUTOR"] or ("command" if command else "")
+    if executor == "command" and not command:
+        raise ConfigError(f"{origins['EXECUTOR']}: the farm {name} has EXECUTOR command and no SUBMIT_CMD; add it")
+    return Farm(name, executor, command, values["RESOURCES"], values["NGC_LOGROOT"], values["WORKSPACE"])
+
+
+def _logroot(layers: Sequence[_Layer], cwd: str, home: str, environ: Mapping[str, str]) -> str:
+    """LOGROOT as an absolute path, `~` and $VAR replaced."""
+    for value, layer in _setting("LOGROOT", layers):
+        where = f"{layer.origins['LOGROOT']}: LOGROOT"
+        return os.path.normpath(os.path.join(cwd, layer.base, _expanded(value, home, environ, where, layer.error)))
+    return os.path.join(cwd, "runs")
+
+
+def _expanded(path: str, home: str, environ: Mapping[str, str], where: str, error: type[FarmxError]) -> str:
+    def variable(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not environ.get(name):
+            raise error(f"{where}: ${name} is not set; export it, or write the path")
+        return environ[name]
+
+    if re.match(r"~(?!/|$)", path):
+        raise error(f"{where}: {path!r}: only ~ and ~/ are replaced; write the path")
+    tilde = home + path[1:] if path.startswith("~") else path
+    return re.sub(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", variable, tilde)
+
+
+# How the values of the table are read: each takes a node that is not null and returns the value, or raises _Bad.
+
+
+def _text(node: Node) -> str:
+    if not isinstance(node, Scalar) or node.data is None or isinstance(node.data, bool) or not node.text.strip():
+        raise _Bad(node=node)
+    return node.text.strip()
+
+
+def _texts(node: Node) -> tuple[str, ...]:
+    if isinstance(node, Items):
+        return tuple(_text(item) for item in node.items)
+    return () if isinstance(node, Scalar) and node.text == "" else (_text(node),)
+
+
+def _joined(separator: str) -> Callable[[Node], str]:
+    return lambda node: separator.join(_texts(node))
+
+
+def _comma_list(node: Node) -> tuple[str, ...]:
+    """runx's `a, b`, or a list whose texts may hold commas."""
+    if isinstance(node, Items):
+        return _texts(node)
+    return tuple(word for text in _texts(node) for word in map(str.strip, text.split(",")) if word)
+
+
+def _choice(*allowed: str) -> Callable[[Node], str]:
+    def read(node: Node) -> str:
+        text = _text(node)
+        if text not in allowed:
+            close = nearest(text, list(allowed))
+            told = f"{text!r} is not allowed; it must be {_either(allowed)}"
+            raise _Bad(told + (close if close.startswith("; did") else ""), node)
+        return text
+
+    return read
+
+
+def _either(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _number(kinds: tuple[type, ...]) -> Callable[[Node], Any]:
+    def read(node: Node) -> Any:
+        data = node.data if isinstance(node, Scalar) else None
+        if type(data) not in kinds or not isinstance(data, (int, float)) or not 0 < data < float("inf"):
+            raise _Bad(node=node)
+        return data
+
+    return read
+
+
+def _name(name: str, node: Node) -> str:
+    """The name of an environment variable that is a user's to set."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise _Bad(f"{name!r} is no name of a variable; it must be letters, digits and _", node)
+    if name.startswith("FARMX_") or name == "LOGDIR":
+        raise _Bad(f"{name} is set by farmx itself; choose another name", node)
+    if name == "PYTHONPATH":
+        raise _Bad("PYTHONPATH is a setting of its own; write PYTHONPATH: at the top level", node)
+    return name
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    if isinstance(node, Items):
+        return tuple(_name(_text(item), item) for item in node.items)
+    return tuple(_name(word, node) for word in _comma_list(node))
+
+
+def _environ(node: Node) -> dict[str, str]:
+    if not isinstance(node, Fields):
+        raise _Bad
+    for key, mark in node.marks.items():
+        _name(key, Scalar(key, key, mark, True))
+    return {key: _variable(key, value) for key, value in node.items.items()}
+
+
+def _variable(key: str, node: Node) -> str:
+    if not isinstance(node, Scalar) or (node.data is None and not node.quoted):
+        problem = "nothing" if isinstance(node, Scalar) else yaml12.spelled(node)
+        raise _Bad(f"{key} is {problem}; it must be text or a number, '' for an empty one", node)
+    return node.text
+
+
+def _resources(node: Node) -> dict[str, Any]:
+    if not isinstance(node, Fields):
+        raise _Bad
+    for key, value in node.items.items():
+        for item in value.items if isinstance(value, Items) else (value,):
+            if not isinstance(item, Scalar):
+                raise _Bad(f"{key} holds {yaml12.spelled(item)}; it takes text, numbers, true, false and lists", item)
+    resources: dict[str, Any] = yaml12.plain(node)
+    return resources
+
+
+_TABLE = (
+    Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
+    Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
+    Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _choice(*EXECUTORS)),
+    Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
+    Setting("RESOURCES", "what a run asks of the farm; merged by key", "a mapping", _resources),
+    Setting("CODE_IGNORE_PATTERNS", "what to leave out of snapshots", "a comma list or a list", _comma_list, ()),
+    Setting("CODE_LINK", "live paths that runs see in their code, such as data", "a path or a list", _texts, ()),
+    Setting("CODE_INCLUDE", "ignored paths to put into snapshots all the same", "a path or a list", _texts, ()),
+    Setting("CODE_STAGING", "whether a run has its own tree", "link or share", _choice("link", "share")),
+    Setting("CODE_MAX_FILES", "refuse a snapshot of more files", "a whole number above 0", _number((int,)), 20_000),
+    Setting("CODE_MAX_MB", "refuse a snapshot of more megabytes", "a number above 0", _number((int, float)), 200.0),
+    Setting("ENV", "variables for the program", "a mapping of names to texts", _environ, {}),
+    Setting("ENV_PASS", "variables passed on by name, never written down", "a comma list or a list", _names, ()),
+    Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
+    Setting("PYTHONPATH", "import roots in place of LOGDIR/code", "a colon list or a list", _joined(":")),
+    Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
+    Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),
+    Setting("WORKSPACE", "the NGC workspace that holds NGC_LOGROOT", "a name", _text),
+)
+_SETTINGS = {setting.key: setting for setting in _TABLE}
+_KEYS = [setting.key for setting in _TABLE]
+_FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE")
+_PLAIN_KEYS = [key for key in _KEYS if key not in _FARM_KEYS]
