@@ -74,7 +74,7 @@ def measure(net, images, labels):
 
 def main():
     args = arguments()
-    logx.initialize()  # in a sweep it knows its directory
+    logx.initialize(coolname=True)  # in a sweep it knows its directory; alone it makes a new one, with a cool name
     seen, unseen = load()
     net = start(args.hidden, args.seed)
     speed = {name: np.zeros_like(value) for name, value in net.items()}

@@ -1,0 +1,256 @@
+"""The rules of the house that no single module can keep: who imports whom, sizes, weight at import, errors."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from farmx import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / "farmx"
+
+# A module imports only from levels above its own, so there is no cycle either. NAME.* are the leaves of a package.
+LADDER = (
+    ("version", "errors"),
+    ("layout",),
+    ("spec", "yaml12", "logx", "runner", "rows"),
+    ("config", "sweep", "metrics", "snapshot"),
+    ("plan", "farms.base"),
+    ("farms", "farms.*"),
+    ("stage", "status"),
+    ("sumx", "claims"),
+    ("reports", "reports.*", "launch"),
+    ("api", "cli"),
+    ("__main__",),
+)
+ALONE = ("version", "errors", "runner")  # import nothing of farmx
+STDLIB_AT_IMPORT = ("layout", "logx", "runner")  # by training scripts and on nodes
+LEAVES = ("farms.", "reports.")  # import none of:
+ABOVE_LEAVES = {"launch", "config", "cli", "api"}
+
+# Who may see the process around us; everybody else gets it as an argument.
+AGES = ("claims", "status", "farms.base", "farms.local")  # ask the clock how old a file is, or when they submitted
+SEES = {
+    "sys.argv": {"cli", "runner", "__main__"},
+    "os.getcwd": {"cli", "api"},
+    "Path.cwd": {"cli", "api"},
+    "time.time": {"cli", "api", "runner", "logx", *AGES},
+    "print": {"cli", "logx", "runner", "farms.local"},
+    "input": {"cli"},
+    "sys.exit": {"cli", "runner", "__main__"},
+}
+
+# What `import NAME` may not load, beside what a bare python loads.
+HEAVY = {"torch", "numpy", "submitit", "git", "coolname", "tabulate", "rich", "tensorboard", "yaml", "click", "pickle"}
+SLOW = {"dataclasses", "inspect", "logging", "subprocess", "tempfile", "asyncio"}
+WEIGHT = {
+    "farmx": HEAVY | {"json", "typing", "re", "farmx.errors", "farmx.logx", "farmx.layout", "farmx.api"},
+    "farmx.version": HEAVY | {"json", "typing", "re"},
+    "farmx.logx": HEAVY | SLOW | {"typing", "farmx.spec"},
+    "farmx.runner": HEAVY | SLOW | {"farmx.errors", "farmx.layout"},
+    "farmx.cli": HEAVY - {"click"},
+    "farmx.api": HEAVY,
+}
+
+
+DEF = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(HOME).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(HOME.rglob("*.py"))}
+NAMED = {name: path for name, path in MODULES.items() if name}  # but farmx/__init__.py
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def level_of(name: str) -> int:
+    """The level of a module; its own line of the ladder goes before its package's."""
+    package = name.rpartition(".")[0] + ".*"
+    found = [level for word in (name, package) for level, names in enumerate(LADDER) if word in names]
+    assert found, f"{name} is not in the ladder"
+    return found[0]
+
+
+def ours(module: str, names: list[str]) -> set[str]:
+    """What `from module import names` brings of farmx, as names of modules: `from farmx import plan` is plan."""
+    inside = [f"{module}.{name}".removeprefix("farmx.") for name in names]
+    modules = {name for name in inside if name in MODULES}
+    home = module.removeprefix("farmx").removeprefix(".")
+    return modules | ({home} if home and len(modules) < len(names) else set())
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The modules of farmx that it imports, wherever: at the top, in functions, for type checkers."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {one.name.removeprefix("farmx.") for one in node.names if one.name.startswith("farmx.")}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative imports hide the ladder"
+            if (node.module or "").split(".")[0] == "farmx":
+                found |= ours(node.module, [one.name for one in node.names])
+    return found
+
+
+def others_at_import(tree: ast.Module) -> set[str]:
+    """The packages that importing it imports, ours left out."""
+    found = {one.name for node in tree.body if isinstance(node, ast.Import) for one in node.names}
+    found |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in found} - {"farmx"}
+
+
+def functions(tree: ast.AST) -> list[tuple[str, int]]:
+    """(name, lines) of each function, from its def to its end, its docstring left out."""
+    return [(node.name, lines(node)) for node in ast.walk(tree) if isinstance(node, DEF)]
+
+
+def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    said = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) is not None else 0
+    return node.end_lineno - node.lineno + 1 - said
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    a = node.args
+    named = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
+    return [one for one in named if one.arg not in ("self", "cls")]
+
+
+# ---------------------------------------------------------------- modules
+
+
+def test_the_ladder_and_the_package_name_the_same_modules():
+    lines = [name for names in LADDER for name in names]
+    assert len(lines) == len(set(lines))
+    packages = tuple(name[:-1] for name in lines if name.endswith(".*"))
+    inside = [name for name in NAMED if name not in lines and not name.startswith(packages)]
+    assert inside == []
+    assert [name for name in lines if not name.endswith(".*") and name not in NAMED] == []
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_module_imports_only_from_levels_above_its_own(name):
+    wrong = {other for other in imported(TREES[name]) if level_of(other) >= level_of(name)}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_some_modules_import_nothing_of_farmx(name):
+    assert imported(TREES[name]) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name.startswith(LEAVES)])
+def test_a_leaf_does_not_know_who_uses_it(name):
+    assert imported(TREES[name]) & ABOVE_LEAVES == set()
+
+
+@pytest.mark.parametrize("name", STDLIB_AT_IMPORT)
+def test_what_programs_import_stands_on_the_standard_library(name):
+    assert others_at_import(TREES[name]) - set(sys.stdlib_module_names) == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_has_a_docstring_and_fits(name):
+    assert ast.get_docstring(TREES[name])
+    assert len(MODULES[name].read_text().splitlines()) <= 450
+
+
+def test_functions_fit():
+    sizes = [(size, f"{name}:{function}") for name, tree in TREES.items() for function, size in functions(tree)]
+    assert max(sizes) <= (60, ""), max(sizes)
+    assert statistics.median(size for size, _ in sizes) <= 7
+    assert sum(size <= 25 for size, _ in sizes) >= 0.9 * len(sizes)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_argument_is_typed_and_nothing_catches_everything(name):
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, DEF):
+            assert [one.arg for one in arguments(node) if one.annotation is None] == [], node.name
+        if isinstance(node, ast.ExceptHandler):
+            caught = {dotted(one) for one in ast.walk(node.type)} if node.type else {"Exception"}
+            assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_edges_see_the_process_around_them(name):
+    seen = {dotted(node) for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute | ast.Name)}
+    assert {what for what in seen if name not in SEES.get(what, {name})} == set()
+
+
+def test_the_runner_writes_the_names_that_layout_reads():
+    layout, runner = (constants(TREES[one]) for one in ("layout", "runner"))
+    shared = layout.keys() & runner.keys()
+    assert len(shared) >= 10
+    assert {key: runner[key] for key in shared} == {key: layout[key] for key in shared}
+
+
+def constants(tree: ast.Module) -> dict[str, object]:
+    """NAME -> value of what a module sets to a literal."""
+    return {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.isupper()
+    }
+
+
+# ---------------------------------------------------------------- weight
+
+
+def loaded(code: str) -> set[str]:
+    """The modules in memory after a fresh python ran `code`."""
+    code += "\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return loaded("")
+
+
+@pytest.mark.parametrize("name", WEIGHT)
+def test_importing_a_module_does_not_load_what_only_some_of_its_functions_need(name, bare):
+    assert (loaded(f"import {name}") - bare) & WEIGHT[name] == set()
+
+
+@pytest.mark.parametrize("first", ["", "import farmx.logx, farmx.launch, farmx.api"])
+def test_the_package_gives_its_three_names_whatever_was_imported_before(first):
+    again = "from farmx import launch, logx, runs\nassert callable(launch) and callable(runs) and logx.metric\n"
+    loaded(f"{first}\n{again * 2}")
+
+
+# ---------------------------------------------------------------- errors
+
+
+def subclasses(of: type) -> list[type]:
+    return [one for child in of.__subclasses__() for one in (child, *subclasses(child))]
+
+
+def test_every_error_is_in_the_tree_with_its_exit_code():
+    told = dict(re.findall(r"(?:── )?(\w+Error)\s+(\d+)  ", errors.__doc__))
+    tree = [errors.FarmxError, *(one for one in subclasses(errors.FarmxError) if one.__module__ == "farmx.errors")]
+    assert told == {one.__name__: str(one.exit_code) for one in tree}
+    assert all(one.__doc__ for one in tree)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "errors"])
+def test_errors_have_one_home(name):
+    made = [node.name for node in ast.walk(TREES[name]) if isinstance(node, ast.ClassDef)]
+    assert [one for one in made if one.endswith("Error")] == []
