@@ -123,11 +123,10 @@ def readings_1_1(node: Node) -> Iterator[tuple[Scalar, Any]]:
     """The unquoted scalars under `node` that YAML 1.1 reads otherwise, with that reading; in order, each place once."""
     import yaml  # spares every command that meets no yaml file
 
-    loader, seen = yaml.SafeLoader(""), set()
-    for item in _scalars(node):
-        if item.quoted or item.mark in seen or not _MAY_DIFFER.fullmatch(item.text):
+    loader = yaml.SafeLoader("")
+    for item in _scalars(node, set()):
+        if item.quoted or not _MAY_DIFFER.fullmatch(item.text):
             continue
-        seen.add(item.mark)
         known, old = _old_reading(loader, item.text)
         if known and (type(old) is not type(item.data) or old != item.data):
             yield item, old
@@ -144,12 +143,16 @@ def _old_reading(loader: Any, text: str) -> tuple[bool, Any]:
         return False, None
 
 
-def _scalars(node: Node) -> Iterator[Scalar]:
+def _scalars(node: Node, seen: set[int]) -> Iterator[Scalar]:
+    """The scalars under `node`, an aliased one once, so that aliases of aliases cost nothing."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, Scalar):
         yield node
         return
     for item in node.items if isinstance(node, Items) else node.items.values():
-        yield from _scalars(item)
+        yield from _scalars(item, seen)
 
 
 @lru_cache(maxsize=1)
@@ -281,7 +284,7 @@ _ADVICE = (
     (r"unexpected end of stream", True, "the quote opened here is never closed"),
     (r"expected ',' or '\]'", True, "the [ opened here is never closed, or a comma is missing after it"),
     (r"expected ',' or '\}'", True, "the {{ opened here is never closed, or a comma is missing after it"),
-    (r"expected '-' indicator", False, "expected another '-' item here; mend the indentation"),
+    (r"block collection", False, "expected another '-' item here; mend the indentation"),
     (r"expected key|expected <block end>", False, "expected a key here; mend the indentation or the brackets above"),
     (r"could not find expected ':'", False, "a ':' is missing after a key; write key: value"),
     (r"unknown escape", False, 'unknown escape in "..."; write \\\\ for a backslash or use \'...\''),
