@@ -1,0 +1,247 @@
+"""Runs and their metrics -> one Table: what differs, the last and the best metrics, in order; never how it looks."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farmx.errors import UsageError, nearest
+from farmx.metrics import VAL, MetricLog
+from farmx.spec import Goal, Run, State, goal_of, metric_name
+
+HIDDEN = ("logdir", "command", "result_dir", "nbr_workers", "paths", "val_paths")  # hyperparameters, as runx hides them
+MIN_DIGEST = 7  # characters of a digest; more where that many do not tell snapshots apart
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. name: no other of its table has it.
+
+    kind: what its cells are, any of them None for absent: `text`; `value`, a hyperparameter (str, bool, number, list or
+    dict); `metric`, a number; `step`, a number; `seconds`.
+    """
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """rows: a cell for each of `columns`; numbers are numbers. notes: a line each, of what the rows cannot say."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A column with its cells; `longer` is its name where another column has a better claim to the first."""
+
+    column: Column
+    cells: Sequence[Any]
+    longer: str = ""
+
+
+_Pairs = Sequence[tuple[Run, MetricLog]]
+
+
+def table(
+    runs: Sequence[Run],
+    logs: Mapping[str, MetricLog],
+    *,
+    sortwith: str | None = None,
+    ignore: Sequence[str] = (),
+    mode: str | None = None,
+) -> Table:
+    """A row for every run: what it is, what differs, its last val row, its best, its epoch and what one takes.
+
+    logs: by path of the run.  sortwith: a metric, `acc` or `train/loss`; without one the runs' goal.  With either, the
+    best run is first and those that never logged it are last; ties and all else are in order of experiment and name,
+    numbers in names counting as numbers.  ignore: names of columns to leave out.  mode: 'min' or 'max', whatever the
+    metric's name or the goal says.  Raises UsageError when no run has `sortwith` though some have metrics.
+    """
+    pairs = [(run, logs.get(run.path, MetricLog())) for run in sorted(runs, key=_natural)]
+    goal = _goal(pairs, sortwith, mode)
+    if goal:
+        pairs.sort(key=_rank(goal))
+    filled = _named([*_who(pairs), *_differing(pairs), *_lasts(pairs, goal), *_bests(pairs, goal), *_times(pairs)])
+    shown = [one for one in filled if not {one.column.name, one.longer} & set(ignore)]
+    rows = tuple(zip(*(one.cells for one in shown))) if shown else ((),) * len(pairs)
+    return Table(tuple(one.column for one in shown), rows, tuple(_notes(pairs, sortwith, goal, mode)))
+
+
+# Order
+
+
+def _natural(run: Run) -> tuple[list[Any], list[Any]]:
+    return _numbered(run.experiment), _numbered(run.name)
+
+
+def _numbered(name: str) -> list[Any]:
+    """`lr2-run10` as ['lr', 2, '-run', 10, ''], so that it comes after `lr2-run9`."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def _rank(goal: Goal) -> Callable[[tuple[Run, MetricLog]], tuple[bool, float]]:
+    def rank(pair: tuple[Run, MetricLog]) -> tuple[bool, float]:
+        best = pair[1].best(goal)
+        if best is None:
+            return True, 0
+        return False, best[0] if goal.mode == "min" else -best[0]
+
+    return rank
+
+
+def _goal(pairs: _Pairs, sortwith: str | None, mode: str | None) -> Goal | None:
+    own = {run.goal.metric: run.goal for run, _ in pairs if run.goal}
+    if sortwith is None and len(own) != 1:
+        return None
+    name = _logged(pairs, sortwith) if sortwith is not None else next(iter(own))
+    return goal_of(name, mode or (own[name].mode if name in own else None))
+
+
+def _logged(pairs: _Pairs, name: str) -> str:
+    """The full name of a metric as the user gives it; any name will do while no run has logged anything."""
+    known = _names(pairs)
+    for full in (metric_name(name), f"{VAL}/{name}"):
+        if full in known or not known:
+            return full
+    there = [_shown(full) for full in known]
+    hint = nearest(name, there)
+    listed = "" if "known:" in hint else f" known: {', '.join(sorted(there))}"
+    raise UsageError(f"no run has a metric '{name}'{hint}{listed}")
+
+
+def _names(pairs: _Pairs) -> list[str]:
+    return list(dict.fromkeys(name for _, log in pairs for name in log.series))
+
+
+def _shown(full: str) -> str:
+    """`acc` for `val/acc`; the full name where that would be another's."""
+    bare = full.removeprefix(f"{VAL}/")
+    return full if "/" in bare else bare
+
+
+# Columns
+
+
+def _who(pairs: _Pairs) -> list[_Filled]:
+    """The experiment, when there are several, the run, and its state, when one is not done."""
+    runs = [run for run, _ in pairs]
+    found = [_Filled(Column("run", "text"), [run.name for run in runs])]
+    if len({run.experiment for run in runs}) > 1:
+        found.insert(0, _Filled(Column("experiment", "text"), [run.experiment for run in runs]))
+    if any(map(_unfinished, runs)):
+        found.append(_Filled(Column("state", "text"), [str(run.state) for run in runs]))
+    return found
+
+
+def _unfinished(run: Run) -> bool:
+    """Whether there is something to say of its state: of runx's runs nobody knows it."""
+    return run.state is not State.DONE and not (run.state is State.UNKNOWN and run.identity is None)
+
+
+def _differing(pairs: _Pairs) -> list[_Filled]:
+    """The hyperparameters that differ; one that is None, or not there, is absent."""
+    found = []
+    for name in dict.fromkeys(name for run, _ in pairs for name in run.hparams if name not in HIDDEN):
+        cells = [run.hparams.get(name) for run, _ in pairs]
+        if len(set(map(_same, cells))) > 1:
+            found.append(_Filled(Column(name, "value"), cells, f"hparams.{name}"))
+    return found
+
+
+def _same(value: Any) -> Any:
+    """A key that two values share when they are one: 1 and 1.0 are, 1 and True are not."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
+        return value
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _lasts(pairs: _Pairs, goal: Goal | None) -> list[_Filled]:
+    """The values of each run's last val row, and the last of `goal` when that is of another phase."""
+    lasts = [log.last_row() for _, log in pairs]
+    found = []
+    for name in dict.fromkeys(name for last in lasts for name in last):
+        full = f"{VAL}/{name}"
+        found.append(_Filled(Column(_shown(full), "metric"), [last.get(name) for last in lasts], full))
+    if goal and not goal.metric.startswith(f"{VAL}/") and goal.metric in _names(pairs):
+        logged = [log.series.get(goal.metric) for _, log in pairs]
+        found.append(_Filled(Column(goal.metric, "metric"), [one and one.last for one in logged], goal.metric))
+    return found
+
+
+def _bests(pairs: _Pairs, goal: Goal | None) -> list[_Filled]:
+    if not goal:
+        return []
+    bests = [log.best(goal) or (None, None) for _, log in pairs]
+    name = _shown(goal.metric)
+    return [
+        _Filled(Column(f"{name}-best", "metric"), [value for value, _ in bests]),
+        _Filled(Column(f"{name}-epoch", "step"), [step for _, step in bests]),
+    ]
+
+
+def _times(pairs: _Pairs) -> list[_Filled]:
+    """The last val step, what an epoch takes, and the code, when snapshots differ."""
+    found = [
+        _Filled(Column("epoch", "step"), [log.step for _, log in pairs]),
+        _Filled(Column("epoch_time", "seconds"), [log.epoch_time for _, log in pairs]),
+    ]
+    digests = {run.digest for run, _ in pairs if run.digest}
+    if len(digests) > 1:
+        length = _distinct(digests)
+        found.append(_Filled(Column("code", "text"), [run.digest and run.digest[:length] for run, _ in pairs]))
+    return found
+
+
+def _distinct(digests: set[str]) -> int:
+    length = MIN_DIGEST
+    while len({digest[:length] for digest in digests}) < len(digests):
+        length += 1
+    return length
+
+
+def _named(filled: Iterable[_Filled]) -> list[_Filled]:
+    """Each column under a name of its own: ours first, then metrics, then hyperparameters have the shorter one."""
+    there = list(filled)
+    taken = {one.column.name for one in there if not one.longer}
+    metrics = {one.column.name for one in there if one.column.kind == "metric"}
+    return [
+        _renamed(one) if one.longer and one.column.name in (taken | metrics if _is_value(one) else taken) else one
+        for one in there
+    ]
+
+
+def _is_value(one: _Filled) -> bool:
+    return one.column.kind == "value"
+
+
+def _renamed(one: _Filled) -> _Filled:
+    return _Filled(Column(one.longer, one.column.kind), one.cells, one.longer)
+
+
+# Notes
+
+
+def _notes(pairs: _Pairs, sortwith: str | None, goal: Goal | None, mode: str | None) -> Iterable[str]:
+    unreadable = [(run.name, log.problem) for run, log in pairs if log.problem]
+    if unreadable:
+        names = ", ".join(name for name, _ in unreadable)
+        yield f"{_count(len(unreadable), 'run')} unreadable: {names} ({unreadable[0][1]})"
+    for run, log in pairs:
+        if log.unreadable:
+            yield f"{_count(log.unreadable, 'line')} unreadable in {run.name}"
+    goals = {run.goal.metric for run, _ in pairs if run.goal}
+    if sortwith is None and len(goals) > 1:
+        yield f"the runs have different goals ({', '.join(sorted(goals))}): name one with --sortwith"
+    elif mode and not goal:
+        yield f"--{mode} changes nothing without --sortwith or a GOAL"
+    if goal and pairs and goal.metric not in _names(pairs):
+        yield f"no run has logged {_shown(goal.metric)} yet"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
