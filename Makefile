@@ -5,7 +5,7 @@ PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench clean venv
+.PHONY: help demo test lint docs bench clean venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,6 +23,9 @@ test: lint  ## install, then lint, types and the whole test suite
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+docs: venv  ## run the blocks of the documents and write down what they print now
+	$(BIN)/python scripts/replay.py README.md docs/*.md
 
 bench: venv  ## the measurements of benchmarks/README.md, by hand: they take minutes
 	$(BIN)/python -m benchmarks

@@ -18,7 +18,9 @@ HOME = ROOT / "farmx"
 LADDER = (
     ("version", "errors"),
     ("layout",),
-    ("spec", "yaml12", "logx", "runner", "rows"),
+    ("spec", "yaml12", "runner", "rows", "surroundings"),
+    ("metric_rows", "checkpoints", "boards"),
+    ("logx",),
     ("config", "sweep", "metrics", "snapshot"),
     ("plan", "farms.base"),
     ("farms", "farms.*"),

@@ -1,0 +1,101 @@
+"""The documents say what is: their blocks run and print what they show, and each key, flag and file has its place."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from farmx import config, layout
+from farmx.spec import State
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import replay  # noqa: E402
+
+RUNNABLE = [path for path in DOCUMENTS if list(replay.blocks(path.read_text()))]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.name)
+def test_the_blocks_of_a_document_run_and_print_what_it_shows(path, tmp_path):
+    for block, now in replay.played(path.read_text(), tmp_path):
+        assert replay.masked(now) == replay.masked(block.text)
+
+
+def test_a_block_that_prints_something_else_is_found(tmp_path):
+    text = "<!-- file: a -->\n```text\nhello\n```\n\n<!-- run 3 -->\n```console\n$ cat a\nbye\n$ exit 3\n```\n"
+    (_, _), (block, now) = replay.played(text, tmp_path)
+    assert (block.text, now) == ("$ cat a\nbye\n$ exit 3\n", "$ cat a\nhello\n$ exit 3\n")
+    assert replay.masked(now) != replay.masked(block.text)
+    assert replay.rewritten(text, tmp_path) == text.replace("bye", "hello")
+
+
+def test_a_block_that_fails_is_found(tmp_path):
+    with pytest.raises(AssertionError, match="false: exit code 1"):
+        list(replay.played("<!-- run -->\n```console\n$ false\n```\n", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("done  shy-otter_2026.11.21_05.18   0:07", "done fat-lemur_2027.01.02_23.59  1:00:07"),
+        ("------  ---", "-----  ----"),
+        ("took 1.2 s", "took 14 s"),
+    ],
+)
+def test_what_differs_from_call_to_call_is_masked(one, other):
+    assert replay.masked(one) == replay.masked(other)
+
+
+# ---------------------------------------------------------------- nothing is left out
+
+
+def rows(path: Path) -> dict[str, list[str]]:
+    """The tables of a document: first cell without its quotes -> the other cells."""
+    lines = re.findall(r"^\| `([^`]+)`(?:[^|\\]|\\.)*\|(.*)\|$", path.read_text(), re.MULTILINE)
+    return {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
+
+
+@pytest.mark.parametrize("setting", config.table(), ids=lambda setting: setting.key)
+def test_every_setting_has_its_row(setting):
+    allowed, default, meaning = rows(ROOT / "docs/config.md")[setting.key]
+    assert re.sub("`", "", allowed) == setting.allowed
+    assert meaning
+    if isinstance(setting.default, (int, float)):
+        assert default == f"{setting.default:g}" or default == str(setting.default)
+
+
+def test_every_state_has_its_row():
+    told = rows(ROOT / "docs/launching.md")
+    assert [state.value for state in State if state.value not in told] == []
+
+
+def test_every_variable_a_program_finds_is_told():
+    names = [value for name, value in vars(layout).items() if name.startswith("ENV_")]
+    assert [name for name in names if f"`{name}`" not in (ROOT / "docs/config.md").read_text()] == []
+
+
+def commands(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    inside = command.commands if isinstance(command, click.Group) else {}
+    return [(name, command)] + [found for word, one in inside.items() for found in commands(one, f"{name} {word}")]
+
+
+def test_every_command_and_every_flag_is_told():
+    from farmx import cli
+
+    missing = []
+    for name, command in commands(cli.farmx, "farmx") + commands(cli.sumx, "sumx"):
+        missing += [name] if name not in TEXT and not command.hidden else []
+        flags = [flag for one in command.params if isinstance(one, click.Option) for flag in one.opts]
+        missing += [f"{name} {flag}" for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", TEXT)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *ROOT.glob("*.md"), *ROOT.glob("*/*/*.md")], ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
