@@ -85,7 +85,7 @@ def number(value: Any, what: str) -> float:
             raise LogxError(f"{what}: a {type(value).__name__} of one element is a number, this one is not") from error
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, str) or not hasattr(type(value), "__float__"):
+    if not hasattr(type(value), "__float__"):
         raise LogxError(f"{what}: {short(value)} is not a number")
     try:
         return int(value) if isinstance(value, int) and -TOO_LARGE < value < TOO_LARGE else float(value)
@@ -94,6 +94,7 @@ def number(value: Any, what: str) -> float:
 
 
 def mapping(what: str, values: Any) -> dict[Any, Any]:
+    """`values` as a dict. Raises LogxError, which begins with `what`."""
     try:
         return dict(values)
     except (TypeError, ValueError) as error:
@@ -101,11 +102,13 @@ def mapping(what: str, values: Any) -> dict[Any, Any]:
 
 
 def short(value: Any) -> str:
+    """`value` for a message of one line."""
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def unwritable(path: str, error: OSError) -> LogxError:
+    """What to raise when `path` could not be written."""
     return LogxError(f"{path}: cannot be written: {error.strerror}")
 
 

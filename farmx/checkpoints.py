@@ -1,0 +1,420 @@
+"""A run's checkpoints: written aside and renamed, the best and the last in a record; never loaded but to be used.
+
+The record, checkpoints.json, is the truth about which is best and last. Where there is none (runx's directory, or it
+was deleted) the names are. A file under its final name is whole: it came there by a rename.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+from farmx import layout
+from farmx.errors import LogxError, RecordError, StageError
+from farmx.lines import number, unwritable
+
+LAST = "last"
+BEST = "best"
+METRIC = "__metric"
+
+_NAME = re.compile(r"(last|best)_checkpoint_ep([0-9]+)\.pth", re.ASCII)
+_ASIDE = re.compile(r"\.(?:(?:last|best)_checkpoint_ep[0-9]+\.pth|checkpoints\.json)\.([0-9]+)\.[0-9a-f]{8}", re.ASCII)
+
+# How files of torch begin: a zip archive, and before torch 1.6 a pickled number of its own.
+_ZIP = b"PK\x03\x04"
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_ZIP_END = b"PK\x05\x06"
+_ZIP_TAIL = 66_000  # the end of a zip archive's directory lies within
+
+# What a pickle without code may name: containers, numbers and what numpy's arrays are made of.
+_PLAIN = {
+    "builtins": {"bytearray", "complex", "frozenset", "range", "set", "slice"},
+    "collections": {"OrderedDict", "deque"},
+    "_codecs": {"encode"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy.core.numeric": {"_frombuffer"},
+    "numpy._core.numeric": {"_frombuffer"},
+}
+
+# What reading a damaged file raises, in pickle and in torch.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ImportError,
+    MemoryError,
+    OverflowError,
+)
+
+
+class Torn(LogxError):
+    """The file is not whole, or no checkpoint."""
+
+
+class Entry(NamedTuple):
+    """A checkpoint as the record tells it.
+
+    metric, higher_better: None when only its name is known.  steps: the next step of each phase when it was saved.
+    """
+
+    file: str
+    epoch: int
+    metric: float | None = None
+    higher_better: bool | None = None
+    steps: Mapping[str, int] = {}
+
+
+class Book(NamedTuple):
+    """What the record says. best: best first.  dropped: no longer wanted, perhaps still there."""
+
+    last: Entry | None = None
+    best: tuple[Entry, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def better(metric: float | None, best: float | None, higher_better: bool) -> bool:
+    """Whether `metric` beats `best`, strictly; NaN and None never do, and any number beats them."""
+    if metric is None or metric != metric:
+        return False
+    if best is None or best != best:
+        return True
+    return bool(metric > best if higher_better else metric < best)
+
+
+class Checkpoints:
+    """The checkpoints in `folder`; `tell` takes a line for people. Made, it has touched nothing."""
+
+    def __init__(self, folder: str, tell: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._cleaned = False
+
+    def save(
+        self,
+        content: Mapping[str, Any],
+        metric: float,
+        epoch: int,
+        higher_better: bool,
+        delete_old: bool,
+        keep: int,
+        steps: Mapping[str, int],
+    ) -> bool:
+        """Write `content` as the last checkpoint, and as a best one if it is among the `keep` best; True if the best.
+
+        In this order: written, renamed, linked as best, recorded, and only then the old ones deleted. Raises LogxError.
+        """
+        if keep < 1:
+            raise LogxError(f"save_model: keep={keep} must be at least 1")
+        book = self._clean()
+        new = Entry(_file(LAST, epoch), epoch, metric, higher_better, steps)
+        challenger = new._replace(file=_file(BEST, epoch))
+        best = _ranked(book.best, challenger)[:keep]
+        self._put(new.file, lambda file: dump({"epoch": epoch, **content, METRIC: metric}, file))
+        if any(each is challenger for each in best):
+            self._copy(new.file, challenger.file)
+        book = _turned(book, new, best, delete_old)
+        self._write(book)
+        self._remove(book.dropped)
+        return bool(best) and best[0] is challenger
+
+    def best(self) -> str | None:
+        """The path of the best checkpoint; where no record tells it, of the best one with the highest epoch."""
+        best = self._book().best or self._named().best
+        return self._path(best[0].file) if best else None
+
+    def newest(self, weights_only: bool) -> tuple[Entry, dict[str, Any]] | None:
+        """The newest checkpoint that can be loaded and what it holds; None when there is none.
+
+        A torn one is told in one line, then the next older one is tried. Raises LogxError for what is refused.
+        """
+        torn = set()
+        for entry in self._candidates():
+            path = self._path(entry.file)
+            try:
+                file = os.stat(path)
+                if (file.st_dev, file.st_ino) not in torn:
+                    torn.add((file.st_dev, file.st_ino))
+                    return entry, _content(path, weights_only)
+            except FileNotFoundError:
+                continue
+            except Torn as error:
+                self._tell(f"{error}; taking the next older checkpoint, if there is one")
+        return None
+
+    def _candidates(self) -> list[Entry]:
+        book = self._book()
+        others = sorted((*book.best, *self._by_name(LAST), *self._by_name(BEST)), key=lambda entry: -entry.epoch)
+        return [book.last, *others] if book.last else others
+
+    def _clean(self) -> Book:
+        """The book; before the first save, what somebody killed in the middle of one left behind is removed."""
+        book = self._book()
+        if self._cleaned:
+            return book
+        self._cleaned = True
+        self._remove([name for name in os.listdir(self._folder) if _abandoned(name)])
+        self._remove(book.dropped)
+        return book._replace(best=tuple(self._learned(entry) for entry in book.best))
+
+    def _learned(self, entry: Entry) -> Entry:
+        # Only for a checkpoint without a record: runx's, whose metric is in the file alone.
+        if entry.metric is not None:
+            return entry
+        try:
+            return entry._replace(metric=number(_content(self._path(entry.file), True).get(METRIC), METRIC))
+        except LogxError as error:
+            self._tell(f"{error}; so {entry.file} is not compared with, and stays")
+            return entry
+
+    def _book(self) -> Book:
+        try:
+            return self._present(_read(self._path(layout.CHECKPOINTS)))
+        except FileNotFoundError:
+            return self._named()
+        except RecordError as error:
+            self._tell(f"{error}; going by the names of the checkpoints")
+            return self._named()
+
+    def _present(self, book: Book) -> Book:
+        last = book.last if book.last and os.path.exists(self._path(book.last.file)) else None
+        best = tuple(entry for entry in book.best if os.path.exists(self._path(entry.file)))
+        return book._replace(last=last, best=best)
+
+    def _named(self) -> Book:
+        last = self._by_name(LAST)
+        return Book(last[0] if last else None, self._by_name(BEST))
+
+    def _by_name(self, kind: str) -> tuple[Entry, ...]:
+        """The newest first."""
+        matches = [match for match in map(_NAME.fullmatch, os.listdir(self._folder)) if match and match[1] == kind]
+        return tuple(Entry(match[0], int(match[2])) for match in sorted(matches, key=lambda match: -int(match[2])))
+
+    def _put(self, name: str, write: Callable[[BinaryIO], None]) -> None:
+        path = self._path(name)
+        temporary = layout.aside(path)
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        finally:
+            _unlink(temporary)
+
+    def _copy(self, name: str, other: str) -> None:
+        """Let `other` be the same file as `name`; where the file system has no hard links, a copy of it."""
+        path = self._path(other)
+        temporary = layout.aside(path)
+        try:
+            os.link(self._path(name), temporary)
+            os.replace(temporary, path)
+        except OSError:
+            _unlink(temporary)
+            with open(self._path(name), "rb") as source:
+                self._put(other, lambda file: shutil.copyfileobj(source, file))
+
+    def _write(self, book: Book) -> None:
+        record = {
+            "format": layout.CHECKPOINTS_FORMAT,
+            "last": _told(book.last) if book.last else None,
+            "best": [_told(entry) for entry in book.best],
+            "dropped": list(book.dropped),
+        }
+        try:
+            layout.write_json(self._path(layout.CHECKPOINTS), record)
+        except StageError as error:
+            raise LogxError(str(error)) from error
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            _unlink(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+
+def _file(kind: str, epoch: int) -> str:
+    return f"{kind}_checkpoint_ep{epoch}.pth"
+
+
+def _ranked(best: Sequence[Entry], new: Entry) -> list[Entry]:
+    """`best` with `new` behind all it does not beat; without it, if it is NaN or not better than its epoch's other.
+
+    One epoch has one file.
+    """
+    rest = [entry for entry in best if entry.file != new.file]
+    beaten = [better(new.metric, entry.metric, bool(new.higher_better)) for entry in best if entry.file == new.file]
+    if new.metric != new.metric or beaten == [False]:
+        return list(best)
+    place = 0
+    while place < len(rest) and not better(new.metric, rest[place].metric, bool(new.higher_better)):
+        place += 1
+    return [*rest[:place], new, *rest[place:]]
+
+
+def _turned(book: Book, last: Entry, best: Sequence[Entry], delete_old: bool) -> Book:
+    """The book after a save, with what it makes superfluous; a best one whose metric is not known never is."""
+    kept = {last.file, *(entry.file for entry in best)}
+    unknown = {entry.file for entry in book.best if entry.metric is None}
+    old = [entry.file for entry in book.best] + [_file(BEST, last.epoch)]
+    if delete_old and book.last:
+        old.append(book.last.file)
+    return Book(last, tuple(best), tuple(dict.fromkeys(file for file in old if file not in kept | unknown)))
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    metric = None if entry.metric is None else layout.number(entry.metric)
+    return {**entry._asdict(), "metric": metric, "steps": dict(entry.steps)}
+
+
+def _read(path: str) -> Book:
+    """Raises FileNotFoundError, or RecordError for what is no record of ours."""
+    record = layout.read_json(path, layout.CHECKPOINTS_FORMAT)
+    try:
+        last = _entry(record["last"]) if record["last"] else None
+        return Book(last, tuple(map(_entry, record["best"])), tuple(map(_checked, record["dropped"])))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"{path}: not a record of ours") from error
+
+
+def _entry(told: Mapping[str, Any]) -> Entry:
+    metric, higher = told["metric"], told["higher_better"]
+    steps = {str(phase): int(step) for phase, step in told["steps"].items()}
+    return Entry(_checked(told["file"]), int(told["epoch"]), None if metric is None else float(metric), higher, steps)
+
+
+def _checked(name: str) -> str:
+    # A name leads to a deletion later: it must be one of ours.
+    if not _NAME.fullmatch(name):
+        raise ValueError(name)
+    return name
+
+
+def _abandoned(name: str) -> bool:
+    """Whether `name` was written aside by a process that is gone."""
+    match = _ASIDE.fullmatch(name)
+    if not match:
+        return False
+    if int(match[1]) == os.getpid():  # ours are gone by now; in a container numbers come again
+        return True
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def dump(content: Mapping[str, Any], file: BinaryIO) -> None:
+    """Write `content` with torch where it is loaded, else with pickle. Raises OSError, and LogxError when it cannot."""
+    torch = sys.modules.get("torch")
+    try:
+        if torch is not None:
+            torch.save(content, file)
+        else:
+            pickle.dump(content, file)
+    except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as error:
+        raise LogxError(f"save_model: save_dict cannot be saved: {_line(error)}") from error
+
+
+def load(path: str, weights_only: bool, what: str) -> Any:
+    """What the checkpoint at `path` holds, tensors on the CPU.
+
+    Raises Torn when it is missing or damaged, LogxError when torch is needed and absent, and when weights_only
+    refuses it: then the message says which argument of `what` allows it.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(_OLD_TORCH))
+            if not head.startswith((_ZIP, _OLD_TORCH)):
+                file.seek(0)
+                return _unpickled(file, path, weights_only, what)
+            whole = not head.startswith(_ZIP) or _ends(file)
+    except OSError as error:
+        raise Torn(f"{path}: cannot be read: {error.strerror}") from error
+    if not whole:
+        raise Torn(f"{path}: torn")
+    return _by_torch(path, weights_only, what)
+
+
+def _content(path: str, weights_only: bool) -> dict[str, Any]:
+    content = load(path, weights_only, "resume")
+    if not isinstance(content, dict):
+        raise Torn(f"{path}: holds a {type(content).__name__}, not what save_model writes")
+    return content
+
+
+def _ends(file: BinaryIO) -> bool:
+    """Whether a zip archive has its end."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _ZIP_TAIL))
+    return _ZIP_END in file.read()
+
+
+def _unpickled(file: BinaryIO, path: str, weights_only: bool, what: str) -> Any:
+    try:
+        return _Plain(file).load() if weights_only else pickle.load(file)
+    except _Refused as error:
+        raise _refusal(path, str(error), what) from error
+    except _DAMAGE as error:
+        raise Torn(f"{path}: torn: {_line(error)}") from error
+
+
+def _by_torch(path: str, weights_only: bool, what: str) -> Any:
+    try:
+        import torch  # only who has such a file needs it
+    except ImportError as error:
+        raise LogxError(f"{path}: was written by torch, which cannot be imported here: {_line(error)}") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=weights_only)
+    except _DAMAGE as error:
+        if weights_only and "Unsupported" in str(error):
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            raise _refusal(path, named[1] if named else "more than tensors and plain values", what) from error
+        raise Torn(f"{path}: torn: {_line(error)}") from error
+
+
+def _refusal(path: str, held: str, what: str) -> LogxError:
+    way = f"logx.{what}({'path, ' if what == 'load_model' else ''}weights_only=False)"
+    return LogxError(f"{path}: holds {held}, and loading that can run code; {way} does it, if you trust the file")
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+class _Refused(pickle.UnpicklingError):
+    pass
+
+
+class _Plain(pickle.Unpickler):
+    """Loads containers, numbers, text and numpy's arrays; calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in _PLAIN.get(module, ()):
+            raise _Refused(f"{module}.{name}")
+        return super().find_class(module, name)

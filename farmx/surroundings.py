@@ -1,0 +1,88 @@
+"""Where a training script finds itself: its rank, its attempt, its directory; never what it logs there."""
+
+from __future__ import annotations
+
+import os
+
+from farmx import layout
+from farmx.errors import LogxError
+
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # the first that holds a number
+LOGROOT = "FARMX_LOGROOT"
+
+
+def rank() -> int:
+    """This process's rank among all of its program, as its launcher's environment tells it; 0 where none does."""
+    for name in RANKS:
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0
+
+
+def attempt(logdir: str | os.PathLike[str] | None) -> str | None:
+    """The attempt that this process is in and should log to; None outside of any.
+
+    The environment alone proves nothing: a shell may have outlived its attempt, and a program that names another
+    directory has nothing to do with the run that started it.
+    """
+    run, folder = os.environ.get(layout.ENV_RUN), os.environ.get(layout.ENV_ATTEMPT_DIR)
+    if not run or not folder or os.path.exists(os.path.join(folder, layout.END)):
+        return None
+    if not _same(os.path.join(folder, os.pardir, os.pardir), run):
+        return None
+    return folder if logdir is None or _same(logdir, run) else None
+
+
+def run() -> str:
+    """The directory, absolute, of the run that attempt() found."""
+    return os.path.abspath(os.environ[layout.ENV_RUN])
+
+
+def _same(one: str | os.PathLike[str], other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def outside(logdir: str | os.PathLike[str] | None, coolname: bool, make: bool) -> str:
+    """The directory, absolute, of a program in no run; with `make` it is there afterwards. Raises LogxError.
+
+    Without `make` and with coolname it is the directory above: only who makes one knows its name.
+    """
+    root = os.environ.get(LOGROOT) or "runs" if logdir is None else os.fspath(logdir)
+    if not root:
+        raise LogxError("initialize: logdir is empty; leave it out, or name a directory")
+    try:
+        root = os.path.abspath(os.path.expanduser(root) if logdir is None else root)
+        folder = root if coolname or logdir is not None else os.path.join(root, "default")
+        if make:
+            os.makedirs(folder, exist_ok=True)
+        return _cool(folder) if coolname and make else folder
+    except OSError as error:
+        raise LogxError(f"{root}: cannot be made: {error.strerror}") from error
+
+
+def _cool(root: str) -> str:
+    import random  # spares all who name their directory
+
+    import coolname
+
+    # Names come from the generator the program may have seeded: they must neither follow from its seed nor move it on.
+    state = random.getstate()
+    random.seed()
+    try:
+        while True:
+            folder = os.path.join(root, coolname.generate_slug(2))
+            if _made(folder):
+                return folder
+    finally:
+        random.setstate(state)
+
+
+def _made(folder: str) -> bool:
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return False
+    return True
