@@ -90,22 +90,24 @@ def goal_of(name: str, mode: str | None = None) -> Goal:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One named command of a run: argv words in which LOGDIR still stands for the run's directory."""
+    """One named command of a run; in all of it LOGDIR still stands for the run's directory.
+
+    words: the argv; when `shell` is set, what follows that text of shell syntax (`a && b`, `X=1 python t.py`).
+    """
 
     name: str
     words: tuple[str, ...]
+    shell: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """All that a run directory is made from.
+    """All that a run directory is made from but its name and the snapshot of the code.
 
     identity: the digest of `preimage`; two points with one identity are one run.
-    env, pythonpath, words: LOGDIR in them still stands for the run's directory.
-    digest: the snapshot of the code.
+    env, pythonpath, stages: LOGDIR in them still stands for the run's directory.
     """
 
-    name: str
     identity: str
     preimage: Mapping[str, Any]
     stages: tuple[Stage, ...]
@@ -162,3 +164,20 @@ class Run:
     digest: str | None = None
     goal: Goal | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt to make: the run directory's path and the attempt's number, `2.0`."""
+
+    run: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One thing handed to a farm. path: its directory.  jobs: index i of the submission is jobs[i]."""
+
+    id: str
+    path: str
+    jobs: tuple[Job, ...]

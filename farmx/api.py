@@ -1,0 +1,48 @@
+"""farmx from Python: launch a sweep here, read runs back. What the commands do, as values."""
+
+from farmx import claims, compose, config, status
+from farmx.cli import launching
+from farmx.cli.surroundings import surroundings
+from farmx.errors import UsageError
+from farmx.farms import local
+from farmx.spec import Run
+
+
+def launch(
+    sweep: str,
+    *,
+    farm: str | None = None,
+    interactive: bool = True,
+    jobs: int | None = None,
+    gpus: str | None = None,
+    logroot: str | None = None,
+    tag: str | None = None,
+    name: str | None = None,
+    again: bool = False,
+    first: int | None = None,
+) -> list[Run]:
+    """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
+
+    Points that had a run before keep it, so the list is the same however often this is called. Raises FarmxError for
+    whatever is wrong, before anything is made; a run that fails raises nothing: look at its `state`.
+    """
+    at = surroundings()
+    flags = {key: value for key, value in {"LOGROOT": logroot, "FARM": farm}.items() if value is not None}
+    made = compose.read(compose.Request(sweep, flags, name=name, tag=tag, again=again, first=first), at)
+    order = compose.order(made, at)
+    pooled = jobs is not None or gpus is not None
+    if not (interactive or pooled):
+        raise UsageError("launch(): this version runs on this machine only; interactive=True, or jobs=N")
+    launching.run(order, local.slots(jobs, gpus) if pooled else None)
+    held = claims.holders(order.experiment)
+    names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]
+    found = {run.name: run for run in status.of(order.experiment, names).runs}
+    return [found[name] for name in names if name in found]
+
+
+def runs(experiment: str, *, logroot: str | None = None, config_file: str | None = None) -> list[Run]:
+    """The runs of an experiment, by name. Raises UsageError when there is none, RecordError for an unreadable run."""
+    at = surroundings()
+    flags = {} if logroot is None else {"LOGROOT": logroot}
+    root = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
+    return list(status.read(root, experiment).runs)

@@ -1,0 +1,79 @@
+"""farmx retry and farmx cancel: from the command line to what is done, and what is printed of it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farmx import compose, relaunch
+from farmx.cli import launching, looking, screen
+from farmx.compose import Surroundings
+from farmx.errors import UsageError, nearest
+from farmx.farms import local
+from farmx.spec import Job, Run, State
+
+
+def retry(given: Mapping[str, Any], at: Surroundings) -> int:
+    """Queue again, here; return the exit code."""
+    root = looking.logroot(given["logroot"], given["config_file"], at)
+    states = states_of(given["state"])
+    pooled = given["jobs"] is not None or given["gpus"] is not None
+    places = local.slots(given["jobs"], given["gpus"]) if pooled else None
+    chosen = relaunch.retry(relaunch.find(root, given["names"]), states, given["code"])
+    _tell(chosen, given["as_json"])
+    farm = launching.Here(places)
+    counts = screen.Counts()
+    for submission in relaunch.submissions(chosen.jobs, compose.launch_id(at.now)):
+        farm(submission)
+        counts.states.update(farm.counts.states)
+        if farm.stopped:
+            break
+    if counts.states:
+        screen.tell(f"      {counts.told()}")
+    farm.counts = counts
+    return farm.code()
+
+
+def states_of(text: str | None) -> list[State] | None:
+    """--state failed,lost as states. Raises UsageError for a word that is none."""
+    if text is None:
+        return None
+    known = [state.value for state in State]
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--state: there is no state '{word}'{nearest(word, known)}")
+    return [State(word) for word in words]
+
+
+def _tell(chosen: relaunch.Retry, as_json: bool) -> None:
+    if as_json:
+        queued = [_fields(job, job in chosen.fresh) for job in chosen.jobs]
+        left = [{"run": run.name, "state": str(run.state)} for run in chosen.left]
+        print(json.dumps({"queued": queued, "left": left}), flush=True)
+    own = len(chosen.jobs) - len(chosen.fresh)
+    if chosen.fresh:
+        screen.tell(f"code  {len(chosen.fresh)} with today's code, {chosen.code}")
+    if own:
+        screen.tell(f"code  {own} with their own")
+    screen.tell(f"runs  {len(chosen.jobs)} again, {len(chosen.left)} left alone")
+
+
+def _fields(job: Job, fresh: bool) -> dict[str, str]:
+    return {"run": os.path.basename(job.run), "attempt": job.number, "code": "now" if fresh else "own"}
+
+
+def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: str | None, at: Surroundings) -> int:
+    """End the runs that `names` name; return the exit code."""
+    root = looking.logroot(given, config_file, at)
+    told: list[dict[str, str]] = []
+
+    def tell(run: Run, what: str) -> None:
+        told.append({"run": run.name, "did": what})
+        if not as_json:
+            print(f"{run.name}  {what}")
+
+    relaunch.cancel(relaunch.find(root, names), tell)
+    if as_json:
+        print(json.dumps(told, indent=2))
+    return 0

@@ -1,0 +1,156 @@
+"""What a person sees while a farm of this machine works; never decides anything."""
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from farmx import layout
+from farmx.farms.base import Watch
+from farmx.runner import GRACE_S, Outcome
+from farmx.spec import Job
+
+BAR_AFTER_S = 1.0
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 0:05, 12:40, 55:00:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def tell(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Counts:
+    """How the attempts of one command ended."""
+
+    def __init__(self) -> None:
+        self.states: Counter[str] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more."""
+        self.states[outcome.state] += 1
+
+    def told(self) -> str:
+        """For people: '5 done, 1 failed'."""
+        return ", ".join(f"{count} {state}" for state, count in self.states.items())
+
+
+class Foreground(Watch):
+    """One run after another, its output live: the command is printed as a shell takes it, then the program speaks."""
+
+    tick_s = 60.0
+
+    def __init__(self, commands: Mapping[str, str]) -> None:
+        self.counts = Counts()
+        self._commands = commands
+
+    def started(self, job: Job, slot: str) -> None:
+        print(self._commands.get(job.run, os.path.basename(job.run)), flush=True)
+
+    def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
+        self.counts.add(outcome)
+        if outcome.state != "done":
+            tell(f"{os.path.basename(job.run)} {outcome.state}: {outcome.note}")
+
+    def stopping(self, running: int, now: bool) -> None:
+        tell(stopping(running, now))
+
+    def tick(self) -> None:
+        return
+
+
+class Pool(Watch):
+    """START, DONE and FAIL lines, and on a terminal a bar below them with an estimate."""
+
+    _WORDS = {"done": "DONE", "failed": "FAIL", "held": "HELD", "cancelled": "STOP", "interrupted": "STOP"}
+
+    def __init__(self, jobs: int, labels: Mapping[str, str], width: int) -> None:
+        """width: of the longest slot name.  labels: what to show of a job when it starts."""
+        self.counts = Counts()
+        self._labels, self._width = labels, width
+        self._bar = bar("runs", jobs) if sys.stderr.isatty() else None
+        self.tick_s = 1.0 if self._bar else 60.0
+
+    def started(self, job: Job, slot: str) -> None:
+        self._line("START", slot, job, self._labels.get(job.run, ""))
+
+    def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
+        self.counts.add(outcome)
+        see = f"; see {os.path.join(job.run, layout.OUTPUT)}" if outcome.state == "failed" else ""
+        self._line(self._WORDS[outcome.state], slot, job, f"{duration(outcome.seconds)}  {outcome.note}{see}".rstrip())
+        if self._bar:
+            self._bar.advance(self._bar.task_ids[0])
+
+    def stopping(self, running: int, now: bool) -> None:
+        self._print(stopping(running, now))
+
+    def tick(self) -> None:
+        if self._bar:
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+
+    def _line(self, word: str, slot: str, job: Job, text: str) -> None:
+        self._print(f"{word:<5}  {slot:<{self._width}}  {os.path.basename(job.run)}  {text}".rstrip())
+
+    def _print(self, text: str) -> None:
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            tell(text)
+
+
+def stopping(running: int, now: bool) -> str:
+    """What to say when a signal came."""
+    runs = f"{running} run{'s' * (running != 1)}"
+    if now:
+        return f"killing {runs}"
+    return f"stopping: {runs} have {GRACE_S:.0f} s to end; Ctrl-C again kills them; what has not begun stays staged"
+
+
+def bar(what: str, total: int) -> Any:
+    """A started progress bar on stderr with an estimate. No thread draws it: the pool forks."""
+    from rich.console import Console  # only a terminal wants a bar
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+    progress.add_task(what, total=total)
+    progress.start()
+    return progress
+
+
+def staging_bar() -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """(progress, close): a bar that appears on a terminal once staging has taken longer than a second."""
+    begun = time.monotonic()
+    shown: list[Any] = []
+
+    def progress(made: int, total: int) -> None:
+        if not shown and sys.stderr.isatty() and time.monotonic() - begun > BAR_AFTER_S:
+            shown.append(bar("staging", total))
+        if shown and (made % 50 == 0 or made == total):
+            shown[0].update(shown[0].task_ids[0], completed=made, refresh=True)
+
+    def close() -> None:
+        for each in shown:
+            each.stop()
+
+    return progress, close

@@ -1,0 +1,58 @@
+"""What only a process knows of itself: cwd, home, user, the clock; and how an error becomes a line and an exit code."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from farmx.compose import Surroundings
+from farmx.errors import FarmxError, UsageError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def surroundings() -> Surroundings:
+    """This process's own. Raises UsageError when its directory has vanished."""
+    try:
+        cwd = os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory no longer exists; cd to one that does") from None
+    return Surroundings(
+        cwd=cwd,
+        home=os.path.expanduser("~"),
+        environ=dict(os.environ),
+        now=time.time(),
+        user=_user(),
+        host=os.uname().nodename,
+        argv=tuple(sys.argv),
+    )
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return str(os.getuid())
+
+
+def one_line(function: Function) -> Function:
+    """A command whose user errors end in one line on stderr and their exit code; Ctrl-C ends in 130."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except FarmxError as error:
+            print(f"farmx: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:  # `| head` has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(0)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return wrapped  # type: ignore[return-value]

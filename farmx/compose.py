@@ -1,0 +1,160 @@
+"""A sweep file and what surrounds it -> an Order; the one place that knows both the words of a sweep and a launch's."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from farmx import config, interpreter, plan, snapshot, sweep
+from farmx.errors import SweepError
+from farmx.launch import Order
+from farmx.spec import Point
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What only the command line knows. now: seconds since the epoch."""
+
+    cwd: str
+    home: str
+    environ: Mapping[str, str]
+    now: float
+    user: str = ""
+    host: str = ""
+    argv: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for. flags: LOGROOT and FARM as given.  first: launch only so many points, None for all."""
+
+    sweep: str
+    flags: Mapping[str, str] = field(default_factory=dict)
+    config_file: str | None = None
+    name: str | None = None
+    tag: str | None = None
+    cool: bool = True
+    again: bool = False
+    first: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A sweep with every setting it runs under. text: the sweep file as it was."""
+
+    request: Request
+    sweep: sweep.Sweep
+    config: config.Config
+    template: plan.Template
+    text: str
+
+    def points(self) -> Iterator[Point]:
+        """The points that were asked for, in order."""
+        from itertools import islice
+
+        return islice(sweep.points(self.sweep), self.request.first)
+
+    def count(self) -> int:
+        """How many points were asked for, without making them."""
+        count = sweep.count(self.sweep)
+        return count if self.request.first is None else min(count, self.request.first)
+
+
+def read(request: Request, at: Surroundings) -> Composed:
+    """Read the sweep file and every configuration file. Raises SweepError or ConfigError for what is wrong in them."""
+    path = os.path.join(at.cwd, request.sweep)
+    text = _text(path, request.sweep)
+    made = sweep.read(text, request.sweep)
+    settings = config.compose(
+        cwd=at.cwd,
+        home=at.home,
+        environ=at.environ,
+        named=request.config_file,
+        settings=made.settings,
+        setting_marks=made.setting_marks,
+        sweep_dir=os.path.dirname(path),
+        own_keys=sweep.OWN_KEYS,
+        flags=request.flags,
+    )
+    return Composed(request, made, settings, _template(made, settings, request), text)
+
+
+def _text(path: str, shown: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise SweepError(f"{shown}: no such sweep file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SweepError(f"{shown}: cannot be read: {why}") from error
+
+
+def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> plan.Template:
+    shell = made.cmd if sweep.shell_syntax(made.cmd) else None
+    return plan.Template(
+        words=() if shell is not None else sweep.words(made.cmd, made.file),
+        shell=shell,
+        arg_style=settings.arg_style,
+        goal=made.goal,
+        env=settings.env,
+        env_pass=settings.env_pass,
+        setup=settings.setup,
+        pythonpath=tuple((settings.pythonpath or "LOGDIR/code").split(":")),
+        resources=settings.farm.resources,
+        tag=request.tag,
+    )
+
+
+def order(made: Composed, at: Surroundings) -> Order:
+    """All that a launch needs, in values. Nothing is on disk yet."""
+    settings = made.config
+    template = _with_import_roots(made.template, at)
+    specs = tuple(plan.specs(template, made.points()))
+    wish = snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
+                         settings.code_max_files, settings.code_max_mb)  # fmt: skip
+    return Order(
+        id=launch_id(at.now),
+        source=at.cwd,
+        experiment=os.path.join(settings.logroot, made.request.name or made.sweep.name),
+        sweep=os.path.abspath(os.path.join(at.cwd, made.request.sweep)),
+        specs=specs,
+        wish=wish,
+        environ=at.environ,
+        now=at.now,
+        farm=settings.farm.name,
+        staging=settings.code_staging,
+        cool=made.request.cool,
+        again=made.request.again,
+        told=_told(made, at),
+    )
+
+
+def launch_id(now: float) -> str:
+    """A name for a launch and its submission that sorts by time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{stamp}.{int(now % 1 * 1000):03d}-{os.urandom(3).hex()}"
+
+
+def _with_import_roots(template: plan.Template, at: Surroundings) -> plan.Template:
+    """PYTHONPATH in which editable installs and the shell's entries inside the live tree lead into the snapshot."""
+    from dataclasses import replace
+
+    roots = interpreter.import_roots(interpreter.site_packages(at.environ, template.words[:4]), at.cwd)
+    entries = [entry for entry in at.environ.get("PYTHONPATH", "").split(":") if entry]
+    inside = [os.path.relpath(entry, at.cwd) for entry in entries if _inside(entry, at.cwd)]
+    mapped = [os.path.normpath(os.path.join("LOGDIR/code", root)) for root in (*roots, *inside)]
+    ahead, behind = mapped[: len(roots)], mapped[len(roots) :]
+    return replace(template, pythonpath=tuple(dict.fromkeys((*ahead, *template.pythonpath, *behind))))
+
+
+def _inside(path: str, tree: str) -> bool:
+    path = os.path.normpath(os.path.join(tree, path))
+    return path == tree or path.startswith(tree + os.sep)
+
+
+def _told(made: Composed, at: Surroundings) -> dict[str, Any]:
+    origins = {key: origin for key, origin in made.config.origins.items() if origin != config.DEFAULT}
+    who = {"argv": list(at.argv), "cwd": at.cwd, "user": at.user, "host": at.host}
+    return {**who, "text": made.text, "origins": origins}

@@ -1,0 +1,309 @@
+"""A launch from end to end: specs are matched with what is there, the code is snapshotted, what is missing is staged,
+claimed and handed to a farm. Values flow one way; never prints, never reads the clock, the cwd or the command line.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
+from farmx.errors import RecordError, StageError
+from farmx.farms import base
+from farmx.runner import Outcome
+from farmx.spec import Job, Run, RunSpec, State, Submission
+
+TAKEN = (State.STAGED, State.INTERRUPTED, State.LOST)  # what the next launch takes up by itself
+SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be launched.
+
+    source: the directory of the code.  experiment: the directory LOGROOT/<name>.  sweep: the sweep file's path.
+    specs: distinct, in order.  staging: 'link', 'share' or None to decide by the number of files.
+    told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).
+    """
+
+    id: str
+    source: str
+    experiment: str
+    sweep: str
+    specs: tuple[RunSpec, ...]
+    wish: snapshot.Wish
+    environ: Mapping[str, str]
+    now: float
+    farm: str
+    staging: str | None = None
+    cool: bool = True
+    again: bool = False
+    told: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a launch does about one point. run: its newest run, as it stands.  generation: of the run to make, or of it.
+
+    job: 'new' to make a run, 'take' to queue the one there, 'leave' to touch nothing.
+    """
+
+    spec: RunSpec
+    run: Run | None
+    generation: int
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a launch is about to hand over, for people and --json.
+
+    counts: 'new', 'taken up' and the states of what is left alone -> how many.  changed: how many of the runs left
+    alone were made from other code.  notes: what people should know, a line each.
+    """
+
+    farm: str
+    experiment: str
+    code: str
+    digest: str
+    counts: Mapping[str, int]
+    changed: int
+    notes: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+
+Farm = Callable[[Submission], Sequence[Outcome]]
+
+
+def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: Callable[[int, int], None]) -> Summary:
+    """Bring every point of the order to a run and hand what is missing to `farm`; return what was handed over.
+
+    tell: called once all is staged and recorded, before the farm is.  progress: (runs staged, runs to stage).
+    Afterwards every point has a run directory; what was there is untouched but for runs taken up. Raises FarmxError:
+    before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
+    """
+    code = checked(order)
+    _prepare(order)
+    choices = choose(order)
+    taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
+    jobs, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
+    notes = (*code.warnings, *([taken.note] if taken.note else []), *_changes(order))
+    summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
+    _record(order, summary, choices)
+    submission = base.submission(_home(order, layout.SUBMISSIONS), order.id, jobs) if jobs else None
+    tell(summary)
+    if submission:
+        farm(submission)
+    return summary
+
+
+def checked(order: Order) -> snapshot.Listing:
+    """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made."""
+    missing = next((name for spec in order.specs for name in spec.env_pass if name not in order.environ), None)
+    if missing:
+        raise StageError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
+    code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
+    _check_paths(order, code)
+    return code
+
+
+def _check_paths(order: Order, code: snapshot.Listing) -> None:
+    """Raises StageError for a word that is a path here and will be none where the run starts."""
+    seen: set[str] = set()
+    for word in (word for spec in order.specs for word in _path_words(spec)):
+        if word in seen:
+            continue
+        seen.add(word)
+        if os.path.lexists(os.path.join(order.source, word)) and not code.has(word):
+            raise StageError(
+                f"'{word}' is here but not in the snapshot of the code, so a run would not find it; name it in "
+                "CODE_LINK (a live path) or CODE_INCLUDE (copied), or give an absolute path"
+            )
+
+
+def _path_words(spec: RunSpec) -> Iterator[str]:
+    for text in (*(word for each in spec.stages for word in each.words), *spec.env.values()):
+        for part in (text, text.partition("=")[2]):
+            looks = os.sep in part or (os.path.extsep in part and not part.startswith("."))
+            if looks and not os.path.isabs(part) and "\0" not in part and len(part) < 1000:
+                yield part
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def choose(order: Order) -> list[Choice]:
+    """What to do about each point: make what is missing, take up what waits for it, leave the rest.
+
+    Raises RecordError when the record of a run that holds a point cannot be read: it is not launched a second time.
+    """
+    held = claims.holders(order.experiment)
+    wanted = {spec.identity for spec in order.specs}
+    names = [holder.run for key, holder in held.items() if holder.run and key in wanted]
+    look = status.of(order.experiment, names)
+    if look.problems:
+        raise RecordError(look.problems[0])
+    runs = {run.name: run for run in look.runs}
+    goals = _again(order, held, runs) if order.again else {}
+    return [_choice(spec, held.get(spec.identity), runs, goals.get(spec.identity, 1)) for spec in order.specs]
+
+
+def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run], goal: int) -> Choice:
+    """goal: the generation that this launch wants the point to have at least."""
+    if holder is None:
+        return Choice(spec, None, goal, "new")
+    run = runs.get(holder.run or "")
+    if run is None or run.identity != spec.identity or holder.generation < goal:
+        return Choice(spec, run, max(goal, holder.generation + 1), "new")
+    return Choice(spec, run, holder.generation, "take" if run.state in TAKEN else "leave")
+
+
+def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> dict[str, int]:
+    """The generation each point is to reach: those of the last --again while it is unfinished, else one more."""
+    for record in _launches(order.experiment):
+        goals: dict[str, int] = record.get("again") or {}
+        if goals:
+            if all(spec.identity in goals for spec in order.specs) and not _reached(goals, held, runs):
+                return goals
+            break
+    return {key: held[key].generation + 1 if key in held else 1 for key in (spec.identity for spec in order.specs)}
+
+
+def _reached(goals: Mapping[str, int], held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> bool:
+    """Whether every point has a run of its generation that has ended."""
+    for key, generation in goals.items():
+        run = runs.get(held[key].run or "") if key in held else None
+        if run is None or held[key].generation < generation or run.state in TAKEN:
+            return False
+    return True
+
+
+def _launches(experiment: str) -> Iterator[dict[str, Any]]:
+    """The launch records, newest first; one that cannot be read is no record."""
+    home = os.path.join(experiment, layout.FARMX, layout.LAUNCHES)
+    for name in sorted(os.listdir(home), reverse=True):
+        try:
+            yield layout.read_json(os.path.join(home, name), layout.LAUNCH_FORMAT)
+        except (RecordError, FileNotFoundError):
+            continue
+
+
+# ---------------------------------------------------------------- making what is missing
+
+
+def _home(order: Order, name: str) -> str:
+    return os.path.join(order.experiment, layout.FARMX, name)
+
+
+def _prepare(order: Order) -> None:
+    """Make the experiment's directories; a LOGROOT made inside a repository is kept out of git."""
+    logroot = os.path.dirname(order.experiment)
+    fresh = not os.path.isdir(logroot)
+    claims.prepare(order.experiment)
+    if fresh and os.path.commonpath([logroot, order.source]) == order.source:
+        layout.write(os.path.join(logroot, ".gitignore"), "*\n")
+    claims.sweep_staging(order.experiment)
+
+
+def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
+    staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
+    recipe = {"staging": staging, "source": order.source, **asdict(order.wish)}
+    return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
+
+
+def _stage(
+    order: Order, choices: Sequence[Choice], shared: stage.Shared, progress: Callable[[int, int], None]
+) -> tuple[tuple[Job, ...], int]:
+    """Stage, claim and put in place each new run. Returns the jobs, in order, and how many points others took first."""
+    new = [choice for choice in choices if choice.job == "new"]
+    taken = {*os.listdir(order.experiment), *os.listdir(_home(order, layout.STAGING))}
+    names = plan.names((choice.spec.tag for choice in new), taken, order.now, order.id, order.cool)
+    jobs, lost, made = [], 0, 0
+    for choice in choices:
+        if choice.job == "take" and choice.run:
+            jobs.append(base.next_job(choice.run))
+        if choice.job != "new":
+            continue
+        name = next(names)
+        if _make(order.experiment, choice, name, shared):
+            jobs.append(Job(os.path.join(order.experiment, name), layout.attempt_name(1)))
+        else:
+            lost += 1
+        made += 1
+        progress(made, len(new))
+    return tuple(jobs), lost
+
+
+def _make(experiment: str, choice: Choice, name: str, shared: stage.Shared) -> bool:
+    """Stage one run and claim its point; False, and nothing left, when another launch claimed it first."""
+    staged = stage.run(experiment, choice.spec, name, choice.generation, shared)
+    if claims.hold(experiment, choice.spec.identity, choice.generation, name):
+        return True
+    shutil.rmtree(staged, ignore_errors=True)
+    return False
+
+
+# ---------------------------------------------------------------- what is told and kept
+
+
+def _summary(
+    order: Order,
+    code: snapshot.Listing,
+    digest: str,
+    choices: Sequence[Choice],
+    jobs: tuple[Job, ...],
+    lost: int,
+    notes: tuple[str, ...],
+) -> Summary:
+    words = {"new": "new", "take": "taken up"}
+    counts = Counter(words.get(choice.job) or str(choice.run.state if choice.run else "") for choice in choices)
+    counts.subtract({"new": lost})
+    if lost:
+        counts["taken by another launch"] = lost
+    left = [choice.run for choice in choices if choice.job == "leave" and choice.run]
+    changed = sum(run.digest is not None and run.digest != digest for run in left)
+    kept = {name: count for name, count in counts.items() if count}
+    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, notes, jobs)
+
+
+def _changes(order: Order) -> Iterator[str]:
+    """What differs from the last launch of this experiment and does not make new points."""
+    last = next(_launches(order.experiment), None)
+    if last is None or not order.specs:
+        return
+    if last.get("sweep") != order.sweep:
+        yield f"this experiment was launched from {last.get('sweep')} before; now from {order.sweep}"
+    was, now = last.get("shared", {}), _settings(order.specs[0])
+    for key in (key for key in now if key in was and was[key] != now[key]):
+        yield f"{key} changed since the last launch; runs that are there keep what they were staged with"
+
+
+def _settings(spec: RunSpec) -> dict[str, Any]:
+    """What all runs of a launch share and identity leaves out."""
+    return {"ENV": dict(spec.env), "SETUP": spec.setup, "PYTHONPATH": list(spec.pythonpath),
+            "RESOURCES": dict(spec.resources)}  # fmt: skip
+
+
+def _record(order: Order, summary: Summary, choices: Sequence[Choice]) -> None:
+    """Keep what was asked for, when, by whom and from which code."""
+    told = {
+        "format": layout.LAUNCH_FORMAT,
+        "id": order.id,
+        "launched": order.now,
+        "sweep": order.sweep,
+        "farm": order.farm,
+        **(order.told or {}),
+        **provenance.git(order.source),
+        "snapshot": summary.digest,
+        "counts": dict(summary.counts),
+        "shared": _settings(order.specs[0]) if order.specs else {},
+        "packages": interpreter.packages(interpreter.site_packages(order.environ, _first_words(order))),
+        "again": {choice.spec.identity: choice.generation for choice in choices} if order.again else None,
+    }
+    layout.write_json(os.path.join(_home(order, layout.LAUNCHES), f"{order.id}.json"), told)
+
+
+def _first_words(order: Order) -> tuple[str, ...]:
+    return order.specs[0].stages[0].words[:4] if order.specs else ()

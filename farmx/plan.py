@@ -1,0 +1,229 @@
+"""Points -> RunSpecs: words, identity, names. Pure: the clock and the seed are arguments; never touches a disk."""
+
+import hashlib
+import json
+import random
+import re
+import shlex
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from farmx.spec import Goal, Point, RunSpec, Stage, Value
+
+FORM = "p1"  # of the identity: a new canonical form gets a new prefix and re-keys from the preimage in run.json
+STAGE = "main"  # the one stage of a sweep whose CMD is one command
+LOGDIR = "LOGDIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What all points of a sweep share.
+
+    words: CMD's argv, or () when `shell` holds it as shell text.  record: the environment of the launching shell that
+    launch.sh repeats.
+    """
+
+    words: tuple[str, ...]
+    shell: str | None
+    arg_style: str
+    goal: Goal | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_pass: tuple[str, ...] = ()
+    setup: str = ""
+    pythonpath: tuple[str, ...] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    tag: str | None = None
+
+
+# ---------------------------------------------------------------- words
+
+
+def flag_words(key: str, value: Value, style: str) -> tuple[str, ...]:
+    """The argv words of one hyperparameter in ARG_STYLE `style`: gnu, equals or hydra. () omits it."""
+    if value.data is None:
+        return ()
+    return _STYLES[style](key, value)
+
+
+def _dashed(key: str) -> str:
+    return key if key.startswith("-") else "--" + key
+
+
+def _gnu(key: str, value: Value) -> tuple[str, ...]:
+    if isinstance(value.data, bool):
+        return (_dashed(key),) if value.data else ()
+    return (_dashed(key), *value.words)
+
+
+def _equals(key: str, value: Value) -> tuple[str, ...]:
+    if isinstance(value.data, bool):
+        return (_dashed(key),) if value.data else ()
+    return tuple(f"{_dashed(key)}={word}" for word in value.words)
+
+
+def _hydra(key: str, value: Value) -> tuple[str, ...]:
+    if isinstance(value.data, list):
+        return (f"{key}=[{','.join(value.words)}]",)
+    return (f"{key}={value.words[0]}",)
+
+
+_STYLES: Mapping[str, Callable[[str, Value], tuple[str, ...]]] = {"gnu": _gnu, "equals": _equals, "hydra": _hydra}
+
+
+def stage_of(template: Template, point: Point) -> Stage:
+    """The command of a point; LOGDIR still stands for the run's directory."""
+    flags = (word for key, value in point.values.items() for word in flag_words(key, value, template.arg_style))
+    return Stage(STAGE, (*template.words, *flags), template.shell)
+
+
+def commands(template: Template, points: Iterator[Point]) -> Iterator[str]:
+    """Each point's command as a shell would take it, LOGDIR as the word; a point equal to an earlier one is left out.
+
+    Each listed value is quoted once, not once a point: what a -n of 10,000 points costs is joining strings.
+    """
+    base = template.shell if template.shell is not None else shlex.join(template.words)
+    quoted: dict[tuple[str, int], str] = {}
+    seen: set[Any] = set()
+    key_of = _Keys()
+    for point in points:
+        if (key := key_of(point)) in seen:
+            continue
+        seen.add(key)
+        line = base
+        for item in point.values.items():
+            place = (item[0], id(item[1]))
+            text = quoted.get(place)
+            if text is None:
+                words = flag_words(*item, template.arg_style)
+                text = quoted[place] = " " + shlex.join(words) if words else ""
+            line += text
+        yield line
+
+
+# ---------------------------------------------------------------- identity
+
+
+def canonical(value: Any) -> Any:
+    """A value as identity sees it: numbers compare as numbers, a quoted string is a string."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float)):
+        whole = isinstance(value, int) or value.is_integer()
+        return {"n": str(int(value)) if whole else repr(value)}
+    if isinstance(value, list):
+        return [canonical(each) for each in value]
+    return str(value)
+
+
+class _Keys:
+    """A cheap key of a point, equal exactly for points of one identity in one sweep. Remembers each listed value."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, str | None] = {}
+
+    def __call__(self, point: Point) -> frozenset[tuple[str, str]]:
+        pairs = [(name, self._of(value)) for name, value in point.values.items()]
+        if point.swept:
+            pairs += [(f"\0{name}", self._of(value)) for name, value in point.swept.items()]
+        return frozenset((name, text) for name, text in pairs if text is not None)
+
+    def _of(self, value: Value) -> str | None:
+        place = id(value)
+        if place not in self._known:
+            self._known[place] = None if value.data is None else json.dumps(canonical(value.data))
+        return self._known[place]
+
+
+def preimage(template: Template, point: Point) -> dict[str, Any]:
+    """What makes a point this point: CMD's words and the values, in no order; an omitted argument is not set.
+
+    Not in it: code, resources that are not swept, ENV, SETUP, ARG_STYLE.
+    """
+    values = {key: canonical(value.data) for key, value in sorted(point.values.items()) if value.data is not None}
+    swept = {key: canonical(value.data) for key, value in sorted(point.swept.items())}
+    command = template.shell if template.shell is not None else list(template.words)
+    return {"command": command, "values": values, **({"swept": swept} if swept else {})}
+
+
+def identity(image: Mapping[str, Any]) -> str:
+    """The digest of a preimage, with the canonical form it was made by in front."""
+    text = json.dumps(image, sort_keys=True, ensure_ascii=False)
+    return f"{FORM}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:20]}"
+
+
+# ---------------------------------------------------------------- specs
+
+
+def specs(template: Template, points: Iterator[Point]) -> Iterator[RunSpec]:
+    """A RunSpec for each distinct point, in order; of equal points the first."""
+    seen: set[str] = set()
+    for point in points:
+        image = preimage(template, point)
+        key = identity(image)
+        if key not in seen:
+            seen.add(key)
+            yield _spec(template, point, image, key)
+
+
+def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) -> RunSpec:
+    return RunSpec(
+        identity=key,
+        preimage=image,
+        stages=(stage_of(template, point),),
+        hparams={name: value.data for name, value in point.values.items()},
+        tag=_tag(point.tag if point.tag is not None else template.tag, point.values),
+        env=template.env,
+        env_pass=template.env_pass,
+        setup=template.setup,
+        pythonpath=template.pythonpath,
+        resources={**template.resources, **{name: value.data for name, value in point.resources.items()}},
+        goal=template.goal,
+    )
+
+
+def _tag(tag: str | None, values: Mapping[str, Value]) -> str | None:
+    """The tag with each {param} filled in, fit for a directory name; None when nothing is left."""
+    if tag is None:
+        return None
+    filled = re.sub(r"\{([^{}]+)\}", lambda match: str(values[match[1]]) if match[1] in values else match[0], tag)
+    return re.sub(r"[^\w.+=,@-]+", "-", filled).strip("-.")[:100] or None
+
+
+# ---------------------------------------------------------------- names
+
+
+def names(tags: Iterator[str | None], taken: Collection[str], now: float, seed: str, cool: bool) -> Iterator[str]:
+    """A name for each tag, none of them in `taken`: [TAG_]<adjective>-<noun>_<date>_<time>, or the bare tag.
+
+    now: seconds since the epoch, shown in local time to the minute.  cool: False gives TAG, TAG_2, ... ('run' without
+    a tag).  Every name begins with a letter or a digit.
+    """
+    used = set(taken)
+    slugs = _slugs(seed) if cool else None
+    stamp = time.strftime("%Y.%m.%d_%H.%M", time.localtime(now))
+    for tag in tags:
+        name = next(each for each in _candidates(tag, slugs, stamp) if each not in used)
+        used.add(name)
+        yield name
+
+
+def _candidates(tag: str | None, slugs: Iterator[str] | None, stamp: str) -> Iterator[str]:
+    base = tag if tag is None or tag[0].isalnum() else "run" + tag
+    if slugs is not None:
+        for slug in slugs:
+            yield "_".join(filter(None, (base, slug, stamp)))
+    yield base or "run"
+    count = 1
+    while True:
+        count += 1
+        yield f"{base or 'run'}_{count}"
+
+
+def _slugs(seed: str) -> Iterator[str]:
+    import coolname  # spares a -n, and a launch where nothing is new
+
+    coolname.replace_random(random.Random(seed))
+    while True:
+        yield coolname.generate_slug(2)

@@ -1,0 +1,126 @@
+"""Runs that are there, named by a user: found, queued once more, or ended; never made."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from farmx import layout, runner, snapshot, stage, status
+from farmx.errors import RecordError, StageError, UsageError, nearest
+from farmx.farms import base, local
+from farmx.spec import Job, Run, State, Submission
+
+RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
+OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was ended by others its own
+BUSY = (State.RUNNING, State.QUEUED)
+
+
+def find(logroot: str, names: Sequence[str]) -> list[Run]:
+    """The runs that `names` name, each once: all of an EXPERIMENT, an EXPERIMENT/RUN, a RUN, or a run's path.
+
+    Raises UsageError for a name that is nothing of these, RecordError when a record of a found run cannot be read.
+    """
+    found: dict[str, Run] = {}
+    for name in names:
+        look = _named(logroot, name)
+        if look.problems:
+            raise RecordError(look.problems[0])
+        found.update({run.path: run for run in look.runs})
+    return list(found.values())
+
+
+def _named(logroot: str, name: str) -> status.Look:
+    name = name.rstrip("/")
+    experiments = status.experiments(logroot)
+    if name in experiments:
+        return status.read(logroot, name)
+    for path in (os.path.join(logroot, each) for each in (name, *(f"{exp}/{name}" for exp in experiments))):
+        if "/" in os.path.relpath(path, logroot) and os.path.isdir(path):
+            return status.of(os.path.dirname(path), [os.path.basename(path)])
+    runs = [run for experiment in experiments for run in os.listdir(os.path.join(logroot, experiment)) if run[0] != "."]
+    raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, [*experiments, *runs][:2000]))
+
+
+# ---------------------------------------------------------------- retry
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What is about to be queued again. fresh: the jobs that get today's code; the others keep their own."""
+
+    jobs: tuple[Job, ...]
+    fresh: tuple[Job, ...]
+    left: tuple[Run, ...]
+    code: str
+
+
+def retry(runs: Iterable[Run], states: Sequence[State] | None, code: str | None) -> Retry:
+    """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
+
+    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code. Afterwards the
+    records of runs that take today's code say so. Raises UsageError for runs that cannot be told.
+    """
+    chosen: list[Run] = []
+    left: list[Run] = []
+    for run in runs:
+        (chosen if run.state in (states or RETRIED) and run.state not in BUSY and run.identity else left).append(run)
+    fresh = [run for run in chosen if code == "now" or (code is None and run.state in OWN_FAULT)]
+    told = _take_todays_code(fresh)
+    return Retry(tuple(map(base.next_job, chosen)), tuple(map(base.next_job, fresh)), tuple(left), told)
+
+
+def _take_todays_code(runs: Sequence[Run]) -> str:
+    """Snapshot the code each run came from, once a source, and let the runs take it; say how much it is."""
+    made: dict[str, tuple[str, str]] = {}
+    for run in runs:
+        record = layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
+        recipe = dict(record["code"])
+        key = repr(sorted(recipe.items()))
+        if key not in made:
+            made[key] = _snapshot(recipe, os.path.dirname(run.path))
+        if made[key][0] != run.digest:
+            stage.take_code(run.path, made[key][0])
+    return ", ".join(told for _, told in made.values())
+
+
+def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
+    source = str(recipe.pop("source"))
+    recipe.pop("staging")
+    if not os.path.isdir(source):
+        raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
+    wish = snapshot.Wish(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})  # type: ignore[arg-type]
+    code = snapshot.listing(source, wish, [os.path.dirname(experiment)])
+    return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
+
+
+def submissions(jobs: Sequence[Job], name: str) -> list[Submission]:
+    """Write down the jobs, a submission for each experiment among them, in order."""
+    by_home: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_home.setdefault(os.path.dirname(job.run), []).append(job)
+    return [
+        base.submission(os.path.join(home, layout.FARMX, layout.SUBMISSIONS), name, group)
+        for home, group in by_home.items()
+    ]
+
+
+# ---------------------------------------------------------------- cancel
+
+
+def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
+    """End each run as cancelled: one that waits can never start, one that runs here is asked to end.
+
+    tell: each run and what was done: 'cancelled', 'asked to end', 'on another host', or its state when it has ended.
+    """
+    for run in runs:
+        tell(run, _cancelled(run))
+
+
+def _cancelled(run: Run) -> str:
+    if run.state in (State.STAGED, State.QUEUED, State.INTERRUPTED, State.LOST):
+        facts = {"farm": local.NAME, "submission": ""}
+        if runner.close_attempt(run.path, base.next_job(run).number, facts, State.CANCELLED.value):
+            return "cancelled"
+        return "just started; cancel it again"
+    if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
+        return str(run.state)
+    return "asked to end" if local.cancel(run.attempts[-1].owner or {}) else run.note

@@ -1,0 +1,359 @@
+"""The code, kept once per distinct content: which files belong to it, and their copy under LOGROOT; never a run's."""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from farmx import layout
+from farmx.errors import StageError
+
+_NEVER = (".git", "__pycache__")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user says about the code. ignore, include: gitignore grammar; link: paths that stay live."""
+
+    ignore: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    max_files: int = 20_000
+    max_mb: float = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a source tree, relative to `root`, sorted, and what people should know about the choice.
+
+    links: path -> the text of the symlink that stands there.  size: in bytes, of the files.
+    """
+
+    root: str
+    files: tuple[str, ...]
+    links: dict[str, str]
+    size: int
+    warnings: tuple[str, ...] = ()
+
+    def has(self, path: str) -> bool:
+        """Whether `path`, relative to the root, is in the snapshot, as a file, a link or a directory of either."""
+        path = os.path.normpath(path)
+        if path == "." or path in self.links or path in self.files:
+            return True
+        inside = path + os.sep
+        return any(name.startswith(inside) for name in (*self.files, *self.links)) or any(
+            path.startswith(link + os.sep) for link in self.links
+        )
+
+    def told(self) -> str:
+        """For people: '412 files, 3.1 MB'."""
+        count = len(self.files) + len(self.links)
+        return f"{count:,} file{'s' * (count != 1)}, {megabytes(self.size)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot on disk. new: whether this launch made it. note: what people should know, '' for nothing."""
+
+    digest: str
+    path: str
+    new: bool
+    note: str = ""
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes, for people."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+# ---------------------------------------------------------------- which files
+
+
+def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
+    """The files of `root` that a run gets: what git lists there, else a walk, minus ignored, plus included and links.
+
+    outside: absolute paths that are never code (LOGROOT). Raises StageError above the size guard, naming the largest,
+    and for a CODE_LINK that does not exist.
+    """
+    names = _from_git(root)
+    if not names:  # no repository, or a directory that its repository ignores
+        names = list(_walk(root))
+    names = [name for name in names if not _never(name) and not _below(os.path.join(root, name), outside)]
+    kept, warnings = _ignored(names, wish.ignore)
+    kept += _included(root, wish.include, outside, set(kept))
+    kept = [name for name in kept if not _below(name, wish.link)]
+    links = {name: _link_text(root, name) for name in kept if os.path.islink(os.path.join(root, name))}
+    sizes = {name: size for name in sorted(set(kept) - set(links)) if (size := _file_size(root, name)) is not None}
+    _guard(sizes, wish)
+    links.update(_live(root, wish.link))
+    return Listing(root, tuple(sizes), links, sum(sizes.values()), warnings)
+
+
+def _from_git(root: str) -> list[str] | None:
+    """What git lists below `root`, tracked or not and not ignored, through submodules; None outside a repository."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        told = subprocess.run(command, cwd=root, capture_output=True, env={**os.environ, "LC_ALL": "C"})
+    except FileNotFoundError:
+        return None
+    if told.returncode:
+        if b"not a git repository" in told.stderr:
+            return None
+        why = os.fsdecode(told.stderr).strip().partition("\n")[0]
+        raise StageError(f"{root}: git cannot list the code: {why}; mend the repository or its rights")
+    names: dict[str, None] = {}
+    for name in os.fsdecode(told.stdout).split("\0"):
+        path = os.path.join(root, name.rstrip("/"))
+        if not name or not os.path.lexists(path):
+            continue
+        if os.path.isdir(path) and not os.path.islink(path):  # a submodule or an embedded repository: its own git
+            inner = _from_git(path) if os.path.exists(os.path.join(path, ".git")) else None
+            below = inner if inner is not None else list(_walk(path))
+            names.update(dict.fromkeys(os.path.join(name.rstrip("/"), each) for each in below))
+        else:
+            names[name] = None
+    return list(names)
+
+
+def _walk(root: str, below: str = "") -> Iterator[str]:
+    with os.scandir(os.path.join(root, below)) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            name = os.path.join(below, entry.name)
+            if entry.name in _NEVER or entry.name.endswith(".pyc"):
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
+                yield from _walk(root, name)
+
+
+def _never(name: str) -> bool:
+    return any(part in _NEVER for part in name.split(os.sep))
+
+
+def _below(path: str, tops: Sequence[str]) -> bool:
+    path = os.path.normpath(path)
+    return any(path == (top := os.path.normpath(each)) or path.startswith(top + os.sep) for each in tops)
+
+
+def _ignored(names: list[str], patterns: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The names that no pattern takes away, and a warning when one takes Python code."""
+    if not patterns:
+        return names, ()
+    from pathspec import GitIgnoreSpec  # only a project with patterns pays for it
+
+    gone = set(GitIgnoreSpec.from_lines(patterns).match_files(names))
+    python = sorted(name for name in gone if name.endswith(".py"))
+    told = f"CODE_IGNORE_PATTERNS keeps {len(python)} .py file{'s' * (len(python) != 1)} out of the snapshot"
+    warnings = (f"{told}, {python[0]} among them",) if python else ()
+    return [name for name in names if name not in gone], warnings
+
+
+def _included(root: str, patterns: Sequence[str], outside: Sequence[str], have: set[str]) -> list[str]:
+    if not patterns:
+        return []
+    from pathspec import GitIgnoreSpec  # only a project with patterns pays for it
+
+    found = GitIgnoreSpec.from_lines(patterns).match_files(
+        name for name in _walk(root) if not _below(os.path.join(root, name), outside)
+    )
+    return sorted(set(found) - have)
+
+
+def _link_text(root: str, name: str) -> str:
+    """What the copied link says: as in the source, absolute where it leads out of the tree by a relative way."""
+    text = os.readlink(os.path.join(root, name))
+    target = os.path.normpath(os.path.join(root, os.path.dirname(name), text))
+    return text if os.path.isabs(text) or _below(target, [root]) else target
+
+
+def _live(root: str, links: Sequence[str]) -> dict[str, str]:
+    for name in links:
+        if not os.path.lexists(os.path.join(root, name)):
+            raise StageError(f"CODE_LINK: {name} does not exist in {root}; name a path of the source tree")
+    return {os.path.normpath(name): os.path.join(root, os.path.normpath(name)) for name in links}
+
+
+def _file_size(root: str, name: str) -> int | None:
+    """None for what is neither file nor link (a socket, a pipe) or has gone meanwhile."""
+    try:
+        told = os.stat(os.path.join(root, name))
+    except OSError:
+        return None
+    return told.st_size if stat.S_ISREG(told.st_mode) else None
+
+
+def _guard(sizes: dict[str, int], wish: Wish) -> None:
+    total = sum(sizes.values())
+    if len(sizes) <= wish.max_files and total <= wish.max_mb * 1e6:
+        return
+    tops: dict[str, int] = {}
+    for name, size in sizes.items():
+        top = name.split(os.sep, 1)[0]
+        tops[top] = tops.get(top, 0) + size
+    largest = sorted(tops, key=lambda top: -tops[top])[:3]
+    named = ", ".join(f"{top} ({megabytes(tops[top])})" for top in largest)
+    raise StageError(
+        f"the code is {len(sizes):,} files, {megabytes(total)}, above the guard of {wish.max_files:,} files and "
+        f"{wish.max_mb:g} MB; largest: {named}; keep data out with CODE_IGNORE_PATTERNS or CODE_LINK, or raise "
+        "CODE_MAX_FILES or CODE_MAX_MB"
+    )
+
+
+# ---------------------------------------------------------------- the copy
+
+
+def take(code: Listing, farmx: str) -> Snapshot:
+    """Make sure that LOGROOT holds the content of `code`; return where. `farmx`: the experiment's .farmx directory.
+
+    Afterwards snapshots/<digest>/ holds read-only files that match their manifest. A snapshot of the same content is
+    used again after its files were compared with the manifest; one that no longer matches is left and told.
+    """
+    home = os.path.join(farmx, layout.SNAPSHOTS)
+    digest = _digest(_manifest(code.root, code))
+    existing, note = _find(home, digest)
+    if existing:
+        return Snapshot(existing, os.path.join(home, existing), new=False, note=note)
+    try:
+        made = _copy(code, home)
+    except OSError as error:
+        raise StageError(f"{home}: the code cannot be copied: {error.strerror}: {error.filename}") from error
+    return Snapshot(made, os.path.join(home, made), new=True, note=note)
+
+
+def _find(home: str, digest: str) -> tuple[str | None, str]:
+    """The snapshot of this content that still matches its manifest, if any, and a word about those that do not."""
+    note, name, count = "", digest, 1
+    while os.path.isdir(os.path.join(home, name)):
+        if matches(os.path.join(home, name)):
+            return name, note
+        note = f"snapshot {name} no longer matches its manifest; it is left alone and not used again"
+        count += 1
+        name = f"{digest}.{count}"
+    return None, note
+
+
+def _copy(code: Listing, home: str) -> str:
+    aside = layout.aside(os.path.join(home, "new"))
+    tree = os.path.join(aside, layout.TREE)
+    os.makedirs(tree)
+    lines = []
+    made = {tree}
+    for name in (*code.files, *code.links):
+        folder = os.path.dirname(os.path.join(tree, name))
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+    for name in code.files:
+        lines.append(_copy_file(os.path.join(code.root, name), os.path.join(tree, name), name))
+    for name, text in code.links.items():
+        os.symlink(text, os.path.join(tree, name))
+        lines.append(_link_line(name, text))
+    return _settle(aside, home, "".join(sorted(lines)))
+
+
+def _settle(aside: str, home: str, manifest: str) -> str:
+    """Give the copy its name; an equal one that somebody made meanwhile wins."""
+    with open(os.path.join(aside, layout.MANIFEST), "w", encoding="utf-8") as file:
+        file.write(manifest)
+    digest, count = _digest(manifest), 1
+    name = digest
+    while True:
+        try:
+            os.rename(aside, os.path.join(home, name))
+            return name
+        except OSError:
+            if not os.path.isdir(os.path.join(home, name)):
+                raise
+        if matches(os.path.join(home, name)):
+            shutil.rmtree(aside)
+            return name
+        count += 1
+        name = f"{digest}.{count}"
+
+
+def _copy_file(source: str, target: str, name: str) -> str:
+    """Copy, hashing on the way, so that the manifest says what the copy holds and not what the source became."""
+    digest, size = hashlib.sha256(), 0
+    with open(source, "rb", buffering=0) as reader:
+        mode = os.fstat(reader.fileno()).st_mode
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o555 if mode & stat.S_IXUSR else 0o444)
+        try:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                _write_all(writer, chunk)
+        finally:
+            os.close(writer)
+    return _file_line(name, mode, size, digest.hexdigest())
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+# ---------------------------------------------------------------- the manifest
+
+
+def _file_line(name: str, mode: int, size: int, digest: str) -> str:
+    return json.dumps([name, "x" if mode & stat.S_IXUSR else "f", size, digest]) + "\n"
+
+
+def _link_line(name: str, text: str) -> str:
+    return json.dumps([name, "l", text]) + "\n"
+
+
+def _digest(manifest: str) -> str:
+    return hashlib.sha256(manifest.encode()).hexdigest()[:24]
+
+
+def _manifest(root: str, code: Listing) -> str:
+    lines = [_line(root, name) for name in code.files]
+    return "".join(sorted(lines + [_link_line(name, text) for name, text in code.links.items()]))
+
+
+def _line(root: str, name: str) -> str:
+    path = os.path.join(root, name)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            told = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read() if told.st_size < _CHUNK else b"")
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read for the snapshot: {error.strerror}") from error
+    return _file_line(name, told.st_mode, told.st_size, digest.hexdigest())
+
+
+def matches(snapshot: str) -> bool:
+    """Whether a snapshot holds exactly what its manifest says, file by file and byte by byte."""
+    tree = os.path.join(snapshot, layout.TREE)
+    try:
+        with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
+            manifest = file.read()
+        found = [_found_line(tree, name) for name in _everything(tree)]
+    except (OSError, StageError):
+        return False
+    return "".join(sorted(found)) == manifest
+
+
+def _found_line(tree: str, name: str) -> str:
+    path = os.path.join(tree, name)
+    return _link_line(name, os.readlink(path)) if os.path.islink(path) else _line(tree, name)
+
+
+def _everything(root: str, below: str = "") -> Iterator[str]:
+    with os.scandir(os.path.join(root, below)) as entries:
+        for entry in entries:
+            name = os.path.join(below, entry.name)
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif entry.name not in _NEVER:  # Python leaves its caches where runs share a snapshot
+                yield from _everything(root, name)

@@ -1,0 +1,172 @@
+"""RunSpec -> run directory: its records and launch.sh, made whole aside and renamed; never claims, never queues.
+
+Words become text here and nowhere else.
+"""
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from farmx import layout
+from farmx.errors import StageError
+from farmx.spec import RunSpec, Stage
+from farmx.version import __version__
+
+LOGDIR = "LOGDIR"
+SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all runs of a launch share. environ: of the launching shell.  code: how the next snapshot is to be made
+    (run.json's `code`), with staging 'link' or 'share'."""
+
+    experiment: str
+    sweep: str
+    digest: str
+    code: Mapping[str, Any]
+    environ: Mapping[str, str]
+    now: float
+
+
+# ---------------------------------------------------------------- shell text
+
+
+def quote(text: str) -> str:
+    """`text` as one shell word in which LOGDIR is the run's directory, whatever else it holds."""
+    if LOGDIR not in text:
+        return shlex.quote(text)
+    return '"$LOGDIR"'.join(shlex.quote(part) if part else "" for part in text.split(LOGDIR))
+
+
+def shell_text(text: str) -> str:
+    """Shell syntax of a user's with LOGDIR put in as the quotes around it need."""
+    out, inside, place = [], "", 0
+    while place < len(text):
+        piece = _piece(text, place, inside)
+        place += len(piece)
+        if piece in ("'", '"') and inside in ("", piece):
+            inside = "" if inside else piece
+        out.append(_LOGDIR_IN[inside] if piece == LOGDIR else piece)
+    return "".join(out)
+
+
+_LOGDIR_IN = {"": '"$LOGDIR"', '"': "${LOGDIR}", "'": "'\"$LOGDIR\"'"}
+
+
+def _piece(text: str, place: int, inside: str) -> str:
+    if text.startswith(LOGDIR, place):
+        return LOGDIR
+    escaped = text[place] == "\\" and inside != "'"  # between single quotes a backslash is itself
+    return text[place : place + 2] if escaped else text[place]
+
+
+def command(stage: Stage) -> str:
+    """The command of a stage as shell text, $LOGDIR for the run's directory."""
+    words = " ".join(quote(word) for word in stage.words)
+    if stage.shell is None:
+        return words
+    return f"{shell_text(stage.shell)} {words}".rstrip()
+
+
+def script(spec: RunSpec, name: str, shared: Shared) -> str:
+    """launch.sh: environment, cd, the words. By hand it runs the program just as farmx does, and records nothing."""
+    stage = spec.stages[0]
+    rich = bool(spec.setup) or stage.shell is not None
+    lines = [
+        "#!/bin/bash" if rich else "#!/bin/sh",
+        f"# run {name} of experiment {_comment(shared.experiment)}, staged by farmx {__version__}; runs by hand too",
+        'case $0 in */*) cd -- "${0%/*}" || exit 1 ;; esac',
+        "export LOGDIR=$PWD",
+        *(f"export {key}={shlex.quote(shared.environ[key])}" for key in SHELL_RECORD if shared.environ.get(key)),
+        *(f"export {key}={quote(value)}" for key, value in spec.env.items()),
+        *([spec.setup] if spec.setup else []),
+        f"export PYTHONPATH={quote(':'.join(spec.pythonpath))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        'cd -- "$LOGDIR"/code || exit 1',
+        ("" if stage.shell is not None else "exec ") + command(stage),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())
+
+
+# ---------------------------------------------------------------- the run directory
+
+
+def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[str, Any]:
+    """run.json: what to run, and why it is this run and no other."""
+    return {
+        "format": layout.RUN_FORMAT,
+        "run": name,
+        "experiment": shared.experiment,
+        "point": spec.identity,
+        "generation": generation,
+        "identity": spec.preimage,
+        "tag": spec.tag,
+        "stages": [_stage_record(stage) for stage in spec.stages],
+        "env": dict(spec.env),
+        "env_pass": list(spec.env_pass),
+        "setup": spec.setup,
+        "pythonpath": list(spec.pythonpath),
+        "resources": dict(spec.resources),
+        "goal": {"metric": spec.goal.metric, "mode": spec.goal.mode} if spec.goal else None,
+        "digest": shared.digest,
+        "code": dict(shared.code),
+        "sweep": shared.sweep,
+        "staged": shared.now,
+    }
+
+
+def _stage_record(stage: Stage) -> dict[str, Any]:
+    return {"name": stage.name, "words": list(stage.words), **({"shell": stage.shell} if stage.shell else {})}
+
+
+def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared) -> str:
+    """Make the whole run directory in staging/; return its path. It is nobody's until it is claimed and settled.
+
+    Seven metadata calls: launching must cost the same a run at ten runs and at ten thousand. Raises StageError.
+    """
+    path = os.path.join(experiment, layout.FARMX, layout.STAGING, name)
+    try:
+        os.mkdir(path)
+        _new(path, layout.RUN, json.dumps(record(spec, name, generation, shared)) + "\n")
+        _new(path, layout.HPARAMS, json.dumps(spec.hparams, indent=4) + "\n")
+        _new(path, layout.LAUNCH, script(spec, name, shared), 0o777)
+        os.symlink(snapshot_link(shared.digest), os.path.join(path, layout.CODE))
+    except OSError as error:
+        raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
+    return path
+
+
+def _new(folder: str, name: str, text: str, mode: int = 0o666) -> None:
+    descriptor = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+
+
+def snapshot_link(digest: str) -> str:
+    """What `code` of a run says before the run has a tree of its own."""
+    return os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
+
+
+def settle(experiment: str, name: str) -> bool:
+    """Rename a claimed run from staging/ into place; False when there is none. Whoever comes second finds it done."""
+    target = os.path.join(experiment, name)
+    try:
+        os.rename(os.path.join(experiment, layout.FARMX, layout.STAGING, name), target)
+    except FileNotFoundError:
+        return os.path.isdir(target)
+    except OSError as error:
+        raise StageError(f"{target}: the staged run cannot be renamed into place: {error.strerror}") from error
+    return True
+
+
+def take_code(path: str, digest: str) -> None:
+    """Let the next attempt of the run at `path` use snapshot `digest`. run.json is the truth, the runner follows it."""
+    told = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
+    layout.write_json(os.path.join(path, layout.RUN), {**told, "digest": digest})

@@ -1,0 +1,152 @@
+"""Records and the farms' answers -> Runs; one pure function decides a run's state. Looking never changes a run."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farmx import layout
+from farmx.errors import RecordError, UsageError, nearest
+from farmx.farms import base
+from farmx.spec import Attempt, Goal, Run, State
+
+
+def decide(
+    last: Attempt | None, queued: tuple[int, int] | None, alive: bool | None, silent_s: float
+) -> tuple[State, str]:
+    """The state of a run, and why, for people.
+
+    last: its newest attempt.  queued: the number of the newest attempt that a living submission holds for it.
+    alive: what the farm says of the newest attempt's owner, None when it cannot say.  silent_s: age of its heartbeat.
+    The run's own end record comes first, then what the farm says, then that it is staged.
+    """
+    if queued is not None and (last is None or queued > last.number):
+        return State.QUEUED, "waits for its turn"
+    if last is None:
+        return State.STAGED, "not started"
+    if last.end is not None:
+        return _ended(last.end)
+    host = last.owner.get("host", "?") if last.owner else "?"
+    if alive:
+        return State.RUNNING, f"on {host}"
+    if alive is False:
+        return State.INTERRUPTED, "its launcher or pool ended"
+    if silent_s < base.SILENT_S:
+        return State.RUNNING, f"on {host}, heard {silent_s:.0f} s ago"
+    return State.UNKNOWN, f"on {host}, which cannot be asked from here; silent for {silent_s / 60:.0f} min"
+
+
+def _ended(end: Mapping[str, Any]) -> tuple[State, str]:
+    try:
+        return State(end.get("state")), str(end.get("note") or "")
+    except ValueError:
+        return State.UNKNOWN, f"its end record says {end.get('state')!r}"
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at an experiment found. problems: one line for each directory that could not be read."""
+
+    runs: tuple[Run, ...]
+    problems: tuple[str, ...] = ()
+
+
+def read(logroot: str, experiment: str) -> Look:
+    """The runs of an experiment, by name. Raises UsageError when there is none such."""
+    path = os.path.join(logroot, experiment)
+    if not os.path.isdir(path):
+        raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
+    return of(path, os.listdir(path))
+
+
+def of(path: str, names: Iterable[str]) -> Look:
+    """The runs of these names in the experiment directory `path`, by name; what is no run is left out."""
+    queued = _queued(path)
+    experiment = os.path.basename(path)
+    runs, problems = [], []
+    for name in sorted(names):
+        try:
+            if not name.startswith(".") and (run := _run(os.path.join(path, name), name, experiment, queued)):
+                runs.append(run)
+        except RecordError as error:
+            problems.append(str(error))
+    return Look(tuple(runs), tuple(problems))
+
+
+def experiments(logroot: str) -> list[str]:
+    """The experiments in `logroot`, by name."""
+    if not os.path.isdir(logroot):
+        return []
+    return sorted(entry.name for entry in os.scandir(logroot) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, int]]) -> Run | None:
+    record, hparams = _record(path, layout.RUN, layout.RUN_FORMAT), _record(path, layout.HPARAMS, 0)
+    if record is None and hparams is None and not any(map(os.path.lexists, _marks(path))):
+        return None
+    attempts = tuple(_attempts(path))
+    if record is None:  # runx, or logx outside a launch: nobody tells how it ended
+        return Run(name, path, experiment, State.UNKNOWN, hparams or {}, attempts, note="not launched by farmx")
+    last = attempts[-1] if attempts else None
+    alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
+    state, note = decide(last, queued.get(name), alive, _silence(last))
+    return Run(name, path, experiment, state, hparams or {}, attempts, record["point"], record["digest"],
+               _goal(record), note)  # fmt: skip
+
+
+def _marks(path: str) -> Sequence[str]:
+    return [os.path.join(path, mark) for mark in layout.RUN_MARKS]
+
+
+def _record(path: str, name: str, newest: int) -> dict[str, Any] | None:
+    try:
+        return layout.read_json(os.path.join(path, name), newest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _goal(record: Mapping[str, Any]) -> Goal | None:
+    goal = record.get("goal")
+    return Goal(goal["metric"], goal["mode"]) if goal else None
+
+
+def _attempts(path: str) -> Iterable[Attempt]:
+    home = os.path.join(path, layout.ATTEMPTS)
+    try:
+        numbers = sorted(filter(None, map(layout.attempt_number, os.listdir(home))))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for number in numbers:
+        attempt = os.path.join(home, layout.attempt_name(*number))
+        end = _record(attempt, layout.END, layout.ATTEMPT_FORMAT)
+        owner = _record(attempt, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
+        yield Attempt(attempt, number, owner, end)
+
+
+def _silence(last: Attempt | None) -> float:
+    """How long ago the newest attempt was heard, by this machine's clock; 0 when it has ended or none is there."""
+    if last is None or last.end is not None:
+        return 0.0
+    try:
+        return max(0.0, time.time() - os.stat(os.path.join(last.path, layout.HEARTBEAT)).st_mtime)
+    except OSError:
+        return base.SILENT_S
+
+
+# ---------------------------------------------------------------- what living submissions hold
+
+
+def _queued(experiment: str) -> dict[str, tuple[int, int]]:
+    """run -> the newest attempt number that a living submission holds for it."""
+    home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
+    held: dict[str, tuple[int, int]] = {}
+    for name in os.listdir(home) if os.path.isdir(home) else []:
+        path = os.path.join(home, name)
+        if base.submission_alive(path, _record(path, layout.JOB, layout.JOB_FORMAT) or {}):
+            for run, number in base.read_runs(path):
+                held[run] = max(number, held.get(run, number))
+    return held
