@@ -5,6 +5,7 @@ import re
 import statistics
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -18,33 +19,39 @@ HOME = ROOT / "farmx"
 LADDER = (
     ("version", "errors"),
     ("layout",),
-    ("spec", "yaml12", "runner", "rows", "surroundings"),
+    ("spec", "yaml12", "runner", "lines", "surroundings", "interpreter", "provenance"),
     ("metric_rows", "checkpoints", "boards"),
     ("logx",),
     ("config", "sweep", "metrics", "snapshot"),
     ("plan", "farms.base"),
-    ("farms", "farms.*"),
+    ("farms",),
+    ("farms.*",),
     ("stage", "status"),
     ("sumx", "claims"),
-    ("reports", "reports.*", "launch"),
-    ("api", "cli"),
+    ("reports",),
+    ("reports.*", "launch", "relaunch"),
+    ("compose",),
+    ("cli", "cli.surroundings", "cli.screen"),
+    ("cli.launching", "cli.looking"),
+    ("cli.relaunching", "cli.sumx", "api"),
+    ("cli.main",),
     ("__main__",),
 )
 ALONE = ("version", "errors", "runner")  # import nothing of farmx
 STDLIB_AT_IMPORT = ("layout", "logx", "runner")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:
-ABOVE_LEAVES = {"launch", "config", "cli", "api"}
+ABOVE_LEAVES = {"launch", "relaunch", "compose", "config", "cli", "api"}
 
-# Who may see the process around us; everybody else gets it as an argument.
-AGES = ("claims", "status", "farms.base", "farms.local")  # ask the clock how old a file is, or when they submitted
+# Who may see the process around us; everybody else gets it as an argument. `cli` stands for all of the package.
+AGES = ("claims", "status", "farms.base", "farms.local", "boards")  # how old is a file; when did this happen
 SEES = {
-    "sys.argv": {"cli", "runner", "__main__"},
+    "sys.argv": {"cli", "runner"},
     "os.getcwd": {"cli", "api"},
     "Path.cwd": {"cli", "api"},
     "time.time": {"cli", "api", "runner", "logx", *AGES},
     "print": {"cli", "logx", "runner", "farms.local"},
     "input": {"cli"},
-    "sys.exit": {"cli", "runner", "__main__"},
+    "sys.exit": {"cli", "runner"},
 }
 
 # What `import NAME` may not load, beside what a bare python loads.
@@ -55,8 +62,17 @@ WEIGHT = {
     "farmx.version": HEAVY | {"json", "typing", "re"},
     "farmx.logx": HEAVY | SLOW | {"typing", "farmx.spec"},
     "farmx.runner": HEAVY | SLOW | {"farmx.errors", "farmx.layout"},
-    "farmx.cli": HEAVY - {"click"},
+    "farmx.cli.main": HEAVY - {"click"},
     "farmx.api": HEAVY,
+}
+# What a command may not load, beside what a bare python loads.
+TABLES = HEAVY - {"click", "yaml"}
+COMMANDS = {
+    "farmx --help": HEAVY - {"click"},
+    "farmx sweep.yml -n": TABLES,
+    "farmx status": TABLES,
+    "sumx sweep": TABLES - {"tabulate"},
+    "sumx sweep --json": TABLES,
 }
 
 
@@ -191,7 +207,8 @@ def test_every_argument_is_typed_and_nothing_catches_everything(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_edges_see_the_process_around_them(name):
     seen = {dotted(node) for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute | ast.Name)}
-    assert {what for what in seen if name not in SEES.get(what, {name})} == set()
+    whose = "cli" if name.startswith("cli.") else name
+    assert {what for what in seen if whose not in SEES.get(what, {whose})} == set()
 
 
 def test_the_runner_writes_the_names_that_layout_reads():
@@ -230,6 +247,19 @@ def bare():
 @pytest.mark.parametrize("name", WEIGHT)
 def test_importing_a_module_does_not_load_what_only_some_of_its_functions_need(name, bare):
     assert (loaded(f"import {name}") - bare) & WEIGHT[name] == set()
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_does_not_load_what_it_does_not_need(line, bare, tmp_path):
+    (tmp_path / "sweep.yml").write_text("CMD: 'true'\n")
+    (tmp_path / "runs/sweep/one").mkdir(parents=True)
+    (tmp_path / "runs/sweep/one/hparams.json").write_text("{}")
+    name, *words = line.split()
+    start = f"import sys, atexit\natexit.register(lambda: print(*sys.modules, file=sys.stderr))\nsys.argv[1:] = {words}"
+    command = next(one for one in entry_points(group="console_scripts") if one.name == name)
+    code = f"{start}\nfrom {command.module} import {command.attr}\n{command.attr}()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert (set(done.stderr.splitlines()[-1].split()) - bare) & COMMANDS[line] == set()
 
 
 @pytest.mark.parametrize("first", ["", "import farmx.logx, farmx.launch, farmx.api"])
