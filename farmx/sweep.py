@@ -343,7 +343,7 @@ def _plain_points(item: Item) -> Iterator[Point]:
     axes = [axis for axis in item.dimensions if axis.kind == VALUE]
     names = [axis.name for axis in axes]
     tag = next((axis.values[0].data for axis in item.dimensions if axis.kind == TAG), None)
-    resources = {axis.name: axis.values[0] for axis in item.dimensions if axis.kind == RESOURCE}
+    resources = _resources({(axis.kind, axis.name): axis.values[0] for axis in item.dimensions})
     swept: dict[str, Value] = {}
     for combination in product(*(axis.values for axis in axes)):
         yield Point(dict(zip(names, combination)), tag, swept, resources)
@@ -361,17 +361,22 @@ def _special_points(item: Item) -> Iterator[Point]:
             {name: value for (kind, name), value in at.items() if kind == VALUE},
             at.get((TAG, "TAG"), _NOTHING).data,
             {name: at[kind, name] for kind, name in listed},
-            {name: value for (kind, name), value in at.items() if kind == RESOURCE},
+            _resources(at),
         )
+
+
+def _resources(at: Mapping[tuple[str, str], Value]) -> dict[str, Value]:
+    """The resources a point sets; None leaves them to the configuration."""
+    return {name: value for (kind, name), value in at.items() if kind == RESOURCE and value.data is not None}
 
 
 def _warnings(keys: Mapping[str, Node]) -> tuple[str, ...]:
     """One line for each value that does not mean what it meant to runx, which read YAML 1.1."""
-    told = []
-    for node in keys.values():
-        for scalar, old in yaml12.readings_1_1(node):
-            if _matters(scalar, old):
-                told.append(f"{scalar.mark}: {scalar.text} is {_reading(scalar.data)} here; runx read {_reading(old)}")
+    told = [
+        f"{scalar.mark}: {scalar.text} is {_reading(scalar.data)} here; runx read {_reading(old)}"
+        for scalar, old in yaml12.readings_1_1(Items(tuple(keys.values()), Mark("")))
+        if _matters(scalar, old)
+    ]
     return tuple(told + _quoted_nones(keys.get("HPARAMS")))
 
 
