@@ -8,7 +8,7 @@ from typing import Any
 
 from farmx import config, interpreter, plan, snapshot, sweep
 from farmx.errors import SweepError
-from farmx.launch import Order
+from farmx.launcher import Order
 from farmx.spec import Point
 
 

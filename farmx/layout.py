@@ -8,6 +8,7 @@ from farmx.errors import RecordError, StageError
 
 TYPE_CHECKING = False  # as typing's; importing typing, re or json here would double the start of a training script
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 # LOGROOT/<experiment>/.farmx/
@@ -76,6 +77,11 @@ def attempt_number(name: str) -> tuple[int, int] | None:
     """(queued, restarted) of an attempt's directory name; None for anything else in there."""
     queued, _, restarted = name.partition(".")
     return (int(queued), int(restarted)) if queued.isdecimal() and restarted.isdecimal() else None
+
+
+def cache_folder(home: str, environ: Mapping[str, str]) -> str:
+    """Where what may be deleted at any time is kept, outside LOGROOT: $XDG_CACHE_HOME/farmx or ~/.cache/farmx."""
+    return os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "farmx")
 
 
 def aside(path: str) -> str:

@@ -29,7 +29,7 @@ LADDER = (
     ("stage", "status"),
     ("sumx", "claims"),
     ("reports",),
-    ("reports.*", "launch", "relaunch"),
+    ("reports.*", "launcher", "relaunch"),
     ("compose",),
     ("cli", "cli.surroundings", "cli.screen"),
     ("cli.launching", "cli.looking"),

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, layout, plan, sweep
-from farmx import launch as write_path
+from farmx import compose, launcher, layout, plan, sweep
 from farmx.cli import screen
 from farmx.compose import Composed, Request, Surroundings
 from farmx.errors import UsageError
 from farmx.farms import local
-from farmx.launch import Order, Summary
+from farmx.launcher import Order, Summary
 from farmx.runner import Inbox, Outcome
 from farmx.spec import Submission
 
@@ -106,7 +105,7 @@ def run(order: Order, places: tuple[local.Slot, ...] | None) -> int:
         close()
         _tell(summary, places)
 
-    summary = write_path.launch(order, farm, told, progress)
+    summary = launcher.launch(order, farm, told, progress)
     return _close(summary, farm)
 
 

@@ -1,7 +1,8 @@
 """farmx: launch a sweep, look at it, retry and cancel its runs."""
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -35,7 +36,10 @@ def farmx() -> None:
     """
 
 
-def _options(*options: Any) -> Any:
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     """One decorator of several click options, in this order."""
 
     def decorate(function: Any) -> Any:
@@ -46,7 +50,7 @@ def _options(*options: Any) -> Any:
     return decorate
 
 
-_where = _options(
+where = _options(
     click.option("--logroot", metavar="DIR", help="Where experiments are; overrides LOGROOT."),
     click.option("-c", "--config-file", "--config_file", metavar="FILE", help="Read this configuration file only."),
 )
@@ -65,7 +69,7 @@ _here = _options(
 @click.option("--tag", metavar="TAG", help="Put TAG in front of each run's name.")
 @click.option("--exp-name", "--exp_name", metavar="NAME", help="The experiment's name; default: the sweep file's.")
 @click.option("--no-cooldir", "--no_cooldir", is_flag=True, help="Name runs TAG, TAG_2, ...")
-@_where
+@where
 @click.option("--again", is_flag=True, help="Run every point once more, in new directories.")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N points.")
 @click.option("--max-runs", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
@@ -81,7 +85,7 @@ def launch(**given: Any) -> None:
 @farmx.command()
 @click.argument("experiment", required=False)
 @click.option("--json", "as_json", is_flag=True, help="The same as json.")
-@_where
+@where
 @one_line
 def status(experiment: str | None, as_json: bool, logroot: str | None, config_file: str | None) -> None:
     """How the runs of EXPERIMENT stand, or the counts of every experiment."""
@@ -96,7 +100,7 @@ def status(experiment: str | None, as_json: bool, logroot: str | None, config_fi
 @click.option("--code", type=click.Choice(["now", "own"]), help="Use today's code, or what the run has.")
 @_here
 @click.option("--json", "as_json", is_flag=True, help="Say what was queued as json.")
-@_where
+@where
 @one_line
 def retry(**given: Any) -> None:
     """Run again what failed, was cancelled, interrupted or lost.
@@ -111,7 +115,7 @@ def retry(**given: Any) -> None:
 @farmx.command()
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as json.")
-@_where
+@where
 @one_line
 def cancel(names: tuple[str, ...], as_json: bool, logroot: str | None, config_file: str | None) -> None:
     """End runs on this machine: those that wait never start, those that run are asked to end."""

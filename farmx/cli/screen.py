@@ -83,7 +83,7 @@ class Pool(Watch):
 
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)
-        see = f"; see {os.path.join(job.run, layout.OUTPUT)}" if outcome.state == "failed" else ""
+        see = why(job.run) if outcome.state == "failed" else ""
         self._line(self._WORDS[outcome.state], slot, job, f"{duration(outcome.seconds)}  {outcome.note}{see}".rstrip())
         if self._bar:
             self._bar.advance(self._bar.task_ids[0])
@@ -108,6 +108,19 @@ class Pool(Watch):
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             tell(text)
+
+
+def why(run: str) -> str:
+    """Where the log of a failed run is, and its last line: as a rule the error."""
+    path = os.path.join(run, layout.OUTPUT)
+    try:
+        with open(path, "rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - 4096))
+            lines = log.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return f": {last[:300]}\n       see {min(path, os.path.relpath(path), key=len)}"
 
 
 def stopping(running: int, now: bool) -> str:

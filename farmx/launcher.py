@@ -1,5 +1,7 @@
 """A launch from end to end: specs are matched with what is there, the code is snapshotted, what is missing is staged,
 claimed and handed to a farm. Values flow one way; never prints, never reads the clock, the cwd or the command line.
+
+Not named launch: `farmx.launch` is the function of that name in api.
 """
 
 import os

@@ -1,0 +1,59 @@
+"""sumx: the runs of experiments as one table."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from farmx.cli.main import CONTEXT, where
+from farmx.cli.surroundings import one_line, surroundings
+from farmx.spec import Run
+from farmx.version import __version__
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("experiments", nargs=-1, required=True, metavar="EXPERIMENT...")
+@click.option("-s", "--sortwith", metavar="METRIC", help="Add the best of METRIC and its epoch, best run first.")
+@click.option("--ignore", default="", metavar="A,B", help="Columns to leave out.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the table to FILE as csv; - is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="The table as json, one object a run.")
+@click.option("--min", "mode", flag_value="min", help="The smallest of METRIC is best.")
+@click.option("--max", "mode", flag_value="max", help="The largest of METRIC is best.")
+@where
+@click.version_option(__version__)
+@one_line
+def sumx(
+    experiments: tuple[str, ...],
+    sortwith: str | None,
+    ignore: str,
+    csv_file: str | None,
+    as_json: bool,
+    mode: str | None,
+    logroot: str | None,
+    config_file: str | None,
+) -> None:
+    """A row for each run of the experiments: what differs, the last and the best metrics, how long an epoch takes."""
+    from farmx import layout, metrics, reports
+    from farmx import sumx as table
+    from farmx.cli import looking
+
+    at = surroundings()
+    runs, problems = _runs(experiments, looking.logroot(logroot, config_file, at))
+    logs = metrics.read(runs, layout.cache_folder(at.home, at.environ), at.now)
+    made = table.table(runs, logs, sortwith=sortwith, ignore=[name.strip() for name in ignore.split(",")], mode=mode)
+    if csv_file is not None:
+        reports.deliver(reports.of("csv")(made), csv_file, sys.stdout)
+    if csv_file != "-":
+        sys.stdout.write(reports.of("json" if as_json else "text")(made))
+    for note in (*problems, *made.notes):
+        click.echo(note, err=True)
+
+
+def _runs(experiments: Sequence[str], root: str) -> tuple[list[Run], list[str]]:
+    """The runs of all experiments, each once, and a line about those that cannot be read."""
+    from farmx import status
+
+    looks = [status.read(root, name) for name in dict.fromkeys(experiments)]
+    problems = [problem for look in looks for problem in look.problems]
+    notes = [f"{len(problems)} runs unreadable: {'; '.join(problems)}"] if problems else []
+    return [run for look in looks for run in look.runs], notes
