@@ -16,7 +16,7 @@ START = "start"  # the phase of the row that says when a program began
 
 _FIELDS = itemgetter("phase", "step", "time", "metrics")
 _WORDS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_WRAPPED = re.compile(r"[\w.]+\(\[?\s*([^\s,\])]+)\s*\]?(?:,.*)?\)", re.DOTALL)  # tensor(2.5000, device='cuda:0')
+_WRAPPED = re.compile(r"[\w.]+\((?:\[\s*([^\s,\[\]()]+)\s*\]|([^\s,\[\]()]+))(?:,.*)?\)", re.DOTALL)  # tensor(2.5, ...)
 _NUMBERS = {int, float}
 _NO_TIME = 1e15  # far beyond any clock, and small enough to be a float
 
@@ -156,7 +156,7 @@ def _csv_row(fields: list[str]) -> tuple[Any, bool]:
 def _parsed(text: str) -> float | None:
     """The number that `text` spells, also as the text of a tensor of one element; None when it spells none."""
     wrapped = _WRAPPED.fullmatch(text)
-    text = wrapped[1] if wrapped else text
+    text = wrapped[1] or wrapped[2] if wrapped else text
     for kind in (int, float):
         try:
             return kind(text)
