@@ -100,11 +100,15 @@ def number(value: float) -> float | str:
     return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
 
 
-def write(path: str, text: str) -> None:
-    """Put `text` at `path` at once: a reader sees the old file or the whole new one. Raises StageError."""
+def write(path: str, text: str, mode: int = 0o666) -> None:
+    """Put `text` at `path` at once: a reader sees the old file or the whole new one. Raises StageError.
+
+    mode: the rights, less the umask.
+    """
     temporary = aside(path)
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         os.replace(temporary, path)
     except OSError as error:
@@ -116,7 +120,7 @@ def write_json(path: str, record: dict[str, Any]) -> None:
     """`record` as json at `path`, at once. Raises StageError."""
     import json  # spares training scripts that only import logx
 
-    write(path, json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    write(path, json.dumps(record, allow_nan=False) + "\n")
 
 
 def read_json(path: str, newest: int) -> dict[str, Any]:

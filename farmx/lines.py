@@ -5,6 +5,7 @@ Imports no json, typing or re: a training script that only imports logx pays for
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -61,6 +62,8 @@ class Lines:
             os.fsync(self._fd)
             gone = os.fstat(self._fd).st_nlink == 0
         except OSError as error:
+            if error.errno == errno.EINVAL:  # a device or a pipe: nothing to sync
+                return
             raise unwritable(self._path, error) from error
         if gone:
             raise LogxError(f"{self._path}: was removed while it was written; what was logged there is lost")

@@ -47,7 +47,7 @@ class Series(NamedTuple):
 class MetricLog:
     """The sums of a run's rows, superseded ones left out.
 
-    series: by full name (`val/acc`), in the order they were first logged.
+    series: by full name (`val/acc`), phase by phase, each in the order they were first logged.
     step: of the last val row, None without one.  started: when its first program began, None when unknown.
     seconds, epochs: what it ran up to each attempt's last val row and the val epochs it measured in that time, the
     superseded ones among them: `epoch_time` is their ratio, free of queueing and of what lies between attempts.
@@ -114,7 +114,7 @@ def _folder(run: Run) -> str:
 class _Sums:
     """What can be said of the rows so far, and what it takes to go on from there; all of it plain json."""
 
-    series: dict[str, Series] = field(default_factory=dict)
+    phases: dict[str, dict[str, Series]] = field(default_factory=dict)  # by phase, by bare name
     tops: dict[str, float] = field(default_factory=dict)  # the highest step of each phase
     begun: list[str] = field(default_factory=list)  # the phases that the newest attempt has rows of
     step: float | None = None
@@ -128,7 +128,8 @@ class _Sums:
 
     def log(self) -> MetricLog:
         seconds = self.seconds + self.elapsed()
-        return MetricLog(self.series, self.step, self.started, seconds, self.epochs, self.unreadable)
+        series = {f"{phase}/{name}": one for phase, named in self.phases.items() for name, one in named.items()}
+        return MetricLog(series, self.step, self.started, seconds, self.epochs, self.unreadable)
 
     def elapsed(self) -> float:
         """Seconds from the newest attempt's begin to its last val row."""
@@ -197,10 +198,10 @@ def _add(sums: _Sums, phase: str, found: list[Any]) -> None:
     sums.tops[phase] = max(max(steps), sums.tops.get(phase, steps[0]))
     if phase == VAL:
         sums.step = steps[-1]
+    series = sums.phases.setdefault(phase, {})
     for name in dict.fromkeys(chain.from_iterable(metrics)):
         new = _series(*_column(name, steps, metrics))
-        old = sums.series.get(f"{phase}/{name}")
-        sums.series[f"{phase}/{name}"] = _joined(old, new) if old else new
+        series[name] = _joined(series[name], new) if name in series else new
 
 
 def _column(name: str, steps: Sequence[float], metrics: Sequence[Any]) -> tuple[Sequence[float], Sequence[float]]:
@@ -386,4 +387,5 @@ def _plain(sums: _Sums) -> list[Any]:
 
 
 def _sums(plain: list[Any]) -> _Sums:
-    return _Sums({name: Series(*one) for name, one in plain[0].items()}, *plain[1:])
+    phases = {phase: {name: Series(*one) for name, one in named.items()} for phase, named in plain[0].items()}
+    return _Sums(phases, *plain[1:])

@@ -1,7 +1,7 @@
 """Runs that are there, named by a user: found, queued once more, or ended; never made."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from farmx import layout, runner, snapshot, stage, status
@@ -53,22 +53,24 @@ class Retry:
     code: str
 
 
-def retry(runs: Iterable[Run], states: Sequence[State] | None, code: str | None) -> Retry:
+def retry(
+    runs: Iterable[Run], states: Sequence[State] | None, code: str | None, environ: Mapping[str, str]
+) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
-    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code. Afterwards the
-    records of runs that take today's code say so. Raises UsageError for runs that cannot be told.
+    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
+    PATH and the like of `environ`. Afterwards the records of those runs say so.
     """
     chosen: list[Run] = []
     left: list[Run] = []
     for run in runs:
         (chosen if run.state in (states or RETRIED) and run.state not in BUSY and run.identity else left).append(run)
     fresh = [run for run in chosen if code == "now" or (code is None and run.state in OWN_FAULT)]
-    told = _take_todays_code(fresh)
+    told = _take_todays_code(fresh, environ)
     return Retry(tuple(map(base.next_job, chosen)), tuple(map(base.next_job, fresh)), tuple(left), told)
 
 
-def _take_todays_code(runs: Sequence[Run]) -> str:
+def _take_todays_code(runs: Sequence[Run], environ: Mapping[str, str]) -> str:
     """Snapshot the code each run came from, once a source, and let the runs take it; say how much it is."""
     made: dict[str, tuple[str, str]] = {}
     for run in runs:
@@ -77,8 +79,7 @@ def _take_todays_code(runs: Sequence[Run]) -> str:
         key = repr(sorted(recipe.items()))
         if key not in made:
             made[key] = _snapshot(recipe, os.path.dirname(run.path))
-        if made[key][0] != run.digest:
-            stage.take_code(run.path, made[key][0])
+        stage.renew(run.path, made[key][0], environ)
     return ", ".join(told for _, told in made.values())
 
 

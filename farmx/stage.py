@@ -64,29 +64,29 @@ def _piece(text: str, place: int, inside: str) -> str:
     return text[place : place + 2] if escaped else text[place]
 
 
-def command(stage: Stage) -> str:
-    """The command of a stage as shell text, $LOGDIR for the run's directory."""
-    words = " ".join(quote(word) for word in stage.words)
-    if stage.shell is None:
-        return words
-    return f"{shell_text(stage.shell)} {words}".rstrip()
+def command(stage: Mapping[str, Any]) -> str:
+    """The command of a stage of run.json as shell text, $LOGDIR for the run's directory."""
+    words = " ".join(quote(word) for word in stage["words"])
+    return f"{shell_text(stage['shell'])} {words}".rstrip() if "shell" in stage else words
 
 
-def script(spec: RunSpec, name: str, shared: Shared) -> str:
-    """launch.sh: environment, cd, the words. By hand it runs the program just as farmx does, and records nothing."""
-    stage = spec.stages[0]
-    rich = bool(spec.setup) or stage.shell is not None
+def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+    """launch.sh of a run.json: environment, cd, the words. By hand it runs the program just as farmx does.
+
+    environ: of the shell whose PATH and the like the program is to find again.
+    """
+    stage = told["stages"][0]
     lines = [
-        "#!/bin/bash" if rich else "#!/bin/sh",
-        f"# run {name} of experiment {_comment(shared.experiment)}, staged by farmx {__version__}; runs by hand too",
+        "#!/bin/bash" if told["setup"] or "shell" in stage else "#!/bin/sh",
+        f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
         'case $0 in */*) cd -- "${0%/*}" || exit 1 ;; esac',
         "export LOGDIR=$PWD",
-        *(f"export {key}={shlex.quote(shared.environ[key])}" for key in SHELL_RECORD if shared.environ.get(key)),
-        *(f"export {key}={quote(value)}" for key, value in spec.env.items()),
-        *([spec.setup] if spec.setup else []),
-        f"export PYTHONPATH={quote(':'.join(spec.pythonpath))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        *(f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)),
+        *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
+        *([told["setup"]] if told["setup"] else []),
+        f"export PYTHONPATH={quote(':'.join(told['pythonpath']))}${{PYTHONPATH:+:$PYTHONPATH}}",
         'cd -- "$LOGDIR"/code || exit 1',
-        ("" if stage.shell is not None else "exec ") + command(stage),
+        ("" if "shell" in stage else "exec ") + command(stage),
     ]
     return "\n".join(lines) + "\n"
 
@@ -133,10 +133,11 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
     """
     path = os.path.join(experiment, layout.FARMX, layout.STAGING, name)
     try:
+        told = record(spec, name, generation, shared)
         os.mkdir(path)
-        _new(path, layout.RUN, json.dumps(record(spec, name, generation, shared)) + "\n")
+        _new(path, layout.RUN, json.dumps(told) + "\n")
         _new(path, layout.HPARAMS, json.dumps(spec.hparams, indent=4) + "\n")
-        _new(path, layout.LAUNCH, script(spec, name, shared), 0o777)
+        _new(path, layout.LAUNCH, script(told, shared.environ), 0o777)
         os.symlink(snapshot_link(shared.digest), os.path.join(path, layout.CODE))
     except OSError as error:
         raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
@@ -166,7 +167,12 @@ def settle(experiment: str, name: str) -> bool:
     return True
 
 
-def take_code(path: str, digest: str) -> None:
-    """Let the next attempt of the run at `path` use snapshot `digest`. run.json is the truth, the runner follows it."""
+def renew(path: str, digest: str, environ: Mapping[str, str]) -> None:
+    """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like.
+
+    run.json is the truth of which code it is, the runner follows it.
+    """
     told = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
-    layout.write_json(os.path.join(path, layout.RUN), {**told, "digest": digest})
+    layout.write(os.path.join(path, layout.LAUNCH), script(told, environ), mode=0o777)
+    if told["digest"] != digest:
+        layout.write_json(os.path.join(path, layout.RUN), {**told, "digest": digest})

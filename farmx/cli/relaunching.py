@@ -19,7 +19,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     states = states_of(given["state"])
     pooled = given["jobs"] is not None or given["gpus"] is not None
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
-    chosen = relaunch.retry(relaunch.find(root, given["names"]), states, given["code"])
+    chosen = relaunch.retry(relaunch.find(root, given["names"]), states, given["code"], at.environ)
     _tell(chosen, given["as_json"])
     farm = launching.Here(places)
     counts = screen.Counts()

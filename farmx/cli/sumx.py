@@ -40,7 +40,8 @@ def sumx(
     at = surroundings()
     runs, problems = _runs(experiments, looking.logroot(logroot, config_file, at))
     logs = metrics.read(runs, layout.cache_folder(at.home, at.environ), at.now)
-    made = table.table(runs, logs, sortwith=sortwith, ignore=[name.strip() for name in ignore.split(",")], mode=mode)
+    hidden = [name.strip() for name in ignore.split(",") if name.strip()]
+    made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)
     if csv_file is not None:
         reports.deliver(reports.of("csv")(made), csv_file, sys.stdout)
     if csv_file != "-":
