@@ -37,10 +37,3 @@ def deliver(text: str, path: str, stdout: TextIO) -> None:
 def plain(text: str) -> str:
     """`text` with what no terminal or file can hold (half a character, a name that is not unicode) spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def worded(value: float) -> float | str:
-    """A NaN or an infinity in json's words, NaN, Infinity and -Infinity; any other number as it is."""
-    if value != value:
-        return "NaN"
-    return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"

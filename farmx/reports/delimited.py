@@ -5,7 +5,8 @@ import io
 import json
 from typing import Any
 
-from farmx.reports import plain, worded
+from farmx import layout
+from farmx.reports import plain
 from farmx.sumx import Table
 
 
@@ -21,4 +22,4 @@ def render(table: Table) -> str:
 def _field(value: Any) -> Any:
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return worded(value) if isinstance(value, float) else value
+    return layout.number(value) if isinstance(value, float) else value

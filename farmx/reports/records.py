@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from farmx.reports import plain, worded
+from farmx import layout
+from farmx.reports import plain
 from farmx.sumx import Table
 
 
@@ -19,4 +20,4 @@ def _sound(value: Any) -> Any:
         return {str(name): _sound(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_sound(one) for one in value]
-    return worded(value) if isinstance(value, float) else value
+    return layout.number(value) if isinstance(value, float) else value
