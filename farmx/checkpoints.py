@@ -286,7 +286,7 @@ def _read(path: str) -> Book:
     """Raises FileNotFoundError, or RecordError for what is no record of ours."""
     record = layout.read_json(path, layout.CHECKPOINTS_FORMAT)
     try:
-        last = _entry(record["last"]) if record["last"] else None
+        last = None if record["last"] is None else _entry(record["last"])
         return Book(last, tuple(map(_entry, record["best"])), tuple(map(_checked, record["dropped"])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"{path}: not a record of ours") from error
