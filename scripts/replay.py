@@ -86,11 +86,13 @@ def masked(text: str) -> list[str]:
 
 
 def rewritten(text: str, folder: Path) -> str:
-    """The document with the outputs of now."""
+    """The document with the outputs of now, all of one session; as it was when none of them says anything new."""
+    all_played = list(played(text, folder))
+    if all(masked(now) == masked(block.text) for block, now in all_played):
+        return text
     out, last = "", 0
-    for block, now in played(text, folder):
-        same = masked(now) == masked(block.text)
-        out += text[last : block.at[0]] + (block.text if same else now)
+    for block, now in all_played:
+        out += text[last : block.at[0]] + now
         last = block.at[1]
     return out + text[last:]
 

@@ -33,9 +33,9 @@ LADDER = (
     ("compose",),
     ("cli", "cli.surroundings", "cli.screen"),
     ("cli.launching", "cli.looking"),
-    ("cli.relaunching", "cli.sumx", "api"),
+    ("cli.relaunching", "api"),
     ("cli.main",),
-    ("__main__",),
+    ("cli.sumx", "__main__"),
 )
 ALONE = ("version", "errors", "runner")  # import nothing of farmx
 STDLIB_AT_IMPORT = ("layout", "logx", "runner")  # by training scripts and on nodes
