@@ -119,9 +119,17 @@ def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
 def _cancelled(run: Run) -> str:
     if run.state in (State.STAGED, State.QUEUED, State.INTERRUPTED, State.LOST):
         facts = {"farm": local.NAME, "submission": ""}
-        if runner.close_attempt(run.path, base.next_job(run).number, facts, State.CANCELLED.value):
+        if _close(run.path, base.next_job(run).number, facts):
             return "cancelled"
         return "just started; cancel it again"
     if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
         return str(run.state)
     return "asked to end" if local.cancel(run.attempts[-1].owner or {}) else run.note
+
+
+def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
+    """Take the attempt only to end it as cancelled, so that it can never start; False when it was taken before."""
+    attempt, owner = runner.take(run, number, facts)
+    if attempt:
+        runner.write(os.path.join(attempt, layout.END), runner.end_record(owner, State.CANCELLED.value))
+    return attempt is not None

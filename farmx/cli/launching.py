@@ -12,7 +12,8 @@ from farmx.compose import Composed, Request, Surroundings
 from farmx.errors import UsageError
 from farmx.farms import local
 from farmx.launcher import Order, Summary
-from farmx.runner import Inbox, Outcome
+from farmx.processes import Inbox
+from farmx.runner import Outcome
 from farmx.spec import Submission
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from farmx import layout, runner
+from farmx import layout, processes
 from farmx.errors import StageError
 from farmx.runner import Outcome
 from farmx.spec import Job, Run, Submission
@@ -67,13 +67,13 @@ def submission_alive(path: str, job: Mapping[str, Any]) -> bool:
 
     A pool on another host cannot be asked: it counts while it touches its record.
     """
-    alive = runner.alive(job) if job else False
+    alive = processes.alive(job) if job else False
     return _age_s(os.path.join(path, layout.JOB)) < SILENT_S if alive is None else alive
 
 
 def owner_alive(owner: Mapping[str, Any]) -> bool | None:
     """Whether the owner of an attempt still lives; None when it cannot be asked from here."""
-    return runner.alive(owner)
+    return processes.alive(owner)
 
 
 def _age_s(path: str) -> float:

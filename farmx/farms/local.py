@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from farmx import layout, runner
+from farmx import layout, processes, runner
 from farmx.errors import FarmError, UsageError
 from farmx.farms.base import Watch
-from farmx.runner import Inbox, Outcome
+from farmx.processes import Console, Inbox
+from farmx.runner import Outcome
 from farmx.spec import Job, Submission
 
 NAME = "local"
@@ -72,7 +73,7 @@ def _number(text: str) -> float:
 
 def announce(submission: Submission) -> dict[str, Any]:
     """Record that this process is the farm that holds `submission`, as long as it lives; return what it says."""
-    job = {"format": layout.JOB_FORMAT, "farm": NAME, "submitted": time.time(), **runner.process()}
+    job = {"format": layout.JOB_FORMAT, "farm": NAME, "submitted": time.time(), **processes.this()}
     layout.write_json(os.path.join(submission.path, layout.JOB), job)
     return job
 
@@ -94,7 +95,7 @@ def facts(submission: Submission) -> dict[str, Any]:
 
 
 def foreground(
-    submission: Submission, watch: Watch, inbox: Inbox, console: Callable[[], runner.Console]
+    submission: Submission, watch: Watch, inbox: Inbox, console: Callable[[], Console]
 ) -> list[Outcome]:
     """Run each job here, one after another, its output live; return their outcomes, in order, to the first stop."""
     outcomes: list[Outcome] = []
@@ -108,7 +109,7 @@ def foreground(
 
 
 def _execute(
-    job: Job, submission: Submission, inbox: Inbox, console: runner.Console | None, env: Mapping[str, str]
+    job: Job, submission: Submission, inbox: Inbox, console: Console | None, env: Mapping[str, str]
 ) -> Outcome:
     try:
         return runner.execute(
@@ -167,9 +168,9 @@ def _work(slot: Slot, submission: Submission, requests: int, answers: int, paren
     try:
         os.setpgid(0, 0)  # Ctrl-C is for the pool, which passes it on
         with Inbox() as inbox:
-            runner.die_with_parent(signal.SIGTERM, parent)
+            processes.die_with_parent(signal.SIGTERM, parent)
             while not inbox.stops:
-                if not inbox.wait([requests], runner.BEAT_S):
+                if not inbox.wait([requests], processes.BEAT_S):
                     continue
                 line = os.read(requests, 64)
                 if not line:
@@ -252,10 +253,10 @@ def _pass_on(busy: Sequence[_Worker], inbox: Inbox, watch: Watch, told: int) -> 
 
 def cancel(owner: Mapping[str, Any]) -> bool:
     """Ask the runner of an attempt on this machine to end its program as cancelled; False when it is not here."""
-    if not runner.alive(owner):
+    if not processes.alive(owner):
         return False
     try:
-        os.kill(owner["pid"], runner.CANCEL)
+        os.kill(owner["pid"], processes.CANCEL)
     except OSError:
         return False
     return True

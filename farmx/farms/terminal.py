@@ -7,7 +7,7 @@ import sys
 import termios
 from typing import Any
 
-from farmx.runner import Console
+from farmx.processes import Console
 
 _CHUNK = 65536
 

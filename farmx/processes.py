@@ -1,0 +1,248 @@
+"""The processes of one host: their names, signals, a program's start, supervision and end; never what it runs for.
+
+With runner it is carried to nodes, so it imports only the standard library.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+BEAT_S = 60.0  # how often a heartbeat is due
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+CANCEL = signal.SIGUSR1  # farmx cancel; any other end of ours is an interruption
+
+_PR_SET_PDEATHSIG = 1
+
+
+# Names
+
+
+def boot_id() -> str:
+    """What tells this boot of this machine from all others; '' where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def birth(pid: int) -> str:
+    """When process `pid` was born, in the kernel's ticks: with the pid, a name no other process has. '' when gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def this() -> dict[str, Any]:
+    """What names this process among all: host, boot, pid and birth."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "boot": boot_id(), "pid": pid, "birth": birth(pid)}
+
+
+def alive(owner: Mapping[str, Any]) -> bool | None:
+    """Whether the process a record names still lives; None when it is not for this host to say."""
+    if owner.get("host") != socket.gethostname():
+        return None
+    if owner.get("boot") != boot_id():
+        return False
+    pid = owner.get("pid")
+    return isinstance(pid, int) and birth(pid) == owner.get("birth")
+
+
+# Signals and output
+
+
+class Inbox:
+    """The signals that arrived, in order, and a descriptor that wakes a select; the old handlers return at exit."""
+
+    def __init__(self) -> None:
+        self.stops: list[int] = []
+        self.cancelled = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "Inbox":
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (*STOPS, CANCEL, signal.SIGCHLD):
+            self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number == CANCEL:
+            self.cancelled = True
+        elif number in STOPS:
+            self.stops.append(number)
+
+    def wait(self, others: list[int], timeout_s: float) -> list[int]:
+        """Sleep until a signal, a readable descriptor of `others` or the timeout; return those readable."""
+        ready, _, _ = select.select([self._reader, *others], [], [], max(0.0, timeout_s))
+        if self._reader in ready:
+            os.read(self._reader, 4096)
+        return [fd for fd in ready if fd != self._reader]
+
+
+class Console:
+    """Where a program's output goes: straight into its log. A subclass may stand between it and a terminal."""
+
+    def open(self, log: int) -> int:
+        """The descriptor that becomes the program's output."""
+        return log
+
+    def adopt(self) -> None:
+        """Called in the child, which leads a session of its own, before the program starts."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+
+    def descriptors(self) -> list[int]:
+        """What to watch while the program runs."""
+        return []
+
+    def pump(self, descriptor: int) -> None:
+        """Move what `descriptor` has."""
+
+    def close(self) -> None:
+        """The program is gone: move what is left, put the terminal back."""
+
+
+# Programs
+
+
+def marked(mark: str) -> list[int]:
+    """The processes on this host, but us, with `mark` at the begin of a variable of their environment (`NAME=va`)."""
+    sought = b"\0" + mark.encode()
+    found = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
+        if name.isdigit() and int(name) != os.getpid() and sought in b"\0" + _environ(name):
+            found.append(int(name))
+    return found
+
+
+def _environ(pid: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def clear(mark: str, seconds: float = 5.0) -> None:
+    """Kill the `marked` processes and see them gone, for so long at most."""
+    until = time.monotonic() + seconds
+    while (pids := marked(mark)) and time.monotonic() < until:
+        for pid in pids:
+            _kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def kill_group(group: int, number: int) -> None:
+    """Send `number` to every process of a group, if there is any."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def die_with_parent(number: int, parent: int) -> None:
+    """Ask the kernel for signal `number` when our parent dies, even by SIGKILL; nothing where it has no such call."""
+    prctl = getattr(_libc, "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(128 + number)
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, console: Console) -> int:
+    """Start a program in a session of its own, its output on `output`; return its pid. It dies with us."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        die_with_parent(signal.SIGKILL, parent)
+        console.adopt()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(cwd)
+        os.execvpe(argv[0], argv, env)
+    except OSError as error:
+        os.write(output, f"{argv[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(127)
+
+
+class Stop:
+    """What was asked of a program: nothing, to end (and by when), or to be gone."""
+
+    def __init__(self, group: int, grace_s: float, note: Callable[[int], None]) -> None:
+        self.state: str | None = None
+        self._group, self._grace_s, self._note = group, grace_s, note
+        self._deadline: float | None = None
+        self._seen = 0
+
+    def follow(self, inbox: Inbox) -> None:
+        """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
+        asked = len(inbox.stops) + inbox.cancelled
+        if asked and self.state is None:
+            self.state = "cancelled" if inbox.cancelled else "interrupted"
+            self._deadline = time.monotonic() + self._grace_s
+            self._send(signal.SIGTERM)
+        elif asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
+            self._deadline = None
+            self._send(signal.SIGKILL)
+        self._seen = asked
+
+    def timeout_s(self) -> float:
+        """How long until `follow` must be called again."""
+        return BEAT_S if self._deadline is None else self._deadline - time.monotonic() + 0.01
+
+    def _send(self, number: int) -> None:
+        self._note(number)
+        kill_group(self._group, number)
+        kill_group(self._group, signal.SIGCONT)
+
+
+def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callable[[], None]) -> tuple[int, Any]:
+    """Wait for the program: beat, move its output, pass signals on. Return its wait status and resource usage."""
+    beaten = time.monotonic()
+    while True:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            return status, usage
+        stop.follow(inbox)
+        for descriptor in inbox.wait(console.descriptors(), min(stop.timeout_s(), beaten + BEAT_S - time.monotonic())):
+            console.pump(descriptor)
+        if time.monotonic() - beaten >= BEAT_S:
+            beat()
+            beaten = time.monotonic()
