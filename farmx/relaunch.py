@@ -131,5 +131,5 @@ def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
     """Take the attempt only to end it as cancelled, so that it can never start; False when it was taken before."""
     attempt, owner = runner.take(run, number, facts)
     if attempt:
-        runner.write(os.path.join(attempt, layout.END), runner.end_record(owner, State.CANCELLED.value))
+        layout.write_json(os.path.join(attempt, layout.END), runner.end_record(owner, State.CANCELLED.value))
     return attempt is not None

@@ -1,7 +1,7 @@
 """Executes one attempt of a run: takes it, builds the run's own code tree, supervises the process group, records.
 
-With processes it is carried to nodes: the two import the standard library and nothing else of farmx. It never decides
-what to run next; everything it writes is in the run's directory.
+Made to be carried to nodes with what it imports: processes, layout and errors, all on the standard library. It never
+decides what to run next; everything it writes is in the run's directory.
 """
 
 import errno
@@ -13,28 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from farmx import processes
+from farmx import layout, processes
+from farmx.errors import FarmxError, RecordError
 from farmx.processes import Console, Inbox, Stop
-
-# Names on disk: the same as in layout, which this file cannot import; a test holds them equal.
-RUN = "run.json"
-LAUNCH = "launch.sh"
-CODE = "code"
-OWN_CODE = ".code"
-ATTEMPTS = "attempts"
-OUTPUT = "output.log"
-OWNER = "owner.json"
-EVENTS = "events.jsonl"
-HEARTBEAT = "heartbeat"
-END = "end.json"
-LOG_SUFFIX = ".log"
-FARMX = ".farmx"
-SNAPSHOTS = "snapshots"
-TREE = "code"
-ATTEMPT_FORMAT = 1
 
 GRACE_S = 30.0  # between the signal that asks a program to end and the one that makes it
 END_RESERVE = b" " * 1024  # so that a disk full at the end still takes the end record
+
 
 class Outcome(NamedTuple):
     """How an attempt ended, or who has it.
@@ -53,22 +38,12 @@ class Outcome(NamedTuple):
 # ---------------------------------------------------------------- records
 
 
-def write(path: str, record: Mapping[str, Any]) -> None:
-    """Put `record` at `path` at once."""
-    aside = f"{path}.{os.getpid()}"
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-    os.replace(aside, path)
-
-
-def read(path: str) -> dict[str, Any] | None:
-    """The record at `path`; None when there is none or it cannot be read."""
+def read(path: str, newest: int) -> dict[str, Any] | None:
+    """The record at `path` in a format up to `newest`; None when there is none or it cannot be read."""
     try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError):
+        return layout.read_json(path, newest)
+    except (OSError, RecordError):
         return None
-    return record if isinstance(record, dict) else None
 
 
 # ---------------------------------------------------------------- taking an attempt
@@ -80,21 +55,21 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     Returns (the attempt's directory, our owner record), or (None, the record of whoever has it). At most one process
     ever gets the directory: it is built aside with its owner inside and renamed, which fails once one is there.
     """
-    attempts = os.path.join(run, ATTEMPTS)
+    attempts = os.path.join(run, layout.ATTEMPTS)
     os.makedirs(attempts, exist_ok=True)
     attempt = os.path.join(attempts, number)
     ordinal = 1 + sum(not name.startswith(".") and name != number for name in os.listdir(attempts))
-    owner = {"format": ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal, **facts}
+    owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal, **facts}
     aside = os.path.join(attempts, f".{number}.{owner['host']}.{owner['pid']}.{owner['birth']}")
     shutil.rmtree(aside, ignore_errors=True)
     os.mkdir(aside)
-    write(os.path.join(aside, OWNER), owner)
+    layout.write_json(os.path.join(aside, layout.OWNER), owner)
     try:
         os.rename(aside, attempt)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        holder = read(os.path.join(attempt, OWNER)) or {}
+        holder = read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
         shutil.rmtree(aside, ignore_errors=True)
         # NFS repeats calls: the second answer to our own rename says EEXIST.
         return (attempt, owner) if holder == owner else (None, holder)
@@ -103,7 +78,7 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
 
 def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, Any]:
     """What end.json says; `started` stands there again so that an ended attempt is read with one open."""
-    return {"format": ATTEMPT_FORMAT, "state": state, "started": owner["started"], "ended": time.time(), **more}
+    return {"format": layout.ATTEMPT_FORMAT, "state": state, "started": owner["started"], "ended": time.time(), **more}
 
 
 # ---------------------------------------------------------------- the run's own code tree
@@ -114,11 +89,11 @@ def own_code(run: str, digest: str, shared: bool) -> None:
 
     A tree that an earlier attempt built of the same snapshot is kept with all that the program wrote there.
     """
-    target = os.path.join(os.pardir, FARMX, SNAPSHOTS, digest, TREE)
+    target = os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
     if not shared:
-        _build(os.path.join(run, os.path.dirname(target), TREE), os.path.join(run, OWN_CODE, digest))
-        target = os.path.join(OWN_CODE, digest)
-    point(os.path.join(run, CODE), target)
+        _build(os.path.join(run, os.path.dirname(target), layout.TREE), os.path.join(run, layout.OWN_CODE, digest))
+        target = os.path.join(layout.OWN_CODE, digest)
+    point(os.path.join(run, layout.CODE), target)
 
 
 def _build(snapshot: str, tree: str) -> None:
@@ -182,10 +157,10 @@ class Attempt:
     def __init__(self, path: str, owner: Mapping[str, Any], pulse: Callable[[], None]) -> None:
         self.path, self.owner, self._pulse = path, owner, pulse
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._events = os.open(os.path.join(path, EVENTS), flags, 0o666)
-        self._end = os.open(os.path.join(path, f".{END}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._events = os.open(os.path.join(path, layout.EVENTS), flags, 0o666)
+        self._end = os.open(os.path.join(path, f".{layout.END}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         os.write(self._end, END_RESERVE)
-        os.close(os.open(os.path.join(path, HEARTBEAT), flags, 0o666))
+        os.close(os.open(os.path.join(path, layout.HEARTBEAT), flags, 0o666))
 
     def event(self, event: str, **more: Any) -> None:
         """Append one line; a full disk loses the line, never the run."""
@@ -199,7 +174,7 @@ class Attempt:
         """Say that we live."""
         self._pulse()
         try:
-            os.utime(os.path.join(self.path, HEARTBEAT))
+            os.utime(os.path.join(self.path, layout.HEARTBEAT))
         except OSError:
             return
 
@@ -208,7 +183,7 @@ class Attempt:
         record = json.dumps(end_record(self.owner, state, **more)).encode()
         os.pwrite(self._end, record + b"\n", 0)
         os.ftruncate(self._end, len(record) + 1)
-        os.rename(os.path.join(self.path, f".{END}"), os.path.join(self.path, END))
+        os.rename(os.path.join(self.path, f".{layout.END}"), os.path.join(self.path, layout.END))
         os.close(self._end)
         os.close(self._events)
 
@@ -235,7 +210,7 @@ def execute(
     attempt = Attempt(taken, owner, pulse)
     try:
         outcome = _run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s)
-    except OSError as error:
+    except (OSError, FarmxError) as error:
         outcome = Outcome("failed", note=f"could not start: {error}")
     seconds = time.time() - owner["started"]
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note)
@@ -246,11 +221,11 @@ def execute(
 def _run_stages(
     run: str, attempt: Attempt, inbox: Inbox, console: Console, env: Mapping[str, str], grace_s: float
 ) -> Outcome:
-    record = read(os.path.join(run, RUN))
+    record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
     if record is None:
-        return Outcome("failed", note=f"{os.path.join(run, RUN)} cannot be read")
+        return Outcome("failed", note=f"{os.path.join(run, layout.RUN)} cannot be read")
     if attempt.owner["ordinal"] > 1:
-        processes.clear(f"FARMX_ATTEMPT_DIR={os.path.join(run, ATTEMPTS)}{os.sep}")  # what a killed runner left
+        processes.clear(f"FARMX_ATTEMPT_DIR={os.path.join(run, layout.ATTEMPTS)}{os.sep}")  # what a killed runner left
     own_code(run, record["digest"], record["code"]["staging"] == "share")
     environ = environment(run, record, attempt, env)
     outcome = Outcome("done", code=0)
@@ -278,12 +253,12 @@ def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapp
 def _run_stage(
     run: str, stage: str, attempt: Attempt, inbox: Inbox, console: Console, env: Mapping[str, str], grace_s: float
 ) -> Outcome:
-    path = os.path.join(attempt.path, stage + LOG_SUFFIX)
+    path = os.path.join(attempt.path, stage + layout.LOG_SUFFIX)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    point(os.path.join(run, OUTPUT), os.path.relpath(path, run))
+    point(os.path.join(run, layout.OUTPUT), os.path.relpath(path, run))
     output = console.open(log)
     try:
-        pid = processes.spawn([os.path.join(run, LAUNCH), stage], env, run, output, console)
+        pid = processes.spawn([os.path.join(run, layout.LAUNCH), stage], env, run, output, console)
         attempt.event("started", stage=stage, pid=pid)
         stop = Stop(pid, grace_s, lambda number: attempt.event("signalled", signal=signal.Signals(number).name))
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
