@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from farmx.errors import UsageError, nearest
@@ -204,23 +204,16 @@ def _distinct(digests: set[str]) -> int:
     return length
 
 
-def _named(filled: Iterable[_Filled]) -> list[_Filled]:
+def _named(filled: Sequence[_Filled]) -> list[_Filled]:
     """Each column under a name of its own: ours first, then metrics, then hyperparameters have the shorter one."""
-    there = list(filled)
-    taken = {one.column.name for one in there if not one.longer}
-    metrics = {one.column.name for one in there if one.column.kind == "metric"}
-    return [
-        _renamed(one) if one.longer and one.column.name in (taken | metrics if _is_value(one) else taken) else one
-        for one in there
-    ]
-
-
-def _is_value(one: _Filled) -> bool:
-    return one.column.kind == "value"
-
-
-def _renamed(one: _Filled) -> _Filled:
-    return _Filled(Column(one.longer, one.column.kind), one.cells, one.longer)
+    names: dict[int, str] = {}
+    for i in sorted(range(len(filled)), key=lambda i: (bool(filled[i].longer), filled[i].column.kind == "value")):
+        name = filled[i].column.name
+        name = filled[i].longer or name if name in names.values() else name
+        while name in names.values():
+            name += "*"
+        names[i] = name
+    return [replace(one, column=Column(names[i], one.column.kind)) for i, one in enumerate(filled)]
 
 
 # Notes
