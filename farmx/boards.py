@@ -197,6 +197,8 @@ def _pixels(image: Any, formats: str, tag: str) -> numpy.ndarray[Any, Any]:
     if len(formats) == 2:
         values, formats = values[..., None], formats + "C"
     values = values.transpose([formats.index(axis) for axis in "HWC"])
+    if values.shape[2] not in CHANNELS:
+        raise LogxError(f"image {tag!r}: {values.shape[2]} channels are none of 1, 3, 4")
     if values.dtype.kind in "fb":
         values = numpy.nan_to_num(values.astype(float)) * 255
     pixels: numpy.ndarray[Any, Any] = values.clip(0, 255).astype(numpy.uint8)

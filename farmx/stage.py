@@ -113,7 +113,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "env_pass": list(spec.env_pass),
         "setup": spec.setup,
         "pythonpath": list(spec.pythonpath),
-        "resources": dict(spec.resources),
+        "resources": _sound(spec.resources),
         "goal": {"metric": spec.goal.metric, "mode": spec.goal.mode} if spec.goal else None,
         "digest": shared.digest,
         "code": dict(shared.code),
@@ -136,12 +136,21 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
         told = record(spec, name, generation, shared)
         os.mkdir(path)
         _new(path, layout.RUN, json.dumps(told) + "\n")
-        _new(path, layout.HPARAMS, json.dumps(spec.hparams, indent=4) + "\n")
+        _new(path, layout.HPARAMS, json.dumps(_sound(spec.hparams), indent=4, allow_nan=False) + "\n")
         _new(path, layout.LAUNCH, script(told, shared.environ), 0o777)
         os.symlink(snapshot_link(shared.digest), os.path.join(path, layout.CODE))
     except OSError as error:
         raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
     return path
+
+
+def _sound(value: Any) -> Any:
+    """`value` with NaN and infinities as their words: bare they are not json."""
+    if isinstance(value, Mapping):
+        return {key: _sound(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_sound(each) for each in value]
+    return layout.number(value) if isinstance(value, float) else value
 
 
 def _new(folder: str, name: str, text: str, mode: int = 0o666) -> None:

@@ -205,9 +205,9 @@ def _distinct(digests: set[str]) -> int:
 
 
 def _named(filled: Sequence[_Filled]) -> list[_Filled]:
-    """Each column under a name of its own: ours first, then metrics, then hyperparameters have the shorter one."""
+    """Each column under a name of its own: ours first, then hyperparameters, then metrics have the shorter one."""
     names: dict[int, str] = {}
-    for i in sorted(range(len(filled)), key=lambda i: (bool(filled[i].longer), filled[i].column.kind == "value")):
+    for i in sorted(range(len(filled)), key=lambda i: (bool(filled[i].longer), filled[i].column.kind == "metric")):
         name = filled[i].column.name
         name = filled[i].longer or name if name in names.values() else name
         while name in names.values():

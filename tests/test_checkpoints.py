@@ -490,6 +490,13 @@ def test_killed_at_any_call_a_save_leaves_a_checkpoint_and_its_repetition_cleans
         assert names == [*left, "checkpoints.json", "last_checkpoint_ep4.pth"]
 
 
+def test_a_best_that_was_never_recorded_goes_when_its_epoch_is_saved_again_and_is_worse(store, tmp_path):
+    save(store(), 0, 0.5)
+    runx(tmp_path, "best_checkpoint_ep1.pth", 0.9)  # killed between the link and the record
+    assert save(store(), 1, 0.1) is False
+    assert files(tmp_path) == ["best0", "last1"]
+
+
 def test_a_run_copied_by_hand_keeps_its_best_and_last(store, tmp_path):
     save(store(), 0, 0.9)
     save(store(), 1, 0.1)
