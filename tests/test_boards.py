@@ -1,0 +1,225 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from farmx.errors import LogxError
+from farmx.logx import LogX
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Reads an event file back with tensorboard's own reader, away from our warnings-are-errors: prints one json.
+READ = """
+import base64, io, json, sys
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+events = EventAccumulator(sys.argv[1], size_guidance={'scalars': 0, 'tensors': 0, 'images': 0, 'histograms': 0})
+events.Reload()
+tags = events.Tags()
+def image(one):
+    picture = Image.open(io.BytesIO(one.encoded_image_string))
+    array = [list(pixel) if isinstance(pixel, tuple) else pixel for pixel in picture.getdata()]
+    return [one.step, one.height, one.width, picture.size, picture.mode, array]
+told = {
+    'scalars': {tag: [[one.step, str(one.value)] for one in events.Scalars(tag)] for tag in tags['scalars']},
+    'images': {tag: [image(one) for one in events.Images(tag)] for tag in tags['images']},
+    'texts': {tag: [[one.step, one.tensor_proto.string_val[0].decode()] for one in events.Tensors(tag)]
+              for tag in tags['tensors'] if tag.endswith('/text_summary')},
+    'histograms': {tag: [[one.step, one.histogram_value.num, one.histogram_value.min, one.histogram_value.max,
+                          sum(one.histogram_value.bucket)] for one in events.Histograms(tag)]
+                   for tag in tags['histograms']},
+}
+try:
+    data = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    start = metadata.parse_session_start_info_plugin_data(data)
+    told['hparams'] = [start.group_name, {name: getattr(value, value.WhichOneof('kind'))
+                       for name, value in sorted(start.hparams.items())}]
+except KeyError:
+    pass
+print(json.dumps(told))
+"""
+
+
+def python(code: str, *argv: str, cwd: Path = ROOT) -> str:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def drawn(folder: Path) -> dict:
+    """What TensorBoard finds in `folder`; empty kinds are left out."""
+    return {kind: found for kind, found in json.loads(python(READ, str(folder))).items() if found}
+
+
+@pytest.fixture
+def logx():
+    made = LogX()
+    yield made
+    made._close()
+
+
+def test_metrics_are_drawn_under_the_phase_as_given(logx, tmp_path):
+    logx.initialize(tmp_path, tensorboard=True)
+    logx.metric("test", {"acc": 0.5, "größe x": 2}, 3)
+    logx.metric("val", {"acc": float("nan")}, 4)
+    logx.metric("trn", {"loss": float("inf")})
+    logx.metric("trn", {"loss": True}, 1.5)
+    logx.add_scalar("alone", 1, 7)
+    assert drawn(tmp_path) == {
+        "scalars": {
+            "test/acc": [[3, "0.5"]],
+            "test/größe x": [[3, "2.0"]],
+            "val/acc": [[4, "nan"]],
+            "trn/loss": [[0, "inf"], [1, "1.0"]],
+            "alone": [[7, "1.0"]],
+        }
+    }
+
+
+def test_the_proxy_draws_text_histograms_and_images_without_torch(logx, tmp_path):
+    logx.initialize(tmp_path, tensorboard=True)
+    logx.tensorboard.add_text("note", "it's **$HOME**\n✓ \ud800", 2)
+    logx.tensorboard.add_histogram("weights", [1.0, 2.0, float("nan"), 4.0], 5)
+    logx.tensorboard.add_image("picture", [[0, 255]], global_step=1, dataformats="HW")
+    assert drawn(tmp_path) == {
+        "texts": {"note/text_summary": [[2, "it's **$HOME**\n✓ \\ud800"]]},
+        "histograms": {"weights": [[5, 3.0, 1.0, 4.0, 3.0]]},
+        "images": {"picture": [[1, 1, 2, [2, 1], "L", [0, 255]]]},
+    }
+    assert "torch" not in sys.modules
+
+
+def pixels(values: list, kind: type) -> list:
+    return [pixels(one, kind) if isinstance(one, list) else kind(one) for one in values]
+
+
+@pytest.mark.parametrize(
+    ("image", "width", "height", "mode", "told"),
+    [
+        ([[0, 128, 300]], 3, 1, "L", [0, 128, 255]),
+        ([[0.0, 0.5], [1.0, 2.0]], 2, 2, "L", [0, 127, 255, 255]),
+        ([[True, False]], 2, 1, "L", [255, 0]),
+        ([[float("nan"), -1.0]], 2, 1, "L", [0, 0]),
+        ([[[1, 2]]], 2, 1, "L", [1, 2]),
+        ([[[1, 2]], [[3, 4]], [[5, 6]]], 2, 1, "RGB", [[1, 3, 5], [2, 4, 6]]),
+        ([[[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]], 2, 2, "RGB", [[1, 2, 3], [4, 5, 6]] * 2),
+        ([[[1, 2, 3, 4]], [[5, 6, 7, 8]]], 1, 2, "RGBA", [[1, 2, 3, 4], [5, 6, 7, 8]]),
+    ],
+)
+@pytest.mark.parametrize("as_array", [False, True])
+def test_an_image_of_any_usual_form_arrives(logx, tmp_path, image, width, height, mode, told, as_array):
+    import numpy
+
+    logx.initialize(tmp_path, tensorboard=True)
+    logx.add_image("a", numpy.array(image) if as_array else image, 4)
+    logx.add_image("b", image)
+    size = [height, width, [width, height], mode, told]
+    assert drawn(tmp_path) == {"images": {"a": [[4, *size]], "b": [[0, *size]]}}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda logx: logx.add_image("a", [1, 2]),
+            "add_image: shape (2,) is no image: (H, W), (C, H, W) or (H, W, C) with 1, 3 or 4 channels",
+        ),
+        (
+            lambda logx: logx.tensorboard.add_image("a", [[1]], 0),
+            "image 'a': shape (1, 1) is not of the form CHW; CHW, HWC and HW are known",
+        ),
+        (
+            lambda logx: logx.tensorboard.add_image("a", [[1]], 0, dataformats="XY"),
+            "image 'a': shape (1, 1) is not of the form XY; CHW, HWC and HW are known",
+        ),
+        (
+            lambda logx: logx.tensorboard.add_image("a", [[[1, 2], [1, 2]]], 0, dataformats="HWC"),
+            "image 'a': 2 channels are none of 1, 3, 4",
+        ),
+        (lambda logx: logx.add_scalar("a", "x", 0), "scalar 'a': 'x' is not a number"),
+        (lambda logx: logx.add_scalar("a", 1, "x"), "global_step: 'x' is not a number"),
+        (lambda logx: logx.tensorboard.add_histogram("h", []), "histogram 'h': no finite value to draw"),
+        (
+            lambda logx: logx.tensorboard.add_graph(None),
+            "tensorboard.add_graph: SummaryWriter of torch may have it: import torch before logx.initialize(); "
+            "without it there are add_scalar, add_image, add_text, add_histogram",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_in_one_line(logx, tmp_path, call, message):
+    logx.initialize(tmp_path, tensorboard=True)
+    with pytest.raises(LogxError) as caught:
+        call(logx)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("hparams", ["given", "of the run"])
+def test_hparams_are_on_their_tab_beside_the_scalars(logx, tmp_path, hparams):
+    values = {"lr": 0.1, "n": 3, "flag": True, "name": "it's $HOME", "none": None, "list": [1, "a"]}
+    folder = tmp_path / "athletic-wallaby"
+    if hparams == "of the run":
+        folder.mkdir()
+        (folder / "hparams.json").write_text(json.dumps(values))
+    logx.initialize(folder, tensorboard=True, hparams=values if hparams == "given" else None)
+    logx.metric("val", {"acc": 0.5})
+    told = {"flag": True, "list": "[1, 'a']", "lr": 0.1, "n": 3.0, "name": "it's $HOME", "none": "None"}
+    assert drawn(folder) == {"hparams": ["athletic-wallaby", told], "scalars": {"val/acc": [[0, "0.5"]]}}
+
+
+def test_inside_a_run_event_files_are_beside_the_checkpoints(logx, tmp_path, monkeypatch):
+    attempt = tmp_path / "run" / "attempts" / "1.0"
+    attempt.mkdir(parents=True)
+    monkeypatch.setenv("FARMX_RUN", str(tmp_path / "run"))
+    monkeypatch.setenv("FARMX_ATTEMPT_DIR", str(attempt))
+    logx.initialize(tensorboard=True)
+    logx.add_scalar("a", 1, 0)
+    assert len(list((tmp_path / "run").glob("events.out.tfevents*"))) == 1
+    assert list(attempt.glob("events*")) == []
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_nothing_is_drawn_unless_it_was_asked_for(logx, tmp_path, asked):
+    logx.initialize(tmp_path, tensorboard=asked)
+    logx.metric("val", {"acc": 1})
+    assert bool(list(tmp_path.glob("events*"))) == asked
+    if not asked:
+        assert logx.tensorboard.add_anything("x", y=1) is None
+        assert logx.add_image("a", "no image") is None
+
+
+SURVIVES = """
+import os, signal
+from farmx.logx import logx
+logx.initialize('d', tensorboard=True, eager_flush={eager})
+{call}
+os.kill(os.getpid(), signal.SIGKILL)"""
+
+
+@pytest.mark.parametrize(
+    ("eager", "call", "found"),
+    [
+        (True, "logx.add_scalar('a', 1, 0)", True),
+        (True, "logx.metric('val', {'a': 1})", True),
+        (True, "with logx.suspend_flush(): logx.add_scalar('a', 1, 0)", True),
+        (True, "with logx.suspend_flush():\n  with logx.suspend_flush(): pass\n  logx.add_scalar('a', 1, 0)", True),
+        (False, "for _ in range(50): logx.add_scalar('a', 1, 0)", False),
+        (True, "with logx.suspend_flush(False):\n  for _ in range(50): logx.add_scalar('a', 1, 0)", False),
+    ],
+)
+def test_what_was_flushed_survives_sigkill(tmp_path, eager, call, found):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    code = SURVIVES.format(eager=eager, call=call)
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == -9
+    scalars = drawn(tmp_path / "d").get("scalars", {})
+    assert scalars == {"val/a" if "metric" in call else "a": [[0, "1.0"]]} if found else len(scalars.get("a", ())) < 50
+
+
+def test_an_end_without_flushes_loses_nothing(tmp_path):
+    code = "from farmx.logx import logx; logx.initialize('d', tensorboard=True, eager_flush=False)\n"
+    python(code + "for i in range(50): logx.add_scalar('a', i, i)", cwd=tmp_path)
+    assert drawn(tmp_path / "d") == {"scalars": {"a": [[i, f"{i}.0"] for i in range(50)]}}

@@ -1,0 +1,158 @@
+"""logx where torch is loaded; skipped where it is not installed, which farmx never requires."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from farmx.errors import LogxError
+from farmx.logx import LogX
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("numpy")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def logx(tmp_path):
+    made = LogX()
+    made.initialize(tmp_path / "d")
+    yield made
+    made._close()
+
+
+@pytest.fixture
+def folder(logx):
+    return Path(logx.logdir)
+
+
+def last_row(folder: Path) -> dict:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (lambda: torch.tensor(2.5), 2.5),
+        (lambda: torch.tensor([[3]]), 3),
+        (lambda: torch.tensor(True), 1),
+        (lambda: torch.tensor(1.0, requires_grad=True) * 2, 2.0),
+        (lambda: torch.tensor(float("nan")), "NaN"),
+        (lambda: torch.tensor(0.5, dtype=torch.bfloat16), 0.5),
+    ],
+)
+def test_a_tensor_of_one_element_is_a_number(logx, folder, value, told):
+    logx.metric("val", {"x": value()}, torch.tensor(3))
+    assert (last_row(folder)["step"], last_row(folder)["metrics"]) == (3, {"x": told})
+
+
+def test_a_tensor_of_several_is_refused(logx):
+    with pytest.raises(LogxError) as caught:
+        logx.metric("val", {"x": torch.zeros(2)})
+    assert str(caught.value) == "metric 'x': a Tensor of one element is a number, this one is not"
+
+
+def test_a_checkpoint_is_torchs_and_comes_back(logx, folder):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2)).backward()
+    optimizer.step()
+    state = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict(), "arch": "it's ✓", "epoch": 8}
+    assert logx.save_model(state, torch.tensor(0.5), 7) is True
+    loaded = torch.load(folder / "best_checkpoint_ep7.pth", weights_only=True)
+    assert set(loaded) == {*state, "__metric"} and loaded["__metric"] == 0.5 and "__metric" not in state
+    weights, meta = logx.load_model(logx.get_best_checkpoint())
+    assert torch.equal(weights["weight"], model.weight) and (meta["arch"], meta["epoch"]) == ("it's ✓", 8)
+    again = LogX()
+    again.initialize(folder)
+    torch.optim.Adam(model.parameters()).load_state_dict(again.resume()["optimizer"])
+    again.metric("val", {})
+    assert last_row(folder)["step"] == 8
+    again._close()
+
+
+def test_a_restart_whose_best_metric_was_a_numpy_scalar_works(logx, folder):
+    import numpy  # runx could not be initialized after this
+
+    logx.save_model({"state_dict": {}}, numpy.float64(0.5), 0)
+    again = LogX()
+    again.initialize(folder)
+    assert again.save_model({"state_dict": {}}, numpy.float64(0.4), 1) is False
+    again._close()
+
+
+@pytest.mark.parametrize("metric", ["number", "numpy"])
+def test_the_best_of_runx_itself_is_compared_with_or_kept(logx, folder, metric, capsys):
+    import numpy
+
+    value = 0.9 if metric == "number" else numpy.float64(0.9)
+    torch.save({"state_dict": {}, "__metric": value}, folder / "best_checkpoint_ep4.pth")
+    assert logx.save_model({"state_dict": {}}, 0.5, 5) is (metric == "numpy")
+    assert (folder / "best_checkpoint_ep4.pth").exists()
+    assert ("is not compared with, and stays" in capsys.readouterr().out) == (metric == "numpy")
+
+
+def test_what_torch_refuses_is_told_with_the_way_around(logx, folder):
+    torch.save({"state_dict": {}, "args": Path("x")}, folder / "last_checkpoint_ep1.pth")
+    path = folder / "last_checkpoint_ep1.pth"
+    for call, way in [(logx.resume, "resume("), (lambda: logx.load_model(path), "load_model(path, ")]:
+        with pytest.raises(LogxError) as caught:
+            call()
+        told = f"and loading that can run code; logx.{way}weights_only=False) does it, if you trust the file"
+        assert str(caught.value) == f"{path}: holds pathlib.PosixPath, {told}"
+    assert logx.load_model(path, weights_only=False) == ({}, {"args": Path("x")})
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torn_file_is_passed_over(logx, folder, capsys, part, zipped):
+    logx.save_model({"state_dict": {"w": torch.ones(1000)}}, 0.5, 1)
+    torn = folder / "last_checkpoint_ep2.pth"
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, torn, _use_new_zipfile_serialization=zipped)
+    os.truncate(torn, int(torn.stat().st_size * part))
+    (folder / "checkpoints.json").unlink()
+    assert torch.equal(logx.resume()["state_dict"]["w"], torch.ones(1000))
+    said = capsys.readouterr().out
+    assert said.startswith(f"{torn}: torn") and said.count("\n") == 1
+
+
+def test_a_checkpoint_pickled_without_torch_is_read_with_it_and_the_other_way_round_needs_torch(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+
+    def program(code: str) -> str:
+        code = f"from farmx.logx import logx\nlogx.initialize('d')\n{code}"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert program("logx.save_model({'state_dict': {'w': 1}}, 0.5, 0)") == ""
+    assert program("import torch; print(logx.resume()['state_dict'])") == "{'w': 1}\n"
+    assert program("import torch; logx.save_model({'state_dict': {'w': torch.ones(1)}}, 0.6, 1)") == ""
+    assert program("print(logx.resume()['state_dict'])") == "{'w': tensor([1.])}\n"
+    absent = "import sys; sys.modules['torch'] = None\nlogx.resume()"
+    assert f"{tmp_path}/d/last_checkpoint_ep1.pth: was written by torch, which cannot be imported" in program(absent)
+
+
+def test_the_proxy_is_torchs_summary_writer(tmp_path):
+    code = """
+import torch
+from farmx.logx import logx
+logx.initialize('d', tensorboard=True, hparams={'lr': 0.1})
+logx.metric('val', {'acc': torch.tensor(0.5)}, 3)
+logx.add_image('a', torch.zeros(3, 2, 2), 0)
+logx.add_image('b', torch.zeros(2, 2, 3), 0)
+logx.tensorboard.add_scalars('both', {'x': 1, 'y': 2}, 0)
+logx.tensorboard.add_embedding(torch.zeros(2, 2))
+print(type(logx._board).__name__)"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.stdout.splitlines()[-1:], done.returncode) == (["SummaryWriter"], 0), done.stderr
+    read = """
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+events = EventAccumulator('d'); events.Reload()
+print([(one.step, one.value) for one in events.Scalars('val/acc')], sorted(events.Tags()['images']))"""
+    done = subprocess.run([sys.executable, "-c", read], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout == "[(3, 0.5)] ['a', 'b']\n", done.stderr
