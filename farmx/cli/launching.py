@@ -107,7 +107,7 @@ def run(order: Order, places: tuple[local.Slot, ...] | None) -> int:
         _tell(summary, places)
 
     summary = launcher.launch(order, farm, told, progress)
-    return _close(summary, farm)
+    return _close(summary, farm, _typed(order))
 
 
 def commands(submission: Submission) -> dict[str, str]:
@@ -175,23 +175,29 @@ def _tell(summary: Summary, places: Sequence[local.Slot] | None) -> None:
         screen.tell(f"note  {note}")
 
 
-def _close(summary: Summary, farm: Here) -> int:
+def _typed(order: Order) -> str:
+    """The command that made the order, to be typed again."""
+    argv = list((order.told or {}).get("argv", ()))
+    return shlex.join([os.path.basename(argv[0]), *argv[1:]]) if argv else f"farmx {shlex.quote(order.sweep)}"
+
+
+def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
     name = os.path.basename(summary.experiment)
     if farm.counts.states:
         screen.tell(f"      {farm.counts.told()}")
-    for line in _next(summary, farm, name):
+    for line in _next(summary, farm, name, typed):
         screen.tell(f"next  {line}")
     return farm.code()
 
 
-def _next(summary: Summary, farm: Here, name: str) -> list[str]:
+def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
     lines = [f"sumx {shlex.quote(name)}"]
     failed = farm.counts.states["failed"] + summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
     if failed:
         lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
     if farm.stopped:
-        lines.append("the same command again  # takes up what was interrupted and what is staged")
+        lines.append(f"{typed}  # goes on with what was interrupted and what has not begun")
     if summary.changed and not summary.jobs:
-        lines.append(f"add --again  # {summary.changed} runs were made from other code")
+        lines.append(f"{typed} --again  # {summary.changed} runs were made from other code")
     return lines
