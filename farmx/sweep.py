@@ -173,7 +173,7 @@ def _cmd(keys: Mapping[str, Node], marks: Mapping[str, Mark], file: str) -> str:
     node = keys.get("CMD")
     if node is None:
         for key in keys:
-            if nearest(key, ["CMD"]).startswith("; did you mean") and key not in OWN_KEYS:
+            if nearest(key, ["CMD"]).startswith("; did you mean"):
                 _wrong(marks[key], f"unknown key {key!r}; did you mean CMD?")
         raise SweepError(f"{file}: there is no CMD; write CMD: <command>")
     if not isinstance(node, Scalar):
@@ -291,7 +291,7 @@ def _element(node: Node, key: str) -> str:
 
 def _word(node: Scalar) -> str:
     """A scalar as it is spelled, but for the spellings of numbers that only yaml knows (0x1F, 0o17, .inf, .nan)."""
-    return str(node.data) if isinstance(node.data, (int, float)) and _YAML_ONLY.fullmatch(node.text) else node.text
+    return str(node.data) if _YAML_ONLY.fullmatch(node.text) else node.text
 
 
 def _tag(node: Node, key: str) -> Value:

@@ -266,6 +266,14 @@ def test_files_are_shown_as_a_person_would_write_them(place):
     assert shown == ["../../.farmx.yaml", "~/.config/farmx/config.yaml", "../../.runx", "~/.config/runx.yml"]
 
 
+def test_a_file_in_a_parent_within_the_home_directory_is_shown_from_here(tmp_path):
+    (tmp_path / "project" / "sub").mkdir(parents=True)
+    (tmp_path / "project" / ".git").mkdir()
+    (tmp_path / "project" / ".farmx.yaml").write_text("")
+    shown = [source.shown for source in config.find(str(tmp_path / "project" / "sub"), str(tmp_path), {})]
+    assert shown == ["../.farmx.yaml"]
+
+
 @pytest.mark.parametrize("name", ["my.yml", "./my.yml", "../dir/my.yml", "a b's.yml"])
 def test_a_named_file_is_the_only_one(place, name):
     place.write("project", "LOGROOT: /project\nSETUP: x\n")
@@ -291,6 +299,7 @@ def test_a_named_file_that_is_not_there_is_an_error(place, name):
     [
         ("/a/b", "/a/b"),
         ("/a/../b/", "/b"),
+        (" /a ", "/a"),
         ("~", "{home}"),
         ("~/logs", "{home}/logs"),
         ("$DISK/x", "/disk/x"),
@@ -409,6 +418,7 @@ LOGROOT: ~/logs
 CODE_IGNORE_PATTERNS: '.git,*.pyc,docs*,test*'
 FARM: bigfarm
 SOMETHING: else
+env: {no: farm}
 NOTHING:
 RESOURCES:
 bigfarm:
@@ -452,6 +462,7 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("LOGROOT: {a: 1}", 10, "a mapping is not allowed; it must be a path"),
     ("LOGROOT: true", 10, "'true' is not allowed; it must be a path"),
     ("LOGROOT: ''", 10, "'' is not allowed; it must be a path"),
+    ("LOGROOT: ' '", 10, "' ' is not allowed; it must be a path"),
     ("FARM: [a]", 7, "a list is not allowed; it must be a name"),
     ("EXECUTOR: pbs", 11, "'pbs' is not allowed; it must be local, slurm or command"),
     ("EXECUTOR: Slurm", 11, "'Slurm' is not allowed; it must be local, slurm or command; did you mean slurm?"),

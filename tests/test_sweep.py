@@ -300,6 +300,7 @@ def test_magic_keys_say_something_about_the_run_and_are_not_passed(hparams, expe
     ("goal", "expected"),
     [
         ("acc", Goal("val/acc", "max")),
+        ("' acc '", Goal("val/acc", "max")),
         ("loss", Goal("val/loss", "min")),
         ("train/loss", Goal("train/loss", "min")),
         ("{metric: acc, mode: min}", Goal("val/acc", "min")),
@@ -521,7 +522,12 @@ REFUSED = [
         "s.yml:2:29: SUBMIT_JOB.NODES is a mapping; it must be text, a number or a list of these",
     ),
     # GOAL
+    (
+        "CMD: a\nHPARAMS: {RUNX.SKIP: [[true]]}",
+        "s.yml:2:23: RUNX.SKIP is a list; it must be true or false, without quotes, or a list of these",
+    ),
     ("CMD: a\nGOAL:", "s.yml:2:6: GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}"),
+    ("CMD: a\nGOAL: ' '", "s.yml:2:7: GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}"),
     ("CMD: a\nGOAL: [acc]", "s.yml:2:7: GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}"),
     ("CMD: a\nGOAL: {}", "s.yml:2:7: GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}"),
     (
