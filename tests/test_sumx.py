@@ -158,8 +158,8 @@ def test_no_two_columns_have_one_name():
     its = MetricLog({f"val/{name}": Series(v, 1, v, 1, v, 1) for name, v in values.items()}, step=1)
     table = made([(run("a", hparams), its), (run("b"), None)], sortwith="acc")
     assert columns(table) == [
-        *["run", "hparams.run", "hparams.epoch", "hparams.acc*", "hparams.acc-best", "lr", "code"],
-        *["acc", "val/epoch", "val/run", "val/acc-best", "hparams.acc"],
+        *["run", "hparams.run", "hparams.epoch", "acc", "hparams.acc-best", "lr", "code"],
+        *["val/acc", "val/epoch", "val/run", "val/acc-best", "hparams.acc"],
         *["acc-best", "acc-epoch", "epoch", "epoch_time"],
     ]
 
