@@ -4,7 +4,8 @@
 
 Makes one real run with farmx, copies it, gives each copy its metrics, and the same values to runx in its own format.
 Each command is a whole process, imports and table included, in seconds of processor time; the rounds take turns;
-medians and their ratios are printed. PYTHON has runx==0.0.11, tabulate and pyyaml installed; without it an environment is made (one download).
+medians and their ratios are printed. PYTHON has runx==0.0.11, tabulate and pyyaml installed; without it an environment
+is made (one download).
 """
 
 import argparse
