@@ -95,6 +95,11 @@ def test_every_command_and_every_flag_is_told():
     assert missing == []
 
 
+def test_every_benchmark_has_its_row():
+    told = rows(ROOT / "benchmarks/README.md")
+    assert sorted(told) == sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
+
+
 @pytest.mark.parametrize("path", [*DOCUMENTS, *ROOT.glob("*.md"), *ROOT.glob("*/*/*.md")], ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
