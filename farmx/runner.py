@@ -225,7 +225,7 @@ def _run_stages(
     if record is None:
         return Outcome("failed", note=f"{os.path.join(run, layout.RUN)} cannot be read")
     if attempt.owner["ordinal"] > 1:
-        processes.clear(f"FARMX_ATTEMPT_DIR={os.path.join(run, layout.ATTEMPTS)}{os.sep}")  # what a killed runner left
+        _clear(run)  # what a killed runner left
     own_code(run, record["digest"], record["code"]["staging"] == "share")
     environ = environment(run, record, attempt, env)
     outcome = Outcome("done", code=0)
@@ -236,15 +236,20 @@ def _run_stages(
     return outcome
 
 
+def _clear(run: str) -> None:
+    """Kill every process on this host that any attempt of `run` started, whatever session it went to."""
+    processes.clear(f"{layout.ENV_ATTEMPT_DIR}={os.path.join(run, layout.ATTEMPTS)}{os.sep}")
+
+
 def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapping[str, str]) -> dict[str, str]:
     """What the program finds in its environment beside what launch.sh sets."""
     ours = {
-        "FARMX_RUN": run,
-        "FARMX_ATTEMPT": str(attempt.owner["ordinal"]),
-        "FARMX_ATTEMPT_DIR": attempt.path,
-        "FARMX_EXPERIMENT": record["experiment"],
-        "FARMX_POINT": record["point"],
-        "LOGDIR": run,
+        layout.ENV_RUN: run,
+        layout.ENV_ATTEMPT: str(attempt.owner["ordinal"]),
+        layout.ENV_ATTEMPT_DIR: attempt.path,
+        layout.ENV_EXPERIMENT: record["experiment"],
+        layout.ENV_POINT: record["point"],
+        layout.ENV_LOGDIR: run,
         "PYTHONUNBUFFERED": "1",  # a log is read while the program runs, and after it was killed
     }
     return {**os.environ, **ours, **env}
@@ -262,6 +267,8 @@ def _run_stage(
         attempt.event("started", stage=stage, pid=pid)
         stop = Stop(pid, grace_s, lambda number: attempt.event("signalled", signal=signal.Signals(number).name))
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
+        if stop.state:
+            _clear(run)  # what left the group does not outlive a run that was told to end
         processes.kill_group(pid, signal.SIGKILL)  # children that outlive their program would write into a finished run
     finally:
         console.close()

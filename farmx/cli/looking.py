@@ -21,38 +21,47 @@ def logroot(given: str | None, config_file: str | None, at: Surroundings) -> str
     return config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
 
 
-def status(experiment: str | None, as_json: bool, root: str) -> str:
-    """The text to print."""
+def status(experiment: str | None, as_json: bool, root: str, now: float) -> str:
+    """The text to print. now: seconds since the epoch."""
     if experiment is None:
-        return _experiments(root, as_json)
+        return _experiments(root, as_json, now)
     look = records.read(root, experiment)
     for problem in look.problems:
         tell(f"unreadable: {problem}")
-    fields = [_fields(run) for run in look.runs]
+    fields = [_fields(run, now) for run in look.runs]
     if as_json:
-        return json.dumps({"experiment": experiment, **_totals(look.runs), "runs": fields}, indent=2)
-    return _table(fields) + "\n" + _told(look.runs)
+        return json.dumps({"experiment": experiment, **totals(look.runs, now), "runs": fields}, indent=2)
+    return _table(fields) + "\n" + _told(look.runs, now)
 
 
-def _fields(run: Run) -> dict[str, Any]:
-    spent = time_spent(run)
-    return {"run": run.name, "state": str(run.state), "attempts": len(run.attempts), "seconds": spent, "note": run.note}
+def _fields(run: Run, now: float) -> dict[str, Any]:
+    seconds, attempts = time_spent(run, now), len(run.attempts)
+    return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": run.note}
 
 
-def time_spent(run: Run) -> float | None:
-    """Seconds that the ended attempts of a run took, all together; None when none has ended."""
-    ended = [attempt.ended - attempt.started for attempt in run.attempts if attempt.ended and attempt.started]
-    return sum(ended) if ended else None
+def time_spent(run: Run, now: float) -> float | None:
+    """Seconds that the attempts of a run took, all together, a running one until now; None when nobody knows."""
+    spans = [attempt.ended - attempt.started for attempt in run.attempts if attempt.ended and attempt.started]
+    if run.state is State.RUNNING and run.attempts[-1].started:
+        spans.append(max(0.0, _elapsed(run, now)))
+    return sum(spans) if spans else None
 
 
-def _totals(runs: Sequence[Run]) -> dict[str, Any]:
+def totals(runs: Sequence[Run], now: float) -> dict[str, Any]:
+    """counts: state -> runs.  spent_s: of all attempts.  left_s: an estimate from the done runs, None without one."""
+    spent = {run.path: time_spent(run, now) for run in runs}
     counts = Counter(str(run.state) for run in runs)
-    spent = [seconds for run in runs if (seconds := time_spent(run)) is not None]
-    done = [seconds for run in runs if run.state is State.DONE and (seconds := time_spent(run)) is not None]
-    waiting = sum(run.state in OPEN for run in runs)
-    busy = max(1, sum(run.state is State.RUNNING for run in runs))
-    left = waiting * sum(done) / len(done) / busy if done and waiting else None
-    return {"counts": dict(counts), "spent_s": sum(spent), "left_s": left}
+    done = [seconds for run in runs if run.state is State.DONE and (seconds := spent[run.path]) is not None]
+    mean = sum(done) / len(done) if done else 0.0
+    left = [max(0.0, mean - _elapsed(run, now)) for run in runs if run.state in OPEN]
+    busy = max(1, counts[str(State.RUNNING)])
+    left_s = sum(left) / busy if done and left else None
+    return {"counts": dict(counts), "spent_s": sum(filter(None, spent.values())), "left_s": left_s}
+
+
+def _elapsed(run: Run, now: float) -> float:
+    """Seconds that count towards the end of a run: those of a running attempt."""
+    return now - (run.attempts[-1].started or now) if run.state is State.RUNNING and run.attempts else 0.0
 
 
 def _table(fields: Sequence[dict[str, Any]]) -> str:
@@ -70,18 +79,18 @@ def _aligned(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in padded)
 
 
-def _told(runs: Sequence[Run]) -> str:
-    totals = _totals(runs)
-    counts = ", ".join(f"{count} {state}" for state, count in totals["counts"].items())
-    left = f", about {duration(totals['left_s'])} left" if totals["left_s"] is not None else ""
-    return f"{len(runs)} runs: {counts}; {duration(totals['spent_s'])} spent{left}" if runs else "no runs"
+def _told(runs: Sequence[Run], now: float) -> str:
+    found = totals(runs, now)
+    counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
+    left = f", about {duration(found['left_s'])} left" if found["left_s"] is not None else ""
+    return f"{len(runs)} runs: {counts}; {duration(found['spent_s'])} spent{left}" if runs else "no runs"
 
 
-def _experiments(root: str, as_json: bool) -> str:
+def _experiments(root: str, as_json: bool, now: float) -> str:
     found = {name: records.read(root, name) for name in records.experiments(root)}
     if as_json:
-        return json.dumps([{"experiment": name, **_totals(look.runs)} for name, look in found.items()], indent=2)
+        return json.dumps([{"experiment": name, **totals(look.runs, now)} for name, look in found.items()], indent=2)
     if not found:
         return f"no experiments in {root}"
-    rows = [[name, _told(look.runs)] for name, look in found.items()]
+    rows = [[name, _told(look.runs, now)] for name, look in found.items()]
     return _aligned(rows) + f"\nin {os.path.abspath(root)}"
