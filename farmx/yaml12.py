@@ -128,7 +128,7 @@ def readings_1_1(node: Node) -> Iterator[tuple[Scalar, Any]]:
         if item.quoted or not _MAY_DIFFER.fullmatch(item.text):
             continue
         known, old = _old_reading(loader, item.text)
-        if known and (type(old) is not type(item.data) or old != item.data):
+        if known and old != item.data:
             yield item, old
 
 
@@ -309,10 +309,9 @@ def _at(file: str, mark: Any) -> Mark:
 
 
 def _rest(text: str, mark: Any) -> str:
-    """The word at `mark`, for a message."""
-    lines = text.splitlines()
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    return (re.split(r"[\s,\]}]", line[mark.column :], maxsplit=1)[0] or line[mark.column : mark.column + 1])[:40]
+    """The word at `mark`, or the blank there, for a message."""
+    line = [*text.splitlines(), ""][mark.line][mark.column :]
+    return re.split(r"[\s,\]}]", line, maxsplit=1)[0] or line[:1]
 
 
 def _bad_start(word: str) -> str:
