@@ -97,9 +97,9 @@ def number(value: Any, what: str) -> float:
 
 
 def mapping(what: str, values: Any) -> dict[Any, Any]:
-    """`values` as a dict. Raises LogxError, which begins with `what`."""
+    """`values`, a dict or a Namespace of argparse's, as a dict. Raises LogxError, which begins with `what`."""
     try:
-        return dict(values)
+        return dict(values if hasattr(values, "keys") else getattr(values, "__dict__", values))
     except (TypeError, ValueError) as error:
         raise LogxError(f"{what}: {short(values)} is not a dict") from error
 
@@ -113,6 +113,14 @@ def short(value: Any) -> str:
 def unwritable(path: str, error: OSError) -> LogxError:
     """What to raise when `path` could not be written."""
     return LogxError(f"{path}: cannot be written: {error.strerror}")
+
+
+def keep(path: str, values: Any) -> None:
+    """Put `values` at `path` as json, unless there is something already. Raises StageError."""
+    import json  # spares a program that only imports logx
+
+    if not os.path.exists(path):
+        layout.write(path, json.dumps(values, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

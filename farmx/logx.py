@@ -116,7 +116,7 @@ class LogX:
         them. no_timestamp: rows carry null for the time. global_rank: by default the launcher's environment says.
         Raises LogxError when the directory cannot be made or written.
         """
-        values = None if hparams is None else lines.plain(lines.mapping("initialize: hparams", _vars(hparams)))
+        values = None if hparams is None else lines.plain(lines.mapping("initialize: hparams", hparams))
         self._close()
         self._forget()
         self.rank0 = (surroundings.rank() if global_rank is None else global_rank) == 0
@@ -136,7 +136,7 @@ class LogX:
 
         self._encode = json.JSONEncoder(allow_nan=False).encode
         if hparams is not None:
-            _keep(os.path.join(attempt or self._logdir, layout.ARGS if attempt else layout.HPARAMS), hparams)
+            lines.keep(os.path.join(attempt or self._logdir, layout.ARGS if attempt else layout.HPARAMS), hparams)
         path = os.path.join(attempt, layout.METRICS) if attempt else os.path.join(self._logdir, layout.OUTSIDE_METRICS)
         self._rows = lines.Lines(path)
         self._log = lines.Lines(os.path.join(self._logdir, layout.LOGGING))
@@ -365,25 +365,28 @@ class LogX:
         self._lock = _thread.allocate_lock()
 
     def _at_exit(self) -> None:
+        # Files stay open: what runs at exit after us may log as well.
         try:
-            self._close()
+            self._end_board()
+            for file in (self._rows, self._log):
+                if file is not None and self._ours:
+                    file.sync(every_s=0.0)
         except (OSError, LogxError) as error:
             print(f"logx: {error}", file=sys.stderr)
 
-    def _close(self) -> None:
-        files, board = (self._rows, self._log), self._board
-        self._rows = self._log = self._board = None
-        self.initialized = False
+    def _end_board(self) -> None:
+        board, self._board = self._board, None
         if board is not None:
             board.close()
+
+    def _close(self) -> None:
+        files = (self._rows, self._log)
+        self._rows = self._log = None
+        self.initialized = False
+        self._end_board()
         for file in files:
             if file is not None and self._ours:
                 file.close()
-
-
-def _vars(hparams: Any) -> Any:
-    """What argparse's Namespace holds; anything else as it is."""
-    return hparams if hasattr(hparams, "keys") else getattr(hparams, "__dict__", hparams)
 
 
 def _step(epoch: Any, what: str = "metric") -> float:
@@ -411,13 +414,6 @@ def _time() -> str:
 
 def _no_time() -> str:
     return "null"
-
-
-def _keep(path: str, values: Any) -> None:
-    import json  # spares a program that only imports logx
-
-    if not os.path.exists(path):
-        layout.write(path, json.dumps(values, allow_nan=False) + "\n")
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -370,6 +370,23 @@ print(os.wait()[1])"""
     assert len(list((tmp_path / "d").glob("events*"))) == 2
 
 
+def test_what_runs_at_exit_after_logx_may_still_log(attempt, tmp_path):
+    code = """
+import atexit
+from farmx.logx import logx
+atexit.register(lambda: (logx.metric('val', {'a': 2}), logx.add_scalar('late', 1, 0), logx.msg('bye')))
+logx.initialize(tensorboard=True)
+logx.metric('val', {'a': 1})"""
+    assert program(code, tmp_path, PYTHONWARNINGS="ignore") == "bye\n"
+    assert rows(attempt) == [START, ("val", 0, {"a": 1}), ("val", 1, {"a": 2})]
+
+
+def test_a_directory_removed_before_the_end_is_told_in_one_line(tmp_path):
+    code = "import shutil\nfrom farmx.logx import logx\nlogx.initialize('d')\nshutil.rmtree('d')"
+    told = "was removed while it was written; what was logged there is lost"
+    assert program(code, tmp_path) == f"logx: {tmp_path}/d/metrics.jsonl: {told}\n"
+
+
 # ---------------------------------------------------------------- where
 
 
