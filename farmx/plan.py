@@ -1,8 +1,5 @@
 """Points -> RunSpecs: words, identity, names. Pure: the clock and the seed are arguments; never touches a disk."""
 
-import hashlib
-import json
-import random
 import re
 import shlex
 import time
@@ -132,7 +129,7 @@ class _Keys:
     def _of(self, value: Value) -> str | None:
         place = id(value)
         if place not in self._known:
-            self._known[place] = None if value.data is None else json.dumps(canonical(value.data))
+            self._known[place] = None if value.data is None else repr(canonical(value.data))
         return self._known[place]
 
 
@@ -149,6 +146,9 @@ def preimage(template: Template, point: Point) -> dict[str, Any]:
 
 def identity(image: Mapping[str, Any]) -> str:
     """The digest of a preimage, with the canonical form it was made by in front."""
+    import hashlib  # these spare a -n
+    import json
+
     text = json.dumps(image, sort_keys=True, ensure_ascii=False)
     return f"{FORM}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:20]}"
 
@@ -222,7 +222,9 @@ def _candidates(tag: str | None, slugs: Iterator[str] | None, stamp: str) -> Ite
 
 
 def _slugs(seed: str) -> Iterator[str]:
-    import coolname  # spares a -n, and a launch where nothing is new
+    import random  # these spare a -n, and a launch where nothing is new
+
+    import coolname
 
     coolname.replace_random(random.Random(seed))
     while True:

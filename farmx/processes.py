@@ -3,14 +3,13 @@
 With runner it is carried to nodes, so it imports only the standard library.
 """
 
-import ctypes
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 BEAT_S = 60.0  # how often a heartbeat is due
@@ -21,6 +20,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 # Names
+
+
+def host() -> str:
+    """What this machine calls itself."""
+    return os.uname().nodename
 
 
 def boot_id() -> str:
@@ -45,12 +49,12 @@ def birth(pid: int) -> str:
 def this() -> dict[str, Any]:
     """What names this process among all: host, boot, pid and birth."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "boot": boot_id(), "pid": pid, "birth": birth(pid)}
+    return {"host": host(), "boot": boot_id(), "pid": pid, "birth": birth(pid)}
 
 
 def alive(owner: Mapping[str, Any]) -> bool | None:
     """Whether the process a record names still lives; None when it is not for this host to say."""
-    if owner.get("host") != socket.gethostname():
+    if owner.get("host") != host():
         return None
     if owner.get("boot") != boot_id():
         return False
@@ -168,20 +172,29 @@ def kill_group(group: int, number: int) -> None:
 
 
 def die_with_parent(number: int, parent: int) -> None:
-    """Ask the kernel for signal `number` when our parent dies, even by SIGKILL; nothing where it has no such call."""
-    prctl = getattr(_libc, "prctl", None)
+    """Ask the kernel for signal `number` when our parent dies, even by SIGKILL; nothing where it has no such call.
+
+    Who forks calls `libc` before: a child that had to import what that needs would take twice as long to start.
+    """
+    prctl = getattr(libc(), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(128 + number)
 
 
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+@lru_cache
+def libc() -> Any:
+    """The C library of this process; None where it is not Linux's."""
+    import ctypes  # spares those who only look at processes
+
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, console: Console) -> int:
     """Start a program in a session of its own, its output on `output`; return its pid. It dies with us."""
     parent = os.getpid()
+    libc()
     pid = os.fork()
     if pid:
         return pid

@@ -1,6 +1,5 @@
 """Sweep files: yaml text -> Sweep -> points, by runx's rules; never names, argv or anything on disk."""
 
-import json
 import math
 import os
 import re
@@ -286,6 +285,8 @@ def _element(node: Node, key: str) -> str:
     """The word for one element of a list that is one value; a list inside it is its json."""
     if isinstance(node, Scalar):
         return _word(node) or ("" if node.quoted else "null")
+    import json  # spares all sweeps without such a list
+
     return json.dumps(_data(node, key), ensure_ascii=False)
 
 
@@ -403,4 +404,6 @@ def _matters(scalar: Scalar, old: Any) -> bool:
 def _reading(data: Any) -> str:
     if isinstance(data, str):
         return f"the string {data!r}"
+    import json  # only a warning wants it
+
     return json.dumps(data) if isinstance(data, (bool, int, float)) else str(data)

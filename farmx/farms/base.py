@@ -1,14 +1,18 @@
 """The seam between launching and a farm: what is handed over, what is told back; never how one farm does it."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from farmx import layout, processes
 from farmx.errors import StageError
-from farmx.runner import Outcome
 from farmx.spec import Job, Run, Submission
+
+if TYPE_CHECKING:  # spares those who only look at runs
+    from farmx.runner import Outcome
 
 SILENT_S = 300.0  # a heartbeat this old is no sign of life
 

@@ -131,6 +131,7 @@ class _Worker:
         requests, self._requests = os.pipe()
         self.answers, answers = os.pipe()
         parent = os.getpid()
+        processes.libc()
         self.pid = os.fork()
         if self.pid == 0:
             for worker in (self, *others):  # a pipe held open by a neighbour would never end
