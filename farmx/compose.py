@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from farmx import config, interpreter, plan, snapshot, sweep
-from farmx.errors import SweepError
+from farmx.errors import SweepError, nearest
 from farmx.launcher import Order
 from farmx.spec import Point
 
@@ -85,10 +85,22 @@ def _text(path: str, shown: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
-        raise SweepError(f"{shown}: no such sweep file") from None
+        raise SweepError(f"{shown}: no such sweep file{_near(path)}") from None
+    except IsADirectoryError:
+        raise SweepError(f"{shown or repr('')}: is a directory; give a sweep file") from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SweepError(f"{shown}: cannot be read: {why}") from error
+
+
+def _near(path: str) -> str:
+    folder, name = os.path.split(path)
+    try:
+        there = [each for each in os.listdir(folder) if each.endswith((".yml", ".yaml"))]
+    except OSError:
+        return f"; there is no directory {folder}"
+    close = nearest(name, there)
+    return close if close.startswith("; did") else ""
 
 
 def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> plan.Template:

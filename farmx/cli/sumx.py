@@ -5,17 +5,19 @@ from collections.abc import Sequence
 
 import click
 
-from farmx.cli.main import CONTEXT, where
+from farmx.cli.main import CONTEXT, Plain, where
+from farmx.cli.main import experiments as known
 from farmx.cli.surroundings import one_line, surroundings
 from farmx.spec import Run
 from farmx.version import __version__
 
 
-@click.command(context_settings=CONTEXT)
-@click.argument("experiments", nargs=-1, required=True, metavar="EXPERIMENT...")
+@click.command(cls=Plain, context_settings=CONTEXT)
+@click.argument("experiments", nargs=-1, required=True, metavar="EXPERIMENT...", shell_complete=known)
 @click.option("-s", "--sortwith", metavar="METRIC", help="Add the best of METRIC and its epoch, best run first.")
 @click.option("--ignore", default="", metavar="A,B", help="Columns to leave out.")
-@click.option("--csv", "csv_file", metavar="FILE", help="Write the table to FILE as csv; - is stdout.")
+@click.option("--csv", "csv_file", type=click.Path(allow_dash=True), metavar="FILE",
+              help="Write the table to FILE as csv; - is stdout.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The table as json, one object a run.")
 @click.option("--min", "mode", flag_value="min", help="The smallest of METRIC is best.")
 @click.option("--max", "mode", flag_value="max", help="The largest of METRIC is best.")

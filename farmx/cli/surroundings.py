@@ -39,6 +39,14 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _program() -> str:
+    """The command that was typed: farmx or sumx."""
+    import click  # farmx from Python does without it
+
+    context = click.get_current_context(silent=True)
+    return (context and context.find_root().info_name) or "farmx"
+
+
 def one_line(function: Function) -> Function:
     """A command whose user errors end in one line on stderr and their exit code; Ctrl-C ends in 130."""
 
@@ -47,7 +55,7 @@ def one_line(function: Function) -> Function:
         try:
             return function(*args, **kwargs)
         except FarmxError as error:
-            print(f"farmx: {error}", file=sys.stderr)
+            print(f"{_program()}: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         except BrokenPipeError:  # `| head` has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
