@@ -337,6 +337,8 @@ def dump(content: Mapping[str, Any], file: BinaryIO) -> None:
         else:
             pickle.dump(content, file)
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error.__context__, OSError):  # torch hides a full disk behind an assertion of its own
+            raise error.__context__ from error
         raise LogxError(f"save_model: save_dict cannot be saved: {_line(error)}") from error
 
 

@@ -136,6 +136,23 @@ def test_a_checkpoint_pickled_without_torch_is_read_with_it_and_the_other_way_ro
     assert f"{tmp_path}/d/last_checkpoint_ep1.pth: was written by torch, which cannot be imported" in program(absent)
 
 
+def test_a_full_disk_is_told_and_leaves_all_as_it_was(tmp_path):
+    code = """
+import os, resource, torch
+from farmx.logx import logx
+logx.initialize('d')
+logx.save_model({'state_dict': {}}, 0.5, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try: logx.save_model({'state_dict': {'w': torch.ones(100_000)}}, 0.9, 1)
+except Exception as error: print(type(error).__name__, error)
+print(sorted(os.listdir('d')))"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    names = ["best_checkpoint_ep0.pth", "checkpoints.json", "last_checkpoint_ep0.pth", "logging.log", "metrics.jsonl"]
+    told = f"{tmp_path}/d/last_checkpoint_ep1.pth: cannot be written: File too large"
+    assert done.stdout.splitlines() == [f"LogxError {told}", str(names)], done.stderr
+
+
 def test_the_proxy_is_torchs_summary_writer(tmp_path):
     code = """
 import torch
