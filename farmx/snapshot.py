@@ -80,9 +80,10 @@ def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
     outside: absolute paths that are never code (LOGROOT). Raises StageError above the size guard, naming the largest,
     and for a CODE_LINK that does not exist.
     """
-    names = _from_git(root)
-    if not names:  # no repository, or a directory that its repository ignores
-        names = list(_walk(root))
+    try:
+        names = _from_git(root) or list(_walk(root))  # no repository, or a directory that its repository ignores
+    except OSError as error:
+        raise StageError(f"{error.filename}: cannot be read for the snapshot: {error.strerror}") from error
     names = [name for name in names if not _never(name) and not _below(os.path.join(root, name), outside)]
     kept, warnings = _ignored(names, wish.ignore)
     kept += _included(root, wish.include, outside, set(kept))

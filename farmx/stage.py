@@ -5,6 +5,7 @@ Words become text here and nowhere else.
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from farmx.errors import StageError
 from farmx.spec import RunSpec, Stage
 from farmx.version import __version__
 
-LOGDIR = "LOGDIR"
+LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
 SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
@@ -37,9 +38,8 @@ class Shared:
 
 def quote(text: str) -> str:
     """`text` as one shell word in which LOGDIR is the run's directory, whatever else it holds."""
-    if LOGDIR not in text:
-        return shlex.quote(text)
-    return '"$LOGDIR"'.join(shlex.quote(part) if part else "" for part in text.split(LOGDIR))
+    parts = LOGDIR.split(text)
+    return '"$LOGDIR"'.join(shlex.quote(part) if part or len(parts) == 1 else "" for part in parts)
 
 
 def shell_text(text: str) -> str:
@@ -50,7 +50,7 @@ def shell_text(text: str) -> str:
         place += len(piece)
         if piece in ("'", '"') and inside in ("", piece):
             inside = "" if inside else piece
-        out.append(_LOGDIR_IN[inside] if piece == LOGDIR else piece)
+        out.append(_LOGDIR_IN[inside] if piece == "LOGDIR" else piece)
     return "".join(out)
 
 
@@ -58,8 +58,8 @@ _LOGDIR_IN = {"": '"$LOGDIR"', '"': "${LOGDIR}", "'": "'\"$LOGDIR\"'"}
 
 
 def _piece(text: str, place: int, inside: str) -> str:
-    if text.startswith(LOGDIR, place):
-        return LOGDIR
+    if LOGDIR.match(text, place):
+        return "LOGDIR"
     escaped = text[place] == "\\" and inside != "'"  # between single quotes a backslash is itself
     return text[place : place + 2] if escaped else text[place]
 

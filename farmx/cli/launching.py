@@ -1,20 +1,15 @@
-"""farmx launch: from the command line to a launch, and what is printed on the way."""
+"""farmx launch: from the command line to an order; -n, which ends there."""
 
 import os
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from farmx import compose, launcher, layout, plan, sweep
-from farmx.cli import screen
-from farmx.compose import Composed, Request, Surroundings
+from farmx import compose, plan, sweep
+from farmx.cli.surroundings import tell
+from farmx.compose import Composed, Request
 from farmx.errors import UsageError
-from farmx.farms import local
-from farmx.launcher import Order, Summary
-from farmx.processes import Inbox
-from farmx.runner import Outcome
-from farmx.spec import Submission
+from farmx.spec import Surroundings
 
 
 def launch(given: Mapping[str, Any], at: Surroundings) -> int:
@@ -22,12 +17,14 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
     request = request_of(given)
     made = compose.read(request, at)
     for warning in made.sweep.warnings:
-        screen.tell(warning)
+        tell(warning)
     if given["no_run"]:
         return _print(made)
-    places = _places(given, made)
+    from farmx.cli import here  # spares a -n
+
+    places = here.places(given["jobs"], given["gpus"], given["interactive"], made.config.farm)
     _guard(made, given["max_runs"])
-    return run(compose.order(made, at), places)
+    return here.run(compose.order(made, at), places)
 
 
 def request_of(given: Mapping[str, Any]) -> Request:
@@ -55,7 +52,7 @@ def _print(made: Composed) -> int:
     """-n: every command to stdout, the count to stderr."""
     lines = list(plan.commands(made.template, made.points()))
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    screen.tell(_count(made, len(lines)))
+    tell(_count(made, len(lines)))
     return 0
 
 
@@ -81,123 +78,3 @@ def _guard(made: Composed, most: int) -> None:
 
     if not click.confirm(f"{told}. Launch them?", err=True):
         raise UsageError("nothing was launched")
-
-
-def _places(given: Mapping[str, Any], made: Composed) -> tuple[local.Slot, ...] | None:
-    """The slots to run in, None for the foreground. Raises UsageError where this machine was not asked for."""
-    farm = made.config.farm
-    if given["jobs"] is not None or given["gpus"] is not None:
-        return local.slots(given["jobs"], given["gpus"])
-    if given["interactive"]:
-        return None
-    if farm.executor in ("local", ""):
-        raise UsageError("no farm is set up; give -i to run here, or -j N to run N at a time")
-    raise UsageError(
-        f"farm '{farm.name}' is {farm.executor}: this version runs on this machine only; give -i or -j N"
-    )
-
-
-def run(order: Order, places: tuple[local.Slot, ...] | None) -> int:
-    """Launch the order here and say so; return the exit code."""
-    progress, close = screen.staging_bar()
-    farm = Here(places)
-
-    def told(summary: Summary) -> None:
-        close()
-        _tell(summary, places)
-
-    summary = launcher.launch(order, farm, told, progress)
-    return _close(summary, farm, _typed(order))
-
-
-def commands(submission: Submission) -> dict[str, str]:
-    """What to show of each job: its command, LOGDIR as the word, read back from the run."""
-    told = {}
-    for job in submission.jobs:
-        stage = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)["stages"][0]
-        told[job.run] = " ".join(filter(None, (stage.get("shell"), shlex.join(stage["words"]))))
-    return told
-
-
-class Here:
-    """This machine as a farm: the foreground (places None) or a pool, with what is shown of it."""
-
-    def __init__(self, places: Sequence[local.Slot] | None) -> None:
-        self._places = places
-        self.counts = screen.Counts()
-        self.stopped = False
-
-    def __call__(self, submission: Submission) -> list[Outcome]:
-        """Run all jobs of the submission, or up to the first stop signal."""
-        local.announce(submission)
-        with Inbox() as inbox:
-            if self._places is None:
-                outcomes = self._foreground(submission, inbox)
-            else:
-                outcomes = self._pool(submission, self._places, inbox)
-            self.stopped = bool(inbox.stops)
-        return outcomes
-
-    def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:
-        from farmx.farms import terminal  # pools do without one
-
-        watch = screen.Foreground(commands(submission))
-        self.counts = watch.counts
-        return local.foreground(submission, watch, inbox, terminal.console)
-
-    def _pool(self, submission: Submission, places: Sequence[local.Slot], inbox: Inbox) -> list[Outcome]:
-        watch = screen.Pool(len(submission.jobs), commands(submission), max(len(slot.name) for slot in places))
-        self.counts = watch.counts
-        try:
-            return local.pool(submission, places, watch, inbox)
-        finally:
-            watch.close()
-
-    def code(self) -> int:
-        """The exit code of a command that ran this."""
-        if self.stopped:
-            return 130
-        return 1 if self.counts.states["failed"] + self.counts.states["interrupted"] else 0
-
-
-# ---------------------------------------------------------------- what is said
-
-
-def _tell(summary: Summary, places: Sequence[local.Slot] | None) -> None:
-    """What a launch is about to do, in three lines."""
-    where = "this machine, one at a time" if places is None else f"this machine, {len(places)} at a time"
-    runs = sum(summary.counts.values())
-    counts = ", ".join(f"{count} {word}" for word, count in summary.counts.items())
-    screen.tell(f"farm  {where}")
-    screen.tell(f"code  {summary.code}")
-    screen.tell(f"runs  {runs}: {counts}  in {summary.experiment}" if runs else "runs  none")
-    for note in summary.notes:
-        screen.tell(f"note  {note}")
-
-
-def _typed(order: Order) -> str:
-    """The command that made the order, to be typed again."""
-    argv = list((order.told or {}).get("argv", ()))
-    return shlex.join([os.path.basename(argv[0]), *argv[1:]]) if argv else f"farmx {shlex.quote(order.sweep)}"
-
-
-def _close(summary: Summary, farm: Here, typed: str) -> int:
-    """How it went, and the commands to type next."""
-    name = os.path.basename(summary.experiment)
-    if farm.counts.states:
-        screen.tell(f"      {farm.counts.told()}")
-    for line in _next(summary, farm, name, typed):
-        screen.tell(f"next  {line}")
-    return farm.code()
-
-
-def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
-    lines = [f"sumx {shlex.quote(name)}"]
-    failed = farm.counts.states["failed"] + summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
-    if failed:
-        lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
-    if farm.stopped:
-        lines.append(f"{typed}  # goes on with what was interrupted and what has not begun")
-    if summary.changed and not summary.jobs:
-        lines.append(f"{typed} --again  # {summary.changed} runs were made from other code")
-    return lines
