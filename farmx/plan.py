@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
@@ -12,6 +13,7 @@ from farmx.spec import Goal, Point, RunSpec, Stage, Value
 FORM = "p1"  # of the identity: a new canonical form gets a new prefix and re-keys from the preimage in run.json
 STAGE = "main"  # the one stage of a sweep whose CMD is one command
 LOGDIR = "LOGDIR"
+TAG_BYTES = 100  # of a run's name, which with the rest of it and what is written beside it has 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def preimage(template: Template, point: Point) -> dict[str, Any]:
     Not in it: code, resources that are not swept, ENV, SETUP, ARG_STYLE.
     """
     values = {key: canonical(value.data) for key, value in sorted(point.values.items()) if value.data is not None}
-    swept = {key: canonical(value.data) for key, value in sorted(point.swept.items())}
+    swept = {key: canonical(value.data) for key, value in sorted(point.swept.items()) if value.data is not None}
     command = template.shell if template.shell is not None else list(template.words)
     return {"command": command, "values": values, **({"swept": swept} if swept else {})}
 
@@ -188,7 +190,8 @@ def _tag(tag: str | None, values: Mapping[str, Value]) -> str | None:
     if tag is None:
         return None
     filled = re.sub(r"\{([^{}]+)\}", lambda match: str(values[match[1]]) if match[1] in values else match[0], tag)
-    return re.sub(r"[^\w.+=,@-]+", "-", filled).strip("-.")[:100] or None
+    fit = re.sub(r"[^\w.+=,@-]+", "-", filled).strip("-.")
+    return fit.encode()[:TAG_BYTES].decode(errors="ignore") or None
 
 
 # ---------------------------------------------------------------- names
@@ -212,7 +215,7 @@ def names(tags: Iterator[str | None], taken: Collection[str], now: float, seed: 
 def _candidates(tag: str | None, slugs: Iterator[str] | None, stamp: str) -> Iterator[str]:
     base = tag if tag is None or tag[0].isalnum() else "run" + tag
     if slugs is not None:
-        for slug in slugs:
+        for slug in islice(slugs, 100):  # where all are taken, numbers tell the runs apart
             yield "_".join(filter(None, (base, slug, stamp)))
     yield base or "run"
     count = 1

@@ -1,0 +1,172 @@
+"""What tests of launching share: hostile values, a source tree, runs staged for real, and waiting for facts."""
+
+import ctypes
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from farmx import claims, layout, plan, runner, snapshot, stage
+from farmx.farms import base
+from farmx.spec import Job, Point, RunSpec, Submission, Value
+
+T = TypeVar("T")
+
+HOSTILE = [
+    "two words", "it's", '"', "$HOME", "$(date)", ";", "a\nb", "\n", "\t", "größe 漢字", "back\\slash", "--dash", "-",
+    "", "*", "~", "#", "!", "a=b", "x" * 10_000,
+]  # fmt: skip
+PLACE = "it's $HOME; \"a\\b\"\n größe"  # the name of a directory
+
+
+def until(fact: Callable[[], T], seconds: float = 20.0) -> T:
+    """What `fact` returns as soon as that is true; an error of a file that is not there yet counts as false."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = fact()
+        except (FileNotFoundError, json.JSONDecodeError):
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
+def exists(path: str | Path) -> None:
+    """Wait for a file."""
+    until(lambda: os.path.exists(path))
+
+
+def gone(pid: int) -> None:
+    """Wait for the end of a process that may be nobody's child."""
+    until(lambda: state(pid) in ("", "Z"))
+
+
+def state(pid: int) -> str:
+    """The kernel's letter for the state of a process, '' when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def number(path: str | Path) -> int:
+    """Wait until a program wrote a number and a newline into `path`; return it."""
+    return int(until(lambda: text if (text := Path(path).read_text()).endswith("\n") else None))
+
+
+def tree(root: Path) -> dict[str, str]:
+    """path -> content of each file under `root`, '-> target' for links."""
+    found = {}
+    for folder, folders, files in os.walk(root):
+        for name in (*files, *(each for each in folders if os.path.islink(os.path.join(folder, each)))):
+            path = os.path.join(folder, name)
+            content = f"-> {os.readlink(path)}" if os.path.islink(path) else Path(path).read_text()
+            found[os.path.relpath(path, root)] = content
+    return found
+
+
+# ---------------------------------------------------------------- runs
+
+
+def value(data: object) -> Value:
+    """A Value as the sweep file's plain spelling gives it."""
+    if data is None:
+        return Value(None, ())
+    if isinstance(data, list):
+        return Value(data, tuple(map(str, data)))
+    return Value(data, (str(data).lower() if isinstance(data, bool) else str(data),))
+
+
+def spec(words: tuple[str, ...] = ("true",), hparams: dict | None = None, **more: object) -> RunSpec:
+    """The spec of one point of a template; more: its other fields."""
+    given = {"shell": None, "arg_style": "gnu", "pythonpath": ("LOGDIR/code",), **more}
+    made = Point({name: value(data) for name, data in (hparams or {}).items()})
+    (only,) = plan.specs(plan.Template(() if given["shell"] else words, **given), iter([made]))
+    return only
+
+
+class Place:
+    """An experiment whose source is a directory of Python; runs in it are staged as a launch does it."""
+
+    def __init__(self, home: Path, name: str = "sweep") -> None:
+        self.source = home / "source"
+        self.experiment = home / "logs" / name
+        self.source.mkdir(parents=True, exist_ok=True)
+        (self.source / "t.py").write_text("import sys\nprint(*sys.argv[1:])\n")
+        claims.prepare(str(self.experiment))
+
+    def snapshot(self) -> str:
+        """Snapshot the source as it is; return the digest."""
+        code = snapshot.listing(str(self.source), snapshot.Wish(), [str(self.experiment.parent)])
+        return snapshot.take(code, str(self.experiment / layout.FARMX)).digest
+
+    def run(self, words: tuple[str, ...] = ("true",), name: str = "one", staging: str = "link", **more: object) -> str:
+        """Stage a run and put it in place; return its path."""
+        shared = stage.Shared(self.experiment.name, "sweep.yml", self.snapshot(), {"staging": staging}, os.environ, 1.0)
+        stage.run(str(self.experiment), spec(words, **more), name, 1, shared)
+        assert stage.settle(str(self.experiment), name)
+        return str(self.experiment / name)
+
+    def shell(self, text: str, name: str = "one", **more: object) -> str:
+        """A run of shell text."""
+        return self.run(("sh", "-c", text), name, **more)
+
+    def python(self, code: str, name: str = "one", **more: object) -> str:
+        """A run of Python code."""
+        return self.run((sys.executable, "-c", code), name, **more)
+
+    def submission(self, *jobs: Job, name: str = "s") -> Submission:
+        """What a farm is handed."""
+        return base.submission(str(self.experiment / layout.FARMX / layout.SUBMISSIONS), name, jobs)
+
+
+def end(run: str, number: str = "1.0") -> dict | None:
+    """The end record of an attempt without what differs each time; None when there is none."""
+    record = runner.read(os.path.join(run, layout.ATTEMPTS, number, layout.END), layout.ATTEMPT_FORMAT)
+    return record and {key: each for key, each in record.items() if key not in ("started", "ended")}
+
+
+def events(run: str, number: str = "1.0") -> list[dict]:
+    """The events of an attempt, in order."""
+    text = Path(run, layout.ATTEMPTS, number, layout.EVENTS).read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def output(run: str) -> str:
+    """The newest attempt's log."""
+    return Path(run, layout.OUTPUT).read_text()
+
+
+# ---------------------------------------------------------------- rights
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Rights(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
+
+
+@contextmanager
+def ordinary_rights() -> Iterator[None]:
+    """Even as root, the modes of files count for this thread: nothing is read or written that they forbid."""
+    if os.geteuid():
+        yield
+        return
+    libc, header = ctypes.CDLL(None, use_errno=True), _Header(0x20080522, 0)
+    before, now = (_Rights * 2)(), (_Rights * 2)()
+    for sets in (before, now):
+        assert libc.capget(ctypes.byref(header), sets) == 0
+    now[0].effective &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(ctypes.byref(header), now) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(ctypes.byref(header), before) == 0
