@@ -1,7 +1,7 @@
 """farmx from Python: launch a sweep here, read runs back. What the commands do, as values."""
 
 from farmx import claims, compose, config, status
-from farmx.cli import launching
+from farmx.cli import here
 from farmx.cli.surroundings import surroundings
 from farmx.errors import UsageError
 from farmx.farms import local
@@ -33,7 +33,7 @@ def launch(
     pooled = jobs is not None or gpus is not None
     if not (interactive or pooled):
         raise UsageError("launch(): this version runs on this machine only; interactive=True, or jobs=N")
-    launching.run(order, local.slots(jobs, gpus) if pooled else None)
+    here.run(order, local.slots(jobs, gpus) if pooled else None)
     held = claims.holders(order.experiment)
     names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]
     found = {run.name: run for run in status.of(order.experiment, names).runs}

@@ -1,28 +1,19 @@
 """A sweep file and what surrounds it -> an Order; the one place that knows both the words of a sweep and a launch's."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from farmx import config, interpreter, plan, snapshot, sweep
+from farmx import config, plan, sweep
 from farmx.errors import SweepError, nearest
-from farmx.launcher import Order
-from farmx.spec import Point
+from farmx.spec import Point, Surroundings
 
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What only the command line knows. now: seconds since the epoch."""
-
-    cwd: str
-    home: str
-    environ: Mapping[str, str]
-    now: float
-    user: str = ""
-    host: str = ""
-    argv: tuple[str, ...] = ()
+if TYPE_CHECKING:
+    from farmx.launcher import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +112,9 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
 
 def order(made: Composed, at: Surroundings) -> Order:
     """All that a launch needs, in values. Nothing is on disk yet."""
+    from farmx import snapshot  # these spare a -n
+    from farmx.launcher import Order
+
     settings = made.config
     template = _with_import_roots(made.template, at)
     specs = tuple(plan.specs(template, made.points()))
@@ -152,6 +146,8 @@ def launch_id(now: float) -> str:
 def _with_import_roots(template: plan.Template, at: Surroundings) -> plan.Template:
     """PYTHONPATH in which editable installs and the shell's entries inside the live tree lead into the snapshot."""
     from dataclasses import replace
+
+    from farmx import interpreter  # spares a -n
 
     roots = interpreter.import_roots(interpreter.site_packages(at.environ, template.words[:4]), at.cwd)
     entries = [entry for entry in at.environ.get("PYTHONPATH", "").split(":") if entry]

@@ -181,3 +181,16 @@ class Submission:
     id: str
     path: str
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What only the command line knows. now: seconds since the epoch."""
+
+    cwd: str
+    home: str
+    environ: Mapping[str, str]
+    now: float
+    user: str = ""
+    host: str = ""
+    argv: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
         return _print(made)
     from farmx.cli import here  # spares a -n
 
-    places = here.places(given["jobs"], given["gpus"], given["interactive"], made.config.farm)
+    places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm)
     _guard(made, given["max_runs"])
     return here.run(compose.order(made, at), places)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from farmx import config
 from farmx import status as records
-from farmx.cli.screen import duration, tell
-from farmx.compose import Surroundings
-from farmx.spec import Run, State
+from farmx.cli.screen import duration
+from farmx.cli.surroundings import tell
+from farmx.spec import Run, State, Surroundings
 
 OPEN = (State.STAGED, State.QUEUED, State.RUNNING, State.INTERRUPTED, State.LOST, State.PREEMPTED)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farmx import compose, relaunch
-from farmx.cli import launching, looking, screen
-from farmx.compose import Surroundings
+from farmx.cli import here, looking, screen
+from farmx.cli.surroundings import tell
 from farmx.errors import UsageError, nearest
 from farmx.farms import local
-from farmx.spec import Job, Run, State
+from farmx.spec import Job, Run, State, Surroundings
 
 
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
@@ -21,7 +21,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
     chosen = relaunch.retry(relaunch.find(root, given["names"]), states, given["code"], at.environ)
     _tell(chosen, given["as_json"])
-    farm = launching.Here(places)
+    farm = here.Here(places)
     counts = screen.Counts()
     for submission in relaunch.submissions(chosen.jobs, compose.launch_id(at.now)):
         farm(submission)
@@ -29,7 +29,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
         if farm.stopped:
             break
     if counts.states:
-        screen.tell(f"      {counts.told()}")
+        tell(f"      {counts.told()}")
     farm.counts = counts
     return farm.code()
 
@@ -53,10 +53,10 @@ def _tell(chosen: relaunch.Retry, as_json: bool) -> None:
         print(json.dumps({"queued": queued, "left": left}), flush=True)
     own = len(chosen.jobs) - len(chosen.fresh)
     if chosen.fresh:
-        screen.tell(f"code  {len(chosen.fresh)} with today's code, {chosen.code}")
+        tell(f"code  {len(chosen.fresh)} with today's code, {chosen.code}")
     if own:
-        screen.tell(f"code  {own} with their own")
-    screen.tell(f"runs  {len(chosen.jobs)} again, {len(chosen.left)} left alone")
+        tell(f"code  {own} with their own")
+    tell(f"runs  {len(chosen.jobs)} again, {len(chosen.left)} left alone")
 
 
 def _fields(job: Job, fresh: bool) -> dict[str, str]:
@@ -68,12 +68,12 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
     root = looking.logroot(given, config_file, at)
     told: list[dict[str, str]] = []
 
-    def tell(run: Run, what: str) -> None:
+    def note(run: Run, what: str) -> None:
         told.append({"run": run.name, "did": what})
         if not as_json:
             print(f"{run.name}  {what}")
 
-    relaunch.cancel(relaunch.find(root, names), tell)
+    relaunch.cancel(relaunch.find(root, names), note)
     if as_json:
         print(json.dumps(told, indent=2))
     return 0

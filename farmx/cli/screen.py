@@ -1,16 +1,21 @@
 """What a person sees while a farm of this machine works; never decides anything."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farmx import layout
+from farmx.cli.surroundings import tell
 from farmx.farms.base import Watch
-from farmx.runner import GRACE_S, Outcome
 from farmx.spec import Job
+
+if TYPE_CHECKING:
+    from farmx.runner import Outcome
 
 BAR_AFTER_S = 1.0
 
@@ -20,11 +25,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def tell(text: str) -> None:
-    """A line for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Counts:
@@ -125,6 +125,8 @@ def why(run: str) -> str:
 
 def stopping(running: int, now: bool) -> str:
     """What to say when a signal came."""
+    from farmx.runner import GRACE_S  # spares those who only look
+
     runs = f"{running} run{'s' * (running != 1)}"
     if now:
         return f"killing {runs}"

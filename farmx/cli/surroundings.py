@@ -1,20 +1,26 @@
 """What only a process knows of itself: cwd, home, user, the clock; and how an error becomes a line and an exit code."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from farmx.compose import Surroundings
 from farmx.errors import FarmxError, UsageError
+
+if TYPE_CHECKING:
+    from farmx.spec import Surroundings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def surroundings() -> Surroundings:
     """This process's own. Raises UsageError when its directory has vanished."""
+    from farmx.spec import Surroundings  # spares a --help
+
     try:
         cwd = os.getcwd()
     except FileNotFoundError:
@@ -28,6 +34,11 @@ def surroundings() -> Surroundings:
         host=os.uname().nodename,
         argv=tuple(sys.argv),
     )
+
+
+def tell(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _user() -> str:

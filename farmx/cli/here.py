@@ -1,0 +1,135 @@
+"""This machine as the farm of a command: where it runs, what is shown of it, and what is said before and after."""
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from farmx import launcher, layout
+from farmx.cli import screen
+from farmx.cli.surroundings import tell
+from farmx.config import Farm
+from farmx.errors import UsageError
+from farmx.farms import local
+from farmx.launcher import Order, Summary
+from farmx.processes import Inbox
+from farmx.runner import Outcome
+from farmx.spec import Submission
+
+
+def slots(jobs: int | None, gpus: str | None, interactive: bool, farm: Farm) -> tuple[local.Slot, ...] | None:
+    """The slots to run in, None for the foreground. Raises UsageError where this machine was not asked for."""
+    if jobs is not None or gpus is not None:
+        return local.slots(jobs, gpus)
+    if interactive:
+        return None
+    if farm.executor in ("local", ""):
+        raise UsageError("no farm is set up; give -i to run here, or -j N to run N at a time")
+    raise UsageError(
+        f"farm '{farm.name}' is {farm.executor}: this version runs on this machine only; give -i or -j N"
+    )
+
+
+def run(order: Order, places: tuple[local.Slot, ...] | None) -> int:
+    """Launch the order here and say so; return the exit code."""
+    progress, close = screen.staging_bar()
+    farm = Here(places)
+
+    def told(summary: Summary) -> None:
+        close()
+        _tell(summary, places)
+
+    summary = launcher.launch(order, farm, told, progress)
+    return _close(summary, farm, _typed(order))
+
+
+def commands(submission: Submission) -> dict[str, str]:
+    """What to show of each job: its command, LOGDIR as the word, read back from the run."""
+    told = {}
+    for job in submission.jobs:
+        stage = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)["stages"][0]
+        told[job.run] = " ".join(filter(None, (stage.get("shell"), shlex.join(stage["words"]))))
+    return told
+
+
+class Here:
+    """This machine as a farm: the foreground (places None) or a pool, with what is shown of it."""
+
+    def __init__(self, places: Sequence[local.Slot] | None) -> None:
+        self._places = places
+        self.counts = screen.Counts()
+        self.stopped = False
+
+    def __call__(self, submission: Submission) -> list[Outcome]:
+        """Run all jobs of the submission, or up to the first stop signal."""
+        local.announce(submission)
+        with Inbox() as inbox:
+            if self._places is None:
+                outcomes = self._foreground(submission, inbox)
+            else:
+                outcomes = self._pool(submission, self._places, inbox)
+            self.stopped = bool(inbox.stops)
+        return outcomes
+
+    def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:
+        from farmx.farms import terminal  # pools do without one
+
+        watch = screen.Foreground(commands(submission))
+        self.counts = watch.counts
+        return local.foreground(submission, watch, inbox, terminal.console)
+
+    def _pool(self, submission: Submission, places: Sequence[local.Slot], inbox: Inbox) -> list[Outcome]:
+        watch = screen.Pool(len(submission.jobs), commands(submission), max(len(slot.name) for slot in places))
+        self.counts = watch.counts
+        try:
+            return local.pool(submission, places, watch, inbox)
+        finally:
+            watch.close()
+
+    def code(self) -> int:
+        """The exit code of a command that ran this."""
+        if self.stopped:
+            return 130
+        return 1 if self.counts.states["failed"] + self.counts.states["interrupted"] else 0
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def _tell(summary: Summary, places: Sequence[local.Slot] | None) -> None:
+    """What a launch is about to do, in three lines."""
+    where = "this machine, one at a time" if places is None else f"this machine, {len(places)} at a time"
+    runs = sum(summary.counts.values())
+    counts = ", ".join(f"{count} {word}" for word, count in summary.counts.items())
+    tell(f"farm  {where}")
+    tell(f"code  {summary.code}")
+    tell(f"runs  {runs}: {counts}  in {summary.experiment}" if runs else "runs  none")
+    for note in summary.notes:
+        tell(f"note  {note}")
+
+
+def _typed(order: Order) -> str:
+    """The command that made the order, to be typed again."""
+    argv = list((order.told or {}).get("argv", ()))
+    return shlex.join([os.path.basename(argv[0]), *argv[1:]]) if argv else f"farmx {shlex.quote(order.sweep)}"
+
+
+def _close(summary: Summary, farm: Here, typed: str) -> int:
+    """How it went, and the commands to type next."""
+    name = os.path.basename(summary.experiment)
+    if farm.counts.states:
+        tell(f"      {farm.counts.told()}")
+    for line in _next(summary, farm, name, typed):
+        tell(f"next  {line}")
+    return farm.code()
+
+
+def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
+    lines = [f"sumx {shlex.quote(name)}"]
+    failed = farm.counts.states["failed"] + summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
+    if failed:
+        lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
+    if farm.stopped:
+        lines.append(f"{typed}  # goes on with what was interrupted and what has not begun")
+    if summary.changed and not summary.jobs:
+        lines.append(f"{typed} --again  # {summary.changed} runs were made from other code")
+    return lines
