@@ -47,7 +47,7 @@ def parts(path: str, data: bytes, opens: bool) -> tuple[list[Part], int]:
     opens: `data` begins the file; else its first rows, up to a start row, go on with the attempt before.
     """
     found, unreadable = _csv_rows(data) if path.endswith(layout.RUNX_METRICS) else _json_rows(data)
-    starts = [i for i, row in enumerate(found) if row[0] == START]
+    starts = [i for i, phase in enumerate(map(itemgetter(0), found)) if phase == START]
     ends = [*starts[1:], len(found)]
     begun = [Part(True, found[i][2], found[i + 1 : end]) for i, end in zip(starts, ends)]
     before = found[: starts[0]] if starts else found

@@ -159,7 +159,7 @@ def _absorb(sums: _Sums, news: Iterable[Part]) -> bool:
 
 
 def _by_phase(found: list[Any]) -> Iterable[tuple[str, list[Any]]]:
-    phases = dict.fromkeys(row[0] for row in found)
+    phases = dict.fromkeys(map(itemgetter(0), found))
     if len(phases) == 1:
         return [(phase, found) for phase in phases]
     return [(phase, [row for row in found if row[0] == phase]) for phase in phases]
@@ -183,18 +183,16 @@ def _begin(sums: _Sums, row: Any) -> None:
 def _clock(sums: _Sums, found: list[Any]) -> None:
     """Count the epochs of the val rows `found`: a row at the step of the one before is of the same epoch."""
     timed = [row for row in found if row[2] is not None]
-    if not timed or sums.origin is None:
-        return
-    steps = [row[1] for row in timed]
-    sums.epochs += sum(map(ne, steps, [sums.epoch, *steps[:-1]]))
-    sums.measured, sums.epoch = timed[-1][2], steps[-1]
+    if timed and sums.origin is not None:
+        _, steps, times, _ = zip(*timed)
+        sums.epochs += sum(map(ne, steps, (sums.epoch, *steps[:-1])))
+        sums.measured, sums.epoch = times[-1], steps[-1]
 
 
 def _add(sums: _Sums, phase: str, found: list[Any]) -> None:
     if not found:
         return
-    steps = [row[1] for row in found]
-    metrics = [row[3] for row in found]
+    _, steps, _, metrics = zip(*found)
     sums.tops[phase] = max(max(steps), sums.tops.get(phase, steps[0]))
     if phase == VAL:
         sums.step = steps[-1]
@@ -214,13 +212,21 @@ def _column(name: str, steps: Sequence[float], metrics: Sequence[Any]) -> tuple[
 
 def _series(values: Sequence[float], steps: Sequence[float]) -> Series:
     last, last_step = values[-1], steps[-1]
-    if any(map(ne, values, values)):
+    if _may_hold_nan(values):
         there = [(value, step) for value, step in zip(values, steps) if value == value]
         values, steps = [value for value, _ in there], [step for _, step in there]
     if not values:
         return Series(last, last_step, None, None, None, None)
     low, high = min(values), max(values)
     return Series(last, last_step, low, steps[values.index(low)], high, steps[values.index(high)])
+
+
+def _may_hold_nan(values: Sequence[float]) -> bool:
+    try:
+        total = sum(values)
+    except OverflowError:  # a whole number beyond floats
+        return True
+    return total != total
 
 
 def _joined(old: Series, new: Series) -> Series:
