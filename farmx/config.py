@@ -7,21 +7,21 @@ the section named after the farm comes before the top level of any. Never what a
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, SweepError, nearest
-from farmx.yaml12 import Fields, Items, Mark, Node, Scalar
+from farmx.settings import BY_KEY, FARM_KEYS, KEYS, LOCAL, TABLE, Bad, Setting
+from farmx.yaml12 import Fields, Mark, Node, Scalar
 
 PROJECT_FILE = ".farmx.yaml"
 RUNX_FILE = ".runx"
-LOCAL = "local"
-EXECUTORS = (LOCAL, "slurm", "command")
 ENVIRONMENT = {"LOGROOT": "FARMX_LOGROOT", "FARM": "FARMX_FARM"}
 COMMAND_LINE = "command line"
 DEFAULT = "default"
+_PLAIN_KEYS = [key for key in KEYS if key not in FARM_KEYS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +58,6 @@ class Config:
     pythonpath: str | None
     arg_style: str
     origins: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table. read: a node -> its value, or _Bad; allowed: the same for people, also in messages."""
-
-    key: str
-    help: str
-    allowed: str
-    read: Callable[[Node], Any]
-    default: Any = None
-
-
-class _Bad(Exception):
-    """A value that its setting does not take; node: the part that is wrong, the whole by default."""
-
-    def __init__(self, problem: str = "", node: Node | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.node = node
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +109,7 @@ def compose(
     """
     files = [_read(source) for source in find(cwd, home, environ, named)]
     sweep = _Layer(settings or {}, _told(setting_marks or {}), sweep_dir or cwd, SweepError)
-    _check(sweep, (*own_keys, *_KEYS))
+    _check(sweep, (*own_keys, *KEYS))
     flagged = {key: (text, COMMAND_LINE) for key, text in (flags or {}).items()}
     exported = {key: (environ[name], name) for key, name in ENVIRONMENT.items() if environ.get(name)}
     strong, tops = [_given(flagged, cwd), _given(exported, cwd), sweep], [file.top for file in files]
@@ -140,7 +120,7 @@ def compose(
 
 def table() -> list[Setting]:
     """Every setting there is, in the order the documentation gives them."""
-    return list(_TABLE)
+    return list(TABLE)
 
 
 def find(cwd: str, home: str, environ: Mapping[str, str], named: str | None = None) -> list[Source]:
@@ -197,7 +177,7 @@ def _read(source: Source) -> _File:
 
 def _sorted_out(source: Source, node: Fields, base: str) -> _File:
     """The settings and the farms of a file."""
-    sections = {key: value for key, value in node.items.items() if key not in _KEYS and isinstance(value, Fields)}
+    sections = {key: value for key, value in node.items.items() if key not in KEYS and isinstance(value, Fields)}
     farms = {key: value for key, value in sections.items() if source.runx or _is_farm(key, value)}
     top = {key: value for key, value in node.items.items() if key not in farms}
     layers = {key: _layer(value.items, value.marks, base, source.runx) for key, value in farms.items()}
@@ -209,14 +189,14 @@ def _sorted_out(source: Source, node: Fields, base: str) -> _File:
 def _is_farm(name: str, fields: Fields) -> bool:
     """Whether a mapping is a farm's section, not a misspelt ENV or RESOURCES."""
     meant = nearest(name, ["ENV", "RESOURCES"]).startswith("; did you mean")
-    return not name.startswith("x-") and (not meant or any(key in _KEYS for key in fields.items))
+    return not name.startswith("x-") and (not meant or any(key in KEYS for key in fields.items))
 
 
 def _layer(nodes: Mapping[str, Node], marks: Mapping[str, Mark], base: str, runx: bool) -> _Layer:
     """Checked settings; of a runx file those that we know."""
-    kept = {key: node for key, node in nodes.items() if not key.startswith("x-") and (key in _KEYS or not runx)}
+    kept = {key: node for key, node in nodes.items() if not key.startswith("x-") and (key in KEYS or not runx)}
     layer = _Layer(kept, _told({key: marks[key] for key in kept}), base)
-    _check(layer, _KEYS)
+    _check(layer, KEYS)
     return layer
 
 
@@ -227,7 +207,7 @@ def _told(marks: Mapping[str, Mark]) -> dict[str, str]:
 def _check(layer: _Layer, candidates: Sequence[str]) -> None:
     """Raise the layer's error for the first key that is no setting, or whose value its setting does not take."""
     for key, node in layer.nodes.items():
-        if key not in _KEYS:
+        if key not in KEYS:
             raise layer.error(f"{layer.origins[key]}: unknown key {key!r}{nearest(key, list(candidates))}")
         _value(key, node, layer.error)
 
@@ -237,10 +217,10 @@ def _value(key: str, node: Node, error: type[FarmxError]) -> Any:
     if isinstance(node, Scalar) and node.data is None:
         return None
     try:
-        return _SETTINGS[key].read(node)
-    except _Bad as bad:
+        return BY_KEY[key].read(node)
+    except Bad as bad:
         at = bad.node or node
-        problem = bad.problem or f"{yaml12.spelled(at)} is not allowed; it must be {_SETTINGS[key].allowed}"
+        problem = bad.problem or f"{yaml12.spelled(at)} is not allowed; it must be {BY_KEY[key].allowed}"
         raise error(f"{at.mark}: {key}: {problem}") from None
 
 
@@ -255,7 +235,7 @@ def _given(values: Mapping[str, tuple[str, str]], base: str) -> _Layer:
     """Settings that are plain texts: key -> (text, origin)."""
     nodes = {key: Scalar(text, text, Mark(origin), True) for key, (text, origin) in values.items()}
     layer = _Layer(nodes, {key: origin for key, (_, origin) in values.items()}, base)
-    _check(layer, _KEYS)
+    _check(layer, KEYS)
     return layer
 
 
@@ -283,7 +263,7 @@ def _farm_name(layers: Sequence[_Layer], files: Sequence[_File]) -> str:
 def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ: Mapping[str, str]) -> Config:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for setting in _TABLE:
+    for setting in TABLE:
         found = next(_setting(setting.key, layers), None)
         values[setting.key] = setting.default if found is None else found[0]
         origins[setting.key] = DEFAULT if found is None else found[1].origins[setting.key]
@@ -327,124 +307,3 @@ def _expanded(path: str, home: str, environ: Mapping[str, str], where: str, erro
         raise error(f"{where}: {path!r}: only ~ and ~/ are replaced; write the path")
     tilde = home + path[1:] if path.startswith("~") else path
     return re.sub(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", variable, tilde)
-
-
-# How the values of the table are read: each takes a node that is not null and returns the value, or raises _Bad.
-
-
-def _text(node: Node) -> str:
-    if not isinstance(node, Scalar) or node.data is None or isinstance(node.data, bool) or not node.text.strip():
-        raise _Bad(node=node)
-    return node.text.strip()
-
-
-def _texts(node: Node) -> tuple[str, ...]:
-    if isinstance(node, Items):
-        return tuple(_text(item) for item in node.items)
-    return () if isinstance(node, Scalar) and node.text == "" else (_text(node),)
-
-
-def _joined(separator: str) -> Callable[[Node], str]:
-    return lambda node: separator.join(_texts(node))
-
-
-def _comma_list(node: Node) -> tuple[str, ...]:
-    """runx's `a, b`, or a list whose texts may hold commas."""
-    if isinstance(node, Items):
-        return _texts(node)
-    return tuple(word for text in _texts(node) for word in map(str.strip, text.split(",")) if word)
-
-
-def _choice(*allowed: str) -> Callable[[Node], str]:
-    def read(node: Node) -> str:
-        text = _text(node)
-        if text not in allowed:
-            close = nearest(text, list(allowed))
-            told = f"{text!r} is not allowed; it must be {_either(allowed)}"
-            raise _Bad(told + (close if close.startswith("; did") else ""), node)
-        return text
-
-    return read
-
-
-def _either(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + " or " + words[-1]
-
-
-def _number(kinds: tuple[type, ...]) -> Callable[[Node], Any]:
-    def read(node: Node) -> Any:
-        data = node.data if isinstance(node, Scalar) else None
-        if type(data) not in kinds or not isinstance(data, (int, float)) or not 0 < data < float("inf"):
-            raise _Bad(node=node)
-        return data
-
-    return read
-
-
-def _name(name: str, node: Node) -> str:
-    """The name of an environment variable that is a user's to set."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise _Bad(f"{name!r} is no name of a variable; it must be letters, digits and _", node)
-    if name.startswith("FARMX_") or name == "LOGDIR":
-        raise _Bad(f"{name} is set by farmx itself; choose another name", node)
-    if name == "PYTHONPATH":
-        raise _Bad("PYTHONPATH is a setting of its own; write PYTHONPATH: at the top level", node)
-    return name
-
-
-def _names(node: Node) -> tuple[str, ...]:
-    if isinstance(node, Items):
-        return tuple(_name(_text(item), item) for item in node.items)
-    return tuple(_name(word, node) for word in _comma_list(node))
-
-
-def _environ(node: Node) -> dict[str, str]:
-    if not isinstance(node, Fields):
-        raise _Bad
-    for key, mark in node.marks.items():
-        _name(key, Scalar(key, key, mark, True))
-    return {key: _variable(key, value) for key, value in node.items.items()}
-
-
-def _variable(key: str, node: Node) -> str:
-    if not isinstance(node, Scalar) or (node.data is None and not node.quoted):
-        problem = "nothing" if isinstance(node, Scalar) else yaml12.spelled(node)
-        raise _Bad(f"{key} is {problem}; it must be text or a number, '' for an empty one", node)
-    return node.text
-
-
-def _resources(node: Node) -> dict[str, Any]:
-    if not isinstance(node, Fields):
-        raise _Bad
-    for key, value in node.items.items():
-        for item in value.items if isinstance(value, Items) else (value,):
-            if not isinstance(item, Scalar):
-                raise _Bad(f"{key} holds {yaml12.spelled(item)}; it takes text, numbers, true, false and lists", item)
-    resources: dict[str, Any] = yaml12.plain(node)
-    return resources
-
-
-_TABLE = (
-    Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
-    Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
-    Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _choice(*EXECUTORS)),
-    Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
-    Setting("RESOURCES", "what a run asks of the farm; merged by key", "a mapping", _resources),
-    Setting("CODE_IGNORE_PATTERNS", "what to leave out of snapshots", "a comma list or a list", _comma_list, ()),
-    Setting("CODE_LINK", "live paths that runs see in their code, such as data", "a path or a list", _texts, ()),
-    Setting("CODE_INCLUDE", "ignored paths to put into snapshots all the same", "a path or a list", _texts, ()),
-    Setting("CODE_STAGING", "whether a run has its own tree", "link or share", _choice("link", "share")),
-    Setting("CODE_MAX_FILES", "refuse a snapshot of more files", "a whole number above 0", _number((int,)), 20_000),
-    Setting("CODE_MAX_MB", "refuse a snapshot of more megabytes", "a number above 0", _number((int, float)), 200.0),
-    Setting("ENV", "variables for the program", "a mapping of names to texts", _environ, {}),
-    Setting("ENV_PASS", "variables passed on by name, never written down", "a comma list or a list", _names, ()),
-    Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
-    Setting("PYTHONPATH", "import roots in place of LOGDIR/code", "a colon list or a list", _joined(":")),
-    Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
-    Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),
-    Setting("WORKSPACE", "the NGC workspace that holds NGC_LOGROOT", "a name", _text),
-)
-_SETTINGS = {setting.key: setting for setting in _TABLE}
-_KEYS = [setting.key for setting in _TABLE]
-_FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE")
-_PLAIN_KEYS = [key for key in _KEYS if key not in _FARM_KEYS]

@@ -20,7 +20,7 @@ LADDER = (
     ("version", "errors"),
     ("layout",),
     ("spec", "yaml12", "processes", "lines", "surroundings", "interpreter", "provenance"),
-    ("runner", "metric_rows", "checkpoints", "boards"),
+    ("runner", "metric_rows", "checkpoints", "boards", "settings"),
     ("logx",),
     ("config", "sweep", "metrics", "snapshot"),
     ("plan", "farms.base"),

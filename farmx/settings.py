@@ -1,0 +1,153 @@
+"""The table of settings: each key, what it is for, what it takes, how a value is read; never where one is from."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farmx import yaml12
+from farmx.errors import nearest
+from farmx.yaml12 import Fields, Items, Node, Scalar
+
+LOCAL = "local"
+EXECUTORS = (LOCAL, "slurm", "command")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. read: a node -> its value, or Bad; allowed: the same for people, also in messages."""
+
+    key: str
+    help: str
+    allowed: str
+    read: Callable[[Node], Any]
+    default: Any = None
+
+
+class Bad(Exception):
+    """A value that its setting does not take; node: the part that is wrong, the whole by default."""
+
+    def __init__(self, problem: str = "", node: Node | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.node = node
+
+
+# How the values of the table are read: each takes a node that is not null and returns the value, or raises Bad.
+
+
+def _text(node: Node) -> str:
+    if not isinstance(node, Scalar) or node.data is None or isinstance(node.data, bool) or not node.text.strip():
+        raise Bad(node=node)
+    return node.text.strip()
+
+
+def _texts(node: Node) -> tuple[str, ...]:
+    if isinstance(node, Items):
+        return tuple(_text(item) for item in node.items)
+    return () if isinstance(node, Scalar) and node.text == "" else (_text(node),)
+
+
+def _joined(separator: str) -> Callable[[Node], str]:
+    return lambda node: separator.join(_texts(node))
+
+
+def _comma_list(node: Node) -> tuple[str, ...]:
+    """runx's `a, b`, or a list whose texts may hold commas."""
+    if isinstance(node, Items):
+        return _texts(node)
+    return tuple(word for text in _texts(node) for word in map(str.strip, text.split(",")) if word)
+
+
+def _choice(*allowed: str) -> Callable[[Node], str]:
+    def read(node: Node) -> str:
+        text = _text(node)
+        if text not in allowed:
+            close = nearest(text, list(allowed))
+            told = f"{text!r} is not allowed; it must be {_either(allowed)}"
+            raise Bad(told + (close if close.startswith("; did") else ""), node)
+        return text
+
+    return read
+
+
+def _either(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _number(kinds: tuple[type, ...]) -> Callable[[Node], Any]:
+    def read(node: Node) -> Any:
+        data = node.data if isinstance(node, Scalar) else None
+        if type(data) not in kinds or not isinstance(data, (int, float)) or not 0 < data < float("inf"):
+            raise Bad(node=node)
+        return data
+
+    return read
+
+
+def _name(name: str, node: Node) -> str:
+    """The name of an environment variable that is a user's to set."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise Bad(f"{name!r} is no name of a variable; it must be letters, digits and _", node)
+    if name.startswith("FARMX_") or name == "LOGDIR":
+        raise Bad(f"{name} is set by farmx itself; choose another name", node)
+    if name == "PYTHONPATH":
+        raise Bad("PYTHONPATH is a setting of its own; write PYTHONPATH: at the top level", node)
+    return name
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    if isinstance(node, Items):
+        return tuple(_name(_text(item), item) for item in node.items)
+    return tuple(_name(word, node) for word in _comma_list(node))
+
+
+def _environ(node: Node) -> dict[str, str]:
+    if not isinstance(node, Fields):
+        raise Bad
+    for key, mark in node.marks.items():
+        _name(key, Scalar(key, key, mark, True))
+    return {key: _variable(key, value) for key, value in node.items.items()}
+
+
+def _variable(key: str, node: Node) -> str:
+    if not isinstance(node, Scalar) or (node.data is None and not node.quoted):
+        problem = "nothing" if isinstance(node, Scalar) else yaml12.spelled(node)
+        raise Bad(f"{key} is {problem}; it must be text or a number, '' for an empty one", node)
+    return node.text
+
+
+def _resources(node: Node) -> dict[str, Any]:
+    if not isinstance(node, Fields):
+        raise Bad
+    for key, value in node.items.items():
+        for item in value.items if isinstance(value, Items) else (value,):
+            if not isinstance(item, Scalar):
+                raise Bad(f"{key} holds {yaml12.spelled(item)}; it takes text, numbers, true, false and lists", item)
+    resources: dict[str, Any] = yaml12.plain(node)
+    return resources
+
+
+TABLE = (
+    Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
+    Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
+    Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _choice(*EXECUTORS)),
+    Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
+    Setting("RESOURCES", "what a run asks of the farm; merged by key", "a mapping", _resources),
+    Setting("CODE_IGNORE_PATTERNS", "what to leave out of snapshots", "a comma list or a list", _comma_list, ()),
+    Setting("CODE_LINK", "live paths that runs see in their code, such as data", "a path or a list", _texts, ()),
+    Setting("CODE_INCLUDE", "ignored paths to put into snapshots all the same", "a path or a list", _texts, ()),
+    Setting("CODE_STAGING", "whether a run has its own tree", "link or share", _choice("link", "share")),
+    Setting("CODE_MAX_FILES", "refuse a snapshot of more files", "a whole number above 0", _number((int,)), 20_000),
+    Setting("CODE_MAX_MB", "refuse a snapshot of more megabytes", "a number above 0", _number((int, float)), 200.0),
+    Setting("ENV", "variables for the program", "a mapping of names to texts", _environ, {}),
+    Setting("ENV_PASS", "variables passed on by name, never written down", "a comma list or a list", _names, ()),
+    Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
+    Setting("PYTHONPATH", "import roots in place of LOGDIR/code", "a colon list or a list", _joined(":")),
+    Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
+    Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),
+    Setting("WORKSPACE", "the NGC workspace that holds NGC_LOGROOT", "a name", _text),
+)
+BY_KEY = {setting.key: setting for setting in TABLE}
+KEYS = [setting.key for setting in TABLE]
+FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE")
