@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farmx import layout, stage
 from farmx.errors import RecordError, StageError
@@ -15,8 +15,7 @@ from farmx.errors import RecordError, StageError
 STALE_S = 24 * 3600.0  # an unclaimed run in staging/ this old belongs to nobody
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """The newest generation of a point: `run` is the name of its directory, None once somebody deleted it."""
 
     generation: int

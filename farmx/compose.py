@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, sweep
 from farmx.errors import SweepError, nearest
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
     from farmx.launcher import Order
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a user asks for. flags: LOGROOT and FARM as given.  first: launch only so many points, None for all."""
 
     sweep: str
-    flags: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = {}
     config_file: str | None = None
     name: str | None = None
     tag: str | None = None
@@ -30,8 +28,7 @@ class Request:
     first: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
+class Composed(NamedTuple):
     """A sweep with every setting it runs under. text: the sweep file as it was."""
 
     request: Request
@@ -46,7 +43,7 @@ class Composed:
 
         return islice(sweep.points(self.sweep), self.request.first)
 
-    def count(self) -> int:
+    def size(self) -> int:
         """How many points were asked for, without making them."""
         count = sweep.count(self.sweep)
         return count if self.request.first is None else min(count, self.request.first)
@@ -145,8 +142,6 @@ def launch_id(now: float) -> str:
 
 def _with_import_roots(template: plan.Template, at: Surroundings) -> plan.Template:
     """PYTHONPATH in which editable installs and the shell's entries inside the live tree lead into the snapshot."""
-    from dataclasses import replace
-
     from farmx import interpreter  # spares a -n
 
     roots = interpreter.import_roots(interpreter.site_packages(at.environ, template.words[:4]), at.cwd)
@@ -154,7 +149,7 @@ def _with_import_roots(template: plan.Template, at: Surroundings) -> plan.Templa
     inside = [os.path.relpath(entry, at.cwd) for entry in entries if _inside(entry, at.cwd)]
     mapped = [os.path.normpath(os.path.join("LOGDIR/code", root)) for root in (*roots, *inside)]
     ahead, behind = mapped[: len(roots)], mapped[len(roots) :]
-    return replace(template, pythonpath=tuple(dict.fromkeys((*ahead, *template.pythonpath, *behind))))
+    return template._replace(pythonpath=tuple(dict.fromkeys((*ahead, *template.pythonpath, *behind))))
 
 
 def _inside(path: str, tree: str) -> bool:

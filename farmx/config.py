@@ -8,8 +8,7 @@ the section named after the farm comes before the top level of any. Never what a
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, SweepError, nearest
@@ -24,8 +23,7 @@ DEFAULT = "default"
 _PLAIN_KEYS = [key for key in KEYS if key not in FARM_KEYS]
 
 
-@dataclass(frozen=True, slots=True)
-class Farm:
+class Farm(NamedTuple):
     """A named place to run. executor: one of EXECUTORS, '' when a section says neither EXECUTOR nor SUBMIT_CMD."""
 
     name: str
@@ -36,8 +34,7 @@ class Farm:
     workspace: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """Every setting. logroot: absolute.  pythonpath: None means LOGDIR/code.  code_max_mb: 10**6 bytes.
 
     origins: key -> where its value is from: 'command line', 'FARMX_LOGROOT', 'sweep.yml:4:1', '.farmx.yaml:2:1',
@@ -60,8 +57,7 @@ class Config:
     origins: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A file to read. shown: as messages name it; runx: read as runx did, unknown keys left alone."""
 
     path: str
@@ -69,8 +65,7 @@ class Source:
     runx: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(NamedTuple):
     """Settings from one place. base: what a relative LOGROOT in it starts from."""
 
     nodes: Mapping[str, Node]
@@ -79,8 +74,7 @@ class _Layer:
     error: type[FarmxError] = ConfigError
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     """One configuration file: its top level and its farms."""
 
     source: Source

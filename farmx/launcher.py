@@ -8,8 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
 from farmx.errors import RecordError, StageError
@@ -21,8 +20,7 @@ TAKEN = (State.STAGED, State.INTERRUPTED, State.LOST)  # what the next launch ta
 SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What is to be launched.
 
     source: the directory of the code.  experiment: the directory LOGROOT/<name>.  sweep: the sweep file's path.
@@ -45,8 +43,7 @@ class Order:
     told: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a launch does about one point. run: its newest run, as it stands.  generation: of the run to make, or of it.
 
     job: 'new' to make a run, 'take' to queue the one there, 'leave' to touch nothing.
@@ -58,8 +55,7 @@ class Choice:
     job: str
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """What a launch is about to hand over, for people and --json.
 
     counts: 'new', 'taken up' and the states of what is left alone -> how many.  changed: how many of the runs left
@@ -211,7 +207,7 @@ def _prepare(order: Order) -> None:
 
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
     staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
-    recipe = {"staging": staging, "source": order.source, **asdict(order.wish)}
+    recipe = {"staging": staging, "source": order.source, **order.wish._asdict()}
     return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
 
 

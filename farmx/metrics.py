@@ -14,14 +14,13 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from itertools import chain, groupby, zip_longest
-from operator import itemgetter, ne
+from operator import ne
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import layout, metric_rows
 from farmx.errors import StageError
-from farmx.metric_rows import Part, Row, parts
+from farmx.metric_rows import Block, Part, Row
 from farmx.spec import Goal, Run
 from farmx.version import __version__
 
@@ -43,8 +42,7 @@ class Series(NamedTuple):
     max_step: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class MetricLog:
+class MetricLog(NamedTuple):
     """The sums of a run's rows, superseded ones left out.
 
     series: by full name (`val/acc`), phase by phase, each in the order they were first logged.
@@ -54,7 +52,7 @@ class MetricLog:
     unreadable: lines that are, wholly or in part, no row.  problem: why a file cannot be read, '' when all can.
     """
 
-    series: Mapping[str, Series] = field(default_factory=dict)
+    series: Mapping[str, Series] = {}
     step: float | None = None
     started: float | None = None
     seconds: float = 0.0
@@ -93,7 +91,8 @@ def read(runs: Iterable[Run], cache: str | None, now: float) -> dict[str, Metric
 
 def rows(run: Run) -> list[Row]:
     """Every row of `run` that no later attempt supersedes, oldest first; [] before its first. Raises OSError."""
-    attempts = [part.rows for path, _ in _found(run) for part in parts(path, _read(path), True)[0]]
+    files = (metric_rows.rows(path, _read(path))[0] for path, _ in _found(run))
+    attempts = [found for rows_of_file in files for _, found in metric_rows.attempts(rows_of_file)]
     first: dict[str, float] = {}
     kept: list[list[Row]] = []
     for found in reversed(attempts):
@@ -110,21 +109,21 @@ def _folder(run: Run) -> str:
 # From rows to sums
 
 
-@dataclass(slots=True)
 class _Sums:
     """What can be said of the rows so far, and what it takes to go on from there; all of it plain json."""
 
-    phases: dict[str, dict[str, Series]] = field(default_factory=dict)  # by phase, by bare name
-    tops: dict[str, float] = field(default_factory=dict)  # the highest step of each phase
-    begun: list[str] = field(default_factory=list)  # the phases that the newest attempt has rows of
-    step: float | None = None
-    started: float | None = None
-    seconds: float = 0.0  # of the attempts before the newest
-    epochs: int = 0
-    origin: float | None = None  # when the newest attempt began
-    measured: float | None = None  # the time of its last val row
-    epoch: float | None = None  # the step of its last val row
-    unreadable: int = 0
+    def __init__(self) -> None:
+        self.phases: dict[str, dict[str, Series]] = {}  # by phase, by bare name
+        self.tops: dict[str, float] = {}  # the highest step of each phase
+        self.begun: list[str] = []  # the phases that the newest attempt has rows of
+        self.step: float | None = None
+        self.started: float | None = None
+        self.seconds = 0.0  # of the attempts before the newest
+        self.epochs = 0
+        self.origin: float | None = None  # when the newest attempt began
+        self.measured: float | None = None  # the time of its last val row
+        self.epoch: float | None = None  # the step of its last val row
+        self.unreadable = 0
 
     def log(self) -> MetricLog:
         seconds = self.seconds + self.elapsed()
@@ -138,31 +137,33 @@ class _Sums:
 
 def _absorb(sums: _Sums, news: Iterable[Part]) -> bool:
     """Add `news`; False, and `sums` is spoilt, when one supersedes what was summed before: then sum all again."""
-    kept: dict[str, list[Any]] = {}
+    kept: dict[str, list[Block]] = {}
     for part in news:
         if part.opens:
             _open(sums, part.start)
-        for phase, found in _by_phase(part.rows):
-            _begin(sums, part.rows[0])
+        for phase, block in part.blocks.items():
+            _begin(sums, part)
             if phase not in sums.begun:
                 sums.begun.append(phase)
-                first = found[0][1]
-                if phase in sums.tops and sums.tops[phase] >= first:
+                if phase in sums.tops and sums.tops[phase] >= block.steps[0]:
                     return False
-                kept[phase] = [row for row in kept.get(phase, ()) if row[1] < first]
-            kept.setdefault(phase, []).extend(found)
+                kept[phase] = [_before(one, block.steps[0]) for one in kept.get(phase, ())]
+            kept.setdefault(phase, []).append(block)
             if phase == VAL:
-                _clock(sums, found)
-    for phase, found in kept.items():
-        _add(sums, phase, found)
+                _clock(sums, block)
+    for phase, blocks in kept.items():
+        for block in blocks:
+            _add(sums, phase, block)
     return True
 
 
-def _by_phase(found: list[Any]) -> Iterable[tuple[str, list[Any]]]:
-    phases = dict.fromkeys(map(itemgetter(0), found))
-    if len(phases) == 1:
-        return [(phase, found) for phase in phases]
-    return [(phase, [row for row in found if row[0] == phase]) for phase in phases]
+def _before(block: Block, first: float) -> Block:
+    """What of `block` comes before the step `first`."""
+    if max(block.steps, default=first) < first:
+        return block
+    columns = {name: [one for one in zip(*both) if one[1] < first] for name, both in block.columns.items()}
+    left = {name: ([value for value, _ in both], [step for _, step in both]) for name, both in columns.items() if both}
+    return block._replace(steps=[step for step in block.steps if step < first], columns=left)
 
 
 def _open(sums: _Sums, start: float | None) -> None:
@@ -172,42 +173,33 @@ def _open(sums: _Sums, start: float | None) -> None:
     sums.started = start if sums.started is None else sums.started
 
 
-def _begin(sums: _Sums, row: Any) -> None:
-    """Take the newest attempt's first `row` for its begin where no start row told; its own epoch is not measured."""
-    if sums.begun or sums.origin is not None:
+def _begin(sums: _Sums, part: Part) -> None:
+    """Take the newest attempt's first row for its begin where no start row told; its own epoch is not measured."""
+    if sums.begun or sums.origin is not None or part.first is None:
         return
-    sums.origin, sums.epoch = row[2], row[1] if row[0] == VAL else None
-    sums.started = row[2] if sums.started is None else sums.started
+    phase, step, sums.origin = part.first
+    sums.epoch = step if phase == VAL else None
+    sums.started = sums.origin if sums.started is None else sums.started
 
 
-def _clock(sums: _Sums, found: list[Any]) -> None:
-    """Count the epochs of the val rows `found`: a row at the step of the one before is of the same epoch."""
-    timed = [row for row in found if row[2] is not None]
-    if timed and sums.origin is not None:
-        _, steps, times, _ = zip(*timed)
-        sums.epochs += sum(map(ne, steps, (sums.epoch, *steps[:-1])))
-        sums.measured, sums.epoch = times[-1], steps[-1]
+def _clock(sums: _Sums, block: Block) -> None:
+    """Count the epochs of val rows: a row at the step of the one before is of the same epoch."""
+    if block.until is not None and sums.origin is not None:
+        sums.epochs += sum(map(ne, block.timed, (sums.epoch, *block.timed[:-1])))
+        sums.measured, sums.epoch = block.until, block.timed[-1]
 
 
-def _add(sums: _Sums, phase: str, found: list[Any]) -> None:
-    if not found:
+def _add(sums: _Sums, phase: str, block: Block) -> None:
+    if not block.steps:
         return
-    _, steps, _, metrics = zip(*found)
-    sums.tops[phase] = max(max(steps), sums.tops.get(phase, steps[0]))
+    top = max(block.steps)
+    sums.tops[phase] = max(top, sums.tops.get(phase, top))
     if phase == VAL:
-        sums.step = steps[-1]
+        sums.step = block.steps[-1]
     series = sums.phases.setdefault(phase, {})
-    for name in dict.fromkeys(chain.from_iterable(metrics)):
-        new = _series(*_column(name, steps, metrics))
+    for name, (values, steps) in block.columns.items():
+        new = _series(values, steps)
         series[name] = _joined(series[name], new) if name in series else new
-
-
-def _column(name: str, steps: Sequence[float], metrics: Sequence[Any]) -> tuple[Sequence[float], Sequence[float]]:
-    try:
-        return list(map(itemgetter(name), metrics)), steps
-    except KeyError:
-        there = [(found[name], step) for found, step in zip(metrics, steps) if name in found]
-        return [value for value, _ in there], [step for _, step in there]
 
 
 def _series(values: Sequence[float], steps: Sequence[float]) -> Series:
@@ -314,7 +306,7 @@ def _news(entry: _Entry, file: _File, known: _Known | None, now: float) -> list[
     entry.files.append(_Known(path, _mark(status), sure, len(data), zlib.crc32(data)))
     if known and len(data) == done:
         return []
-    news, unreadable = parts(path, data[done:], known is None)
+    news, unreadable = metric_rows.parts(path, data[done:], known is None)
     entry.sums.unreadable += unreadable
     return news
 
@@ -389,9 +381,11 @@ def _head(folder: str, body: str) -> str:
 
 
 def _plain(sums: _Sums) -> list[Any]:
-    return [getattr(sums, one.name) for one in fields(sums)]
+    return list(vars(sums).values())
 
 
 def _sums(plain: list[Any]) -> _Sums:
     phases = {phase: {name: Series(*one) for name, one in named.items()} for phase, named in plain[0].items()}
-    return _Sums(phases, *plain[1:])
+    sums = _Sums()
+    vars(sums).update(zip(vars(sums), [phases, *plain[1:]], strict=True))
+    return sums

@@ -4,9 +4,8 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
 
@@ -16,8 +15,7 @@ LOGDIR = "LOGDIR"
 TAG_BYTES = 100  # of a run's name, which with the rest of it and what is written beside it has 255
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """What all points of a sweep share.
 
     words: CMD's argv, or () when `shell` holds it as shell text.  record: the environment of the launching shell that
@@ -28,11 +26,11 @@ class Template:
     shell: str | None
     arg_style: str
     goal: Goal | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     env_pass: tuple[str, ...] = ()
     setup: str = ""
     pythonpath: tuple[str, ...] = ()
-    resources: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, Any] = {}
     tag: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farmx import layout, runner, snapshot, stage, status
 from farmx.errors import RecordError, StageError, UsageError, nearest
@@ -43,8 +43,7 @@ def _named(logroot: str, name: str) -> status.Look:
 # ---------------------------------------------------------------- retry
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """What is about to be queued again. fresh: the jobs that get today's code; the others keep their own."""
 
     jobs: tuple[Job, ...]

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import nearest
@@ -13,8 +12,7 @@ LOCAL = "local"
 EXECUTORS = (LOCAL, "slurm", "command")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One row of the table. read: a node -> its value, or Bad; allowed: the same for people, also in messages."""
 
     key: str

@@ -6,18 +6,19 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from farmx import layout
 from farmx.errors import StageError
 
 _NEVER = (".git", "__pycache__")
 _CHUNK = 1 << 20
+# Set inside hooks of git; they name another repository than the one a directory lies in.
+_GIT_LOCAL = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What a user says about the code. ignore, include: gitignore grammar; link: paths that stay live."""
 
     ignore: tuple[str, ...] = ()
@@ -27,8 +28,7 @@ class Wish:
     max_mb: float = 200.0
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """The files of a source tree, relative to `root`, sorted, and what people should know about the choice.
 
     links: path -> the text of the symlink that stands there.  size: in bytes, of the files.
@@ -52,18 +52,21 @@ class Listing:
 
     def told(self) -> str:
         """For people: '412 files, 3.1 MB'."""
-        count = len(self.files) + len(self.links)
-        return f"{count:,} file{'s' * (count != 1)}, {megabytes(self.size)}"
+        return f"{counted(len(self.files) + len(self.links))}, {megabytes(self.size)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A snapshot on disk. new: whether this launch made it. note: what people should know, '' for nothing."""
 
     digest: str
     path: str
     new: bool
     note: str = ""
+
+
+def counted(files: int) -> str:
+    """A number of files, for people."""
+    return f"{files:,} file{'s' * (files != 1)}"
 
 
 def megabytes(size: int) -> str:
@@ -77,29 +80,32 @@ def megabytes(size: int) -> str:
 def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
     """The files of `root` that a run gets: what git lists there, else a walk, minus ignored, plus included and links.
 
-    outside: absolute paths that are never code (LOGROOT). Raises StageError above the size guard, naming the largest,
-    and for a CODE_LINK that does not exist.
+    outside: absolute paths that are never code (LOGROOT); where one holds the tree itself, the experiments in it are
+    not. Raises StageError above the size guard, naming the largest, for a pattern that is none, for a CODE_LINK that
+    does not exist or lies elsewhere, and for what cannot be read.
     """
     try:
         names = _from_git(root) or list(_walk(root))  # no repository, or a directory that its repository ignores
     except OSError as error:
         raise StageError(f"{error.filename}: cannot be read for the snapshot: {error.strerror}") from error
-    names = [name for name in names if not _never(name) and not _below(os.path.join(root, name), outside)]
+    logs, live = _logs(root, outside), _live(root, wish.link)
+    names = [name for name in names if not _never(name) and not _below(name, logs)]
     kept, warnings = _ignored(names, wish.ignore)
-    kept += _included(root, wish.include, outside, set(kept))
-    kept = [name for name in kept if not _below(name, wish.link)]
+    kept += _included(root, wish.include, logs, set(kept))
+    kept = [name for name in kept if not _below(name, tuple(live))]
     links = {name: _link_text(root, name) for name in kept if os.path.islink(os.path.join(root, name))}
     sizes = {name: size for name in sorted(set(kept) - set(links)) if (size := _file_size(root, name)) is not None}
     _guard(sizes, wish)
-    links.update(_live(root, wish.link))
+    links.update(live)
     return Listing(root, tuple(sizes), links, sum(sizes.values()), warnings)
 
 
 def _from_git(root: str) -> list[str] | None:
     """What git lists below `root`, tracked or not and not ignored, through submodules; None outside a repository."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    environ = {name: text for name, text in os.environ.items() if name not in _GIT_LOCAL}
     try:
-        told = subprocess.run(command, cwd=root, capture_output=True, env={**os.environ, "LC_ALL": "C"})
+        told = subprocess.run(command, cwd=root, capture_output=True, env={**environ, "LC_ALL": "C"})
     except FileNotFoundError:
         return None
     if told.returncode:
@@ -137,6 +143,20 @@ def _never(name: str) -> bool:
     return any(part in _NEVER for part in name.split(os.sep))
 
 
+def _logs(root: str, outside: Sequence[str]) -> list[str]:
+    """What of `outside` lies in the tree, relative to it, by whatever links it is named."""
+    real = os.path.realpath(root)
+    tops = [os.path.relpath(each, root) for each in outside]
+    tops += [os.path.relpath(os.path.realpath(each), real) for each in outside]
+    if os.curdir in tops:
+        tops += [name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name, layout.FARMX))]
+    return [top for top in tops if _inside(top)]
+
+
+def _inside(relative: str) -> bool:
+    return relative != os.curdir and not _below(relative, [os.pardir])
+
+
 def _below(path: str, tops: Sequence[str]) -> bool:
     path = os.path.normpath(path)
     return any(path == (top := os.path.normpath(each)) or path.startswith(top + os.sep) for each in tops)
@@ -146,24 +166,29 @@ def _ignored(names: list[str], patterns: Sequence[str]) -> tuple[list[str], tupl
     """The names that no pattern takes away, and a warning when one takes Python code."""
     if not patterns:
         return names, ()
-    from pathspec import GitIgnoreSpec  # only a project with patterns pays for it
-
-    gone = set(GitIgnoreSpec.from_lines(patterns).match_files(names))
+    gone = set(_matching("CODE_IGNORE_PATTERNS", patterns, names))
     python = sorted(name for name in gone if name.endswith(".py"))
-    told = f"CODE_IGNORE_PATTERNS keeps {len(python)} .py file{'s' * (len(python) != 1)} out of the snapshot"
+    told = f"CODE_IGNORE_PATTERNS keeps {counted(len(python)).replace(' ', ' .py ')} out of the snapshot"
     warnings = (f"{told}, {python[0]} among them",) if python else ()
     return [name for name in names if name not in gone], warnings
 
 
-def _included(root: str, patterns: Sequence[str], outside: Sequence[str], have: set[str]) -> list[str]:
-    if not patterns:
-        return []
+def _matching(key: str, patterns: Sequence[str], names: Iterable[str]) -> Iterable[str]:
     from pathspec import GitIgnoreSpec  # only a project with patterns pays for it
 
-    found = GitIgnoreSpec.from_lines(patterns).match_files(
-        name for name in _walk(root) if not _below(os.path.join(root, name), outside)
-    )
-    return sorted(set(found) - have)
+    for pattern in patterns:
+        try:
+            GitIgnoreSpec.from_lines([pattern])
+        except ValueError:
+            raise StageError(f"{key}: '{pattern}' is no pattern; write it as in a .gitignore") from None
+    return GitIgnoreSpec.from_lines(patterns).match_files(names)
+
+
+def _included(root: str, patterns: Sequence[str], logs: Sequence[str], have: set[str]) -> list[str]:
+    if not patterns:
+        return []
+    names = (name for name in _walk(root) if not _below(name, logs))
+    return sorted(set(_matching("CODE_INCLUDE", patterns, names)) - have)
 
 
 def _link_text(root: str, name: str) -> str:
@@ -174,10 +199,16 @@ def _link_text(root: str, name: str) -> str:
 
 
 def _live(root: str, links: Sequence[str]) -> dict[str, str]:
+    """Each live path, relative to the root -> absolute; one below another is part of that."""
+    found = {}
     for name in links:
-        if not os.path.lexists(os.path.join(root, name)):
-            raise StageError(f"CODE_LINK: {name} does not exist in {root}; name a path of the source tree")
-    return {os.path.normpath(name): os.path.join(root, os.path.normpath(name)) for name in links}
+        path = os.path.normpath(os.path.join(root, name))
+        relative = os.path.relpath(path, root)
+        if not _inside(relative) or not os.path.lexists(path):
+            why = "does not exist in" if _inside(relative) else "is not inside"
+            raise StageError(f"CODE_LINK: {name} {why} {root}; name a path of the source tree")
+        found[relative] = path
+    return {name: path for name, path in found.items() if not _below(os.path.dirname(name), tuple(found))}
 
 
 def _file_size(root: str, name: str) -> int | None:
@@ -193,14 +224,15 @@ def _guard(sizes: dict[str, int], wish: Wish) -> None:
     total = sum(sizes.values())
     if len(sizes) <= wish.max_files and total <= wish.max_mb * 1e6:
         return
+    heavy = total > wish.max_mb * 1e6
     tops: dict[str, int] = {}
     for name, size in sizes.items():
         top = name.split(os.sep, 1)[0]
-        tops[top] = tops.get(top, 0) + size
+        tops[top] = tops.get(top, 0) + (size if heavy else 1)
     largest = sorted(tops, key=lambda top: -tops[top])[:3]
-    named = ", ".join(f"{top} ({megabytes(tops[top])})" for top in largest)
+    named = ", ".join(f"{top} ({(megabytes if heavy else counted)(tops[top])})" for top in largest)
     raise StageError(
-        f"the code is {len(sizes):,} files, {megabytes(total)}, above the guard of {wish.max_files:,} files and "
+        f"the code is {counted(len(sizes))}, {megabytes(total)}, above the guard of {wish.max_files:,} files and "
         f"{wish.max_mb:g} MB; largest: {named}; keep data out with CODE_IGNORE_PATTERNS or CODE_LINK, or raise "
         "CODE_MAX_FILES or CODE_MAX_MB"
     )
@@ -223,7 +255,8 @@ def take(code: Listing, farmx: str) -> Snapshot:
     try:
         made = _copy(code, home)
     except OSError as error:
-        raise StageError(f"{home}: the code cannot be copied: {error.strerror}: {error.filename}") from error
+        where = f": {error.filename}" if error.filename else ""
+        raise StageError(f"{home}: the code cannot be copied: {error.strerror}{where}") from error
     return Snapshot(made, os.path.join(home, made), new=True, note=note)
 
 
@@ -240,8 +273,16 @@ def _find(home: str, digest: str) -> tuple[str | None, str]:
 
 
 def _copy(code: Listing, home: str) -> str:
+    """Copy aside and give the copy its name, which is returned; nothing is left of a copy that failed."""
     aside = layout.aside(os.path.join(home, "new"))
-    tree = os.path.join(aside, layout.TREE)
+    try:
+        return _settle(aside, home, _fill(code, os.path.join(aside, layout.TREE)))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(code: Listing, tree: str) -> str:
+    """Make `tree` and all that is in it; return the manifest of what it holds."""
     os.makedirs(tree)
     lines = []
     made = {tree}
@@ -255,7 +296,7 @@ def _copy(code: Listing, home: str) -> str:
     for name, text in code.links.items():
         os.symlink(text, os.path.join(tree, name))
         lines.append(_link_line(name, text))
-    return _settle(aside, home, "".join(sorted(lines)))
+    return "".join(sorted(lines))
 
 
 def _settle(aside: str, home: str, manifest: str) -> str:
@@ -272,7 +313,6 @@ def _settle(aside: str, home: str, manifest: str) -> str:
             if not os.path.isdir(os.path.join(home, name)):
                 raise
         if matches(os.path.join(home, name)):
-            shutil.rmtree(aside)
             return name
         count += 1
         name = f"{digest}.{count}"
@@ -340,7 +380,7 @@ def matches(snapshot: str) -> bool:
         with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
             manifest = file.read()
         found = [_found_line(tree, name) for name in _everything(tree)]
-    except (OSError, StageError):
+    except (OSError, ValueError, StageError):  # ValueError: bytes that are no text
         return False
     return "".join(sorted(found)) == manifest
 

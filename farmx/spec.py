@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """One value of a hyperparameter, as data and as the sweep file spells it.
 
     data: None, bool, int, float, str or a list of these: what Python and json see.
@@ -22,8 +20,7 @@ class Value:
         return " ".join(self.words)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One combination of values.
 
     values: what goes on the command line, in that order.
@@ -34,8 +31,8 @@ class Point:
 
     values: Mapping[str, Value]
     tag: str | None = None
-    swept: Mapping[str, Value] = field(default_factory=dict)
-    resources: Mapping[str, Value] = field(default_factory=dict)
+    swept: Mapping[str, Value] = {}
+    resources: Mapping[str, Value] = {}
 
 
 class State(str, Enum):
@@ -57,8 +54,7 @@ class State(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(NamedTuple):
     """Which metric matters (its full name, phase/name) and which way is better ('min' or 'max')."""
 
     metric: str
@@ -88,8 +84,7 @@ def goal_of(name: str, mode: str | None = None) -> Goal:
     return Goal(full, mode or ("min" if any(word in LOSS_LIKE for word in words) else "max"))
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One named command of a run; in all of it LOGDIR still stands for the run's directory.
 
     words: the argv; when `shell` is set, what follows that text of shell syntax (`a && b`, `X=1 python t.py`).
@@ -100,8 +95,7 @@ class Stage:
     shell: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
+class RunSpec(NamedTuple):
     """All that a run directory is made from but its name and the snapshot of the code.
 
     identity: the digest of `preimage`; two points with one identity are one run.
@@ -121,8 +115,7 @@ class RunSpec:
     goal: Goal | None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One execution of a run, as its directory tells it. Times are seconds since the epoch.
 
     number: (queued by us, restarted by the scheduler); attempts of a run are in this order.
@@ -145,8 +138,7 @@ class Attempt:
         return self.end.get("ended") if self.end else None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A run directory, read back.
 
     hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
@@ -166,16 +158,14 @@ class Run:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One attempt to make: the run directory's path and the attempt's number, `2.0`."""
 
     run: str
     number: str
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """One thing handed to a farm. path: its directory.  jobs: index i of the submission is jobs[i]."""
 
     id: str
@@ -183,8 +173,7 @@ class Submission:
     jobs: tuple[Job, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What only the command line knows. now: seconds since the epoch."""
 
     cwd: str

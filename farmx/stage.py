@@ -8,8 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import layout
 from farmx.errors import StageError
@@ -20,8 +19,7 @@ LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's
 SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(NamedTuple):
     """What all runs of a launch share. environ: of the launching shell.  code: how the next snapshot is to be made
     (run.json's `code`), with staging 'link' or 'share'."""
 

@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx.errors import UsageError, nearest
 from farmx.metrics import VAL, MetricLog
@@ -14,8 +13,7 @@ HIDDEN = ("logdir", "command", "result_dir", "nbr_workers", "paths", "val_paths"
 MIN_DIGEST = 7  # characters of a digest; more where that many do not tell snapshots apart
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column. name: no other of its table has it.
 
     kind: what its cells are, any of them None for absent: `text`; `value`, a hyperparameter (str, bool, number, list or
@@ -26,8 +24,7 @@ class Column:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """rows: a cell for each of `columns`; numbers are numbers. notes: a line each, of what the rows cannot say."""
 
     columns: tuple[Column, ...]
@@ -35,8 +32,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
+class _Filled(NamedTuple):
     """A column with its cells; `longer` is its name where another column has a better claim to the first."""
 
     column: Column
@@ -213,7 +209,7 @@ def _named(filled: Sequence[_Filled]) -> list[_Filled]:
         while name in names.values():
             name += "*"
         names[i] = name
-    return [replace(one, column=Column(names[i], one.column.kind)) for i, one in enumerate(filled)]
+    return [one._replace(column=Column(names[i], one.column.kind)) for i, one in enumerate(filled)]
 
 
 # Notes

@@ -5,9 +5,8 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from farmx import yaml12
 from farmx.errors import SweepError, nearest
@@ -34,8 +33,7 @@ _YAML_ONLY = re.compile(r"0[ox].*|[-+]?\.(?:inf|nan)", re.IGNORECASE)
 _NOTHING = Value(None, ())
 
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
+class Dimension(NamedTuple):
     """One key of HPARAMS. values: at least one.  listed: the file gives a list, so it tells points apart."""
 
     kind: str
@@ -45,15 +43,13 @@ class Dimension:
     mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One mapping of HPARAMS, what it inherits included; dimensions in the order of the product, last one fastest."""
 
     dimensions: tuple[Dimension, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(NamedTuple):
     """A sweep file.
 
     file: as messages show it.  name: of the experiment.  cmd: on one line but for newlines inside quotes.

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx.errors import FarmxError
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """Where something is written; line and column count from 1, line 0 is no file (`command line`)."""
 
     file: str
@@ -21,8 +19,7 @@ class Mark:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """One value. text: as the file spells it; quoted: it is text whatever it looks like (quotes, `|`, `>`, !!str)."""
 
     data: None | bool | int | float | str
@@ -31,16 +28,14 @@ class Scalar:
     quoted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(NamedTuple):
     """A list."""
 
     items: tuple["Node", ...]
     mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(NamedTuple):
     """A mapping, merges (`<<`) done: in file order, merged keys first. marks: of the keys."""
 
     items: dict[str, "Node"]

@@ -2,7 +2,6 @@
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,7 +139,7 @@ def test_every_setting_but_a_farms_own_may_stand_in_a_sweep(place):
     text = EVERYTHING.replace("FARM: big\n", "").split("big:")[0] + "RESOURCES: {gpu: 1}\n"
     place.write("project", EVERYTHING)
     from_file, from_sweep = place.compose(flags={"FARM": "local"}), place.compose(text)
-    assert replace(from_sweep, farm=from_file.farm, origins={}) == replace(from_file, origins={})
+    assert from_sweep._replace(farm=from_file.farm, origins={}) == from_file._replace(origins={})
     assert from_sweep.origins["CODE_LINK"] == "sweep.yml:3:1"
     assert from_sweep.farm.resources["gpu"] == 1
 

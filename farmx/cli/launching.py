@@ -58,7 +58,7 @@ def _print(made: Composed) -> int:
 
 def _count(made: Composed, distinct: int) -> str:
     """'2 x 3 grid, 1 skipped: 5 runs', with what equal points and --first took away."""
-    equal = made.count() - distinct
+    equal = made.size() - distinct
     parts = [sweep.shape(made.sweep)]
     if made.request.first is not None:
         parts.append(f"the first {made.request.first}")
@@ -68,7 +68,7 @@ def _count(made: Composed, distinct: int) -> str:
 
 
 def _guard(made: Composed, most: int) -> None:
-    count = made.count()
+    count = made.size()
     if count <= most:
         return
     told = f"{made.request.sweep} makes {count:,} runs, more than --max-runs {most:,}"

@@ -65,8 +65,8 @@ class Launching(Plain, click.Group):
         if not args:
             args = ["--help"]
         if args[0] not in self.commands and args[0] not in ("-h", "--help", "--version"):
-            close = nearest(args[0], list(self.commands))
-            if close.startswith("; did") and not os.path.exists(args[0]):
+            close = "" if os.path.exists(args[0]) else nearest(args[0], list(self.commands))
+            if close.startswith("; did"):
                 ctx.fail(f"there is no command and no sweep file {args[0]!r}{close}")
             args = ["launch", *args]
         return super().parse_args(ctx, args)

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import layout, processes, runner
 from farmx.errors import FarmError, UsageError
@@ -21,12 +20,11 @@ NAME = "local"
 _QUERY = "index,memory.used,memory.total,utilization.gpu"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One place in a pool: how people call it and what it adds to a program's environment."""
 
     name: str
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
 
 
 def slots(count: int | None, gpus: str | None) -> tuple[Slot, ...]:
