@@ -66,9 +66,13 @@ def tree(root: Path) -> dict[str, str]:
     for folder, folders, files in os.walk(root):
         for name in (*files, *(each for each in folders if os.path.islink(os.path.join(folder, each)))):
             path = os.path.join(folder, name)
-            content = f"-> {os.readlink(path)}" if os.path.islink(path) else Path(path).read_text()
-            found[os.path.relpath(path, root)] = content
+            link = os.path.islink(path)
+            found[os.path.relpath(path, root)] = f"-> {os.readlink(path)}" if link else _text(path)
     return found
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(errors="surrogateescape")
 
 
 # ---------------------------------------------------------------- runs

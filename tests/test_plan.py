@@ -7,21 +7,11 @@ import shlex
 from itertools import islice
 
 import pytest
-from launching import HOSTILE
+from launching import HOSTILE, value
 
 from farmx import plan
 from farmx.plan import Template
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
-
-
-
-def value(data: object) -> Value:
-    """A Value as the sweep file's plain spelling gives it."""
-    if data is None:
-        return Value(None, ())
-    if isinstance(data, list):
-        return Value(data, tuple(map(str, data)))
-    return Value(data, (str(data).lower() if isinstance(data, bool) else str(data),))
 
 
 def point(tag: str | None = None, swept: dict | None = None, **values: object) -> Point:
