@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from farmx import layout, metrics
-from farmx.metric_rows import Row, parts
+from farmx.metric_rows import Row, attempts, parts, rows
 from farmx.metrics import MetricLog, Series
 from farmx.spec import Attempt, Goal, Run, State
 
@@ -72,8 +72,8 @@ def series(*values):
 
 
 def read_lines(name, data):
-    found, unreadable = parts(name, data, True)
-    return [(part.start, part.rows) for part in found], unreadable
+    found, unreadable = rows(name, data)
+    return [group for i, group in enumerate(attempts(found)) if i == 0 or group], unreadable
 
 
 GOOD = ("val", 3, 5.0, {"acc": 0.9})
@@ -180,6 +180,112 @@ def test_every_start_row_begins_an_attempt_even_one_without_a_step():
         [(None, []), (1.0, [("val", 1, 2.0, {})]), (3.0, [("val", 2, 4.0, {})])],
         0,
     )
+
+
+# Regular files are read by column, and say the same
+
+
+def by_column(data):
+    """The parts of `data`, as plain values."""
+    return [
+        (part.opens, part.start, part.first, {phase: plain_block(block) for phase, block in part.blocks.items()})
+        for part in parts("metrics.jsonl", data, True)[0]
+    ]
+
+
+def plain_block(block):
+    columns = {name: list(zip(*both, strict=True)) for name, both in block.columns.items()}
+    return list(block.steps), columns, list(block.timed), block.until
+
+
+def by_row(data):
+    """The same from the rows alone."""
+    found = attempts(rows("metrics.jsonl", data)[0])
+    return [
+        (
+            True,
+            start,
+            group[0][:3] if group else None,
+            {
+                phase: slow_block([row for row in group if row[0] == phase])
+                for phase in dict.fromkeys(r[0] for r in group)
+            },
+        )
+        for start, group in found
+    ]
+
+
+def slow_block(found):
+    columns = {}
+    for _, step, _, values in found:
+        for name, value in values.items():
+            columns.setdefault(name, []).append((value, step))
+    timed = [(step, time) for _, step, time, _ in found if time is not None]
+    return [row[1] for row in found], columns, [step for step, _ in timed], timed[-1][1] if timed else None
+
+
+def same(data):
+    ours, theirs = by_column(data), by_row(data)
+    if len(ours) < len(theirs):  # nothing before a start row at the very beginning
+        assert theirs[0] == (True, None, None, {})
+        theirs = theirs[1:]
+    return repr(ours) == repr(theirs)
+
+
+REGULAR = {
+    "one phase": [line("val", i, {"acc": i / 7, "n": i}, i / 3) for i in range(9)],
+    "two phases": [line(p, i, {f'{p} "é, {{x': i / 7}, i / 3) for i in range(9) for p in ("val", "train")],
+    "a phase now and then": [line("val" if i % 4 == 3 else "train", i, {"a": 0.5}, i / 3) for i in range(9)],
+    "float steps": [line("val", i / 2, {"a": 1e-7 * i + 1e-9, "b": -1.5e20}, i / 3) for i in range(9)],
+    "no metrics": [line("val", i, {}, i / 3) for i in range(9)],
+    "one row": [line("val", 1, {"a": 1})],
+}
+IRREGULAR = {
+    "a metric now and then": [line("val", i, {"a": 1} | ({"b": 2} if i % 2 else {}), i / 3) for i in range(9)],
+    "metrics in another order": [
+        line("val", i, {"a": i, "b": -i} if i % 2 else {"b": -i, "a": i}, i / 3) for i in range(9)
+    ],
+    "whole and not": [line("val", i, {"a": i / 2 if i % 2 else i}, i / 3) for i in range(9)],
+    "steps whole and not": [line("val", i / 2 if i % 2 else i, {"a": 1}, i / 3) for i in range(9)],
+    "not numbers": [line("val", i, {"a": NAN if i == 4 else 0.5}, i / 3) for i in range(9)],
+    "nothing but NaN": [line("val", i, {"a": NAN}, i / 3) for i in range(9)],
+    "infinity": [line("val", i, {"a": INF}, i / 3) for i in range(9)],
+    "truths": [line("val", i, {"a": i % 2 == 0}, i / 3) for i in range(9)],
+    "great whole numbers": [line("val", i, {"a": 10**17 * i}, i / 3) for i in range(30)],
+    "many phases": [line(f"phase{i}", 1, {"a": 1}, i / 3) for i in range(20)],
+    "a metric called start": [line("val", i, {"start": i}, i / 3) for i in range(9)],
+    "no time": [line("val", i, {"a": i}, i / 3).replace('"time": ', '"when": ') for i in range(9)],
+    "time of day": [line("val", i, {"a": i}).replace("0.0", str(i)) for i in range(9)],
+    "no blanks": [line("val", i, {"a": i}, i / 3).replace(" ", "") for i in range(9)],
+    "a phase called start in part": ['{"time": 5.0, "phase": "val", "step": 1, "metrics": {}, "note": "start"}\n'],
+}
+
+
+@pytest.mark.parametrize("lines", (REGULAR | IRREGULAR).values(), ids=REGULAR | IRREGULAR)
+@pytest.mark.parametrize("begin", ["", start(1.5), start(1.5) + line("val", 0, {"a": 1}) + start(2.5), "junk\n"])
+def test_reading_by_column_says_what_the_rows_say(lines, begin):
+    assert same((begin + "".join(lines)).encode())
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_reading_by_column_says_what_the_rows_say_of_damaged_files(seed):
+    dice = random.Random(seed)
+    data = (start(1.5) + "".join(dice.choice(list(REGULAR.values())))).encode()
+    for _ in range(30):
+        at, other = dice.randrange(len(data)), dice.randrange(len(data))
+        glued = [data[:at] + data[at + 1 :], data[:at] + bytes([dice.randrange(256)]) + data[at + 1 :]]
+        glued += [data[:at] + data[other : other + 9] + data[at:], data[:at] + b"\n" + data[at:]]
+        damaged = dice.choice(glued)
+        assert same(damaged[: damaged.rfind(b"\n") + 1])
+
+
+@pytest.mark.parametrize("lines", REGULAR.values(), ids=REGULAR)
+def test_a_regular_file_is_not_read_row_by_row(monkeypatch, lines):
+    calls = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: calls.append(text) or loads(text))
+    parts("metrics.jsonl", (start(1.5) + "".join(lines)).encode(), True)
+    assert len(calls) <= 5 and max(map(len, calls)) < 200
 
 
 VAL = ("val", 2, 7.5, {"acc": 0.5})
