@@ -101,14 +101,18 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         env=settings.env,
         env_pass=settings.env_pass,
         setup=settings.setup,
-        pythonpath=tuple((settings.pythonpath or "LOGDIR/code").split(":")),
+        pythonpath=_roots("LOGDIR/code" if settings.pythonpath is None else settings.pythonpath),
         resources=settings.farm.resources,
         tag=request.tag,
     )
 
 
-def order(made: Composed, at: Surroundings) -> Order:
-    """All that a launch needs, in values. Nothing is on disk yet."""
+def _roots(colons: str) -> tuple[str, ...]:
+    return tuple(filter(None, colons.split(":")))
+
+
+def order(made: Composed, at: Surroundings, user: str) -> Order:
+    """All that a launch by `user` needs, in values. Nothing is on disk yet."""
     from farmx import snapshot  # these spare a -n
     from farmx.launcher import Order
 
@@ -130,7 +134,7 @@ def order(made: Composed, at: Surroundings) -> Order:
         staging=settings.code_staging,
         cool=made.request.cool,
         again=made.request.again,
-        told=_told(made, at),
+        told=_told(made, at, user),
     )
 
 
@@ -157,7 +161,7 @@ def _inside(path: str, tree: str) -> bool:
     return path == tree or path.startswith(tree + os.sep)
 
 
-def _told(made: Composed, at: Surroundings) -> dict[str, Any]:
+def _told(made: Composed, at: Surroundings, user: str) -> dict[str, Any]:
     origins = {key: origin for key, origin in made.config.origins.items() if origin != config.DEFAULT}
-    who = {"argv": list(at.argv), "cwd": at.cwd, "user": at.user, "host": at.host}
+    who = {"argv": list(at.argv), "cwd": at.cwd, "user": user, "host": at.host}
     return {**who, "text": made.text, "origins": origins}

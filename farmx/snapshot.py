@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from farmx import layout
-from farmx.errors import StageError
+from farmx.errors import ConfigError, StageError
 
 _NEVER = (".git", "__pycache__")
 _CHUNK = 1 << 20
@@ -81,8 +81,8 @@ def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
     """The files of `root` that a run gets: what git lists there, else a walk, minus ignored, plus included and links.
 
     outside: absolute paths that are never code (LOGROOT); where one holds the tree itself, the experiments in it are
-    not. Raises StageError above the size guard, naming the largest, for a pattern that is none, for a CODE_LINK that
-    does not exist or lies elsewhere, and for what cannot be read.
+    not. Raises StageError above the size guard, naming the largest, and for what cannot be read; ConfigError for a
+    pattern that is none and a CODE_LINK that does not exist or lies elsewhere.
     """
     try:
         names = _from_git(root) or list(_walk(root))  # no repository, or a directory that its repository ignores
@@ -180,7 +180,7 @@ def _matching(key: str, patterns: Sequence[str], names: Iterable[str]) -> Iterab
         try:
             GitIgnoreSpec.from_lines([pattern])
         except ValueError:
-            raise StageError(f"{key}: '{pattern}' is no pattern; write it as in a .gitignore") from None
+            raise ConfigError(f"{key}: '{pattern}' is no pattern; write it as in a .gitignore") from None
     return GitIgnoreSpec.from_lines(patterns).match_files(names)
 
 
@@ -206,7 +206,7 @@ def _live(root: str, links: Sequence[str]) -> dict[str, str]:
         relative = os.path.relpath(path, root)
         if not _inside(relative) or not os.path.lexists(path):
             why = "does not exist in" if _inside(relative) else "is not inside"
-            raise StageError(f"CODE_LINK: {name} {why} {root}; name a path of the source tree")
+            raise ConfigError(f"CODE_LINK: {name} {why} {root}; name a path of the source tree")
         found[relative] = path
     return {name: path for name, path in found.items() if not _below(os.path.dirname(name), tuple(found))}
 

@@ -73,7 +73,7 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
 
     environ: of the shell whose PATH and the like the program is to find again.
     """
-    stage = told["stages"][0]
+    stage, roots = told["stages"][0], ":".join(told["pythonpath"])
     lines = [
         "#!/bin/bash" if told["setup"] or "shell" in stage else "#!/bin/sh",
         f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
@@ -82,7 +82,7 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
         *(f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)),
         *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
         *([told["setup"]] if told["setup"] else []),
-        f"export PYTHONPATH={quote(':'.join(told['pythonpath']))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        *([f"export PYTHONPATH={quote(roots)}${{PYTHONPATH:+:$PYTHONPATH}}"] if roots else []),
         'cd -- "$LOGDIR"/code || exit 1',
         ("" if "shell" in stage else "exec ") + command(stage),
     ]
@@ -127,7 +127,8 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
 def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared) -> str:
     """Make the whole run directory in staging/; return its path. It is nobody's until it is claimed and settled.
 
-    Seven metadata calls: launching must cost the same a run at ten runs and at ten thousand. Raises StageError.
+    Seven metadata calls: launching must cost the same a run at ten runs and at ten thousand. Raises StageError,
+    FileExistsError when another launch stages a run of that name.
     """
     path = os.path.join(experiment, layout.FARMX, layout.STAGING, name)
     try:
@@ -137,6 +138,8 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
         _new(path, layout.HPARAMS, json.dumps(_sound(spec.hparams), indent=4, allow_nan=False) + "\n")
         _new(path, layout.LAUNCH, script(told, shared.environ), 0o777)
         os.symlink(snapshot_link(shared.digest), os.path.join(path, layout.CODE))
+    except FileExistsError:
+        raise
     except OSError as error:
         raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
     return path
@@ -163,13 +166,18 @@ def snapshot_link(digest: str) -> str:
 
 
 def settle(experiment: str, name: str) -> bool:
-    """Rename a claimed run from staging/ into place; False when there is none. Whoever comes second finds it done."""
+    """Rename a claimed run from staging/ into place; False when there is none. Whoever comes second finds it done.
+
+    Raises StageError, FileExistsError when something else of that name is there.
+    """
     target = os.path.join(experiment, name)
     try:
         os.rename(os.path.join(experiment, layout.FARMX, layout.STAGING, name), target)
     except FileNotFoundError:
         return os.path.isdir(target)
     except OSError as error:
+        if os.path.lexists(target):
+            raise FileExistsError(target) from error
         raise StageError(f"{target}: the staged run cannot be renamed into place: {error.strerror}") from error
     return True
 

@@ -120,7 +120,7 @@ def _close(summary: Summary, farm: Here, typed: str) -> int:
         tell(f"      {farm.counts.told()}")
     for line in _next(summary, farm, name, typed):
         tell(f"next  {line}")
-    return farm.code()
+    return farm.code() or int(summary.counts.get("failed", 0) > 0)
 
 
 def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
