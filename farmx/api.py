@@ -1,8 +1,9 @@
 """farmx from Python: launch a sweep here, read runs back. What the commands do, as values."""
 
-from farmx import claims, compose, config, status
+from farmx import claims, compose, status
 from farmx.cli import here
-from farmx.cli.surroundings import surroundings
+from farmx.cli.surroundings import logroot as logroot_of
+from farmx.cli.surroundings import surroundings, user
 from farmx.errors import UsageError
 from farmx.farms import local
 from farmx.spec import Run
@@ -29,7 +30,7 @@ def launch(
     at = surroundings()
     flags = {key: value for key, value in {"LOGROOT": logroot, "FARM": farm}.items() if value is not None}
     made = compose.read(compose.Request(sweep, flags, name=name, tag=tag, again=again, first=first), at)
-    order = compose.order(made, at)
+    order = compose.order(made, at, user())
     pooled = jobs is not None or gpus is not None
     if not (interactive or pooled):
         raise UsageError("launch(): this version runs on this machine only; interactive=True, or jobs=N")
@@ -42,7 +43,4 @@ def launch(
 
 def runs(experiment: str, *, logroot: str | None = None, config_file: str | None = None) -> list[Run]:
     """The runs of an experiment, by name. Raises UsageError when there is none, RecordError for an unreadable run."""
-    at = surroundings()
-    flags = {} if logroot is None else {"LOGROOT": logroot}
-    root = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
-    return list(status.read(root, experiment).runs)
+    return list(status.read(logroot_of(logroot, config_file, surroundings()), experiment).runs)

@@ -126,22 +126,27 @@ def find(cwd: str, home: str, environ: Mapping[str, str], named: str | None = No
         return [Source(path, named, "runx" in os.path.basename(path))]
     xdg = environ.get("XDG_CONFIG_HOME", "")
     user = xdg if os.path.isabs(xdg) else os.path.join(home, ".config")
+    project = _project(cwd)
     candidates = [
-        (_nearest_file(PROJECT_FILE, cwd), False),
+        (_nearest(PROJECT_FILE, project), False),
         (os.path.join(user, "farmx", "config.yaml"), False),
-        (_nearest_file(RUNX_FILE, cwd), True),
+        (_nearest(RUNX_FILE, project), True),
         (os.path.join(home, ".config", "runx.yml"), True),
     ]
     return [Source(path, _shown(path, cwd, home), runx) for path, runx in candidates if path and os.path.isfile(path)]
 
 
-def _nearest_file(name: str, cwd: str) -> str | None:
-    """`name` in cwd or the nearest parent within the repository; outside a repository only in cwd."""
+def _project(cwd: str) -> list[str]:
+    """cwd and its parents up to the root of the repository; outside a repository only cwd."""
     folders = [cwd]
     while os.path.dirname(folders[-1]) != folders[-1]:
         folders.append(os.path.dirname(folders[-1]))
     root = next((i for i, folder in enumerate(folders) if os.path.exists(os.path.join(folder, ".git"))), 0)
-    paths = (os.path.join(folder, name) for folder in folders[: root + 1])
+    return folders[: root + 1]
+
+
+def _nearest(name: str, folders: Sequence[str]) -> str | None:
+    paths = (os.path.join(folder, name) for folder in folders)
     return next((path for path in paths if os.path.isfile(path)), None)
 
 

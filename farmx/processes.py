@@ -27,11 +27,12 @@ def host() -> str:
     return os.uname().nodename
 
 
+@lru_cache
 def boot_id() -> str:
     """What tells this boot of this machine from all others; '' where the system does not say."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().strip().decode()
     except OSError:
         return ""
 

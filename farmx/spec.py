@@ -180,6 +180,5 @@ class Surroundings(NamedTuple):
     home: str
     environ: Mapping[str, str]
     now: float
-    user: str = ""
     host: str = ""
     argv: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ LADDER = (
     ("reports.*", "launcher", "relaunch"),
     ("compose",),
     ("cli", "cli.surroundings"),
-    ("cli.screen",),
+    ("cli.options", "cli.screen"),
     ("cli.here", "cli.looking"),
     ("cli.launching",),
     ("cli.relaunching", "api"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farmx import compose, plan, sweep
-from farmx.cli.surroundings import tell
+from farmx.cli.surroundings import tell, user
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
 from farmx.spec import Surroundings
@@ -24,7 +24,7 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
 
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm)
     _guard(made, given["max_runs"])
-    return here.run(compose.order(made, at), places)
+    return here.run(compose.order(made, at, user()), places)
 
 
 def request_of(given: Mapping[str, Any]) -> Request:

@@ -6,19 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from farmx import config
 from farmx import status as records
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import tell
-from farmx.spec import Run, State, Surroundings
+from farmx.spec import Run, State
 
 OPEN = (State.STAGED, State.QUEUED, State.RUNNING, State.INTERRUPTED, State.LOST, State.PREEMPTED)
-
-
-def logroot(given: str | None, config_file: str | None, at: Surroundings) -> str:
-    """LOGROOT as every setting says."""
-    flags = {} if given is None else {"LOGROOT": given}
-    return config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
 
 
 def status(experiment: str | None, as_json: bool, root: str, now: float) -> str:

@@ -2,59 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from farmx.cli.options import CONTEXT, Plain, count, experiments, options, where
+from farmx.cli.surroundings import logroot as logroot_of
 from farmx.cli.surroundings import one_line, surroundings
 from farmx.errors import nearest
 from farmx.version import __version__
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-class Plain(click.Command):
-    """A command whose wrong use is told in one line, as every other mistake is; it ends with exit code 2."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command and end the process."""
-        try:
-            code = super().main(*args, **{**extra, "standalone_mode": False})
-        except click.UsageError as error:
-            print(_told(error, self), file=sys.stderr)
-            code = error.exit_code
-        except click.Abort:
-            code = 130
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def _told(error: click.UsageError, root: click.Command) -> str:
-    """The line for a wrong use; in our words where click's change from version to version."""
-    path = error.ctx.command_path if error.ctx else str(root.name)
-    problem = _problem(error)
-    return f"{path.partition(' ')[0]}: {problem}" + ("" if problem.endswith("?") else f"; see {path} --help")
-
-
-def _problem(error: click.UsageError) -> str:
-    if isinstance(error, click.NoSuchOption):
-        known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
-        close = nearest(error.option_name, known)
-        return f"no such option {error.option_name}" + (close if close.startswith("; did") else "")
-    if isinstance(error, click.MissingParameter) and error.param:
-        return f"{error.param.make_metavar(error.ctx or click.Context(click.Command(None)))} is missing"
-    if isinstance(error, click.BadParameter) and error.param:
-        return f"{error.param.opts[0]}: {error.message.rstrip('.')}"
-    text = error.format_message().rstrip(".")
-    return text[:1].lower() + text[1:]
-
-
-def count(text: str) -> int:
-    """A whole number above 0, as an option takes it."""
-    digits = str(text)
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and int(digits) > 0):
-        raise click.BadParameter(f"{digits!r} is not a whole number above 0")
-    return int(digits)
 
 
 class Launching(Plain, click.Group):
@@ -82,19 +38,6 @@ class Launching(Plain, click.Group):
         return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="file")]
 
 
-def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """What Tab offers for EXPERIMENT: those of LOGROOT; none where a configuration file is wrong."""
-    from farmx import status as records  # only Tab
-    from farmx.cli import looking
-    from farmx.errors import FarmxError
-
-    try:
-        found = records.experiments(looking.logroot(None, None, surroundings()))
-    except FarmxError:
-        return []
-    return [name for name in found if name.startswith(incomplete)]
-
-
 @click.group(cls=Launching, context_settings=CONTEXT)
 @click.version_option(__version__)
 def farmx() -> None:
@@ -109,26 +52,7 @@ def farmx() -> None:
     """
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _options(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
-    """One decorator of several click options, in this order."""
-
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-where = _options(
-    click.option("--logroot", type=click.Path(), metavar="DIR", help="Where experiments are; overrides LOGROOT."),
-    click.option("-c", "--config-file", "--config_file", type=click.Path(), metavar="FILE",
-                 help="Read this configuration file only."),  # fmt: skip
-)
-_here = _options(
+_here = options(
     click.option("-i", "--interactive", is_flag=True, help="Run here, in the foreground, one at a time."),
     click.option("-j", "--jobs", type=count, metavar="N", help="Run here, N at a time."),
     click.option("--gpus", metavar="GPUS", help="Run here, one a slot: 0,1 or 0+1,2+3 or 0,0 or free."),
@@ -166,7 +90,7 @@ def status(experiment: str | None, as_json: bool, logroot: str | None, config_fi
     from farmx.cli import looking
 
     at = surroundings()
-    print(looking.status(experiment, as_json, looking.logroot(logroot, config_file, at), at.now))
+    print(looking.status(experiment, as_json, logroot_of(logroot, config_file, at), at.now))
 
 
 @farmx.command(short_help="Run again what failed, was cancelled, interrupted or lost.")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farmx import compose, relaunch
-from farmx.cli import here, looking, screen
-from farmx.cli.surroundings import tell
+from farmx.cli import here, screen
+from farmx.cli.surroundings import logroot, tell
 from farmx.errors import UsageError, nearest
 from farmx.farms import local
 from farmx.spec import Job, Run, State, Surroundings
@@ -15,7 +15,7 @@ from farmx.spec import Job, Run, State, Surroundings
 
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     """Queue again, here; return the exit code."""
-    root = looking.logroot(given["logroot"], given["config_file"], at)
+    root = logroot(given["logroot"], given["config_file"], at)
     states = states_of(given["state"])
     pooled = given["jobs"] is not None or given["gpus"] is not None
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
@@ -65,7 +65,7 @@ def _fields(job: Job, fresh: bool) -> dict[str, str]:
 
 def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: str | None, at: Surroundings) -> int:
     """End the runs that `names` name; return the exit code."""
-    root = looking.logroot(given, config_file, at)
+    root = logroot(given, config_file, at)
     told: list[dict[str, str]] = []
 
     def note(run: Run, what: str) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import click
 
-from farmx.cli.main import CONTEXT, Plain, where
-from farmx.cli.main import experiments as known
+from farmx.cli.options import CONTEXT, Plain, where
+from farmx.cli.options import experiments as known
+from farmx.cli.surroundings import logroot as logroot_of
 from farmx.cli.surroundings import one_line, surroundings
 from farmx.spec import Run
 from farmx.version import __version__
@@ -37,10 +38,9 @@ def sumx(
     """A row for each run of the experiments: what differs, the last and the best metrics, how long an epoch takes."""
     from farmx import layout, metrics, reports
     from farmx import sumx as table
-    from farmx.cli import looking
 
     at = surroundings()
-    runs, problems = _runs(experiments, looking.logroot(logroot, config_file, at))
+    runs, problems = _runs(experiments, logroot_of(logroot, config_file, at))
     logs = metrics.read(runs, layout.cache_folder(at.home, at.environ), at.now)
     hidden = [name.strip() for name in ignore.split(",") if name.strip()]
     made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)

@@ -30,10 +30,17 @@ def surroundings() -> Surroundings:
         home=os.path.expanduser("~"),
         environ=dict(os.environ),
         now=time.time(),
-        user=_user(),
         host=os.uname().nodename,
         argv=tuple(sys.argv),
     )
+
+
+def logroot(given: str | None, config_file: str | None, at: Surroundings) -> str:
+    """LOGROOT as every setting says it. Raises ConfigError."""
+    from farmx import config  # spares a --help
+
+    flags = {} if given is None else {"LOGROOT": given}
+    return config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
 
 
 def tell(text: str) -> None:
@@ -41,8 +48,9 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _user() -> str:
-    import getpass
+def user() -> str:
+    """The name of who runs this."""
+    import getpass  # spares all but launches
 
     try:
         return getpass.getuser()
