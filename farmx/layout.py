@@ -123,24 +123,30 @@ def write_json(path: str, record: dict[str, Any]) -> None:
     write(path, json.dumps(record, allow_nan=False) + "\n")
 
 
-def read_json(path: str, newest: int) -> dict[str, Any]:
-    """The record at `path`, written in a format no newer than `newest`.
+def read_json(path: str, newest: int | None) -> dict[str, Any]:
+    """The record at `path`, written in a format no newer than `newest`; None: its keys are a user's, `format` too.
 
-    Raises FileNotFoundError when there is none, RecordError when it is torn, no record, or newer than this farmx.
+    Raises FileNotFoundError or NotADirectoryError when there is none, RecordError when it is torn, no record, or newer
+    than this farmx.
     """
     import json  # spares training scripts that only import logx
 
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read: it is not json; restore it or move it away") from error
     if not isinstance(record, dict):
-        raise RecordError(f"{path}: not a record of ours; move it away")
-    if record.get("format", newest) > newest:
-        raise RecordError(f"{path}: written by a newer farmx (format {record['format']}); upgrade farmx to read it")
+        raise RecordError(f"{path}: not a record of ours; restore it or move it away")
+    number = 0 if newest is None else record.get("format", 0)
+    if not isinstance(number, int):
+        raise RecordError(f"{path}: not a record of ours; restore it or move it away")
+    if newest is not None and number > newest:
+        raise RecordError(f"{path}: written by a newer farmx (format {number}); upgrade farmx to read it")
     return record
 
 

@@ -3,8 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import layout
 from farmx.errors import RecordError, UsageError, nearest
@@ -47,8 +46,7 @@ def _ended(end: Mapping[str, Any]) -> tuple[State, str]:
 # ---------------------------------------------------------------- reading
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What one look at an experiment found. problems: one line for each directory that could not be read."""
 
     runs: tuple[Run, ...]
@@ -85,7 +83,7 @@ def experiments(logroot: str) -> list[str]:
 
 
 def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, int]]) -> Run | None:
-    record, hparams = _record(path, layout.RUN, layout.RUN_FORMAT), _record(path, layout.HPARAMS, 0)
+    record, hparams = _record(path, layout.RUN, layout.RUN_FORMAT), _record(path, layout.HPARAMS, None)
     if record is None and hparams is None and not any(map(os.path.lexists, _marks(path))):
         return None
     attempts = tuple(_attempts(path))
@@ -94,15 +92,19 @@ def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, 
     last = attempts[-1] if attempts else None
     alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
     state, note = decide(last, queued.get(name), alive, _silence(last))
-    return Run(name, path, experiment, state, hparams or {}, attempts, record["point"], record["digest"],
-               _goal(record), note)  # fmt: skip
+    try:
+        return Run(name, path, experiment, state, hparams or {}, attempts, str(record["point"]), str(record["digest"]),
+                   _goal(record), note)  # fmt: skip
+    except (KeyError, TypeError):
+        where = os.path.join(path, layout.RUN)
+        raise RecordError(f"{where}: not a record of ours; restore it or move it away") from None
 
 
 def _marks(path: str) -> Sequence[str]:
     return [os.path.join(path, mark) for mark in layout.RUN_MARKS]
 
 
-def _record(path: str, name: str, newest: int) -> dict[str, Any] | None:
+def _record(path: str, name: str, newest: int | None) -> dict[str, Any] | None:
     try:
         return layout.read_json(os.path.join(path, name), newest)
     except (FileNotFoundError, NotADirectoryError):
