@@ -131,5 +131,5 @@ def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
     if farm.stopped:
         lines.append(f"{typed}  # goes on with what was interrupted and what has not begun")
     if summary.changed and not summary.jobs:
-        lines.append(f"{typed} --again  # {summary.changed} runs were made from other code")
+        lines.append(f"{typed} --again  # {summary.changed} made from other code")
     return lines

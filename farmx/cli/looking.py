@@ -76,7 +76,9 @@ def _told(runs: Sequence[Run], now: float) -> str:
     found = totals(runs, now)
     counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
     left = f", about {duration(found['left_s'])} left" if found["left_s"] is not None else ""
-    return f"{len(runs)} runs: {counts}; {duration(found['spent_s'])} spent{left}" if runs else "no runs"
+    if not runs:
+        return "no runs"
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}; {duration(found['spent_s'])} spent{left}"
 
 
 def _experiments(root: str, as_json: bool, now: float) -> str:

@@ -58,5 +58,6 @@ def _runs(experiments: Sequence[str], root: str) -> tuple[list[Run], list[str]]:
 
     looks = [status.read(root, name) for name in dict.fromkeys(experiments)]
     problems = [problem for look in looks for problem in look.problems]
-    notes = [f"{len(problems)} runs unreadable: {'; '.join(problems)}"] if problems else []
+    runs = f"run{'s' * (len(problems) != 1)}"
+    notes = [f"{len(problems)} {runs} unreadable: {'; '.join(problems)}"] if problems else []
     return [run for look in looks for run in look.runs], notes

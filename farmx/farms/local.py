@@ -39,7 +39,7 @@ def slots(count: int | None, gpus: str | None) -> tuple[Slot, ...]:
     groups = _idle() if gpus.strip() == "free" else [group.strip() for group in gpus.split(",")]
     for group in groups:
         if not group or not all(_is_gpu(part) for part in group.split("+")):
-            raise UsageError(f"--gpus {gpus}: '{group}' is no GPU; give 0,1 or 0+1,2+3 or free")
+            raise UsageError(f"--gpus {gpus!r}: '{group}' is no GPU; give 0,1 or 0+1,2+3 or free")
     chosen = [groups[index % len(groups)] for index in range(count or len(groups))]
     return tuple(Slot(f"gpu {group}", {"CUDA_VISIBLE_DEVICES": group.replace("+", ",")}) for group in chosen)
 
@@ -53,6 +53,8 @@ def _idle() -> list[str]:
     asked = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout
+    except FileNotFoundError:
+        raise FarmError("--gpus free: there is no nvidia-smi to ask; name the GPUs: --gpus 0,1") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise FarmError(f"--gpus free: nvidia-smi cannot list the GPUs ({error}); name them: --gpus 0,1") from error
     rows = [[cell.strip() for cell in line.split(",")] for line in told.splitlines() if line.strip()]
