@@ -298,7 +298,7 @@ def _news(entry: _Entry, file: _File, known: _Known | None, now: float) -> list[
     path, status = file
     data = _read(path)
     done = known.size if known else 0
-    if zlib.crc32(memoryview(data)[:done]) != (known.checksum if known else 0) or len(data) < done:
+    if zlib.crc32(memoryview(data)[:done]) != (known.checksum if known else 0):
         return None
     if done and len(data) > done and path.endswith(layout.RUNX_METRICS):
         return None

@@ -160,8 +160,9 @@ def test_bytes_that_are_no_unicode_are_a_line_that_counts():
     assert read_lines("metrics.jsonl", data) == ([(None, [("val", 1, 0.0, {"x": 1})])], 1)
 
 
-def test_lines_that_only_make_sense_together_are_no_rows():
-    data = b'{"time": 1.0, "phase": "val", "step": 1, "metrics": {"x": [1\n2]}}\n'
+@pytest.mark.parametrize("halves", [b'"metrics": {"x": [1\n2]}}\n', b'"metrics": {"x": 1\n"y": 2}}\n'])
+def test_lines_that_only_make_sense_together_are_no_rows(halves):
+    data = b'{"time": 1.0, "phase": "val", "step": 1, ' + halves
     assert read_lines("metrics.jsonl", data) == ([(None, [])], 2)
 
 
@@ -798,6 +799,26 @@ def test_a_failing_run_does_not_spoil_what_is_known_of_it(tmp_path, look):
     path.rmdir()
     os.rename(path.with_name("aside"), path)
     assert look(run)[0] == first
+
+
+def test_a_file_that_cannot_be_opened_halfway_does_not_spoil_what_is_known(tmp_path, look, monkeypatch):
+    runs = [launched(tmp_path / "e" / name, numbered("val", [0])) for name in "ab"]
+    metrics.read(runs, str(tmp_path / "cache"), LATER)
+    runs = [launched(tmp_path / "e" / "a", numbered("val", [1]), numbered("val", [2])), runs[1]]
+    write(tmp_path / "e" / "b" / layout.ATTEMPTS / "1.0" / layout.METRICS, *numbered("val", [1]))
+    true_open = builtins.open
+
+    def refusing(path, *rest, **more):
+        if "2.0" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return true_open(path, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refusing)
+        logs = metrics.read(runs, str(tmp_path / "cache"), LATER)
+    path = f"{runs[0].path}/attempts/2.0/metrics.jsonl"
+    assert logs[runs[0].path] == MetricLog(problem=f"{path}: Permission denied")
+    assert [look(run)[0].step for run in runs] == [2, 1]
 
 
 # Any history, seen at any time, sums to what a plain reader makes of the whole
