@@ -804,7 +804,7 @@ def test_a_failing_run_does_not_spoil_what_is_known_of_it(tmp_path, look):
 def test_a_file_that_cannot_be_opened_halfway_does_not_spoil_what_is_known(tmp_path, look, monkeypatch):
     runs = [launched(tmp_path / "e" / name, numbered("val", [0])) for name in "ab"]
     metrics.read(runs, str(tmp_path / "cache"), LATER)
-    runs = [launched(tmp_path / "e" / "a", numbered("val", [1]), numbered("val", [2])), runs[1]]
+    runs = [launched(tmp_path / "e" / "a", [*numbered("val", [1]), "junk\n"], numbered("val", [2])), runs[1]]
     write(tmp_path / "e" / "b" / layout.ATTEMPTS / "1.0" / layout.METRICS, *numbered("val", [1]))
     true_open = builtins.open
 
