@@ -42,24 +42,30 @@ def quote(text: str) -> str:
 
 def shell_text(text: str) -> str:
     """Shell syntax of a user's with LOGDIR put in as the quotes around it need."""
-    out, inside, place = [], "", 0
+    out, inside, place = [], [""], 0
     while place < len(text):
-        piece = _piece(text, place, inside)
+        piece = _piece(text, place, inside[-1])
         place += len(piece)
-        if piece in ("'", '"') and inside in ("", piece):
-            inside = "" if inside else piece
-        out.append(_LOGDIR_IN[inside] if piece == "LOGDIR" else piece)
+        out.append(_LOGDIR_IN[inside[-1]] if piece == "LOGDIR" else piece)
+        if piece == _CLOSES.get(inside[-1]):
+            inside.pop()
+        elif piece in _OPENS[inside[-1]]:
+            inside.append("(" if piece == "$(" else piece)
     return "".join(out)
 
 
-_LOGDIR_IN = {"": '"$LOGDIR"', '"': "${LOGDIR}", "'": "'\"$LOGDIR\"'"}
+_LOGDIR_IN = {"": '"$LOGDIR"', "(": '"$LOGDIR"', '"': "${LOGDIR}", "'": "'\"$LOGDIR\"'", "$'": "'\"$LOGDIR\"$'"}
+_OPENS = {"": ("'", '"', "$'", "(", "$("), "(": ("'", '"', "$'", "(", "$("), '"': ("$(",), "'": (), "$'": ()}
+_CLOSES = {"(": ")", '"': '"', "'": "'", "$'": "'"}
 
 
 def _piece(text: str, place: int, inside: str) -> str:
+    """What is read at once: LOGDIR, an escaped character, `$(`, `$'`, else one character."""
     if LOGDIR.match(text, place):
         return "LOGDIR"
-    escaped = text[place] == "\\" and inside != "'"  # between single quotes a backslash is itself
-    return text[place : place + 2] if escaped else text[place]
+    pair = text[place : place + 2]
+    escaped = pair[0] == "\\" and inside != "'"  # between single quotes a backslash is itself
+    return pair if escaped or pair in _OPENS[inside] else pair[0]
 
 
 def command(stage: Mapping[str, Any]) -> str:
@@ -77,12 +83,12 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     lines = [
         "#!/bin/bash" if told["setup"] or "shell" in stage else "#!/bin/sh",
         f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
-        'case $0 in */*) cd -- "${0%/*}" || exit 1 ;; esac',
-        "export LOGDIR=$PWD",
+        'case $0 in */*) CDPATH= cd -- "${0%/*}" || exit 1 ;; esac',
+        'export LOGDIR="$PWD"',
         *(f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)),
         *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
         *([told["setup"]] if told["setup"] else []),
-        *([f"export PYTHONPATH={quote(roots)}${{PYTHONPATH:+:$PYTHONPATH}}"] if roots else []),
+        *([f'export PYTHONPATH={quote(roots)}"${{PYTHONPATH:+:$PYTHONPATH}}"'] if roots else []),
         'cd -- "$LOGDIR"/code || exit 1',
         ("" if "shell" in stage else "exec ") + command(stage),
     ]

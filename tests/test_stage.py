@@ -1,0 +1,351 @@
+"""stage: what launch.sh gives a program, from the runner and by hand, and the run directory around it."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import HOSTILE, PLACE, Place, ordinary_rights, output, spec, tree
+
+from farmx import layout, runner, stage
+from farmx.errors import RecordError, StageError
+from farmx.processes import Inbox
+from farmx.spec import Goal, RunSpec
+from farmx.version import __version__
+
+DUMP = """
+import json, os, sys
+told = {"argv": sys.argv[1:], "cwd": os.getcwd(), "path": sys.path[1:], "env": dict(os.environ)}
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """An experiment in a directory whose name needs every quote there is; its program tells what it was given."""
+    made = Place(tmp_path / PLACE)
+    (made.source / "dump.py").write_text(DUMP)
+    return made
+
+
+def execute(run: str) -> dict:
+    """What the program tells when the runner starts it."""
+    with Inbox() as inbox:
+        outcome = runner.execute(run, "1.0", {}, inbox)
+    assert outcome.state == "done", output(run)
+    return json.loads(output(run))
+
+
+def by_hand(run: str, how: str = "{}", cwd: str = "/", **env: str) -> dict:
+    """What the program tells when a person starts launch.sh; how: the words before it and its path as {}."""
+    words = [word.format(os.path.join(run, layout.LAUNCH)) for word in how.split()]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, env={"PATH": os.environ["PATH"], **env})
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+WAYS = [execute, by_hand, lambda run: by_hand(run, "sh {}"), lambda run: by_hand(run, "bash {}"),
+        lambda run: by_hand(run, "sh launch.sh", run), lambda run: by_hand(run, "./launch.sh", run)]  # fmt: skip
+ways = pytest.mark.parametrize("way", WAYS, ids=["runner", "by hand", "sh", "bash", "sh inside", "inside"])
+PYTHON = (sys.executable, "dump.py")
+
+
+# ---------------------------------------------------------------- words
+
+
+@ways
+@pytest.mark.parametrize("shell", [None, "cd . && python dump.py"], ids=["words", "shell text"])
+def test_every_word_arrives_as_it_was_written(place, way, shell):
+    run = place.run((*PYTHON, *HOSTILE), hparams={"a": HOSTILE}, shell=shell)
+    told = way(run)
+    ours = [] if shell else HOSTILE
+    assert told["argv"] == [*ours, "--a", *HOSTILE]
+    assert told["cwd"] == os.path.realpath(os.path.join(run, "code"))
+
+
+@ways
+@pytest.mark.parametrize("shell", [None, "true; python dump.py"], ids=["words", "shell text"])
+def test_logdir_is_the_directory_of_the_run_wherever_it_stands(place, way, shell):
+    words = ["LOGDIR", "LOGDIR/x y", "out=LOGDIR", "xLOGDIRy", "LOGDIR:LOGDIR", "'LOGDIR'", '"LOGDIR"', "$HOME LOGDIR"]
+    run = place.run(PYTHON, hparams={"a": words}, shell=shell, env={"OUT": "it's LOGDIR;$HOME", "E": ""})
+    told = way(run)
+    assert told["argv"] == ["--a", *(word.replace("LOGDIR", run) for word in words)]
+    assert {name: told["env"][name] for name in ("OUT", "E", "LOGDIR")} == {
+        "OUT": f"it's {run};$HOME", "E": "", "LOGDIR": run
+    }  # fmt: skip
+
+
+TEXTS = [
+    # what a user writes after `printf '%s\n'`, what the program gets, @ for the run's directory
+    ("LOGDIR", ["@"]),
+    ("LOGDIR/a", ["@/a"]),
+    ("'LOGDIR/a b'", ["@/a b"]),
+    ('"LOGDIR/a b"', ["@/a b"]),
+    ('x"LOGDIR"y', ["x@y"]),
+    ("a'b'LOGDIR'c'", ["ab@c"]),
+    (r"it\'s LOGDIR", ["it's", "@"]),
+    (r'"say \"LOGDIR\""', ['say "@"']),
+    (r"'back\' LOGDIR", ["back\\", "@"]),
+    (r'"a\\" LOGDIR', ["a\\", "@"]),
+    ("\"it's LOGDIR\"", ["it's @"]),
+    ("'\"' LOGDIR '\"'", ['"', "@", '"']),
+    ("$LOGDIR_NOT_SET'x'", ["x"]),
+    ('"$LOGDIR/a"', ["@/a"]),
+    ('"${LOGDIR}/a"', ["@/a"]),
+    ("\"${LOGDIR##*/}\"", ["one"]),
+    ("'$LOGDIR'", ["$LOGDIR"]),
+    ('"$(echo "LOGDIR" | tail -c 4)"', ["one"]),
+    ('"$(basename "LOGDIR")" LOGDIR', ["one", "@"]),
+    (r"\LOGDIR", ["LOGDIR"]),
+    (r"\\LOGDIR", ["\\@"]),
+    ("größe=LOGDIR", ["größe=@"]),
+    (r"$'it\'s' LOGDIR", ["it's", "@"]),
+    (r"$'it\'s LOGDIR\n'", ["it's @\n"]),
+    ("$(basename 'LOGDIR') LOGDIR", ["one", "@"]),
+    ("$( (basename LOGDIR) ) 'LOGDIR'", ["one", "@"]),
+    ("\"$(basename 'LOGDIR') it's\" LOGDIR", ["one it's", "@"]),
+]
+
+
+@pytest.mark.parametrize("text, told", TEXTS, ids=[row[0] for row in TEXTS])
+def test_logdir_in_shell_text_is_quoted_as_its_place_needs(place, text, told):
+    run = place.run(shell=f"printf '%s\\0' {text}")
+    done = subprocess.run([os.path.join(run, layout.LAUNCH)], capture_output=True)
+    assert done.stdout.decode().split("\0")[:-1] == [word.replace("@", run) for word in told]
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_shell_text_is_bash_and_its_exit_code_the_last_commands(place):
+    run = place.run(shell='a=(1 2); [[ ${#a[@]} == 2 ]] && (exit 3)')
+    assert subprocess.run([os.path.join(run, layout.LAUNCH)]).returncode == 3
+
+
+def test_a_program_that_cannot_be_found_is_an_error_of_the_shell(place):
+    run = place.run(("no-such-program", "x"))
+    done = subprocess.run([os.path.join(run, layout.LAUNCH)], capture_output=True, text=True)
+    assert done.returncode == 127 and "no-such-program: not found" in done.stderr
+
+
+# ---------------------------------------------------------------- environment
+
+
+@ways
+def test_the_environment_is_what_the_launching_shell_had_then_env_then_setup_then_pythonpath(place, way, monkeypatch):
+    monkeypatch.setenv("VIRTUAL_ENV", "/venv of it's")
+    monkeypatch.setenv("CONDA_PREFIX", "/conda\n$HOME")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/lib:/größe")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin:/a b"
+    monkeypatch.setenv("PATH", path)
+    setup = 'export A="$A+setup"\nmodule() { export PYTHONPATH=/module:$PYTHONPATH; }\nmodule load x'
+    run = place.run(PYTHON, env={"A": "env", "B": "$A"}, setup=setup, pythonpath=("LOGDIR/code/lib", "/p q"))
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", "/inherited")
+    told = way(run)
+    assert {name: told["env"].get(name) for name in (*stage.SHELL_RECORD, "A", "B")} == {
+        "PATH": path,
+        "VIRTUAL_ENV": "/venv of it's",
+        "CONDA_PREFIX": "/conda\n$HOME",
+        "LD_LIBRARY_PATH": "/lib:/größe",
+        "A": "env+setup",
+        "B": "$A",
+    }
+    assert told["path"][:3] == [f"{run}/code/lib", "/p q", "/module"]
+
+
+def test_an_inherited_pythonpath_comes_last_and_none_leaves_no_empty_entry(place):
+    run = place.run(PYTHON, pythonpath=("LOGDIR/code", "LOGDIR/code/lib"))
+    ours = f"{run}/code:{run}/code/lib"
+    assert by_hand(run)["env"]["PYTHONPATH"] == ours
+    assert by_hand(run, PYTHONPATH="/a b:/c")["env"]["PYTHONPATH"] == f"{ours}:/a b:/c"
+
+
+def test_a_cdpath_of_the_person_at_the_shell_leads_nowhere_else(place, tmp_path):
+    run = place.run(PYTHON)
+    relative = os.path.relpath(run, tmp_path)
+    (tmp_path / "elsewhere" / relative / "code").mkdir(parents=True)
+    script = os.path.join(relative, layout.LAUNCH)
+    done = subprocess.run(
+        ["sh", script], cwd=tmp_path, capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "CDPATH": str(tmp_path / "elsewhere")},
+    )  # fmt: skip
+    assert json.loads(done.stdout)["env"]["LOGDIR"] == run
+
+
+@pytest.mark.parametrize("how", ["renamed", "copied"])
+def test_a_run_that_was_renamed_or_copied_runs_by_hand_in_its_new_place(place, how):
+    run = place.run(PYTHON, hparams={"out": "LOGDIR"})
+    execute(run)
+    other = os.path.join(os.path.dirname(run), "other name")
+    if how == "renamed":
+        os.rename(run, other)
+    else:
+        shutil.copytree(run, other, symlinks=True)
+    told = by_hand(other)
+    assert (told["argv"], told["cwd"]) == (["--out", other], os.path.realpath(os.path.join(other, "code")))
+
+
+def test_a_run_without_code_does_not_run_elsewhere(place):
+    run = place.run(PYTHON)
+    os.unlink(os.path.join(run, layout.CODE))
+    done = subprocess.run([os.path.join(run, layout.LAUNCH)], capture_output=True, text=True)
+    assert done.returncode != 0 and done.stdout == ""
+
+
+# ---------------------------------------------------------------- the text of launch.sh
+
+PLAIN = f"""#!/bin/sh
+# run one of experiment my sweep, by farmx {__version__}; runs by hand too
+case $0 in */*) CDPATH= cd -- "${{0%/*}}" || exit 1 ;; esac
+export LOGDIR="$PWD"
+export PATH=/bin
+export A='it'"'"'s '"$LOGDIR"
+export PYTHONPATH="$LOGDIR"/code:lib"${{PYTHONPATH:+:$PYTHONPATH}}"
+cd -- "$LOGDIR"/code || exit 1
+exec python t.py --lr 1e-3 --note 'a b'
+"""
+SHELL = f"""#!/bin/bash
+# run one of experiment my sweep, by farmx {__version__}; runs by hand too
+case $0 in */*) CDPATH= cd -- "${{0%/*}}" || exit 1 ;; esac
+export LOGDIR="$PWD"
+module load cuda
+export PYTHONPATH="$LOGDIR"/code"${{PYTHONPATH:+:$PYTHONPATH}}"
+cd -- "$LOGDIR"/code || exit 1
+X="${{LOGDIR}}" python t.py > "$LOGDIR"/log
+"""
+
+
+def script(made: RunSpec, environ: dict[str, str]) -> str:
+    shared = stage.Shared("my\nsweep", "sweep.yml", "d", {}, environ, 1.0)
+    return stage.script(stage.record(made, "one", 1, shared), environ)
+
+
+def test_launch_sh_is_readable():
+    hparams = {"lr": 0.001, "note": "a b"}
+    made = spec(("python", "t.py"), hparams, env={"A": "it's LOGDIR"}, pythonpath=("LOGDIR/code", "lib"))
+    assert script(made, {"PATH": "/bin", "HOME": "/root", "CONDA_PREFIX": ""}) == PLAIN.replace("1e-3", "0.001")
+    shell = spec((), shell='X="LOGDIR" python t.py > LOGDIR/log', setup="module load cuda")
+    assert script(shell, {}) == SHELL
+
+
+def test_secrets_that_are_passed_by_name_are_written_nowhere(place, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    run = place.run(PYTHON, env_pass=("TOKEN",))
+    assert execute(run)["env"]["TOKEN"] == "s3cr3t"
+    Path(run, layout.OUTPUT).resolve().unlink()
+    os.unlink(os.path.join(run, layout.OUTPUT))
+    assert [name for name, text in tree(Path(run)).items() if "s3cr3t" in text] == []
+
+
+# ---------------------------------------------------------------- the run directory
+
+
+def shared(place: Place, **more: object) -> stage.Shared:
+    given = {"digest": "d", "code": {"staging": "link", "source": "/s"}, "environ": {"PATH": "/bin"}, "now": 7.5}
+    return stage.Shared(place.experiment.name, "/s/sweep.yml", **{**given, **more})
+
+
+def test_a_run_is_staged_whole_and_hidden_and_settles_with_one_rename(place):
+    made = spec(("t",), {"lr": 0.1, "x": None, "f": float("nan")}, goal=Goal("val/acc", "max"), env_pass=("T",))
+    path = stage.run(str(place.experiment), made, "one", 3, shared(place))
+    assert path == str(place.experiment / ".farmx/staging/one")
+    assert [name for name in os.listdir(place.experiment) if name[0] != "."] == []
+    told = json.loads(Path(path, "run.json").read_text())
+    assert told == {
+        "format": 1,
+        "run": "one",
+        "experiment": "sweep",
+        "point": made.identity,
+        "generation": 3,
+        "identity": dict(made.preimage),
+        "tag": None,
+        "stages": [{"name": "main", "words": ["t", "--lr", "0.1", "--f", "nan"]}],
+        "env": {},
+        "env_pass": ["T"],
+        "setup": "",
+        "pythonpath": ["LOGDIR/code"],
+        "resources": {},
+        "goal": {"metric": "val/acc", "mode": "max"},
+        "digest": "d",
+        "code": {"staging": "link", "source": "/s"},
+        "sweep": "/s/sweep.yml",
+        "staged": 7.5,
+    }
+    assert tree(Path(path)) == {
+        "run.json": json.dumps(told) + "\n",
+        "hparams.json": '{\n    "lr": 0.1,\n    "x": null,\n    "f": "NaN"\n}\n',
+        "launch.sh": stage.script(told, {"PATH": "/bin"}),
+        "code": "-> ../.farmx/snapshots/d/code",
+    }
+    assert stage.settle(str(place.experiment), "one")
+    assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
+    assert os.listdir(place.experiment / ".farmx/staging") == []
+
+
+def test_settling_twice_is_done_once_and_what_was_never_staged_cannot_settle(place):
+    stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+    assert [stage.settle(str(place.experiment), name) for name in ("one", "one", "two")] == [True, True, False]
+
+
+def test_a_run_does_not_settle_over_another(place):
+    stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+    (place.experiment / "one").mkdir()
+    (place.experiment / "one/mine").touch()
+    with pytest.raises(FileExistsError):
+        stage.settle(str(place.experiment), "one")
+    assert os.listdir(place.experiment / "one") == ["mine"]
+    assert os.path.isdir(place.experiment / ".farmx/staging/one")
+
+
+def test_records_follow_the_umask_and_launch_sh_is_executable(place):
+    before = os.umask(0o027)
+    try:
+        path = stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+    finally:
+        os.umask(before)
+    modes = {name: stat.S_IMODE(os.lstat(os.path.join(path, name)).st_mode) for name in os.listdir(path)}
+    assert modes == {"run.json": 0o640, "hparams.json": 0o640, "launch.sh": 0o750, "code": 0o777}
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o750
+
+
+def test_a_place_that_cannot_be_written_is_one_line(place):
+    staging = place.experiment / ".farmx/staging"
+    staging.chmod(0o555)
+    with ordinary_rights(), pytest.raises(StageError) as caught:
+        stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+    assert str(caught.value) == f"{staging}/one: cannot be staged: Permission denied; what was staged before is kept"
+
+
+# ---------------------------------------------------------------- renewed
+
+
+def test_renewing_gives_todays_code_and_shell_and_changes_nothing_else(place, monkeypatch):
+    run = place.run(PYTHON, hparams={"a": "x"}, env={"E": "1"})
+    before = tree(Path(run))
+    (place.source / "dump.py").write_text(DUMP + "\n# new\n")
+    digest = place.snapshot()
+    stage.renew(run, digest, {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/new"})
+    after = tree(Path(run))
+    told = json.loads(before["run.json"])
+    assert json.loads(after["run.json"]) == {**told, "digest": digest}
+    assert after["launch.sh"] == stage.script(told, {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/new"})
+    assert {name for name in after if after[name] != before.get(name)} == {"run.json", "launch.sh"}
+    assert os.access(os.path.join(run, "launch.sh"), os.X_OK)
+
+
+def test_renewing_a_run_of_the_same_code_does_not_rewrite_its_record(place):
+    run = place.run(PYTHON)
+    number = os.stat(os.path.join(run, "run.json")).st_ino
+    stage.renew(run, place.snapshot(), dict(os.environ))
+    assert os.stat(os.path.join(run, "run.json")).st_ino == number
+
+
+def test_renewing_a_run_whose_record_is_torn_is_one_line(place):
+    run = place.run(PYTHON)
+    Path(run, "run.json").write_text('{"format"')
+    with pytest.raises(RecordError):
+        stage.renew(run, "d", {})
