@@ -11,24 +11,33 @@ _FINDER_MAPPING = re.compile(r"^MAPPING\s*(?::[^=]*)?=\s*(\{.*?\})\s*$", re.MULT
 
 
 def site_packages(environ: Mapping[str, str], words: Sequence[str]) -> list[str]:
-    """The site-packages directories of the first Python that `words` name, else of `python` in PATH; [] for none."""
+    """Where the first Python that `words` name, else `python` in PATH, finds packages, in its order; [] for none."""
     named = next((word for word in words if os.path.basename(word).startswith("python")), "python")
     for name in (named, "python3"):
         program = shutil.which(name, path=environ.get("PATH"))
         if program:  # not resolved: a virtual environment's python is a link to the one it was made from
             prefix = os.path.dirname(os.path.dirname(os.path.abspath(program)))
-            return sorted(glob.glob(os.path.join(glob.escape(prefix), "lib", "python3*", "site-packages")))
+            if os.path.exists(os.path.join(prefix, "pyvenv.cfg")):
+                return _folders(prefix, "lib/python3*/site-packages")
+            users = _folders(os.path.join(environ.get("HOME", "/"), ".local"), "lib/python3*/site-packages")
+            return [*users, *_folders(prefix, *_SITES)]
     return []
 
 
+_SITES = ("local/lib/python3*/dist-packages", "lib/python3*/site-packages", "lib/python3*/dist-packages")
+
+
+def _folders(prefix: str, *patterns: str) -> list[str]:
+    return [path for each in patterns for path in sorted(glob.glob(os.path.join(glob.escape(prefix), each)))]
+
+
 def packages(folders: Sequence[str]) -> dict[str, str]:
-    """Installed distributions and their versions, as the names of their metadata say."""
-    found = {}
-    for folder in folders:
-        for name in os.listdir(folder):
-            if name.endswith(".dist-info"):
-                project, _, version = name.removesuffix(".dist-info").partition("-")
-                found[project] = version
+    """Installed distributions and their versions, as the names of their metadata say; of two the first counts."""
+    found: dict[str, str] = {}
+    for name in (name for folder in folders for name in _names(folder)):
+        if name.endswith(".dist-info"):
+            project, _, version = name.removesuffix(".dist-info").partition("-")
+            found.setdefault(project, version)
     return dict(sorted(found.items()))
 
 
@@ -46,12 +55,28 @@ def _editable(folder: str) -> Iterator[str]:
     """The directories that .pth files and setuptools' editable finders in `folder` add to the import path."""
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.pth"))):
         for line in _read(path).splitlines():
-            if line.strip() and not line.startswith(("import ", "import\t", "#")):
+            if line.strip() and not line.startswith(("import ", "import\t", "#")) and "\0" not in line:
                 yield os.path.join(folder, line.strip())
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "__editable__*_finder.py"))):
-        match = _FINDER_MAPPING.search(_read(path))
-        for place in ast.literal_eval(match[1]).values() if match else ():
-            yield os.path.dirname(place)
+        for name, place in _mapping(_read(path)).items():
+            yield os.path.normpath(os.path.join(place, *[os.pardir] * len(name.split("."))))
+
+
+def _mapping(text: str) -> dict[str, str]:
+    """Module -> its place, as the text of one of setuptools' finders says; {} when it says nothing of the kind."""
+    match = _FINDER_MAPPING.search(text)
+    try:
+        found = ast.literal_eval(match[1]) if match else {}
+    except (ValueError, SyntaxError):
+        return {}
+    return {str(name): place for name, place in found.items() if isinstance(place, str)} if type(found) is dict else {}
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _read(path: str) -> str:

@@ -1,5 +1,6 @@
 """Where the code of a launch came from: commit, branch, what was changed; never what a run uses (its snapshot does)."""
 
+import os
 from typing import Any
 
 _DIFF_LIMIT = 1_000_000
@@ -15,7 +16,13 @@ def git(source: str) -> dict[str, Any]:
     try:
         with Repo(source, search_parent_directories=True) as repo:
             branch = None if repo.head.is_detached else repo.active_branch.name
-            diff = repo.git.diff("HEAD", "--no-ext-diff", "--no-color")
+            diff = repo.git.diff("HEAD", "--no-ext-diff", "--no-color", env=_here(repo))
             return {"commit": repo.head.commit.hexsha, "branch": branch, "diff": diff[:_DIFF_LIMIT]}
     except (GitError, ValueError, OSError):
         return {}
+
+
+def _here(repo: Any) -> dict[str, str]:
+    """What makes git look at this repository, also inside a hook of another."""
+    index, tree = os.path.join(repo.git_dir, "index"), str(repo.working_tree_dir or "")
+    return {"GIT_DIR": str(repo.git_dir), "GIT_INDEX_FILE": index, "GIT_WORK_TREE": tree}
