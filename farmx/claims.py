@@ -6,7 +6,7 @@ The claim excludes; run.json of a visible run is the truth.
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from farmx import layout, stage
@@ -38,7 +38,8 @@ def claim(experiment: str, identity: str, generation: int, run: str) -> bool:
     try:
         os.symlink(os.path.join(os.pardir, os.pardir, run), path)
     except FileExistsError:
-        return os.path.basename(os.readlink(path)) == run  # NFS repeats calls: ours already
+        # NFS repeats calls: ours already. One of that name that is in place is another launch's.
+        return _target(path) == run and not os.path.lexists(os.path.join(experiment, run))
     except OSError as error:
         raise StageError(f"{path}: cannot be claimed: {error.strerror}") from error
     return True
@@ -47,26 +48,34 @@ def claim(experiment: str, identity: str, generation: int, run: str) -> bool:
 def hold(experiment: str, identity: str, generation: int, run: str) -> bool:
     """Claim the point for the staged run `run` and put the run in place; False when another run holds the point.
 
-    Raises StageError when the run cannot be put in place; the point is then free again.
+    Raises StageError when the run cannot be put in place, FileExistsError when its name was taken meanwhile; the point
+    is then free again.
     """
     if not claim(experiment, identity, generation, run):
         return False
     try:
         return stage.settle(experiment, run)
-    except StageError:
+    except (StageError, FileExistsError):
         os.unlink(_path(experiment, identity, generation))
         raise
 
 
 def holders(experiment: str) -> dict[str, Holder]:
-    """The newest holder of every point; finishes claims that a crash left half done and follows renamed runs."""
-    newest: dict[str, tuple[int, str]] = {}
-    for identity, generation in _claims(experiment):
-        if generation > newest.get(identity, (0, ""))[0]:
-            newest[identity] = (generation, "")
-    visible = _visible(experiment)
-    found = {key: Holder(each, _follow(experiment, key, each, visible)) for key, (each, _) in newest.items()}
-    return _heal(experiment, found, visible)
+    """The newest holder of every point.
+
+    Finishes claims that a crash left half done, follows renamed runs and claims what visible runs hold without one.
+    Raises RecordError when a point misses its run and a run that no claim leads to cannot be read: it may be that one.
+    """
+    targets = {place: _target(_path(experiment, *place)) for place in _claims(experiment)}
+    newest: dict[str, int] = {}
+    for identity, generation in targets:
+        newest[identity] = max(generation, newest.get(identity, 0))
+    visible = {name for name in layout.names(experiment) if not name.startswith(".")}
+    found = {}
+    for place in newest.items():
+        run = targets[place]
+        found[place[0]] = Holder(place[1], run if run and (run in visible or stage.settle(experiment, run)) else None)
+    return _heal(experiment, found, visible - set(targets.values()))
 
 
 def _path(experiment: str, identity: str, generation: int) -> str:
@@ -74,59 +83,60 @@ def _path(experiment: str, identity: str, generation: int) -> str:
 
 
 def _claims(experiment: str) -> Iterable[tuple[str, int]]:
-    try:
-        names = os.listdir(os.path.join(experiment, layout.FARMX, layout.POINTS))
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in layout.names(os.path.join(experiment, layout.FARMX, layout.POINTS)):
         identity, _, generation = name.rpartition(".")
-        if identity and generation.isdigit():
+        if identity and not name.startswith(".") and generation.isdecimal():
             yield identity, int(generation)
 
 
-def _visible(experiment: str) -> set[str]:
+def _target(path: str) -> str:
+    """The run that a claim leads to, '' when the claim has just gone."""
     try:
-        return {name for name in os.listdir(experiment) if not name.startswith(".")}
+        return os.path.basename(os.readlink(path))
     except FileNotFoundError:
-        return set()
+        return ""
+    except OSError as error:
+        raise RecordError(f"{path}: not a claim of ours ({error.strerror}); move it away") from error
 
 
-def _follow(experiment: str, identity: str, generation: int, visible: set[str]) -> str | None:
-    """The run that a claim leads to; None when no run of that name is there any more."""
-    run = os.path.basename(os.readlink(_path(experiment, identity, generation)))
-    if run in visible or stage.settle(experiment, run):
-        return run
-    return None
-
-
-def _heal(experiment: str, found: Mapping[str, Holder], visible: set[str]) -> dict[str, Holder]:
-    """Look for the runs that claims miss among those that no claim leads to: somebody renamed them."""
-    missing = {key for key, holder in found.items() if holder.run is None}
-    healed = dict(found)
-    if not missing:
-        return healed
-    for name in sorted(visible - {holder.run for holder in found.values() if holder.run}):
-        identity, generation = _identity(os.path.join(experiment, name))
-        if identity in missing and found[identity].generation == generation:
+def _heal(experiment: str, found: dict[str, Holder], unclaimed: set[str]) -> dict[str, Holder]:
+    """Give the visible runs that no claim leads to their points: somebody renamed them, or lost the claims."""
+    missing = any(holder.run is None for holder in found.values())
+    for name in sorted(unclaimed):
+        identity, generation = _identity(os.path.join(experiment, name), strict=missing)
+        holder = found.get(identity, Holder(0, None))
+        if not identity or generation < holder.generation or (holder.run and generation == holder.generation):
+            continue
+        if generation == holder.generation:
             _repoint(experiment, identity, generation, name)
-            healed[identity] = Holder(generation, name)
-            missing.discard(identity)
-    return healed
+        else:
+            claim(experiment, identity, generation, name)
+        found[identity] = Holder(generation, name)
+    return found
 
 
-def _identity(path: str) -> tuple[str, int]:
+def _identity(path: str, strict: bool) -> tuple[str, int]:
+    """The point and the generation that a run says it is; ('', 0) for what is no run of ours."""
     try:
         record = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
-    except (OSError, RecordError):
+    except RecordError:
+        if strict:
+            raise
         return "", 0
-    return str(record.get("point", "")), int(record.get("generation", 0))
+    except OSError:
+        return "", 0
+    identity, generation = record.get("point"), record.get("generation")
+    return (identity, generation) if isinstance(identity, str) and isinstance(generation, int) else ("", 0)
 
 
 def _repoint(experiment: str, identity: str, generation: int, run: str) -> None:
     path = _path(experiment, identity, generation)
     temporary = layout.aside(path)
-    os.symlink(os.path.join(os.pardir, os.pardir, run), temporary)
-    os.rename(temporary, path)
+    try:
+        os.symlink(os.path.join(os.pardir, os.pardir, run), temporary)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise StageError(f"{path}: cannot be claimed: {error.strerror}") from error
 
 
 def sweep_staging(experiment: str) -> None:
@@ -139,6 +149,11 @@ def sweep_staging(experiment: str) -> None:
         os.rmdir(probe)
     except OSError:
         now = time.time()
-    for entry in os.scandir(home):
-        if now - entry.stat(follow_symlinks=False).st_mtime > STALE_S:
-            shutil.rmtree(entry.path, ignore_errors=True)
+    for name in layout.names(home):
+        path = os.path.join(home, name)
+        try:
+            old = now - os.lstat(path).st_mtime > STALE_S
+        except FileNotFoundError:  # another launch put its run in place
+            continue
+        if old:
+            shutil.rmtree(path, ignore_errors=True)

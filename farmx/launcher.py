@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
-from farmx.errors import RecordError, StageError
+from farmx.errors import ConfigError, RecordError, UsageError
 from farmx.farms import base
 from farmx.runner import Outcome
 from farmx.spec import Job, Run, RunSpec, State, Submission
@@ -85,7 +85,10 @@ def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: 
     code = checked(order)
     _prepare(order)
     choices = choose(order)
+    claims.sweep_staging(order.experiment)  # what waited there with a claim is in its place now
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
+    if order.again:
+        _intend(order, choices)
     jobs, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
     notes = (*code.warnings, *([taken.note] if taken.note else []), *_changes(order))
     summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
@@ -101,21 +104,21 @@ def checked(order: Order) -> snapshot.Listing:
     """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made."""
     missing = next((name for spec in order.specs for name in spec.env_pass if name not in order.environ), None)
     if missing:
-        raise StageError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
+        raise ConfigError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
     code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
     _check_paths(order, code)
     return code
 
 
 def _check_paths(order: Order, code: snapshot.Listing) -> None:
-    """Raises StageError for a word that is a path here and will be none where the run starts."""
+    """Raises UsageError for a word that is a path here and will be none where the run starts."""
     seen: set[str] = set()
     for word in (word for spec in order.specs for word in _path_words(spec)):
         if word in seen:
             continue
         seen.add(word)
         if os.path.lexists(os.path.join(order.source, word)) and not code.has(word):
-            raise StageError(
+            raise UsageError(
                 f"'{word}' is here but not in the snapshot of the code, so a run would not find it; name it in "
                 "CODE_LINK (a live path) or CODE_INCLUDE (copied), or give an absolute path"
             )
@@ -170,10 +173,10 @@ def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, R
 
 
 def _reached(goals: Mapping[str, int], held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> bool:
-    """Whether every point has a run of its generation that has ended."""
+    """Whether every point got a run of its generation and none waits; one that was deleted since has been there."""
     for key, generation in goals.items():
         run = runs.get(held[key].run or "") if key in held else None
-        if run is None or held[key].generation < generation or run.state in TAKEN:
+        if key not in held or held[key].generation < generation or (run is not None and run.state in TAKEN):
             return False
     return True
 
@@ -181,7 +184,7 @@ def _reached(goals: Mapping[str, int], held: Mapping[str, claims.Holder], runs: 
 def _launches(experiment: str) -> Iterator[dict[str, Any]]:
     """The launch records, newest first; one that cannot be read is no record."""
     home = os.path.join(experiment, layout.FARMX, layout.LAUNCHES)
-    for name in sorted(os.listdir(home), reverse=True):
+    for name in sorted(layout.names(home), reverse=True):
         try:
             yield layout.read_json(os.path.join(home, name), layout.LAUNCH_FORMAT)
         except (RecordError, FileNotFoundError):
@@ -202,7 +205,6 @@ def _prepare(order: Order) -> None:
     claims.prepare(order.experiment)
     if fresh and os.path.commonpath([logroot, order.source]) == order.source:
         layout.write(os.path.join(logroot, ".gitignore"), "*\n")
-    claims.sweep_staging(order.experiment)
 
 
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
@@ -216,16 +218,15 @@ def _stage(
 ) -> tuple[tuple[Job, ...], int]:
     """Stage, claim and put in place each new run. Returns the jobs, in order, and how many points others took first."""
     new = [choice for choice in choices if choice.job == "new"]
-    taken = {*os.listdir(order.experiment), *os.listdir(_home(order, layout.STAGING))}
-    names = plan.names((choice.spec.tag for choice in new), taken, order.now, order.id, order.cool)
+    names = _names(order, [choice.spec.tag for choice in new])
     jobs, lost, made = [], 0, 0
     for choice in choices:
         if choice.job == "take" and choice.run:
             jobs.append(base.next_job(choice.run))
         if choice.job != "new":
             continue
-        name = next(names)
-        if _make(order.experiment, choice, name, shared):
+        name = _make(order, choice, next(names), shared)
+        if name:
             jobs.append(Job(os.path.join(order.experiment, name), layout.attempt_name(1)))
         else:
             lost += 1
@@ -234,13 +235,29 @@ def _stage(
     return tuple(jobs), lost
 
 
-def _make(experiment: str, choice: Choice, name: str, shared: stage.Shared) -> bool:
-    """Stage one run and claim its point; False, and nothing left, when another launch claimed it first."""
-    staged = stage.run(experiment, choice.spec, name, choice.generation, shared)
-    if claims.hold(experiment, choice.spec.identity, choice.generation, name):
-        return True
-    shutil.rmtree(staged, ignore_errors=True)
-    return False
+def _names(order: Order, tags: Sequence[str | None], *used: str) -> Iterator[str]:
+    """A name for each tag that no run has now, nor is in `used`."""
+    taken = {*used, *layout.names(order.experiment), *layout.names(_home(order, layout.STAGING))}
+    return plan.names(iter(tags), taken, order.now, order.id, order.cool)
+
+
+def _make(order: Order, choice: Choice, name: str, shared: stage.Shared) -> str | None:
+    """Stage one run and claim its point; its name, or None, and nothing left, when another launch claimed it first.
+
+    The name is another one than `name` when another launch took that meanwhile.
+    """
+    while True:
+        staged = None
+        try:
+            staged = stage.run(order.experiment, choice.spec, name, choice.generation, shared)
+            if claims.hold(order.experiment, choice.spec.identity, choice.generation, name):
+                return name
+            shutil.rmtree(staged, ignore_errors=True)
+            return None
+        except FileExistsError:
+            if staged:
+                shutil.rmtree(staged, ignore_errors=True)
+            name = next(_names(order, [choice.spec.tag], name))
 
 
 # ---------------------------------------------------------------- what is told and kept
@@ -268,12 +285,12 @@ def _summary(
 
 def _changes(order: Order) -> Iterator[str]:
     """What differs from the last launch of this experiment and does not make new points."""
-    last = next(_launches(order.experiment), None)
+    last = next((record for record in _launches(order.experiment) if "sweep" in record), None)
     if last is None or not order.specs:
         return
-    if last.get("sweep") != order.sweep:
-        yield f"this experiment was launched from {last.get('sweep')} before; now from {order.sweep}"
-    was, now = last.get("shared", {}), _settings(order.specs[0])
+    if last["sweep"] != order.sweep:
+        yield f"this experiment was launched from {last['sweep']} before; now from {order.sweep}"
+    was, now = last.get("shared") or {}, _settings(order.specs[0])
     for key in (key for key in now if key in was and was[key] != now[key]):
         yield f"{key} changed since the last launch; runs that are there keep what they were staged with"
 
@@ -282,6 +299,13 @@ def _settings(spec: RunSpec) -> dict[str, Any]:
     """What all runs of a launch share and identity leaves out."""
     return {"ENV": dict(spec.env), "SETUP": spec.setup, "PYTHONPATH": list(spec.pythonpath),
             "RESOURCES": dict(spec.resources)}  # fmt: skip
+
+
+def _intend(order: Order, choices: Sequence[Choice]) -> None:
+    """Keep which generation each point is to reach before the first run is made: an --again that dies is continued."""
+    goals = {choice.spec.identity: choice.generation for choice in choices}
+    told = {"format": layout.LAUNCH_FORMAT, "id": order.id, "launched": order.now, "again": goals}
+    layout.write_json(os.path.join(_home(order, layout.LAUNCHES), f"{order.id}.json"), told)
 
 
 def _record(order: Order, summary: Summary, choices: Sequence[Choice]) -> None:

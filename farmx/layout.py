@@ -150,6 +150,16 @@ def read_json(path: str, newest: int | None) -> dict[str, Any]:
     return record
 
 
+def names(path: str) -> list[str]:
+    """What is in the directory `path`, in no order; [] when there is none. Raises RecordError."""
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _remove(path: str) -> None:
     try:
         os.unlink(path)

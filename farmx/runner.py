@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from farmx import layout, processes
-from farmx.errors import FarmxError, RecordError
+from farmx.errors import RecordError
 from farmx.processes import Console, Inbox, Stop
 
 GRACE_S = 30.0  # between the signal that asks a program to end and the one that makes it
@@ -202,7 +202,8 @@ def execute(
 
     facts: what else owner.json says (farm, submission).  env: what this slot adds to the environment.  pulse: called
     with every heartbeat.
-    Raises OSError only when the attempt could not be taken; whatever fails later is recorded as its end.
+    Raises OSError or StageError when the attempt could not be taken, or its end not be recorded. What our surroundings
+    refuse in between (a full disk, a lost right) interrupts it: that is no fault of the run's.
     """
     taken, owner = take(run, number, facts)
     if taken is None:
@@ -210,8 +211,8 @@ def execute(
     attempt = Attempt(taken, owner, pulse)
     try:
         outcome = _run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s)
-    except (OSError, FarmxError) as error:
-        outcome = Outcome("failed", note=f"could not start: {error}")
+    except OSError as error:
+        outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note)
     inbox.cancelled = False
@@ -223,7 +224,7 @@ def _run_stages(
 ) -> Outcome:
     record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
     if record is None:
-        return Outcome("failed", note=f"{os.path.join(run, layout.RUN)} cannot be read")
+        return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} cannot be read")
     if attempt.owner["ordinal"] > 1:
         _clear(run)  # what a killed runner left
     own_code(run, record["digest"], record["code"]["staging"] == "share")

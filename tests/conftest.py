@@ -43,3 +43,20 @@ def shell(tmp_path):
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def commands():
+    """The farmx command without the price of starting Python: commands.Commands."""
+    from commands import Commands
+
+    with Commands() as made:
+        yield made
+
+
+@pytest.fixture
+def project(tmp_path, commands):
+    """A project of two files whose sweep has two points: commands.Project."""
+    from commands import project
+
+    return project(tmp_path, commands)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from farmx import launcher, layout
 from farmx.cli import screen
-from farmx.cli.surroundings import tell
+from farmx.cli.surroundings import logroot, surroundings, tell
 from farmx.config import Farm
-from farmx.errors import UsageError
+from farmx.errors import FarmxError, UsageError
 from farmx.farms import local
 from farmx.launcher import Order, Summary
 from farmx.processes import Inbox
@@ -115,7 +115,7 @@ def _typed(order: Order) -> str:
 
 def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
-    name = os.path.basename(summary.experiment)
+    name = _called(summary.experiment)
     if farm.counts.states:
         tell(f"      {farm.counts.told()}")
     for line in _next(summary, farm, name, typed):
@@ -123,12 +123,23 @@ def _close(summary: Summary, farm: Here, typed: str) -> int:
     return farm.code() or int(summary.counts.get("failed", 0) > 0)
 
 
+def _called(experiment: str) -> str:
+    """What names the experiment to the other commands as they are typed here: its name, else its path."""
+    at = surroundings()
+    try:
+        if logroot(None, None, at) == os.path.dirname(experiment):
+            return os.path.basename(experiment)
+    except FarmxError:  # the configuration that -c named is not the one that is read without
+        pass
+    return min(experiment, os.path.relpath(experiment, at.cwd), key=len)
+
+
 def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
     lines = [f"sumx {shlex.quote(name)}"]
     failed = farm.counts.states["failed"] + summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
     if failed:
         lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
-    if farm.stopped:
+    if farm.stopped or farm.counts.states["interrupted"]:
         lines.append(f"{typed}  # goes on with what was interrupted and what has not begun")
     if summary.changed and not summary.jobs:
         lines.append(f"{typed} --again  # {summary.changed} made from other code")

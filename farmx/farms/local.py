@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, processes, runner
-from farmx.errors import FarmError, UsageError
+from farmx.errors import FarmError, StageError, UsageError
 from farmx.farms.base import Watch
 from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
@@ -115,8 +115,10 @@ def _execute(
         return runner.execute(
             job.run, job.number, facts(submission), inbox, console, env, pulse=lambda: beat(submission)
         )
-    except OSError as error:
-        return Outcome("failed", note=f"{job.run}: {error.strerror or error}")
+    except StageError as error:
+        return Outcome("interrupted", note=str(error))
+    except OSError as error:  # it was not taken, or its end not recorded: to be queued again
+        return Outcome("interrupted", note=f"{error.filename or job.run}: {error.strerror}")
 
 
 # ---------------------------------------------------------------- pool

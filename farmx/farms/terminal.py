@@ -31,6 +31,15 @@ def _show(data: bytes) -> None:
         return
 
 
+def _keep(log: int, data: bytes) -> None:
+    """Write to the log; a full disk loses what the program said, never the run."""
+    try:
+        while data:
+            data = data[os.write(log, data) :]
+    except OSError:
+        return
+
+
 class Tee(Console):
     """The program's output goes to its log and to ours; its input is ours."""
 
@@ -52,7 +61,7 @@ class Tee(Console):
             data = os.read(descriptor, _CHUNK)
         except BlockingIOError:
             return
-        os.write(self._log, data)
+        _keep(self._log, data)
         _show(data)
 
     def close(self) -> None:
@@ -105,7 +114,7 @@ class Terminal(Console):
             self._typed = bool(data)
             os.write(self._master, data)
         else:
-            os.write(self._log, data)
+            _keep(self._log, data)
             _show(data)
 
     def close(self) -> None:

@@ -1,0 +1,308 @@
+"""What tests of launching share: a small project, commands without the price of starting Python, what is then on disk.
+
+`Commands` is a process with farmx imported; each command is a fork of it, with an environment, a directory and a user
+of its own, and perhaps a fault: at its Nth step it is killed or told that the disk is full. It adopts what a killed
+command leaves behind and answers once all of it has gone.
+"""
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LAUNCHER, OTHERS = "launcher", "others"  # whose steps count: the command's own, or those of what it forks
+KILL, FULL, DENIED, DRY = "kill", "full", "denied", "dry"  # what happens at the step; dry: nothing, they are counted
+ERRORS = {FULL: errno.ENOSPC, DENIED: errno.EACCES}
+WRITES = {"os.mkdir": 0, "os.rename": 1, "os.symlink": 1, "os.link": 1, "os.remove": 0, "os.rmdir": 0, "os.utime": 0,
+          "os.chmod": 0}  # fmt: skip  # audit events that change a file system -> which argument is the path
+READS = {"os.listdir": 0, "os.scandir": 0}
+STARTS = ("os.fork",)
+
+NOTE = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> "$SIDE"\n'  # each start of the program leaves a line outside LOGROOT
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended. code: negative for a signal.  steps: how many it took where a fault was asked for."""
+
+    code: int
+    out: str
+    err: str
+    steps: int = 0
+
+    def line(self, code: int) -> str:
+        """The one line that a refused command says."""
+        assert (self.code, self.out) == (code, ""), self
+        assert self.err.count("\n") == 1 and self.err.startswith("farmx: "), self.err
+        return self.err.removeprefix("farmx: ").rstrip("\n")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at a step: the `step`th of those below `below` that change it (`reads`: also those that look)."""
+
+    below: str
+    step: int = 0
+    how: str = DRY
+    who: str = LAUNCHER
+    reads: bool = False
+
+
+@dataclass
+class Commands:
+    """The process that commands are forked from."""
+
+    server: subprocess.Popen = field(init=False)
+
+    def __enter__(self) -> "Commands":
+        self.server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stdin.close()
+        self.server.stdout.close()
+        self.server.wait()
+
+    def __call__(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, user: int = 0) -> Done:
+        """Run `farmx argv...` in `cwd` and wait for it and all that it leaves behind."""
+        told = {"argv": argv, "cwd": str(cwd), "env": {**os.environ, **(env or {})}, "user": user,
+                "fault": vars(fault) if fault else None}  # fmt: skip
+        self.server.stdin.write(json.dumps(told) + "\n")
+        self.server.stdin.flush()
+        return Done(**json.loads(self.server.stdout.readline()))
+
+
+# ---------------------------------------------------------------- a project and what is on disk
+
+
+@dataclass(frozen=True)
+class Project:
+    """A source tree, its LOGROOT beside it, and the file in which every start of a program leaves a line."""
+
+    path: Path
+    commands: Commands
+
+    @property
+    def side(self) -> Path:
+        return self.path.parent / "side"
+
+    @property
+    def root(self) -> Path:
+        return self.path.parent / "root"
+
+    @property
+    def experiment(self) -> Path:
+        return self.root / "sweep"
+
+    def __call__(self, *argv: str, fault: Fault | None = None, cwd: Path | None = None, user: int = 0, **env) -> Done:
+        env = {"SIDE": str(self.side), "FARMX_LOGROOT": str(self.root), **env}
+        done = self.commands(*argv, cwd=cwd or self.path, env=env, fault=fault, user=user)
+        assert "Traceback" not in done.err, done.err
+        return done
+
+    def ok(self, *argv: str, **more) -> Done:
+        """The command must end well."""
+        done = self(*argv, **more)
+        assert done.code == 0, done.err + done.out
+        return done
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.path / name
+        path.write_text(text)
+        return path
+
+    def sweep(self, hparams: str = "{n: [1, 2]}", cmd: str = "sh note.sh", more: str = "") -> None:
+        self.write("sweep.yml", f"CMD: {cmd}\nHPARAMS: {hparams}\n{more}")
+
+    def starts(self) -> list[str]:
+        """The attempts in which a program started, as EXPERIMENT/RUN/ATTEMPT, in order."""
+        lines = self.side.read_text().splitlines() if self.side.exists() else []
+        return [line.replace("/attempts/", "/").removeprefix(f"{self.root}/") for line in lines]
+
+    def runs(self) -> list[Path]:
+        return runs(self.experiment)
+
+    def states(self) -> dict[str, str]:
+        """Run -> state, as the command tells it."""
+        told = json.loads(self.ok("status", "sweep", "--json").out)
+        return {run["run"]: run["state"] for run in told["runs"]}
+
+    def again(self) -> dict[tuple[int, int], str]:
+        """(the value of n, generation) -> state, of every visible run."""
+        states = self.states()
+        return {key(path): states[path.name] for path in self.runs()}
+
+
+def project(path: Path, commands: Commands) -> Project:
+    """A project of two files, its sweep of two points."""
+    made = Project(path / "project", commands)
+    made.path.mkdir()
+    made.write("note.sh", NOTE)
+    made.sweep()
+    return made
+
+
+def runs(experiment: Path) -> list[Path]:
+    """The visible runs of an experiment, by name."""
+    return sorted(path for path in experiment.glob("[!.]*") if (path / "run.json").exists())
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def key(run: Path) -> tuple[int, int]:
+    """(the value of n, the generation) of a run."""
+    told = read(run / "run.json")
+    return read(run / "hparams.json").get("n", 0), told["generation"]
+
+
+def claims(experiment: Path) -> dict[str, str]:
+    """identity.generation -> the run that the claim leads to."""
+    home = experiment / ".farmx" / "points"
+    return {name: os.path.basename(os.readlink(home / name)) for name in sorted(os.listdir(home))}
+
+
+def staging(experiment: Path) -> list[str]:
+    return sorted(os.listdir(experiment / ".farmx" / "staging"))
+
+
+# ---------------------------------------------------------------- the process that commands are forked from
+
+
+def _serve() -> None:
+    import coolname
+    import git
+    import pathspec
+
+    from farmx.cli import launching, looking, relaunching  # noqa: F401  # imported here so that no fork has to
+    from farmx.cli.main import farmx
+    from farmx.farms import terminal  # noqa: F401
+
+    assert coolname and git and pathspec
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what a killed command leaves becomes ours
+    for line in sys.stdin:
+        told = json.loads(line)
+        out, err = os.memfd_create("out"), os.memfd_create("err")
+        count = mmap.mmap(-1, 8)
+        pid = os.fork()
+        if pid == 0:
+            _child(farmx, told, out, err, count)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with suppress(ChildProcessError):
+            while True:
+                os.wait()
+        texts = [os.pread(file, 1 << 24, 0).decode(errors="surrogateescape") for file in (out, err)]
+        answer = {"code": code, "out": texts[0], "err": texts[1], "steps": int.from_bytes(count[:], "little")}
+        os.close(out)
+        os.close(err)
+        print(json.dumps(answer), flush=True)
+
+
+def _child(farmx, told: dict, out: int, err: int, count: mmap.mmap) -> None:
+    code = 70
+    try:
+        null = os.open(os.devnull, os.O_RDONLY)
+        for number, file in enumerate((null, out, err)):
+            os.dup2(file, number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        os.environ.clear()
+        os.environ.update(told["env"])
+        if told["cwd"]:
+            os.chdir(told["cwd"])
+        if told["user"]:
+            os.setgroups([])
+            os.setresgid(told["user"], told["user"], told["user"])
+            os.setresuid(told["user"], told["user"], told["user"])
+        sys.argv = ["farmx", *told["argv"]]
+        if told["fault"]:
+            _install(Fault(**told["fault"]), count)
+        farmx(told["argv"], prog_name="farmx")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except BaseException:  # noqa: BLE001  # a child must never go on as the server
+        traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+class _Steps:
+    """Counts the steps of a process and those it forks; at the one that was asked for, the fault happens."""
+
+    def __init__(self, fault: Fault, count: mmap.mmap) -> None:
+        self.fault, self.count, self.launcher, self.inside = fault, count, os.getpid(), False
+
+    def mine(self) -> bool:
+        return not self.inside and (os.getpid() == self.launcher) == (self.fault.who == LAUNCHER)
+
+    def step(self, path: str) -> None:
+        """One more step; the one that was asked for does not happen."""
+        number = int.from_bytes(self.count[:], "little") + 1
+        self.count[:] = number.to_bytes(8, "little")
+        if number != self.fault.step:
+            return
+        if self.fault.how == KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault.how in ERRORS:
+            raise OSError(ERRORS[self.fault.how], os.strerror(ERRORS[self.fault.how]), path)
+
+    def audit(self, event: str, args: tuple) -> None:
+        if not self.mine():
+            return
+        if event in STARTS:
+            if self.fault.how in (KILL, DRY):
+                self.step("")
+        elif event == "open":
+            self._open(*args)
+        elif event in WRITES or (self.fault.reads and event in READS):
+            path = args[WRITES.get(event, 0)]
+            if self.below(path):
+                self.step(os.fspath(path))
+
+    def _open(self, path: object, _mode: object, flags: int) -> None:
+        if not self.below(path) or not (flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or self.fault.reads):
+            return
+        self.step(os.fspath(path))
+        if flags & os.O_CREAT and self.fault.how in (KILL, DRY):  # killed once more, with the file made and empty
+            if int.from_bytes(self.count[:], "little") + 1 == self.fault.step:
+                self.inside = True
+                os.open(path, flags, 0o666)
+                self.inside = False
+            self.step(os.fspath(path))
+
+    def below(self, path: object) -> bool:
+        return isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(self.fault.below)
+
+    def wrapped(self, function):
+        """`function` of a descriptor, as a step where that is a file below."""
+
+        def call(descriptor: int, *args):
+            if self.mine() and self.below(path := os.readlink(f"/proc/self/fd/{descriptor}")):
+                self.step(path)
+            return function(descriptor, *args)
+
+        return call
+
+
+def _install(fault: Fault, count: mmap.mmap) -> None:
+    steps = _Steps(fault, count)
+    for name in ("write", "pwrite", "ftruncate"):  # no audit hook hears of these
+        setattr(os, name, steps.wrapped(getattr(os, name)))
+    sys.addaudithook(steps.audit)
+
+
+if __name__ == "__main__":
+    _serve()
