@@ -1,11 +1,28 @@
-"""python -m farmx."""
+"""The commands as they are started: `python -m farmx`, and the scripts `farmx` and `sumx` that an install makes."""
 
 import os
 import sys
 
-if sys.path[:1] in ([""], [os.path.realpath(os.curdir)]):  # a yaml.py or click.py of the user's is not ours to import
+# Python looks first where it was started, or where the script is. A yaml.py or click.py there is not ours to import,
+# and looking there would cost a lookup for every module.
+_FIRST = os.path.realpath(os.curdir) if __name__ == "__main__" else os.path.dirname(os.path.abspath(sys.argv[0]))
+if sys.path[:1] in ([""], [_FIRST]):
     del sys.path[0]
 
-from farmx.cli.main import farmx  # noqa: E402: after the path is clean
 
-farmx(prog_name="farmx")
+def farmx() -> None:
+    """The command farmx; ends the process."""
+    from farmx.cli.main import farmx as command  # after the path is clean, as below
+
+    command(prog_name="farmx")
+
+
+def sumx() -> None:
+    """The command sumx; ends the process."""
+    from farmx.cli.sumx import sumx as command
+
+    command(prog_name="sumx")
+
+
+if __name__ == "__main__":
+    farmx()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from farmx import errors
+from farmx.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "farmx"
@@ -37,7 +38,8 @@ LADDER = (
     ("cli.launching",),
     ("cli.relaunching", "api"),
     ("cli.main",),
-    ("cli.sumx", "__main__"),
+    ("cli.sumx",),
+    ("__main__",),
 )
 # Import this much of farmx and no more: the last two are carried to nodes, with what they import.
 ALONE = {
@@ -54,7 +56,7 @@ ABOVE_LEAVES = {"launcher", "relaunch", "compose", "config", "cli", "api"}
 # Who may see the process around us; everybody else gets it as an argument. `cli` stands for all of the package.
 AGES = ("claims", "status", "farms.base", "farms.local", "boards")  # how old is a file; when did this happen
 SEES = {
-    "sys.argv": {"cli", "runner"},
+    "sys.argv": {"cli", "runner", "__main__"},
     "os.getcwd": {"cli", "api"},
     "Path.cwd": {"cli", "api"},
     "time.time": {"cli", "api", "runner", "logx", *AGES},
@@ -75,9 +77,10 @@ WEIGHT = {
     "farmx.api": HEAVY,
 }
 # What a command may not load, beside what a bare python loads.
-TABLES = HEAVY - {"click", "yaml"}
+LOOKS = {"dataclasses", "subprocess", "shutil", "socket", "ctypes", "getpass", "random", "hashlib", "tempfile", "git"}
+TABLES = (HEAVY | LOOKS | {"farmx.runner", "farmx.launcher"}) - {"click", "yaml"}
 COMMANDS = {
-    "farmx --help": HEAVY - {"click"},
+    "farmx --help": (HEAVY | LOOKS | {"json", "farmx.spec", "farmx.config"}) - {"click", "shutil"},
     "farmx sweep.yml -n": TABLES,
     "farmx status": TABLES,
     "sumx sweep": TABLES,
@@ -259,6 +262,19 @@ def test_a_command_does_not_load_what_it_does_not_need(line, bare, tmp_path):
     code = f"{start}\nfrom {command.module} import {command.attr}\n{command.attr}()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert (set(done.stderr.splitlines()[-1].split()) - bare) & COMMANDS[line] == set()
+
+
+@pytest.mark.parametrize("start", ["script", "module"])
+def test_a_module_beside_the_script_or_in_the_directory_is_not_imported(start, tmp_path):
+    (tmp_path / "click.py").write_text("raise SystemExit('not ours')\n")
+    (tmp_path / "farmx").write_text("from farmx.__main__ import farmx\nfarmx()\n")
+    words = [str(tmp_path / "farmx")] if start == "script" else ["-m", "farmx"]
+    (tmp_path / "empty").mkdir()
+    place = tmp_path / "empty" if start == "script" else tmp_path
+    if start == "module":
+        (tmp_path / "farmx").unlink()
+    done = subprocess.run([sys.executable, *words, "--version"], capture_output=True, text=True, cwd=place)
+    assert (done.stdout, done.stderr) == (f"farmx, version {__version__}\n", "")
 
 
 @pytest.mark.parametrize("first", ["", "import farmx.logx, farmx.api"])

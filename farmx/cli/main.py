@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from farmx.cli.options import CONTEXT, Plain, count, experiments, options, where
-from farmx.cli.surroundings import logroot as logroot_of
+from farmx.cli.options import CONTEXT, PATH, Plain, count, experiments, options, version, where
 from farmx.cli.surroundings import one_line, surroundings
+from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
-from farmx.version import __version__
 
 
 class Launching(Plain, click.Group):
@@ -39,7 +38,7 @@ class Launching(Plain, click.Group):
 
 
 @click.group(cls=Launching, context_settings=CONTEXT)
-@click.version_option(__version__)
+@version
 def farmx() -> None:
     """Launch the runs of a sweep file, look at them, retry and cancel them.
 
@@ -60,7 +59,7 @@ _here = options(
 
 
 @farmx.command(short_help="Make and run what is missing of a sweep.")
-@click.argument("sweep_yml", type=click.Path(), metavar="SWEEP.YML")
+@click.argument("sweep_yml", type=PATH, metavar="SWEEP.YML")
 @_here
 @click.option("-n", "--no-run", "--no_run", is_flag=True, help="Print every command, make nothing.")
 @click.option("--farm", metavar="NAME", help="The farm to run on; overrides FARM.")

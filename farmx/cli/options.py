@@ -9,6 +9,7 @@ import click
 from farmx.cli.surroundings import logroot, surroundings
 from farmx.errors import FarmxError, nearest
 
+PATH = click.Path()  # one for all: each looks for its translation
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -66,6 +67,18 @@ def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     return [name for name in found if name.startswith(incomplete)]
 
 
+def _tell_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        from farmx.version import __version__  # only who asks
+
+        click.echo(f"{ctx.find_root().info_name}, version {__version__}")
+        ctx.exit()
+
+
+# click's own looks for translations at every start.
+version = click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version,
+                       help="Show the version and exit.")  # fmt: skip
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -81,7 +94,7 @@ def options(*wanted: Callable[[Any], Any]) -> Callable[[Function], Function]:
 
 
 where = options(
-    click.option("--logroot", type=click.Path(), metavar="DIR", help="Where experiments are; overrides LOGROOT."),
-    click.option("-c", "--config-file", "--config_file", type=click.Path(), metavar="FILE",
+    click.option("--logroot", type=PATH, metavar="DIR", help="Where experiments are; overrides LOGROOT."),
+    click.option("-c", "--config-file", "--config_file", type=PATH, metavar="FILE",
                  help="Read this configuration file only."),  # fmt: skip
 )

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import click
 
-from farmx.cli.options import CONTEXT, Plain, where
+from farmx.cli.options import CONTEXT, Plain, version, where
 from farmx.cli.options import experiments as known
-from farmx.cli.surroundings import logroot as logroot_of
 from farmx.cli.surroundings import one_line, surroundings
+from farmx.cli.surroundings import logroot as logroot_of
 from farmx.spec import Run
-from farmx.version import __version__
 
 
 @click.command(cls=Plain, context_settings=CONTEXT)
@@ -23,7 +22,7 @@ from farmx.version import __version__
 @click.option("--min", "mode", flag_value="min", help="The smallest of METRIC is best.")
 @click.option("--max", "mode", flag_value="max", help="The largest of METRIC is best.")
 @where
-@click.version_option(__version__)
+@version
 @one_line
 def sumx(
     experiments: tuple[str, ...],
