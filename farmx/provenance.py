@@ -14,7 +14,7 @@ def git(source: str) -> dict[str, Any]:
     except ImportError:  # gitpython refuses to load on a machine without git
         return {}
     try:
-        with Repo(source, search_parent_directories=True) as repo:
+        with Repo(source, search_parent_directories=True, expand_vars=False) as repo:
             branch = None if repo.head.is_detached else repo.active_branch.name
             diff = repo.git.diff("HEAD", "--no-ext-diff", "--no-color", env=_here(repo))
             return {"commit": repo.head.commit.hexsha, "branch": branch, "diff": diff[:_DIFF_LIMIT]}

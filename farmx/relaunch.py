@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from farmx import layout, runner, snapshot, stage, status
@@ -33,11 +34,14 @@ def _named(logroot: str, name: str) -> status.Look:
     experiments = status.experiments(logroot)
     if name in experiments:
         return status.read(logroot, name)
+    if os.path.isabs(name) and status.is_experiment(name):
+        return status.read(logroot, name)
     for path in (os.path.join(logroot, each) for each in (name, *(f"{exp}/{name}" for exp in experiments))):
-        if "/" in os.path.relpath(path, logroot) and os.path.isdir(path):
+        if os.path.lexists(os.path.join(path, layout.RUN)):
             return status.of(os.path.dirname(path), [os.path.basename(path)])
-    runs = [run for experiment in experiments for run in os.listdir(os.path.join(logroot, experiment)) if run[0] != "."]
-    raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, [*experiments, *runs][:2000]))
+    runs = (run for each in experiments for run in layout.names(os.path.join(logroot, each)) if run[0] != ".")
+    known = [*experiments, *islice(runs, 2000)]
+    raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, known))
 
 
 # ---------------------------------------------------------------- retry
@@ -70,16 +74,16 @@ def retry(
 
 
 def _take_todays_code(runs: Sequence[Run], environ: Mapping[str, str]) -> str:
-    """Snapshot the code each run came from, once a source, and let the runs take it; say how much it is."""
-    made: dict[str, tuple[str, str]] = {}
+    """Snapshot the code each run came from, once a source and experiment; let the runs take it; say how much it is."""
+    made: dict[tuple[str, str], tuple[str, str]] = {}
     for run in runs:
         record = layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
         recipe = dict(record["code"])
-        key = repr(sorted(recipe.items()))
+        key = os.path.dirname(run.path), repr(sorted(recipe.items()))
         if key not in made:
-            made[key] = _snapshot(recipe, os.path.dirname(run.path))
+            made[key] = _snapshot(recipe, key[0])
         stage.renew(run.path, made[key][0], environ)
-    return ", ".join(told for _, told in made.values())
+    return ", ".join(dict.fromkeys(told for _, told in made.values()))
 
 
 def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
@@ -88,7 +92,7 @@ def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
     if not os.path.isdir(source):
         raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
     wish = snapshot.Wish(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})  # type: ignore[arg-type]
-    code = snapshot.listing(source, wish, [os.path.dirname(experiment)])
+    code = snapshot.listing(source, wish, snapshot.outside(experiment))
     return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
 
 
@@ -128,7 +132,10 @@ def _cancelled(run: Run) -> str:
 
 def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
     """Take the attempt only to end it as cancelled, so that it can never start; False when it was taken before."""
-    attempt, owner = runner.take(run, number, facts)
+    try:
+        attempt, owner = runner.take(run, number, facts)
+    except OSError as error:
+        raise StageError(f"{error.filename or run}: cannot be cancelled: {error.strerror}") from error
     if attempt:
         layout.write_json(os.path.join(attempt, layout.END), runner.end_record(owner, State.CANCELLED.value))
     return attempt is not None

@@ -56,9 +56,17 @@ class Look(NamedTuple):
 def read(logroot: str, experiment: str) -> Look:
     """The runs of an experiment, by name. Raises UsageError when there is none such."""
     path = os.path.join(logroot, experiment)
-    if not os.path.isdir(path):
+    if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
-    return of(path, os.listdir(path))
+    look = of(path, layout.names(path))
+    if not look.runs and not look.problems and not is_experiment(path):
+        raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
+    return look
+
+
+def is_experiment(path: str) -> bool:
+    """Whether a launch made the directory at `path`."""
+    return os.path.isdir(os.path.join(path, layout.FARMX))
 
 
 def of(path: str, names: Iterable[str]) -> Look:
@@ -77,9 +85,8 @@ def of(path: str, names: Iterable[str]) -> Look:
 
 def experiments(logroot: str) -> list[str]:
     """The experiments in `logroot`, by name."""
-    if not os.path.isdir(logroot):
-        return []
-    return sorted(entry.name for entry in os.scandir(logroot) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(name for name in layout.names(logroot) if not name.startswith("."))
+    return [name for name in names if os.path.isdir(os.path.join(logroot, name))]
 
 
 def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, int]]) -> Run | None:
@@ -118,11 +125,7 @@ def _goal(record: Mapping[str, Any]) -> Goal | None:
 
 def _attempts(path: str) -> Iterable[Attempt]:
     home = os.path.join(path, layout.ATTEMPTS)
-    try:
-        numbers = sorted(filter(None, map(layout.attempt_number, os.listdir(home))))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for number in numbers:
+    for number in sorted(filter(None, map(layout.attempt_number, layout.names(home)))):
         attempt = os.path.join(home, layout.attempt_name(*number))
         end = _record(attempt, layout.END, layout.ATTEMPT_FORMAT)
         owner = _record(attempt, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
@@ -146,7 +149,7 @@ def _queued(experiment: str) -> dict[str, tuple[int, int]]:
     """run -> the newest attempt number that a living submission holds for it."""
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     held: dict[str, tuple[int, int]] = {}
-    for name in os.listdir(home) if os.path.isdir(home) else []:
+    for name in layout.names(home):
         path = os.path.join(home, name)
         if base.submission_alive(path, _record(path, layout.JOB, layout.JOB_FORMAT) or {}):
             for run, number in base.read_runs(path):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from farmx.cli.options import CONTEXT, PATH, Plain, count, experiments, options, version, where
-from farmx.cli.surroundings import one_line, surroundings
+from farmx.cli.surroundings import located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
 
@@ -89,6 +89,7 @@ def status(experiment: str | None, as_json: bool, logroot: str | None, config_fi
     from farmx.cli import looking
 
     at = surroundings()
+    experiment = None if experiment is None else located(experiment, at)
     print(looking.status(experiment, as_json, logroot_of(logroot, config_file, at), at.now))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from farmx import compose, relaunch
 from farmx.cli import here, screen
-from farmx.cli.surroundings import logroot, tell
+from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import UsageError, nearest
 from farmx.farms import local
 from farmx.spec import Job, Run, State, Surroundings
@@ -19,7 +19,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     states = states_of(given["state"])
     pooled = given["jobs"] is not None or given["gpus"] is not None
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
-    chosen = relaunch.retry(relaunch.find(root, given["names"]), states, given["code"], at.environ)
+    runs = relaunch.find(root, [located(name, at) for name in given["names"]])
+    chosen = relaunch.retry(runs, states, given["code"], at.environ)
     _tell(chosen, given["as_json"])
     farm = here.Here(places)
     counts = screen.Counts()
@@ -73,7 +74,7 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
         if not as_json:
             print(f"{run.name}  {what}")
 
-    relaunch.cancel(relaunch.find(root, names), note)
+    relaunch.cancel(relaunch.find(root, [located(name, at) for name in names]), note)
     if as_json:
         print(json.dumps(told, indent=2))
     return 0

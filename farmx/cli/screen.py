@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from farmx.runner import Outcome
 
 BAR_AFTER_S = 1.0
+LINE = 300  # characters of a command or of a log's last line, where no terminal says how many there are
 
 
 def duration(seconds: float) -> str:
@@ -25,6 +26,12 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(text: str, room: int) -> str:
+    """`text` on one line of `room` characters: what cannot be printed is spelled out, what is too much left out."""
+    line = text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: room + 1])
+    return line if len(line) <= room else line[: room - 1] + "…"
 
 
 class Counts:
@@ -79,7 +86,9 @@ class Pool(Watch):
         self.tick_s = 1.0 if self._bar else 60.0
 
     def started(self, job: Job, slot: str) -> None:
-        self._line("START", slot, job, self._labels.get(job.run, ""))
+        room = self._bar.console.width if self._bar else LINE
+        used = len(f"START  {slot:<{self._width}}  {os.path.basename(job.run)}  ")
+        self._line("START", slot, job, short(self._labels.get(job.run, ""), max(room - used, 20)))
 
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)
@@ -116,11 +125,11 @@ def why(run: str) -> str:
     try:
         with open(path, "rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - 4096))
-            lines = log.read().decode(errors="replace").split("\n")
+            lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")  # a progress bar's, too
     except OSError:
         return ""
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return f": {last[:300]}\n       see {min(path, os.path.relpath(path), key=len)}"
+    return f": {short(last, LINE)}\n       see {min(path, os.path.relpath(path), key=len)}"
 
 
 def stopping(running: int, now: bool) -> str:

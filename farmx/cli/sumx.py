@@ -7,7 +7,7 @@ import click
 
 from farmx.cli.options import CONTEXT, Plain, version, where
 from farmx.cli.options import experiments as known
-from farmx.cli.surroundings import one_line, surroundings
+from farmx.cli.surroundings import located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.spec import Run
 
@@ -39,7 +39,7 @@ def sumx(
     from farmx import sumx as table
 
     at = surroundings()
-    runs, problems = _runs(experiments, logroot_of(logroot, config_file, at))
+    runs, problems = _runs([located(name, at) for name in experiments], logroot_of(logroot, config_file, at))
     logs = metrics.read(runs, layout.cache_folder(at.home, at.environ), at.now)
     hidden = [name.strip() for name in ignore.split(",") if name.strip()]
     made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)

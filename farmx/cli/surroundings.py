@@ -43,6 +43,13 @@ def logroot(given: str | None, config_file: str | None, at: Surroundings) -> str
     return config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
 
 
+def located(name: str, at: Surroundings) -> str:
+    """An EXPERIMENT or RUN as it was typed: where that is a path from the current directory, the path, absolute."""
+    path = os.path.join(at.cwd, name)
+    typed_path = os.sep in name.rstrip(os.sep) or name in (os.curdir, os.pardir)
+    return os.path.normpath(path) if typed_path and os.path.isdir(path) else name.rstrip(os.sep)
+
+
 def tell(text: str) -> None:
     """A line for people."""
     print(text, file=sys.stderr, flush=True)
