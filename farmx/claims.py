@@ -140,17 +140,21 @@ def _repoint(experiment: str, identity: str, generation: int, run: str) -> None:
 
 
 def sweep_staging(experiment: str) -> None:
-    """Remove what launches that died long ago staged and never claimed; a younger one may be at work right now."""
-    home = os.path.join(experiment, layout.FARMX, layout.STAGING)
-    probe = layout.aside(os.path.join(home, "now"))
+    """Remove what launches that died long ago left behind; a younger one may be at work right now.
+
+    That is runs nobody claimed and half a copy of the code.
+    """
+    staging, snapshots = (os.path.join(experiment, layout.FARMX, name) for name in (layout.STAGING, layout.SNAPSHOTS))
+    probe = layout.aside(os.path.join(staging, "now"))
     try:
         os.mkdir(probe)  # its time is the file system's, whatever our clock says
         now = os.stat(probe).st_mtime
         os.rmdir(probe)
     except OSError:
         now = time.time()
-    for name in layout.names(home):
-        path = os.path.join(home, name)
+    paths = [os.path.join(staging, name) for name in layout.names(staging)]
+    paths += [os.path.join(snapshots, name) for name in layout.names(snapshots) if name.startswith(".")]
+    for path in paths:
         try:
             old = now - os.lstat(path).st_mtime > STALE_S
         except FileNotFoundError:  # another launch put its run in place

@@ -150,15 +150,16 @@ def _with_import_roots(template: plan.Template, at: Surroundings) -> plan.Templa
 
     roots = interpreter.import_roots(interpreter.site_packages(at.environ, template.words[:4]), at.cwd)
     entries = [entry for entry in at.environ.get("PYTHONPATH", "").split(":") if entry]
-    inside = [os.path.relpath(entry, at.cwd) for entry in entries if _inside(entry, at.cwd)]
+    inside = [place for entry in entries if (place := _inside(entry, at.cwd)) is not None]
     mapped = [os.path.normpath(os.path.join("LOGDIR/code", root)) for root in (*roots, *inside)]
     ahead, behind = mapped[: len(roots)], mapped[len(roots) :]
     return template._replace(pythonpath=tuple(dict.fromkeys((*ahead, *template.pythonpath, *behind))))
 
 
-def _inside(path: str, tree: str) -> bool:
-    path = os.path.normpath(os.path.join(tree, path))
-    return path == tree or path.startswith(tree + os.sep)
+def _inside(path: str, tree: str) -> str | None:
+    """`path`, which a shell may know by a way through links, relative to `tree`; None when it is not inside."""
+    relative = os.path.relpath(os.path.realpath(os.path.join(tree, path)), os.path.realpath(tree))
+    return None if relative.partition(os.sep)[0] == os.pardir else relative
 
 
 def _told(made: Composed, at: Surroundings, user: str) -> dict[str, Any]:

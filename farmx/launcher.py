@@ -105,7 +105,7 @@ def checked(order: Order) -> snapshot.Listing:
     missing = next((name for spec in order.specs for name in spec.env_pass if name not in order.environ), None)
     if missing:
         raise ConfigError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
-    code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
+    code = snapshot.listing(order.source, order.wish, snapshot.outside(order.experiment))
     _check_paths(order, code)
     return code
 
@@ -203,7 +203,8 @@ def _prepare(order: Order) -> None:
     logroot = os.path.dirname(order.experiment)
     fresh = not os.path.isdir(logroot)
     claims.prepare(order.experiment)
-    if fresh and os.path.commonpath([logroot, order.source]) == order.source:
+    source = os.path.realpath(order.source)
+    if fresh and os.path.commonpath([os.path.realpath(logroot), source]) == source:
         layout.write(os.path.join(logroot, ".gitignore"), "*\n")
 
 

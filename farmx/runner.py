@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import layout, processes
@@ -56,7 +57,8 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     ever gets the directory: it is built aside with its owner inside and renamed, which fails once one is there.
     """
     attempts = os.path.join(run, layout.ATTEMPTS)
-    os.makedirs(attempts, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(attempts)  # not its parents: a run that somebody deleted stays so
     attempt = os.path.join(attempts, number)
     ordinal = 1 + sum(not name.startswith(".") and name != number for name in os.listdir(attempts))
     owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal, **facts}

@@ -1,0 +1,293 @@
+"""status: a run's state from its records and from what lives; looking changes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launching import Place, tree
+
+from farmx import layout, processes, status
+from farmx.errors import RecordError, UsageError
+from farmx.farms import base, local
+from farmx.spec import Attempt, Job, State
+
+HERE = {"host": "here"}
+OLD, FRESH = base.SILENT_S, base.SILENT_S - 1
+
+
+def attempt(number=(1, 0), owner=HERE, end=None) -> Attempt:
+    return Attempt("/attempt", number, owner, end)
+
+
+STATES = [state.value for state in State]
+
+DECIDED = [
+    # its newest attempt, what a living submission holds, is its owner alive, silence -> state, why
+    (None, None, None, 0.0, "staged", "not started"),
+    (None, (1, 0), None, 0.0, "queued", "waits for its turn"),
+    (None, None, False, OLD, "staged", "not started"),
+    (attempt(), None, True, 0.0, "running", "on here"),
+    (attempt(), None, True, OLD, "running", "on here"),
+    (attempt(), (1, 0), True, 0.0, "running", "on here"),
+    (attempt(), (2, 0), True, 0.0, "queued", "waits for its turn"),
+    (attempt(), None, False, 0.0, "interrupted", "its launcher or pool ended"),
+    (attempt(), None, False, OLD, "interrupted", "its launcher or pool ended"),
+    (attempt(), (1, 0), False, 0.0, "interrupted", "its launcher or pool ended"),
+    (attempt(), (2, 0), False, 0.0, "queued", "waits for its turn"),
+    (attempt((2, 0)), (1, 0), False, 0.0, "interrupted", "its launcher or pool ended"),
+    (attempt((2, 1)), (2, 0), True, 0.0, "running", "on here"),
+    (attempt(), None, None, 7.4, "running", "on here, heard 7 s ago"),
+    (attempt(), None, None, FRESH, "running", "on here, heard 299 s ago"),
+    (attempt(), None, None, OLD, "unknown", "on here, which cannot be asked from here; silent for 5 min"),
+    (attempt(owner=None), None, None, OLD, "unknown", "on ?, which cannot be asked from here; silent for 5 min"),
+    (attempt(owner={}), None, None, 0.0, "running", "on ?, heard 0 s ago"),
+    *[(attempt(end={"state": word, "note": "so"}), None, alive, OLD, word, "so")
+      for word in STATES for alive in (True, False, None)],
+    (attempt(end={"state": "done"}), None, None, 0.0, "done", ""),
+    (attempt(end={"state": "done", "note": None}), (1, 0), None, 0.0, "done", ""),
+    (attempt(end={"state": "failed"}), (2, 0), True, 0.0, "queued", "waits for its turn"),
+    (attempt((2, 0), end={"state": "failed"}), (1, 0), True, 0.0, "failed", ""),
+    (attempt(end={"state": "fine"}), None, None, 0.0, "unknown", "its end record says 'fine'"),
+    (attempt(end={}), None, None, 0.0, "unknown", "its end record says None"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("last, queued, alive, silent_s, state, why", DECIDED)
+def test_a_state_is_the_end_record_then_what_the_farm_says_then_staged(last, queued, alive, silent_s, state, why):
+    assert status.decide(last, queued, alive, silent_s) == (State(state), why)
+
+
+def test_the_states_are_a_closed_list():
+    assert STATES == ["staged", "queued", "running", "done", "failed", "cancelled", "interrupted", "preempted", "lost",
+                      "pruned", "unknown"]  # fmt: skip
+
+
+# ---------------------------------------------------------------- what lives
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """What named a process that is gone."""
+    code = "import json; from farmx import processes; print(json.dumps(processes.this()))"
+    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+OWNERS = [
+    ({}, True),
+    ({"birth": "1"}, False),  # the pid was given to another process since
+    ({"birth": ""}, False),
+    ({"birth": None}, False),
+    ({"boot": "another boot"}, False),
+    ({"boot": None}, False),
+    ({"pid": "1"}, False),
+    ({"pid": None}, False),
+    ({"pid": 2**22 + 1}, False),
+    ({"host": "another host"}, None),
+    ({"host": None}, None),
+    ({"host": "another host", "boot": "another boot"}, None),
+]
+
+
+@pytest.mark.parametrize("changed, alive", OWNERS)
+def test_an_owner_is_alive_when_host_boot_pid_and_birth_are_its_own(changed, alive):
+    assert base.owner_alive({**processes.this(), **changed}) is alive
+
+
+def test_a_process_that_ended_is_not_alive(dead):
+    assert base.owner_alive(dead) is False
+
+
+def test_a_record_that_names_nobody_is_nobodys_to_say():
+    assert base.owner_alive({}) is None
+
+
+@pytest.mark.parametrize(
+    "changed, age_s, alive",
+    [({}, 0, True), ({}, 1e6, True), ({"birth": "1"}, 0, False), ({"host": "far"}, 0, True),
+     ({"host": "far"}, base.SILENT_S + 1, False), ({"boot": "b"}, 0, False)],
+)  # fmt: skip
+def test_a_pool_on_another_host_counts_while_it_touches_its_record(tmp_path, changed, age_s, alive):
+    job = {**processes.this(), **changed}
+    path = tmp_path / layout.JOB
+    path.write_text(json.dumps(job))
+    os.utime(path, (time.time() - age_s,) * 2)
+    assert base.submission_alive(str(tmp_path), job) is alive
+
+
+def test_a_submission_without_a_record_is_held_by_nobody(tmp_path):
+    assert base.submission_alive(str(tmp_path), {}) is False
+
+
+# ---------------------------------------------------------------- reading runs
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def began(run: str, number: str = "1.0", age_s: float = 0.0, **changed) -> Path:
+    """An attempt of ours that has not ended."""
+    path = Path(run, layout.ATTEMPTS, number)
+    path.mkdir(parents=True)
+    owner = {"format": 1, **processes.this(), "started": 100.0, "ordinal": 1, **changed}
+    (path / layout.OWNER).write_text(json.dumps(owner))
+    (path / layout.HEARTBEAT).touch()
+    os.utime(path / layout.HEARTBEAT, (time.time() - age_s,) * 2)
+    return path
+
+
+def ended(run: str, state: str, number: str = "1.0") -> Path:
+    path = began(run, number)
+    (path / layout.END).write_text(json.dumps({"format": 1, "state": state, "started": 100.0, "ended": 107.5}))
+    return path
+
+
+def states(place: Place) -> dict[str, str]:
+    look = status.read(str(place.experiment.parent), place.experiment.name)
+    assert look.problems == ()
+    return {run.name: str(run.state) for run in look.runs}
+
+
+def test_a_run_is_read_with_what_it_was_staged_with(place):
+    path = place.run(hparams={"lr": 0.1, "format": 3, "layers": [1, 2]})
+    attempt = ended(path, "done")
+    record = json.loads(Path(path, layout.RUN).read_text())
+    (run,) = status.read(str(place.experiment.parent), "sweep").runs
+    assert (run.name, run.path, run.experiment, run.state) == ("one", path, "sweep", State.DONE)
+    assert (run.hparams, run.identity) == ({"lr": 0.1, "format": 3, "layers": [1, 2]}, record["point"])
+    assert (run.digest, run.goal, run.note) == (record["digest"], None, "")
+    (only,) = run.attempts
+    assert (only.path, only.number, only.started, only.ended) == (str(attempt), (1, 0), 100.0, 107.5)
+
+
+def test_attempts_are_in_the_order_of_their_numbers(place):
+    path = place.run()
+    for number in ("10.0", "2.0", "2.1", "1.0"):
+        ended(path, "failed", number)
+    Path(path, layout.ATTEMPTS, ".3.0.host.1").mkdir()  # as a crash leaves aside
+    Path(path, layout.ATTEMPTS, "notes").mkdir()
+    (run,) = status.of(str(place.experiment), ["one"]).runs
+    assert [attempt.number for attempt in run.attempts] == [(1, 0), (2, 0), (2, 1), (10, 0)]
+
+
+@pytest.mark.parametrize(
+    "age_s, changed, state",
+    [(0, {}, "running"), (1e6, {}, "running"), (0, {"birth": "1"}, "interrupted"), (0, {"boot": "b"}, "interrupted"),
+     (0, {"host": "far"}, "running"), (1e6, {"host": "far"}, "unknown")],
+)  # fmt: skip
+def test_an_attempt_without_an_end_is_as_alive_as_its_owner(place, age_s, changed, state):
+    began(place.run(), age_s=age_s, **changed)
+    assert states(place) == {"one": state}
+
+
+def test_an_attempt_without_heartbeat_on_another_host_is_silent(place):
+    (began(place.run(), host="far") / layout.HEARTBEAT).unlink()
+    assert states(place) == {"one": "unknown"}
+
+
+def test_a_run_is_queued_while_a_living_submission_holds_its_next_attempt(place):
+    paths = {name: place.run(name=name) for name in ("waits", "runs", "ran", "other")}
+    began(paths["runs"])
+    ended(paths["ran"], "done")
+    submission = place.submission(*(Job(paths[name], "1.0") for name in ("waits", "runs", "ran")))
+    assert states(place) == {"other": "staged", "ran": "done", "runs": "running", "waits": "staged"}
+    local.announce(submission)
+    assert states(place) == {"other": "staged", "ran": "done", "runs": "running", "waits": "queued"}
+
+
+def test_a_submission_whose_pool_died_holds_nothing(place, dead):
+    submission = place.submission(Job(place.run(), "1.0"))
+    layout.write_json(os.path.join(submission.path, layout.JOB), {"format": 1, **dead})
+    assert states(place) == {"one": "staged"}
+
+
+def test_what_runx_wrote_is_a_run_of_unknown_state(place):
+    path = place.experiment / "old"
+    path.mkdir()
+    (path / "hparams.json").write_text('{"lr": 0.1}')
+    (run,) = status.of(str(place.experiment), ["old"]).runs
+    assert (run.state, run.hparams, run.identity, run.digest) == (State.UNKNOWN, {"lr": 0.1}, None, None)
+    assert run.note == "not launched by farmx"
+
+
+@pytest.mark.parametrize("mark", ["metrics.jsonl", "metrics.csv", "hparams.json", "run.json"])
+def test_a_visible_directory_with_a_mark_is_a_run_or_a_problem(place, mark):
+    (place.experiment / "marked").mkdir()
+    (place.experiment / "marked" / mark).write_text("")
+    look = status.of(str(place.experiment), ["marked"])
+    assert len(look.runs) + len(look.problems) == 1
+
+
+def test_what_is_no_run_is_left_out(place):
+    (place.experiment / "plots").mkdir()
+    (place.experiment / "notes.txt").touch()
+    (place.experiment / ".hidden").mkdir()
+    (place.experiment / ".hidden" / "run.json").write_text("{}")
+    (place.experiment / "dangling").symlink_to("nowhere")
+    assert states(place) == {}
+
+
+DAMAGE = ["", "{", "[]", '"x"', "\x00", "nul", '{"format": 99}', '{"format": "new"}']
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+@pytest.mark.parametrize("name", ["run.json", "attempts/1.0/end.json", "attempts/1.0/owner.json"])
+def test_a_damaged_record_is_one_line_and_the_other_runs_are_read(place, name, text):
+    path = place.run()
+    began(path)
+    place.run(name="two")
+    Path(path, name).write_text(text)
+    look = status.read(str(place.experiment.parent), "sweep")
+    assert [run.name for run in look.runs] == ["two"]
+    (problem,) = look.problems
+    assert problem.startswith(f"{path}/{name}: ")
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+def test_a_damaged_record_of_a_submission_is_one_line(place, text):
+    submission = place.submission(Job(place.run(), "1.0"))
+    Path(submission.path, layout.JOB).write_text(text)
+    with pytest.raises(RecordError) as caught:
+        status.read(str(place.experiment.parent), "sweep")
+    assert str(caught.value).startswith(f"{submission.path}/job.json: ")
+
+
+def test_looking_changes_nothing(place):
+    began(place.run(), host="far")
+    ended(place.run(name="two"), "failed")
+    before = tree(place.experiment)
+    assert len(states(place)) == 2
+    assert tree(place.experiment) == before
+
+
+@pytest.mark.parametrize(
+    "name, end",
+    [("swep", "; did you mean sweep?"), ("zzz", "; known: other, sweep"), ("", "; known: other, sweep")],
+)
+def test_an_unknown_experiment_names_the_nearest(place, name, end):
+    (place.experiment.parent / "other" / ".farmx").mkdir(parents=True)
+    (place.experiment.parent / ".hidden").mkdir()
+    (place.experiment.parent / "file").touch()
+    with pytest.raises(UsageError) as caught:
+        status.read(str(place.experiment.parent), name)
+    assert str(caught.value) == f"no experiment named '{name}' in {place.experiment.parent}{end}"
+
+
+def test_there_are_no_experiments_in_a_logroot_that_is_not_there(tmp_path):
+    assert status.experiments(str(tmp_path / "none")) == []
+    with pytest.raises(UsageError) as caught:
+        status.read(str(tmp_path / "none"), "sweep")
+    assert str(caught.value) == f"no experiment named 'sweep' in {tmp_path}/none; there are none"
+
+
+def test_an_experiment_under_a_link_is_the_same(place, tmp_path):
+    place.run()
+    (tmp_path / "link").symlink_to(place.experiment.parent)
+    (run,) = status.read(str(tmp_path / "link"), "sweep").runs
+    assert run.path == str(tmp_path / "link" / "sweep" / "one")
