@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
-from farmx.errors import ConfigError, RecordError, UsageError
+from farmx.errors import RecordError, UsageError
 from farmx.farms import base
 from farmx.runner import Outcome
 from farmx.spec import Job, Run, RunSpec, State, Submission
@@ -102,9 +102,7 @@ def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: 
 
 def checked(order: Order) -> snapshot.Listing:
     """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made."""
-    missing = next((name for spec in order.specs for name in spec.env_pass if name not in order.environ), None)
-    if missing:
-        raise ConfigError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
+    stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
     code = snapshot.listing(order.source, order.wish, snapshot.outside(order.experiment))
     _check_paths(order, code)
     return code

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from farmx import layout, runner, snapshot, stage, status
 from farmx.errors import RecordError, StageError, UsageError, nearest
@@ -36,12 +36,19 @@ def _named(logroot: str, name: str) -> status.Look:
         return status.read(logroot, name)
     if os.path.isabs(name) and status.is_experiment(name):
         return status.read(logroot, name)
-    for path in (os.path.join(logroot, each) for each in (name, *(f"{exp}/{name}" for exp in experiments))):
-        if os.path.lexists(os.path.join(path, layout.RUN)):
-            return status.of(os.path.dirname(path), [os.path.basename(path)])
+    paths = [path for each in ("", *experiments) if _is_run(path := os.path.join(logroot, each, name))]
+    if len(set(paths)) > 1:
+        homes = [os.path.basename(os.path.dirname(path)) for path in paths]
+        raise UsageError(f"'{name}' is a run of {' and of '.join(homes)}; name it {homes[0]}/{name}")
+    if paths:
+        return status.of(os.path.dirname(paths[0]), [os.path.basename(paths[0])])
     runs = (run for each in experiments for run in layout.names(os.path.join(logroot, each)) if run[0] != ".")
-    known = [*experiments, *islice(runs, 2000)]
+    known = list(dict.fromkeys((*experiments, *islice(runs, 2000))))
     raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, known))
+
+
+def _is_run(path: str) -> bool:
+    return os.path.lexists(os.path.join(path, layout.RUN))
 
 
 # ---------------------------------------------------------------- retry
@@ -62,27 +69,29 @@ def retry(
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
     code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
-    PATH and the like of `environ`. Afterwards the records of those runs say so.
+    PATH and the like of `environ`. Afterwards the records of those runs say so. Raises ConfigError, before anything is
+    changed, when `environ` lacks what a run is to be passed.
     """
     chosen: list[Run] = []
     left: list[Run] = []
     for run in runs:
         (chosen if run.state in (states or RETRIED) and run.state not in BUSY and run.identity else left).append(run)
     fresh = [run for run in chosen if code == "now" or (code is None and run.state in OWN_FAULT)]
-    told = _take_todays_code(fresh, environ)
+    records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
+    stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
+    told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
     return Retry(tuple(map(base.next_job, chosen)), tuple(map(base.next_job, fresh)), tuple(left), told)
 
 
-def _take_todays_code(runs: Sequence[Run], environ: Mapping[str, str]) -> str:
+def _take_todays_code(records: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> str:
     """Snapshot the code each run came from, once a source and experiment; let the runs take it; say how much it is."""
     made: dict[tuple[str, str], tuple[str, str]] = {}
-    for run in runs:
-        record = layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
+    for path, record in records.items():
         recipe = dict(record["code"])
-        key = os.path.dirname(run.path), repr(sorted(recipe.items()))
+        key = os.path.dirname(path), repr(sorted(recipe.items()))
         if key not in made:
             made[key] = _snapshot(recipe, key[0])
-        stage.renew(run.path, made[key][0], environ)
+        stage.renew(path, made[key][0], environ)
     return ", ".join(dict.fromkeys(told for _, told in made.values()))
 
 

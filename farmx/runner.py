@@ -207,6 +207,7 @@ def execute(
     Raises OSError or StageError when the attempt could not be taken, or its end not be recorded. What our surroundings
     refuse in between (a full disk, a lost right) interrupts it: that is no fault of the run's.
     """
+    inbox.cancelled = False  # one that came since was for the run before: nobody could name this attempt yet
     taken, owner = take(run, number, facts)
     if taken is None:
         return Outcome("held", note=f"taken by process {owner.get('pid')} on {owner.get('host')}")
@@ -217,7 +218,6 @@ def execute(
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note)
-    inbox.cancelled = False
     return outcome._replace(seconds=seconds)
 
 

@@ -7,11 +7,11 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from farmx import layout
-from farmx.errors import StageError
+from farmx.errors import ConfigError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.version import __version__
 
@@ -100,6 +100,14 @@ def _comment(text: str) -> str:
 
 
 # ---------------------------------------------------------------- the run directory
+
+
+def check_passed(names: Iterable[str], environ: Mapping[str, str]) -> None:
+    """Raises ConfigError when `environ` lacks one of the variables that runs are to be passed: their values are kept
+    nowhere."""
+    missing = next((name for name in names if name not in environ), None)
+    if missing:
+        raise ConfigError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
 
 
 def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[str, Any]:

@@ -110,6 +110,15 @@ class Project:
         assert "Traceback" not in done.err, done.err
         return done
 
+    def behind(self, *argv: str, **env: str) -> subprocess.Popen:
+        """The command as a process of its own that is not waited for; its stderr goes to a file beside the project."""
+        env = {**os.environ, "SIDE": str(self.side), "FARMX_LOGROOT": str(self.root), **env}
+        command = [str(Path(sys.executable).parent / "farmx"), *argv]
+        with (self.path.parent / "behind").open("ab") as err:
+            return subprocess.Popen(
+                command, cwd=self.path, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err
+            )
+
     def ok(self, *argv: str, **more) -> Done:
         """The command must end well."""
         done = self(*argv, **more)

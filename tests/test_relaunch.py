@@ -1,0 +1,349 @@
+"""relaunch: runs that are there are found by name, queued once more with the right code, or ended."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import Project, key, read
+from launching import Place, end, exists
+
+from farmx import layout, processes, relaunch, runner, status
+from farmx.errors import RecordError, StageError, UsageError
+from farmx.farms import local
+from farmx.processes import Inbox
+from farmx.spec import Job, State
+from farmx.status import Look
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def ended(run: str, state: str, number: str = "1.0") -> str:
+    """The run, with an attempt that ended so."""
+    path = Path(run, layout.ATTEMPTS, number)
+    path.mkdir(parents=True)
+    record = {"format": 1, "state": state, "host": "h", "pid": 1, "started": 1.0, "ended": 2.0}
+    for name in (layout.OWNER, layout.END):
+        (path / name).write_text(json.dumps(record))
+    return run
+
+
+def found(place: Place, *names: str) -> list[str]:
+    logroot = place.experiment.parent
+    return [os.path.relpath(run.path, logroot) for run in relaunch.find(str(logroot), names)]
+
+
+def look(place: Place) -> Look:
+    return status.read(str(place.experiment.parent), place.experiment.name)
+
+
+# ---------------------------------------------------------------- found
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two experiments; `same` is a run of both."""
+    sweep, other = Place(tmp_path), Place(tmp_path, "other")
+    sweep.run(name="one")
+    sweep.run(name="same")
+    other.run(name="same")
+    other.run(name="größe; $HOME")
+    return sweep
+
+
+NAMED = [
+    (["sweep"], ["sweep/one", "sweep/same"]),
+    (["sweep/"], ["sweep/one", "sweep/same"]),
+    (["sweep/one"], ["sweep/one"]),
+    (["other/same"], ["other/same"]),
+    (["one"], ["sweep/one"]),
+    (["one/"], ["sweep/one"]),
+    (["größe; $HOME"], ["other/größe; $HOME"]),
+    (["one", "sweep", "sweep/one"], ["sweep/one", "sweep/same"]),
+    (["other/same", "one"], ["other/same", "sweep/one"]),
+    (["LOGROOT/sweep"], ["sweep/one", "sweep/same"]),
+    (["LOGROOT/sweep/one"], ["sweep/one"]),
+    (["LOGROOT/sweep/one/"], ["sweep/one"]),
+]
+
+
+@pytest.mark.parametrize("names, runs", NAMED)
+def test_a_name_is_an_experiment_a_run_or_a_path(two, names, runs):
+    logroot = str(two.experiment.parent)
+    assert found(two, *(name.replace("LOGROOT", logroot) for name in names)) == runs
+
+
+UNKNOWN = [
+    ("swep", "; did you mean sweep?"),
+    ("onee", "; did you mean one?"),
+    ("", "; known: größe; $HOME, one, other, same, sweep"),
+    ("..", "; known: größe; $HOME, one, other, same, sweep"),
+    ("sweep/none", ""),
+    ("sweep/.farmx", ""),
+    ("/etc", ""),
+]
+
+
+@pytest.mark.parametrize("name, end", UNKNOWN)
+def test_a_name_of_nothing_is_one_line_with_the_nearest(two, name, end):
+    with pytest.raises(UsageError) as caught:
+        relaunch.find(str(two.experiment.parent), [name])
+    start = f"no experiment or run named '{name.rstrip('/')}' in {two.experiment.parent}; "
+    assert str(caught.value).startswith(start.removesuffix("; ") + (end or "; "))
+
+
+def test_a_run_of_two_experiments_must_be_named_with_one(two):
+    with pytest.raises(UsageError) as caught:
+        relaunch.find(str(two.experiment.parent), ["same"])
+    assert str(caught.value) == "'same' is a run of other and of sweep; name it other/same"
+
+
+def test_an_experiment_comes_before_a_run_of_its_name(two, tmp_path):
+    Place(tmp_path, "third").run(name="sweep")
+    assert found(two, "sweep") == ["sweep/one", "sweep/same"]
+
+
+def test_a_damaged_run_is_one_line(two):
+    (two.experiment / "one" / "run.json").write_text("{")
+    with pytest.raises(RecordError) as caught:
+        relaunch.find(str(two.experiment.parent), ["sweep"])
+    assert str(caught.value).startswith(f"{two.experiment}/one/run.json: ")
+
+
+# ---------------------------------------------------------------- which are queued
+
+
+@pytest.fixture
+def all_states(place):
+    """A run in each state that an end record can say, named by it, one that is staged and one queued."""
+    for state in State:
+        if state not in (State.STAGED, State.QUEUED, State.RUNNING):
+            ended(place.run(name=state.value), state.value)
+    place.run(name="staged")
+    local.announce(place.submission(Job(place.run(name="queued"), "1.0")))
+    runx = place.experiment / "runx"
+    runx.mkdir()
+    (runx / "hparams.json").write_text("{}")
+    return place
+
+
+RETRIED = [
+    (None, ["cancelled", "failed", "interrupted", "lost"]),
+    ([State.FAILED], ["failed"]),
+    ([State.DONE, State.LOST], ["done", "lost"]),
+    ([State.STAGED], ["staged"]),
+    ([State.QUEUED, State.RUNNING], []),
+    ([State.UNKNOWN], ["unknown"]),
+]
+
+
+@pytest.mark.parametrize("states, names", RETRIED)
+def test_what_ended_other_than_well_is_queued_or_what_was_asked_for(all_states, states, names):
+    runs = look(all_states).runs
+    chosen = relaunch.retry(runs, states, "own", os.environ)
+    number = "1.0" if names == ["staged"] else "2.0"
+    assert chosen.jobs == tuple(Job(str(all_states.experiment / name), number) for name in names)
+    assert sorted(run.name for run in chosen.left) == sorted({run.name for run in runs} - set(names))
+    assert (chosen.fresh, chosen.code) == ((), "")
+
+
+CODE = [
+    (None, ["failed"]),
+    ("own", []),
+    ("now", ["cancelled", "failed", "interrupted", "lost"]),
+]
+
+
+@pytest.mark.parametrize("code, fresh", CODE)
+def test_what_failed_by_itself_takes_todays_code(all_states, code, fresh):
+    recipe = {"staging": "link", "source": str(all_states.source), "ignore": [], "include": [], "link": [],
+              "max_files": 10, "max_mb": 1.0}  # fmt: skip
+    for path in all_states.experiment.glob("*/run.json"):
+        path.write_text(json.dumps({**read(path), "code": recipe}))
+    old = all_states.snapshot()
+    (all_states.source / "t.py").write_text("print('new')\n")
+    chosen = relaunch.retry(look(all_states).runs, None, code, {"PATH": "/new bin"})
+    assert [os.path.basename(job.run) for job in chosen.fresh] == fresh
+    changed = {run.name for run in look(all_states).runs if run.digest not in (None, old)}
+    assert changed == set(fresh)
+    for name in ("cancelled", "failed", "interrupted", "lost"):
+        script = (all_states.experiment / name / "launch.sh").read_text()
+        assert ("export PATH='/new bin'\n" in script) == (name in fresh)
+    assert chosen.code == ("1 file, 0.0 kB" if fresh else "")
+
+
+def test_the_next_attempt_comes_after_the_last_whatever_the_scheduler_restarted(place):
+    path = place.run()
+    for number in ("1.0", "9.0", "10.3"):
+        ended(path, "failed", number)
+    assert relaunch.retry(look(place).runs, None, "own", {}).jobs == (Job(path, "11.0"),)
+
+
+# ---------------------------------------------------------------- retried, end to end
+
+
+def failing(project: Project) -> None:
+    """Both points fail once."""
+    project.sweep(cmd="sh work.sh")
+    project.write("work.sh", "cat note.sh > /dev/null; exit 3\n")
+    assert project("sweep.yml", "-i").code == 1
+
+
+def test_a_failed_run_is_mended_by_todays_code_in_its_own_directory(project):
+    failing(project)
+    project.write("work.sh", "echo mended; . ./note.sh\n")
+    before = project.runs()
+    done = project.ok("retry", "sweep")
+    assert done.out.count("mended") == 2
+    assert done.err.splitlines()[:2] == ["code  2 with today's code, 3 files, 0.1 kB", "runs  2 again, 0 left alone"]
+    assert project.runs() == before
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+    assert sorted(line.rpartition("/")[2] for line in project.starts()) == ["2.0", "2.0"]
+
+
+def test_with_its_own_code_it_fails_again(project):
+    failing(project)
+    project.write("work.sh", "exit 0\n")
+    assert project("retry", "sweep", "--code", "own", "-j", "2").code == 1
+    assert project.again() == {(1, 1): "failed", (2, 1): "failed"}
+
+
+def test_code_that_is_gone_is_one_line_and_its_own_still_runs(project, tmp_path):
+    failing(project)
+    project.path.rename(tmp_path / "moved")
+    told = project("retry", "sweep", cwd=tmp_path).line(3)
+    assert told == f"{project.path}: the code was here and is gone; give --code own to use what the runs have"
+    assert project("retry", "sweep", "--code", "own", cwd=tmp_path).code == 1
+    attempts = [path.name for path in project.experiment.glob("*/attempts/*")]
+    assert sorted(attempts) == ["1.0", "1.0", "2.0", "2.0"]
+
+
+def test_runs_of_two_experiments_take_todays_code_each_from_its_own_snapshot(project):
+    failing(project)
+    shutil.copy(project.path / "sweep.yml", project.path / "other.yml")
+    assert project("other.yml", "-i").code == 1
+    project.write("work.sh", ". ./note.sh\n")
+    project.ok("retry", "sweep", "other")
+    assert sorted(line.partition("/")[0] for line in project.starts()) == ["other", "other", "sweep", "sweep"]
+
+
+def test_what_a_run_is_to_be_passed_must_be_there_before_anything_changes(project):
+    failing(project)
+    for path in project.experiment.glob("*/run.json"):
+        path.write_text(json.dumps({**read(path), "env_pass": ["A_SECRET"]}))
+    before = {path: read(path / "run.json") for path in project.runs()}
+    project.write("work.sh", ". ./note.sh\n")
+    told = "ENV_PASS: A_SECRET is not set in this shell; export it or take it off the list"
+    assert project("retry", "sweep").line(2) == told
+    assert {path: read(path / "run.json") for path in project.runs()} == before
+    project.ok("retry", "sweep", A_SECRET="s")
+
+
+def test_a_retry_of_nothing_is_no_failure(project):
+    project.ok("sweep.yml", "-i")
+    done = project.ok("retry", "sweep")
+    assert (done.out, done.err) == ("", "runs  0 again, 2 left alone\n")
+    assert len(project.starts()) == 2
+
+
+def test_a_retry_says_in_json_what_was_queued(project):
+    failing(project)
+    one = next(path for path in project.runs() if key(path)[0] == 1)
+    done = project("retry", f"sweep/{one.name}", "--json", "--code", "own")
+    told = json.loads(done.out.splitlines()[0])
+    assert told == {"queued": [{"run": one.name, "attempt": "2.0", "code": "own"}], "left": []}
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_run_is_named_by_the_path_that_tab_completion_makes(project, relative):
+    failing(project)
+    project.write("work.sh", ". ./note.sh\n")
+    one = project.runs()[0]
+    project.ok("retry", os.path.relpath(one, project.path) if relative else str(one))
+    assert project.starts() == [f"sweep/{one.name}/2.0"]
+
+
+# ---------------------------------------------------------------- cancelled
+
+
+def cancelled(place: Place) -> dict[str, str]:
+    told = {}
+    relaunch.cancel(look(place).runs, lambda run, what: told.update({run.name: what}))
+    return told
+
+
+def test_what_waits_can_never_start_and_what_ended_stays_as_it_was(all_states):
+    waiting = {"staged", "queued", "interrupted", "lost"}
+    before = {run.name: run.state for run in look(all_states).runs}
+    told = cancelled(all_states)
+    after = {run.name: run.state for run in look(all_states).runs}
+    assert {name for name in told if told[name] == "cancelled"} == {*waiting, "cancelled"}
+    assert {name: told[name] for name in ("done", "failed")} == {"done": "done", "failed": "failed"}
+    assert after == {name: State.CANCELLED if name in waiting else state for name, state in before.items()}
+
+
+def test_a_cancelled_run_is_not_taken_up_but_retried(project):
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "-i", "--first", "1")
+    project.root.joinpath("sweep", project.runs()[0].name, "attempts", "1.0", "end.json").unlink()
+    assert project("cancel", "sweep").code == 0
+    assert project.again() == {(1, 1): "cancelled"}
+    project.ok("sweep.yml", "-i")
+    assert project.again() == {(1, 1): "cancelled", (2, 1): "done"}
+    project.ok("retry", "sweep")
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+
+
+def test_a_run_that_cannot_be_cancelled_is_one_line(place):
+    path = place.run()
+    Path(path, layout.ATTEMPTS).touch()
+    with pytest.raises(StageError) as caught:
+        cancelled(place)
+    assert str(caught.value).startswith(f"{path}/attempts")
+    assert str(caught.value).endswith(": cannot be cancelled: Not a directory")
+
+
+def test_a_run_on_another_host_is_left_and_said_so(place):
+    path = Path(place.run(), layout.ATTEMPTS, "1.0")
+    path.mkdir(parents=True)
+    owner = {"format": 1, "host": "far", "boot": "b", "pid": os.getpid(), "birth": "1", "started": 1.0}
+    (path / layout.OWNER).write_text(json.dumps(owner))
+    (path / layout.HEARTBEAT).touch()
+    assert cancelled(place) == {"one": "on far, heard 0 s ago"}
+    os.utime(path / layout.HEARTBEAT, (1, 1))
+    assert cancelled(place)["one"].startswith("on far, which cannot be asked from here; silent for ")
+    assert end(str(place.experiment / "one")) is None
+
+
+@pytest.mark.parametrize("argv", [("-i",), ("-j", "1")])
+def test_a_running_run_ends_as_cancelled_and_a_queued_one_never_starts(project, argv):
+    project.sweep("{n: [1, 2, 3]}", cmd="sh wait.sh")
+    project.write("wait.sh", '. ./note.sh; [ "$2" = 3 ] || { touch "$SIDE.$2"; sleep 60 & wait; }\n')
+    command = project.behind("sweep.yml", *argv)
+    exists(f"{project.side}.1")
+    by_n = {key(path)[0]: path.name for path in project.runs()}
+    assert project.again() == {(1, 1): "running", (2, 1): "queued", (3, 1): "queued"}
+    assert project.ok("cancel", by_n[2]).out == f"{by_n[2]}  cancelled\n"
+    assert project.ok("cancel", f"sweep/{by_n[1]}").out == f"{by_n[1]}  asked to end\n"
+    assert command.wait(30) == 0
+    assert project.again() == {(1, 1): "cancelled", (2, 1): "cancelled", (3, 1): "done"}
+    assert project.starts() == [f"sweep/{by_n[1]}/1.0", f"sweep/{by_n[3]}/1.0"]
+
+
+def test_cancelling_says_in_json_what_was_done(project):
+    project.ok("sweep.yml", "-i", "--first", "1")
+    (one,) = project.runs()
+    assert json.loads(project.ok("cancel", "sweep", "--json").out) == [{"run": one.name, "did": "done"}]
+
+
+def test_a_late_cancel_does_not_end_the_next_run(place):
+    """The signal came when the run it was for had ended, and its runner has not begun the next."""
+    path = place.run()
+    with Inbox() as inbox:
+        os.kill(os.getpid(), processes.CANCEL)
+        assert inbox.cancelled
+        assert runner.execute(path, "1.0", {}, inbox).state == "done"
