@@ -8,6 +8,8 @@ _DIFF_LIMIT = 1_000_000
 
 def git(source: str) -> dict[str, Any]:
     """The commit, branch and uncommitted diff of the repository around `source`; {} outside one or before a commit."""
+    if not _in_repository(source):
+        return {}
     try:
         from git import Repo  # imports slowly, and only a launch wants it
         from git.exc import GitError
@@ -20,6 +22,12 @@ def git(source: str) -> dict[str, Any]:
             return {"commit": repo.head.commit.hexsha, "branch": branch, "diff": diff[:_DIFF_LIMIT]}
     except (GitError, ValueError, OSError):
         return {}
+
+
+def _in_repository(source: str) -> bool:
+    """Whether there is a .git above; spares projects without one the import of gitpython."""
+    above = os.path.dirname(source)
+    return os.path.lexists(os.path.join(source, ".git")) or (above != source and _in_repository(above))
 
 
 def _here(repo: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from io import FileIO
 from typing import NamedTuple
 
 from farmx import layout
@@ -254,8 +255,8 @@ def take(code: Listing, farmx: str) -> Snapshot:
     used again after its files were compared with the manifest; one that no longer matches is left and told.
     """
     home = os.path.join(farmx, layout.SNAPSHOTS)
-    digest = _digest(_manifest(code.root, code))
-    existing, note = _find(home, digest)
+    # The first of an experiment is copied right away: reading all files to look for it would cost half as much again.
+    existing, note = _find(home, _digest(_manifest(code.root, code))) if layout.names(home) else (None, "")
     if existing:
         return Snapshot(existing, os.path.join(home, existing), new=False, note=note)
     try:
@@ -327,7 +328,7 @@ def _settle(aside: str, home: str, manifest: str) -> str:
 def _copy_file(source: str, target: str, name: str) -> str:
     """Copy, hashing on the way, so that the manifest says what the copy holds and not what the source became."""
     digest, size = hashlib.sha256(), 0
-    with open(source, "rb", buffering=0) as reader:
+    with _opened(source) as reader:
         mode = os.fstat(reader.fileno()).st_mode
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o555 if mode & stat.S_IXUSR else 0o444)
         try:
@@ -369,14 +370,25 @@ def _manifest(root: str, code: Listing) -> str:
 def _line(root: str, name: str) -> str:
     path = os.path.join(root, name)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with _opened(path) as file:
             told = os.fstat(file.fileno())
             digest = hashlib.sha256(file.read() if told.st_size < _CHUNK else b"")
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
-        raise StageError(f"{path}: cannot be read for the snapshot: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     return _file_line(name, told.st_mode, told.st_size, digest.hexdigest())
+
+
+def _opened(path: str) -> FileIO:
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> StageError:
+    return StageError(f"{path}: cannot be read for the snapshot: {error.strerror}")
 
 
 def matches(snapshot: str) -> bool:
