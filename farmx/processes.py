@@ -54,24 +54,30 @@ def this() -> dict[str, Any]:
 
 
 def alive(owner: Mapping[str, Any]) -> bool | None:
-    """Whether the process a record names still lives; None when it is not for this host to say."""
+    """Whether the process a record names still lives; None when this host cannot say."""
     if owner.get("host") != host():
         return None
     if owner.get("boot") != boot_id():
         return False
     pid = owner.get("pid")
-    return isinstance(pid, int) and birth(pid) == owner.get("birth")
+    if born := birth(pid) if isinstance(pid, int) else "":
+        return born == owner.get("birth")
+    return False if birth(os.getpid()) else None  # None: where the system tells no births
 
 
 # Signals and output
 
 
 class Inbox:
-    """The signals that arrived, in order, and a descriptor that wakes a select; the old handlers return at exit."""
+    """The signals that arrived, in order, and a descriptor that wakes a select; the old handlers return at exit.
 
-    def __init__(self) -> None:
+    heard: called, in the middle of anything, with how many asked us to stop so far, at each one.
+    """
+
+    def __init__(self, heard: Callable[[int], None] = lambda count: None) -> None:
         self.stops: list[int] = []
         self.cancelled = False
+        self.heard = heard
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -95,6 +101,7 @@ class Inbox:
             self.cancelled = True
         elif number in STOPS:
             self.stops.append(number)
+            self.heard(len(self.stops))
 
     def wait(self, others: list[int], timeout_s: float) -> list[int]:
         """Sleep until a signal, a readable descriptor of `others` or the timeout; return those readable."""
@@ -132,7 +139,7 @@ class Console:
 
 def marked(mark: str) -> list[int]:
     """The processes on this host, but us, with `mark` at the begin of a variable of their environment (`NAME=va`)."""
-    sought = b"\0" + mark.encode()
+    sought = b"\0" + os.fsencode(mark)
     found = []
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
         if name.isdigit() and int(name) != os.getpid() and sought in b"\0" + _environ(name):
@@ -193,15 +200,22 @@ def libc() -> Any:
 
 
 def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, console: Console) -> int:
-    """Start a program in a session of its own, its output on `output`; return its pid. It dies with us."""
+    """Start a program in a session of its own, its output on `output`; return its pid. It dies with us.
+
+    When this returns, the program has begun, or it has ended with 127: signals for it reach it, not what we forked.
+    """
     parent = os.getpid()
     libc()
+    begun, beginning = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(beginning)
+        os.read(begun, 1)  # ends when execvpe closes the other end
+        os.close(begun)
         return pid
     try:
         os.setsid()
-        for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE):
+        for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         die_with_parent(signal.SIGKILL, parent)
@@ -211,7 +225,7 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, consol
         os.chdir(cwd)
         os.execvpe(argv[0], argv, env)
     except OSError as error:
-        os.write(output, f"{argv[0]}: {error.strerror}\n".encode())
+        os.write(output, os.fsencode(f"{error.filename or argv[0]}: {error.strerror}\n"))
     finally:
         os._exit(127)
 

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -174,3 +175,52 @@ def ordinary_rights() -> Iterator[None]:
         yield
     finally:
         assert libc.capset(ctypes.byref(header), before) == 0
+
+
+# ---------------------------------------------------------------- processes of their own
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+EXECUTE = """
+from farmx import processes, runner
+given = json.loads(sys.argv[1])
+processes.BEAT_S = given.pop("beat_s", processes.BEAT_S)
+with processes.Inbox() as inbox:
+    print("ready", flush=True)
+    outcome = runner.execute(inbox=inbox, **given)
+print(json.dumps(outcome))
+"""
+
+
+def python(code: str, *argv: str, **more: object) -> subprocess.Popen:
+    """A process of its own that has json, os, sys and farmx at hand; its output is piped."""
+    begin = f"import json, os, sys\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
+    given = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True, **more}
+    return subprocess.Popen([sys.executable, "-I", "-S", "-c", begin + code, *argv], **given)
+
+
+def script(code: str, *argv: str, **more: object) -> str:
+    """What such a process prints; it must end well."""
+    process = python(code, *argv, **more)
+    told, _ = process.communicate()
+    assert process.returncode == 0, told
+    return told
+
+
+def start(run: str, number: str = "1.0", **given: object) -> subprocess.Popen:
+    """A process that executes an attempt; it has its signal handlers when this returns."""
+    facts = {"facts": {"farm": "local", "submission": "s"}, "run": run, "number": number}
+    process = python(EXECUTE, json.dumps({**facts, **given}))
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def finish(process: subprocess.Popen) -> runner.Outcome:
+    """How the attempt that a process executes ended."""
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    return runner.Outcome(*json.loads(told))
+
+
+def execute(run: str, number: str = "1.0", **given: object) -> runner.Outcome:
+    """Execute an attempt in a process of its own and wait for its end."""
+    return finish(start(run, number, **given))

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import HOSTILE, PLACE, Place, ordinary_rights, output, spec, tree
+from launching import HOSTILE, PLACE, Place, execute, ordinary_rights, output, spec, tree
 
-from farmx import layout, runner, stage
+from farmx import layout, stage
 from farmx.errors import RecordError, StageError
-from farmx.processes import Inbox
 from farmx.spec import Goal, RunSpec
 from farmx.version import __version__
 
@@ -32,11 +31,9 @@ def place(tmp_path):
     return made
 
 
-def execute(run: str) -> dict:
+def by_runner(run: str) -> dict:
     """What the program tells when the runner starts it."""
-    with Inbox() as inbox:
-        outcome = runner.execute(run, "1.0", {}, inbox)
-    assert outcome.state == "done", output(run)
+    assert execute(run).state == "done", output(run)
     return json.loads(output(run))
 
 
@@ -48,7 +45,7 @@ def by_hand(run: str, how: str = "{}", cwd: str = "/", **env: str) -> dict:
     return json.loads(done.stdout)
 
 
-WAYS = [execute, by_hand, lambda run: by_hand(run, "sh {}"), lambda run: by_hand(run, "bash {}"),
+WAYS = [by_runner, by_hand, lambda run: by_hand(run, "sh {}"), lambda run: by_hand(run, "bash {}"),
         lambda run: by_hand(run, "sh launch.sh", run), lambda run: by_hand(run, "./launch.sh", run)]  # fmt: skip
 ways = pytest.mark.parametrize("way", WAYS, ids=["runner", "by hand", "sh", "bash", "sh inside", "inside"])
 PYTHON = (sys.executable, "dump.py")
@@ -179,7 +176,7 @@ def test_a_cdpath_of_the_person_at_the_shell_leads_nowhere_else(place, tmp_path)
 @pytest.mark.parametrize("how", ["renamed", "copied"])
 def test_a_run_that_was_renamed_or_copied_runs_by_hand_in_its_new_place(place, how):
     run = place.run(PYTHON, hparams={"out": "LOGDIR"})
-    execute(run)
+    assert execute(run).state == "done"
     other = os.path.join(os.path.dirname(run), "other name")
     if how == "renamed":
         os.rename(run, other)
@@ -235,7 +232,7 @@ def test_launch_sh_is_readable():
 def test_secrets_that_are_passed_by_name_are_written_nowhere(place, monkeypatch):
     monkeypatch.setenv("TOKEN", "s3cr3t")
     run = place.run(PYTHON, env_pass=("TOKEN",))
-    assert execute(run)["env"]["TOKEN"] == "s3cr3t"
+    assert by_runner(run)["env"]["TOKEN"] == "s3cr3t"
     Path(run, layout.OUTPUT).resolve().unlink()
     os.unlink(os.path.join(run, layout.OUTPUT))
     assert [name for name, text in tree(Path(run)).items() if "s3cr3t" in text] == []

@@ -1,0 +1,361 @@
+"""processes: names of processes, signals, how a program is started, supervised and ended."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launching import exists, gone, number, python, script, state, until
+
+from farmx import processes
+from farmx.processes import Inbox, Stop
+
+
+@pytest.fixture
+def sleeper():
+    """A process that does nothing."""
+    process = subprocess.Popen(["sleep", "100"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_a_birth_tells_a_process_from_a_later_one_of_its_number(sleeper):
+    birth = processes.birth(sleeper.pid)
+    assert birth.isdecimal() and processes.birth(sleeper.pid) == birth != ""
+    assert int(birth) >= int(processes.birth(os.getpid()))
+    sleeper.kill()
+    until(lambda: state(sleeper.pid) == "Z")
+    assert processes.birth(sleeper.pid) == ""  # a zombie does nothing any more
+    sleeper.wait()
+    assert processes.birth(sleeper.pid) == ""
+
+
+def test_a_program_with_brackets_in_its_name_has_a_birth(tmp_path):
+    odd = tmp_path / "a) Z 1 (b"
+    shutil.copy(shutil.which("sleep"), odd)
+    process = subprocess.Popen([odd, "100"])
+    try:
+        until(lambda: "a) Z" in Path(f"/proc/{process.pid}/stat").read_text())
+        assert int(processes.birth(process.pid)) >= int(processes.birth(os.getpid()))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_record_of_this_process_says_that_it_lives():
+    assert processes.alive(processes.this()) is True
+    assert json.loads(json.dumps(processes.this())) == processes.this()
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"host": "elsewhere"}, None),
+        ({"host": "elsewhere", "boot": "other"}, None),
+        ({"boot": "other"}, False),
+        ({"birth": "1"}, False),
+        ({"birth": None}, False),
+        ({"pid": 2**22 + 1}, False),
+        ({"pid": None}, False),
+        ({"pid": "1"}, False),
+        ({"pid": -1}, False),
+        ({"pid": 0}, False),
+        ({"pid": 2**22 + 1, "birth": ""}, False),
+    ],
+)
+def test_a_record_of_a_process_that_is_no_more_says_so(change, told):
+    assert processes.alive({**processes.this(), **change}) is told
+
+
+def test_an_empty_record_is_of_no_host():
+    assert processes.alive({}) is None
+
+
+# ---------------------------------------------------------------- signals
+
+
+def test_an_inbox_keeps_what_arrives_in_order_and_wakes_who_waits():
+    with Inbox() as inbox:
+        assert inbox.wait([], 0) == [] and inbox.stops == [] and not inbox.cancelled
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(os.getpid(), each)
+        started = time.monotonic()
+        assert inbox.wait([], 100) == [] and time.monotonic() - started < 50
+        assert inbox.stops == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP] and inbox.cancelled
+
+
+def test_an_inbox_says_which_descriptors_can_be_read():
+    one, two = os.pipe(), os.pipe()
+    with Inbox() as inbox:
+        os.write(two[1], b"x")
+        assert inbox.wait([one[0], two[0]], 100) == [two[0]]
+    for descriptor in (*one, *two):
+        os.close(descriptor)
+
+
+def test_after_an_inbox_all_is_as_before():
+    mine = signal.signal(signal.SIGHUP, lambda *_: None)
+    numbers = (*processes.STOPS, processes.CANCEL, signal.SIGCHLD)
+    before = [signal.getsignal(each) for each in numbers]
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ZeroDivisionError), Inbox():
+        assert [signal.getsignal(each) for each in numbers] != before
+        raise ZeroDivisionError
+    assert [signal.getsignal(each) for each in numbers] == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert signal.set_wakeup_fd(-1) == -1
+    signal.signal(signal.SIGHUP, mine)
+
+
+def test_a_stop_asks_then_kills_and_says_each(monkeypatch):
+    sent, told, clock = [], [], [0.0]
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append((group, number)))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Inbox() as inbox:
+        stop = Stop(7, 30.0, told.append)
+        stop.follow(inbox)
+        assert (stop.state, sent) == (None, []) and stop.timeout_s() == processes.BEAT_S
+        inbox.stops.append(signal.SIGINT)
+        stop.follow(inbox)
+        stop.follow(inbox)
+        assert (stop.state, told) == ("interrupted", [signal.SIGTERM]) and 29 < stop.timeout_s() < 31
+        clock[0] = 29.0
+        stop.follow(inbox)
+        assert told == [signal.SIGTERM]
+        clock[0] = 31.0
+        stop.follow(inbox)
+        stop.follow(inbox)
+        assert told == [signal.SIGTERM, signal.SIGKILL]
+        assert sent == [(7, signal.SIGTERM), (7, signal.SIGCONT), (7, signal.SIGKILL), (7, signal.SIGCONT)]
+        assert stop.timeout_s() == processes.BEAT_S
+
+
+ASKED = [
+    ("cancel", ["USR1"], "cancelled", ["SIGTERM"]),
+    ("stop", ["INT"], "interrupted", ["SIGTERM"]),
+    ("stop twice", ["INT", "INT"], "interrupted", ["SIGTERM", "SIGKILL"]),
+    ("cancel then stop", ["USR1", "TERM"], "cancelled", ["SIGTERM", "SIGKILL"]),
+    ("stop then cancel", ["TERM", "USR1"], "interrupted", ["SIGTERM", "SIGKILL"]),
+]
+
+
+@pytest.mark.parametrize("asked, state, told", [row[1:] for row in ASKED], ids=[row[0] for row in ASKED])
+def test_the_first_request_decides_what_it_is_called_and_the_second_kills(monkeypatch, asked, state, told):
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    said = []
+    with Inbox() as inbox:
+        stop = Stop(7, 30.0, lambda number: said.append(signal.Signals(number).name))
+        for each in asked:
+            os.kill(os.getpid(), getattr(signal, f"SIG{each}"))
+            stop.follow(inbox)
+    assert (stop.state, said) == (state, told)
+
+
+# ---------------------------------------------------------------- starting
+
+SPAWN = """
+from farmx import processes
+output = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.environ["OURS"] = "x"
+given = json.loads(sys.argv[2])
+with processes.Inbox() as inbox:
+    pid = processes.spawn(given["argv"], given["env"], given["cwd"], output, processes.Console())
+    stop = processes.Stop(pid, 30.0, print)
+    status, usage = processes.supervise(pid, inbox, stop, processes.Console(), lambda: None)
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def spawn(tmp_path: Path, argv: list[str], env: dict | None = None, cwd: str = "/") -> tuple[int, str]:
+    """(exit code, output) of a program that spawn starts."""
+    given = json.dumps({"argv": argv, "env": env or {}, "cwd": cwd})
+    code = int(script(SPAWN, str(tmp_path / "output"), given))
+    return code, (tmp_path / "output").read_text()
+
+
+def test_a_program_finds_its_environment_its_directory_and_nothing_of_ours(tmp_path):
+    code = """
+import json, os, signal
+status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
+print(json.dumps([dict(os.environ), os.getcwd(), sorted(os.listdir("/proc/self/fd"))[:-1],
+    os.getsid(0) == os.getpid() == os.getpgid(0), os.read(0, 9).decode(),
+    [int(status[name], 16) for name in ("SigBlk", "SigIgn")]]))
+""".replace("import json, os", "import sys; sys.stdin.fileno()\nimport json, os")
+    env = {"A": "it's\n$HOME größe", "EMPTY": ""}
+    ended, told = spawn(tmp_path, [sys.executable, "-I", "-S", "-c", code], env, str(tmp_path))
+    ignored_by_python = (1 << (signal.SIGPIPE - 1)) | (1 << (signal.SIGXFSZ - 1))
+    environ, cwd, descriptors, leads, typed, (blocked, ignored) = json.loads(told)
+    environ.pop("LC_CTYPE", None)  # Python's own doing in the C locale
+    assert (ended, environ, cwd, descriptors, leads, typed) == (0, env, str(tmp_path), ["0", "1", "2"], True, "")
+    assert (blocked, ignored & ~ignored_by_python) == (0, 0)
+
+
+def test_a_program_ends_of_a_closed_pipe_and_of_a_file_too_large_as_in_any_shell(tmp_path):
+    told = spawn(tmp_path, ["/bin/sh", "-c", "grep -E 'Sig(Ign|Blk)' /proc/self/status"])[1]
+    assert told.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+@pytest.mark.parametrize(
+    "make, argv, told",
+    [
+        (None, "/no/such", "/no/such: No such file or directory\n"),
+        (lambda path: path.write_text("#!/bin/sh\n"), "{}", "{}: Permission denied\n"),
+        (lambda path: (path.write_text("#!/no/shell\n"), path.chmod(0o755)), "{}", "{}: No such file or directory\n"),
+        (lambda path: (path.write_bytes(b"\x7fELF\0"), path.chmod(0o755)), "{}", "{}: Exec format error\n"),
+    ],
+    ids=["not there", "not executable", "no interpreter", "no program"],
+)
+def test_what_cannot_be_started_exits_127_and_says_why(tmp_path, make, argv, told):
+    path = tmp_path / "it's größe"
+    if make:
+        make(path)
+    assert spawn(tmp_path, [argv.format(path)]) == (127, told.format(path))
+
+
+def test_a_path_that_is_no_text_says_why_too(tmp_path):
+    given = json.dumps({"argv": ["/no/\udcff"], "env": {}, "cwd": "/"})
+    script(SPAWN, str(tmp_path / "output"), given)
+    assert (tmp_path / "output").read_bytes() == b"/no/\xff: No such file or directory\n"
+
+
+def test_a_directory_that_is_not_there_is_said(tmp_path):
+    code, told = spawn(tmp_path, ["/bin/true"], cwd=str(tmp_path / "gone"))
+    assert (code, told) == (127, f"{tmp_path}/gone: No such file or directory\n")
+
+
+def test_a_request_that_came_before_the_program_ends_it_all_the_same(tmp_path):
+    """However short a time lies between the fork and the signal: it is neither lost nor swallowed by our handlers."""
+    code = """
+from farmx import processes
+for _ in range(40):
+    with processes.Inbox() as inbox:
+        inbox.stops.append(15)
+        pid = processes.spawn(["/bin/sleep", "100"], {}, "/", 1, processes.Console())
+        stop = processes.Stop(pid, 1.0, lambda number: None)
+        status, _ = processes.supervise(pid, inbox, stop, processes.Console(), lambda: None)
+        assert os.WTERMSIG(status) == 15, status
+"""
+    script(code)
+
+
+def test_a_program_dies_with_whoever_started_it(tmp_path):
+    code = """
+from farmx import processes
+pid = processes.spawn(["/bin/sleep", "100"], {}, "/", 1, processes.Console())
+print(pid, flush=True)
+os.read(0, 1)
+"""
+    process = python(code, stdin=subprocess.PIPE)
+    pid = int(process.stdout.readline())
+    assert state(pid) in ("S", "R", "D")
+    process.kill()
+    process.communicate()
+    gone(pid)
+
+
+# ---------------------------------------------------------------- supervising
+
+
+def test_a_heart_beats_while_a_program_runs(tmp_path):
+    code = """
+from farmx import processes
+processes.BEAT_S = 0.01
+beats = []
+wait = ["/bin/sh", "-c", "until [ -e $0 ]; do sleep 0.01; done; exit 3", sys.argv[1]]
+pid = processes.spawn(wait, os.environ, "/", 1, processes.Console())
+def beat():
+    beats.append(1)
+    if len(beats) == 3:
+        open(sys.argv[1], "w").close()
+with processes.Inbox() as inbox:
+    stop = processes.Stop(pid, 1.0, print)
+    status, usage = processes.supervise(pid, inbox, stop, processes.Console(), beat)
+print(os.waitstatus_to_exitcode(status), len(beats) >= 3, usage.ru_maxrss > 100)
+"""
+    assert script(code, str(tmp_path / "go")) == "3 True True\n"
+
+
+def test_a_stopped_program_is_woken_to_hear_that_it_must_end(tmp_path):
+    code = """
+import signal
+from farmx import processes
+pid = processes.spawn(["/bin/sleep", "100"], {}, "/", 1, processes.Console())
+os.kill(pid, signal.SIGSTOP)
+with processes.Inbox() as inbox:
+    inbox.stops.append(15)
+    status, _ = processes.supervise(pid, inbox, processes.Stop(pid, 1.0, int), processes.Console(), lambda: None)
+print(os.WTERMSIG(status))
+"""
+    assert script(code) == "15\n"
+
+
+# ---------------------------------------------------------------- what is left
+
+
+def test_marked_finds_processes_by_the_begin_of_a_variable(tmp_path):
+    mark = f"FARMX_MARK={tmp_path}/größe/"
+    environs = [f"{tmp_path}/größe/1", f"{tmp_path}/größe/", f"{tmp_path}/größe", f"{tmp_path}/other/größe/"]
+    started = [subprocess.Popen(["sleep", "100"], env={"A": "b", "FARMX_MARK": each}) for each in environs]
+    started.append(subprocess.Popen(["sleep", "100"], env={"MY_FARMX_MARK": environs[0], "B": mark}))
+    try:
+        for each in started:
+            until(lambda each=each: b"sleep" in Path(f"/proc/{each.pid}/cmdline").read_bytes())
+        assert sorted(processes.marked(mark)) == sorted(each.pid for each in started[:2])
+        processes.clear(mark)
+        assert [each.wait() for each in started[:2]] == [-signal.SIGKILL] * 2
+        assert [each.poll() for each in started[2:]] == [None] * 3
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
+
+
+def test_clearing_does_not_wait_for_the_dead_or_for_ourselves(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    processes.clear(f"FARMX_MARK={tmp_path}/")
+    code = "from farmx import processes\nprint(processes.marked('FARMX_MARK=me'))"
+    assert script(code, env={"FARMX_MARK": "me"}) == "[]\n"
+
+
+def test_a_mark_that_is_no_text_is_found(tmp_path):
+    process = subprocess.Popen(["sleep", "100"], env={b"FARMX_MARK": b"/\xff/x"})
+    try:
+        until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        assert processes.marked("FARMX_MARK=/\udcff/") == [process.pid]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_group_that_has_gone_is_no_error(sleeper):
+    sleeper.kill()
+    sleeper.wait()
+    processes.kill_group(sleeper.pid, signal.SIGTERM)
+
+
+def test_whoever_asks_to_die_with_a_parent_that_has_died_dies_at_once(tmp_path):
+    code = """
+import signal
+from farmx import processes
+pid = os.fork()
+if pid == 0:
+    if os.fork() == 0:
+        while os.getppid() == int(sys.argv[2]): pass
+        with open(sys.argv[1], "w") as file: file.write(f"{os.getpid()}\\n")
+        processes.die_with_parent(signal.SIGTERM, int(sys.argv[2]))
+        os.execv("/bin/sleep", ["sleep", "100"])
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+    script(code, str(tmp_path / "pid"), "0")
+    exists(tmp_path / "pid")
+    gone(number(tmp_path / "pid"))
