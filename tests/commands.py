@@ -1,7 +1,7 @@
 """What tests of launching share: a small project, commands without the price of starting Python, what is then on disk.
 
-`Commands` is a process with farmx imported; each command is a fork of it, with an environment, a directory and a user
-of its own, and perhaps a fault: at its Nth step it is killed or told that the disk is full. It adopts what a killed
+`Commands` is a process with farmx imported; each command is a fork of it, with an environment and a directory of its
+own, and perhaps a fault: at its Nth step it is killed or told that the disk is full. It adopts what a killed
 command leaves behind and answers once all of it has gone.
 """
 
@@ -14,9 +14,11 @@ import signal
 import subprocess
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from launching import ordinary_rights
 
 LAUNCHER, OTHERS = "launcher", "others"  # whose steps count: the command's own, or those of what it forks
 KILL, FULL, DENIED, DRY = "kill", "full", "denied", "dry"  # what happens at the step; dry: nothing, they are counted
@@ -73,12 +75,23 @@ class Commands:
         self.server.stdout.close()
         self.server.wait()
 
-    def __call__(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, user: int = 0) -> Done:
-        """Run `farmx argv...` in `cwd` and wait for it and all that it leaves behind."""
-        told = {"argv": argv, "cwd": str(cwd), "env": {**os.environ, **(env or {})}, "user": user,
+    def __call__(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary: bool = False) -> Done:
+        """Run `farmx argv...` in `cwd` and wait for it and all that it leaves behind.
+
+        ordinary: even as root, with no more rights than the modes of files give.
+        """
+        self.ask(*argv, cwd=cwd, env=env, fault=fault, ordinary=ordinary)
+        return self.answer()
+
+    def ask(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary: bool = False) -> None:
+        """Begin to run `farmx argv...`."""
+        told = {"argv": argv, "cwd": str(cwd), "env": {**os.environ, **(env or {})}, "ordinary": ordinary,
                 "fault": vars(fault) if fault else None}  # fmt: skip
         self.server.stdin.write(json.dumps(told) + "\n")
         self.server.stdin.flush()
+
+    def answer(self) -> Done:
+        """Wait for what was asked and all that it leaves behind."""
         return Done(**json.loads(self.server.stdout.readline()))
 
 
@@ -104,15 +117,18 @@ class Project:
     def experiment(self) -> Path:
         return self.root / "sweep"
 
-    def __call__(self, *argv: str, fault: Fault | None = None, cwd: Path | None = None, user: int = 0, **env) -> Done:
-        env = {"SIDE": str(self.side), "FARMX_LOGROOT": str(self.root), **env}
-        done = self.commands(*argv, cwd=cwd or self.path, env=env, fault=fault, user=user)
+    @property
+    def env(self) -> dict[str, str]:
+        return {"SIDE": str(self.side), "FARMX_LOGROOT": str(self.root)}
+
+    def __call__(self, *argv: str, fault: Fault | None = None, cwd: Path | None = None, ordinary=False, **env) -> Done:
+        done = self.commands(*argv, cwd=cwd or self.path, env={**self.env, **env}, fault=fault, ordinary=ordinary)
         assert "Traceback" not in done.err, done.err
         return done
 
     def behind(self, *argv: str, **env: str) -> subprocess.Popen:
         """The command as a process of its own that is not waited for; its stderr goes to a file beside the project."""
-        env = {**os.environ, "SIDE": str(self.side), "FARMX_LOGROOT": str(self.root), **env}
+        env = {**os.environ, **self.env, **env}
         command = [str(Path(sys.executable).parent / "farmx"), *argv]
         with (self.path.parent / "behind").open("ab") as err:
             return subprocess.Popen(
@@ -229,14 +245,11 @@ def _child(farmx, told: dict, out: int, err: int, count: mmap.mmap) -> None:
         os.environ.update(told["env"])
         if told["cwd"]:
             os.chdir(told["cwd"])
-        if told["user"]:
-            os.setgroups([])
-            os.setresgid(told["user"], told["user"], told["user"])
-            os.setresuid(told["user"], told["user"], told["user"])
         sys.argv = ["farmx", *told["argv"]]
         if told["fault"]:
             _install(Fault(**told["fault"]), count)
-        farmx(told["argv"], prog_name="farmx")
+        with ordinary_rights() if told["ordinary"] else nullcontext():
+            farmx(told["argv"], prog_name="farmx")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except BaseException:  # noqa: BLE001  # a child must never go on as the server

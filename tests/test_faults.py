@@ -1,11 +1,21 @@
 """A launch that is killed, or told that the disk is full, at every one of its steps; and two launches at once."""
 
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
-from commands import DENIED, FULL, KILL, LAUNCHER, OTHERS, Fault, Project, claims, read, staging
+from commands import DENIED, FULL, KILL, LAUNCHER, OTHERS, Commands, Fault, Project, claims, read, staging
+from launching import Place, state, until
+
+from farmx import status
+from farmx.farms import local, terminal
+from farmx.processes import Inbox
+from farmx.spec import Job
 
 CHUNKS = 4  # of a walk, so that several processes share it
 LEFT = {"staged", "interrupted", "done"}  # what a killed launch may leave
@@ -131,3 +141,181 @@ def test_a_step_that_is_refused_is_one_line_and_the_same_command_finishes(projec
             check_named(project)
         project.ok("sweep.yml", *argv)
         check_once(project)
+
+
+# ---------------------------------------------------------------- two at once
+
+
+@pytest.fixture(scope="module")
+def neighbour():
+    with Commands() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "one, two",
+    [
+        (["-i"], ["-i"]),
+        (["-j", "2"], ["-i"]),
+        (["-i", "--no-cooldir"], ["-i", "--no-cooldir"]),
+        (["-j", "2", "--no-cooldir"], ["-i", "--no-cooldir", "--tag", "run"]),
+    ],
+    ids=" ".join,
+)
+def test_two_launches_at_once_make_and_start_each_point_once(project, neighbour, one, two):
+    for round_ in range(20):
+        shutil.rmtree(project.root, ignore_errors=True)
+        project.side.unlink(missing_ok=True)
+        project.sweep(f"{{n: [1, 2], round: {round_}}}")
+        for commands, argv in ((project.commands, one), (neighbour, two)):
+            commands.ask("sweep.yml", *argv, cwd=project.path, env=project.env)
+        ended = [commands.answer() for commands in (project.commands, neighbour)]
+        assert [done.code for done in ended] == [0, 0], ended
+        check_once(project)
+        assert len(project.starts()) == 2
+        assert staging(project.experiment) == []
+
+
+def test_two_agains_at_once_make_and_start_each_point_once(project, neighbour):
+    project.ok("sweep.yml", "-i")
+    for round_ in range(2, 8):
+        for commands in (project.commands, neighbour):
+            commands.ask("sweep.yml", "-i", "--again", cwd=project.path, env=project.env)
+        ended = [commands.answer() for commands in (project.commands, neighbour)]
+        assert [done.code for done in ended] == [0, 0], ended
+        assert len(project.starts()) == len(set(project.starts()))
+        assert staging(project.experiment) == []
+        generations = [generation for _, generation in project.again()]
+        assert generations.count(1) == 2
+        assert max(generations) >= round_
+        assert set(project.states().values()) == {"done"}
+
+
+# ---------------------------------------------------------------- surroundings that do not work
+
+
+def test_a_logroot_that_is_a_file_is_one_line(project):
+    project.root.write_text("mine")
+    why = f"{project.experiment}: cannot be made: Not a directory; set LOGROOT to a directory you can write"
+    assert project("sweep.yml", "-i").line(3) == why
+    assert project.root.read_text() == "mine"
+
+
+def test_a_logroot_without_rights_is_one_line(project):
+    project.root.mkdir(mode=0o555)
+    why = f"{project.experiment}: cannot be made: Permission denied; set LOGROOT to a directory you can write"
+    assert project("sweep.yml", "-i", ordinary=True).line(3) == why
+    assert os.listdir(project.root) == []
+
+
+LOCKED = [  # what may not be written -> what a launch says of it
+    (".farmx/staging", "/.farmx/staging/", ": cannot be staged: Permission denied; what was staged before is kept"),
+    (".farmx/points", "/.farmx/points/p1-", ": cannot be claimed: Permission denied"),
+    (".farmx/launches", "/.farmx/launches/", ".json: cannot be written: Permission denied"),
+    (".farmx/submissions", "/.farmx/submissions/", ": cannot be written: Permission denied; no run was queued"),
+    (".", "/", ": the staged run cannot be renamed into place: Permission denied"),
+]
+
+
+@pytest.mark.parametrize("name, place, why", LOCKED, ids=[row[0] for row in LOCKED])
+def test_a_directory_that_may_not_be_written_is_one_line_and_nothing_starts(project, name, place, why):
+    project.ok("sweep.yml", "-i")
+    project.sweep("{n: [1, 2, 3]}", more="CODE_IGNORE_PATTERNS: sweep.yml\n")
+    project.ok("sweep.yml", "-n")
+    (project.experiment / name).chmod(0o555)
+    done = project("sweep.yml", "-i", ordinary=True)
+    assert done.code == 3
+    told = done.err.splitlines()[-1]
+    assert told.startswith(f"farmx: {project.experiment}{place}") and told.endswith(why)
+    assert len(project.starts()) == 2
+    (project.experiment / name).chmod(0o755)
+    project.ok("sweep.yml", "-i")
+    assert project.again() == {(1, 1): "done", (2, 1): "done", (3, 1): "done"}
+
+
+@pytest.mark.parametrize("name", [".", ".farmx/points", ".farmx/submissions", ".farmx/launches", "RUN", "RUN/attempts"])
+@pytest.mark.parametrize("argv", [["sweep.yml", "-i"], ["status", "sweep"], ["retry", "sweep"], ["cancel", "sweep"]])
+def test_a_directory_that_may_not_be_read_is_one_line(project, name, argv):
+    project.ok("sweep.yml", "-i")
+    locked = project.experiment / name.replace("RUN", project.runs()[0].name)
+    locked.chmod(0)
+    try:
+        done = project(*argv, ordinary=True)
+    finally:
+        locked.chmod(0o755)
+    assert done.code in (0, 3)
+    if done.code:
+        told = done.line(3)
+        assert told.startswith(str(project.experiment))
+        assert re.search(": cannot be (read|made): Permission denied", told)
+    assert len(project.starts()) == 2
+
+
+@pytest.mark.parametrize(
+    "argv", [["sweep.yml", "-i"], ["sweep.yml", "-n"], ["status"], ["retry", "x"], ["cancel", "x"]], ids=" ".join
+)
+def test_a_directory_that_vanished_is_one_line(project, tmp_path, argv):
+    (tmp_path / "gone").mkdir()
+    line = 'cd gone && rmdir ../gone && exec farmx "$@"'
+    done = subprocess.run(["bash", "-c", line, "bash", *argv], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "farmx: the current directory no longer exists; cd to one that does\n"
+    assert not project.root.exists()
+
+
+def test_a_run_that_is_deleted_before_its_turn_stays_deleted(project):
+    project.sweep(cmd="sh delete.sh")
+    delete = 'cd "$LOGDIR/.."; for each in *; do [ $PWD/$each = $LOGDIR ] || rm -r $each; done'
+    project.write("delete.sh", f". ./note.sh; {delete}\n")
+    done = project("sweep.yml", "-i")
+    assert done.code == 1
+    assert project.again() == {(1, 1): "done"}
+    assert len(project.runs()) == len(os.listdir(project.experiment)) - 1 == 1
+    project.write("delete.sh", ". ./note.sh\n")
+    project.ok("sweep.yml", "-i")
+    assert project.again() == {(1, 1): "done", (2, 2): "done"}
+
+
+class Killer:
+    """A watch that kills the worker of a run that has ended, before it gets another."""
+
+    tick_s = 60.0
+
+    def __init__(self) -> None:
+        self.ends = []
+
+    def tick(self) -> None: ...
+
+    def started(self, job, slot) -> None: ...
+
+    def stopping(self, running, now) -> None: ...
+
+    def ended(self, job, slot, outcome) -> None:
+        self.ends.append(outcome.state)
+        if outcome.state == "done":
+            pid = read(Path(job.run) / "attempts" / job.number / "owner.json")["pid"]
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: state(pid) in ("", "Z"))
+
+
+def test_a_worker_killed_between_two_runs_is_replaced(tmp_path):
+    place = Place(tmp_path)
+    jobs = [Job(place.run(name=name), "1.0") for name in ("one", "two", "three")]
+    watch = Killer()
+    with Inbox() as inbox:
+        local.pool(place.submission(*jobs), local.slots(1, None), watch, inbox)
+    assert watch.ends == ["done", "interrupted", "done"]
+    assert [run.state.value for run in status.of(str(place.experiment), ["two"]).runs] == ["staged"]
+
+
+@pytest.mark.parametrize("console", [terminal.Tee])
+def test_a_full_disk_loses_what_a_program_says_and_not_the_program(capfd, console):
+    made = console()
+    log = os.open("/dev/full", os.O_WRONLY)
+    output = made.open(log)
+    os.write(output, b"said\n")
+    made.pump(made.descriptors()[0])
+    os.write(output, b"last\n")
+    made.close()
+    os.close(log)
+    assert capfd.readouterr().out == "said\nlast\n"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import layout, processes, runner
@@ -144,9 +145,10 @@ class _Worker:
         os.close(answers)
 
     def start(self, index: int, job: Job) -> None:
-        """Ask for job `index`; the worker is idle."""
+        """Ask for job `index`; the worker is idle. One that was killed has no answer then."""
         self.job = job
-        os.write(self._requests, f"{index}\n".encode())
+        with suppress(BrokenPipeError):
+            os.write(self._requests, f"{index}\n".encode())
 
     def answer(self) -> Outcome | None:
         """How its job ended; None when the worker itself died instead."""
