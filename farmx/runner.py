@@ -127,11 +127,14 @@ def link_tree(source: str, target: str) -> None:
                 _link(entry.path, path)
 
 
+_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS)
+
+
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
+        if error.errno not in _NO_LINKS:
             raise
         shutil.copy2(source, target)
 
@@ -183,6 +186,9 @@ class Attempt:
     def end(self, state: str, **more: Any) -> None:
         """Record the end, in the space kept for it, and close."""
         record = json.dumps(end_record(self.owner, state, **more)).encode()
+        if len(record) >= len(END_RESERVE):  # a character is up to twelve bytes of json
+            more["note"] = more["note"][: len(END_RESERVE) // 16]
+            record = json.dumps(end_record(self.owner, state, **more)).encode()
         os.pwrite(self._end, record + b"\n", 0)
         os.ftruncate(self._end, len(record) + 1)
         os.rename(os.path.join(self.path, f".{layout.END}"), os.path.join(self.path, layout.END))
@@ -224,9 +230,9 @@ def execute(
 def _run_stages(
     run: str, attempt: Attempt, inbox: Inbox, console: Console, env: Mapping[str, str], grace_s: float
 ) -> Outcome:
-    record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
+    record = _what_to_run(run)
     if record is None:
-        return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} cannot be read")
+        return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
         _clear(run)  # what a killed runner left
     own_code(run, record["digest"], record["code"]["staging"] == "share")
@@ -237,6 +243,17 @@ def _run_stages(
         if outcome.state != "done":
             break
     return outcome
+
+
+def _what_to_run(run: str) -> dict[str, Any] | None:
+    """run.json; None when it lacks what is needed here, whatever hand was at it."""
+    record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT) or {}
+    try:
+        stages = [stage["name"] for stage in record["stages"]]
+        texts = [record[name] for name in ("digest", "experiment", "point")] + [record["code"]["staging"], *stages]
+    except (KeyError, TypeError):
+        return None
+    return record if stages and all(isinstance(text, str) for text in texts) else None
 
 
 def _clear(run: str) -> None:
@@ -264,7 +281,7 @@ def _run_stage(
     path = os.path.join(attempt.path, stage + layout.LOG_SUFFIX)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     point(os.path.join(run, layout.OUTPUT), os.path.relpath(path, run))
-    output = console.open(log)
+    output, pid = console.open(log), None
     try:
         pid = processes.spawn([os.path.join(run, layout.LAUNCH), stage], env, run, output, console)
         attempt.event("started", stage=stage, pid=pid)
@@ -272,8 +289,9 @@ def _run_stage(
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         if stop.state:
             _clear(run)  # what left the group does not outlive a run that was told to end
-        processes.kill_group(pid, signal.SIGKILL)  # children that outlive their program would write into a finished run
     finally:
+        if pid:  # children that outlive their program would write into a finished run
+            processes.kill_group(pid, signal.SIGKILL)
         console.close()
         os.close(log)
     outcome = _outcome(status, stop.state, stage)
@@ -284,9 +302,16 @@ def _run_stage(
 
 def _outcome(status: int, stopped: str | None, stage: str) -> Outcome:
     if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
+        name = _signal_name(os.WTERMSIG(status))
         return Outcome(stopped or "failed", None, name, note=f"{stage} was ended by {name}")
     code = os.WEXITSTATUS(status)
     if code == 0 and not stopped:
         return Outcome("done", 0)
     return Outcome(stopped or "failed", code, note=f"{stage} exited with {code}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of the real-time ones Python names the first and the last
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -216,7 +216,8 @@ def start(run: str, number: str = "1.0", **given: object) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> runner.Outcome:
     """How the attempt that a process executes ended."""
-    told, _ = process.communicate(timeout=60)
+    with process:  # not communicate(), which overlooks what came with the line that was read
+        told = process.stdout.read()
     assert process.returncode == 0, told
     return runner.Outcome(*json.loads(told))
 

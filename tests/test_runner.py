@@ -1,0 +1,565 @@
+"""runner: who gets an attempt, the run's own code, what a program finds, how its end is told whatever happens."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launching import (
+    PLACE,
+    ROOT,
+    Place,
+    end,
+    events,
+    execute,
+    exists,
+    finish,
+    gone,
+    number,
+    output,
+    script,
+    start,
+    state,
+    tree,
+    until,
+)
+
+from farmx import layout, processes, runner
+
+FACTS = {"farm": "local", "submission": "s"}
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    return Place(tmp_path / PLACE)
+
+
+def owner(run: str, number: str = "1.0") -> dict:
+    return json.loads(Path(run, "attempts", number, "owner.json").read_text())
+
+
+# ---------------------------------------------------------------- taking an attempt
+
+
+def test_of_twenty_processes_one_gets_the_attempt_and_the_others_hear_who(place):
+    run = place.run()
+    code = """
+from farmx import runner
+ready, go = os.pipe()
+answers, told = os.pipe()
+for _ in range(20):
+    if os.fork() == 0:
+        os.close(go)
+        os.read(ready, 1)  # all begin when the parent closes its end
+        taken, owner = runner.take(sys.argv[1], "1.0", {})
+        os.write(told, json.dumps([os.getpid(), taken, owner["pid"]]).encode() + b"\\n")
+        os._exit(0)
+os.close(go)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+os.close(told)
+print(os.fdopen(answers).read())
+"""
+    answers = [json.loads(line) for line in script(code, run).split("\n") if line]
+    winners = [pid for pid, taken, _ in answers if taken == f"{run}/attempts/1.0"]
+    losers = [holder for _, taken, holder in answers if taken is None]
+    assert (len(answers), len(winners), losers) == (20, 1, winners * 19)
+    assert os.listdir(f"{run}/attempts") == ["1.0"] and os.listdir(f"{run}/attempts/1.0") == ["owner.json"]
+
+
+def test_an_owner_says_who_where_and_since_when(place):
+    run = place.run()
+    before = time.time()
+    taken, told = runner.take(run, "1.0", {"farm": "local", "submission": "x"})
+    assert taken == f"{run}/attempts/1.0"
+    started = told["started"]
+    assert before <= started <= time.time()
+    assert told == owner(run) == {
+        "format": 1,
+        "host": socket.gethostname(),
+        "boot": processes.boot_id(),
+        "pid": os.getpid(),
+        "birth": processes.birth(os.getpid()),
+        "started": started,
+        "ordinal": 1,
+        "farm": "local",
+        "submission": "x",
+    }  # fmt: skip
+
+
+def test_an_attempt_that_is_taken_twice_is_not_given_again_even_to_its_owner(place):
+    run = place.run()
+    _, first = runner.take(run, "1.0", {})
+    assert runner.take(run, "1.0", {}) == (None, first)
+    assert os.listdir(f"{run}/attempts") == ["1.0"]
+
+
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOTEMPTY])
+def test_a_rename_that_a_file_server_repeats_is_still_ours(place, monkeypatch, error):
+    run = place.run()
+    rename = os.rename
+
+    def repeated(source: str, target: str) -> None:
+        rename(source, target)
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "rename", repeated)
+    taken, told = runner.take(run, "1.0", {})
+    assert taken == f"{run}/attempts/1.0" and owner(run) == told
+    assert os.listdir(f"{run}/attempts") == ["1.0"]
+
+
+def test_an_attempt_whose_owner_cannot_be_read_is_somebodys(place):
+    run = place.run()
+    os.makedirs(f"{run}/attempts/1.0/x")
+    assert runner.take(run, "1.0", {}) == (None, {})
+
+
+def test_what_a_killed_runner_left_half_made_is_no_attempt_and_counts_for_nothing(place):
+    run = place.run()
+    os.makedirs(f"{run}/attempts/.1.0.host.7.8")
+    taken, told = runner.take(run, "1.0", {})
+    assert taken and told["ordinal"] == 1
+
+
+def test_attempts_are_counted_in_order_whatever_their_names(place):
+    run = place.run()
+    assert [runner.take(run, name, {})[1]["ordinal"] for name in ("1.0", "1.1", "3.0")] == [1, 2, 3]
+
+
+def test_a_run_that_somebody_deleted_is_not_made_again(place):
+    run = place.run()
+    shutil.rmtree(run)
+    with pytest.raises(FileNotFoundError):
+        runner.take(run, "1.0", {})
+    assert not os.path.exists(run)
+
+
+def test_a_run_that_somebody_else_has_is_held(place):
+    run = place.shell("touch LOGDIR/ran")
+    runner.take(run, "1.0", {})
+    outcome = execute(run)
+    assert outcome == runner.Outcome("held", note=f"taken by process {os.getpid()} on {socket.gethostname()}")
+    assert not os.path.exists(f"{run}/ran")
+
+
+# ---------------------------------------------------------------- the run's own code
+
+
+def code_of(run: str) -> dict[str, str]:
+    return tree(Path(run, layout.CODE).resolve())
+
+
+def test_a_run_gets_a_tree_of_links_of_its_own(place):
+    for name in ("pkg/deep/a.py", "run.sh"):
+        (place.source / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.source / name).write_text("x\n")
+    (place.source / "run.sh").chmod(0o755)
+    (place.source / "dangling").symlink_to("nowhere")
+    (place.source / "folder").symlink_to("pkg")
+    run = place.run()
+    snapshot = os.path.realpath(f"{run}/code")
+    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), shared=False)
+    assert os.path.realpath(f"{run}/code").startswith(f"{run}/.code/")
+    assert code_of(run) == tree(Path(snapshot))
+    for name in ("pkg/deep/a.py", "run.sh", "t.py"):
+        assert os.path.samefile(f"{run}/code/{name}", f"{snapshot}/{name}")
+        assert not os.stat(f"{run}/code/{name}").st_mode & 0o222
+    assert os.listdir(os.path.dirname(os.path.realpath(f"{run}/code"))) == [os.path.basename(os.path.dirname(snapshot))]
+
+
+def test_what_a_program_writes_into_its_directory_stays_with_its_run(place):
+    text = "echo $FARMX_ATTEMPT >> mine; mkdir -p sub; ls"
+    one, two = place.shell(text, "one"), place.shell(text, "two")
+    assert [execute(run).state for run in (one, two)] == ["done", "done"]
+    assert execute(one, "2.0").state == "done"
+    assert (Path(one, "code/mine").read_text(), Path(two, "code/mine").read_text()) == ("1\n2\n", "1\n")
+    assert output(one).split() == ["mine", "sub", "t.py"]
+    (digest,) = os.listdir(place.experiment / ".farmx/snapshots")
+    assert os.listdir(place.experiment / ".farmx/snapshots" / digest / "code") == ["t.py"]
+
+
+def test_the_code_of_a_new_snapshot_is_a_new_tree(place):
+    run = place.run(("sh", "-c", "cat t.py; echo x > t2"))
+    assert execute(run).state == "done"
+    (place.source / "t.py").write_text("new\n")
+    digest = place.snapshot()
+    layout.write_json(f"{run}/run.json", {**json.loads(Path(run, "run.json").read_text()), "digest": digest})
+    assert execute(run, "2.0").state == "done"
+    assert output(run) == "new\n"
+    assert len(os.listdir(f"{run}/.code")) == 2
+    assert os.readlink(f"{run}/code") == f".code/{digest}"
+
+
+def test_a_shared_snapshot_is_used_where_it_is(place):
+    run = place.shell("cat t.py", staging="share")
+    link = os.readlink(f"{run}/code")
+    assert execute(run).state == "done"
+    assert os.readlink(f"{run}/code") == link and not os.path.exists(f"{run}/.code")
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS])
+def test_where_links_fail_files_are_copied_with_their_rights(place, monkeypatch, error):
+    (place.source / "run.sh").write_text("x\n")
+    (place.source / "run.sh").chmod(0o755)
+    run = place.run()
+
+    def refuse(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", refuse)
+    snapshot = os.path.realpath(f"{run}/code")
+    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), shared=False)
+    assert code_of(run) == tree(Path(snapshot))
+    assert not os.path.samefile(f"{run}/code/t.py", f"{snapshot}/t.py")
+    modes = {name: stat.S_IMODE(os.stat(f"{run}/code/{name}").st_mode) for name in ("run.sh", "t.py")}
+    assert modes == {"run.sh": 0o555, "t.py": 0o444}
+
+
+def test_a_disk_that_fills_while_the_tree_is_built_leaves_no_tree(place, monkeypatch):
+    run = place.run()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    digest = os.path.basename(os.path.dirname(os.path.realpath(f"{run}/code")))
+    with pytest.raises(OSError, match="No space"):
+        runner.own_code(run, digest, shared=False)
+    assert not os.path.exists(f"{run}/.code/{digest}")
+    monkeypatch.undo()
+    runner.own_code(run, digest, shared=False)
+    assert code_of(run) == {"t.py": (place.source / "t.py").read_text()}
+
+
+def test_a_snapshot_that_has_gone_interrupts_the_run_and_says_what_is_missing(place):
+    run = place.run()
+    snapshot = os.path.dirname(os.path.realpath(f"{run}/code"))
+    shutil.rmtree(snapshot)
+    outcome = execute(run)
+    missing = f"{run}/../.farmx/snapshots/{os.path.basename(snapshot)}/code: No such file or directory"
+    assert (outcome.state, outcome.note) == ("interrupted", missing)
+    assert end(run) == {"format": 1, "state": "interrupted", "code": None, "signal": None, "note": missing}
+
+
+# ---------------------------------------------------------------- what a program finds
+
+
+def test_the_environment_of_a_program_is_exactly_this(hostile, monkeypatch):
+    monkeypatch.setenv("INHERITED", "it's\n$HOME")
+    monkeypatch.setenv("FARMX_RUN", "/an/outer/run")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    run = hostile.python(code, env={"MINE": "LOGDIR"})
+    before = {"LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL"}  # a shell's and Python's own
+    assert execute(run, env={"CUDA_VISIBLE_DEVICES": "0,1"}).state == "done"
+    told = json.loads(output(run))
+    assert {name: text for name, text in told.items() if name not in before} == {
+        **{name: text for name, text in os.environ.items() if name not in before},
+        "FARMX_RUN": run,
+        "FARMX_ATTEMPT": "1",
+        "FARMX_ATTEMPT_DIR": f"{run}/attempts/1.0",
+        "FARMX_EXPERIMENT": "sweep",
+        "FARMX_POINT": json.loads(Path(run, "run.json").read_text())["point"],
+        "LOGDIR": run,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": f"{run}/code",
+        "MINE": run,
+        "CUDA_VISIBLE_DEVICES": "0,1",
+    }
+
+
+def test_a_program_has_nothing_to_read_and_no_descriptor_of_ours(place):
+    run = place.python("import os, sys; print(repr(sys.stdin.read()), sorted(os.listdir('/proc/self/fd'))[:-1])")
+    assert execute(run).state == "done"
+    assert output(run) == "'' ['0', '1', '2']\n"
+
+
+def test_output_and_errors_go_to_the_log_in_order_and_the_newest_is_at_hand(place):
+    run = place.shell("echo one; echo two >&2; echo three; exit $((FARMX_ATTEMPT - 1))")
+    assert [execute(run, name).state for name in ("1.0", "2.0")] == ["done", "failed"]
+    assert output(run) == "one\ntwo\nthree\n"
+    assert os.readlink(f"{run}/output.log") == "attempts/2.0/main.log"
+    assert Path(run, "attempts/1.0/main.log").read_text() == output(run)
+
+
+# ---------------------------------------------------------------- how it ends
+
+ENDS = [
+    ("true", ("done", 0, None, "")),
+    ("exit 3", ("failed", 3, None, "main exited with 3")),
+    ("exit 255", ("failed", 255, None, "main exited with 255")),
+    ("kill -TERM $$", ("failed", None, "SIGTERM", "main was ended by SIGTERM")),
+    ("kill -KILL $$", ("failed", None, "SIGKILL", "main was ended by SIGKILL")),
+    ("ulimit -c 0; kill -SEGV $$", ("failed", None, "SIGSEGV", "main was ended by SIGSEGV")),
+    ("kill -40 $$", ("failed", None, "SIGRTMIN+6", "main was ended by SIGRTMIN+6")),
+]
+
+
+@pytest.mark.parametrize("text, told", ENDS, ids=[row[0] for row in ENDS])
+def test_an_end_is_recorded_as_it_was(place, text, told):
+    run = place.shell(text)
+    outcome = execute(run)
+    assert tuple(outcome._replace(seconds=0.0)) == (*told[:3], 0.0, told[3])
+    names = ("state", "code", "signal", "note")
+    assert end(run) == {"format": 1, **dict(zip(names, told, strict=True))}
+    record = json.loads(Path(run, "attempts/1.0/end.json").read_text())
+    assert record["started"] == owner(run)["started"] <= record["ended"]
+    first, last = events(run)
+    assert {**first, "time": 0, "pid": 0} == {"time": 0, "event": "started", "stage": "main", "pid": 0}
+    assert {**last, "time": 0, "cpu_s": 0, "max_rss_mb": 0} == {
+        "time": 0, "event": "ended", "stage": "main", "code": told[1], "signal": told[2], "cpu_s": 0, "max_rss_mb": 0
+    }  # fmt: skip
+    assert sorted(os.listdir(f"{run}/attempts/1.0")) == [
+        "end.json", "events.jsonl", "heartbeat", "main.log", "owner.json"
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_started_has_failed_and_the_log_says_why(place):
+    run = place.run(("no-such-program",))
+    assert tuple(execute(run))[:3] == ("failed", 127, None)
+    assert "no-such-program: not found" in output(run)
+
+
+def test_a_launch_sh_that_cannot_be_run_has_failed_and_the_log_says_why(place):
+    run = place.run()
+    os.chmod(f"{run}/launch.sh", 0o644)
+    assert tuple(execute(run))[:3] == ("failed", 127, None)
+    assert output(run) == f"{run}/launch.sh: Permission denied\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"format": 99}', "{", "[]", "", '{"format": 1}', '{"format": 1, "digest": "d", "code": {}, "stages": []}',
+     '{"format": 1, "digest": 7, "code": {"staging": "link"}, "stages": [], "experiment": "e", "point": "p"}',
+     '{"format": 1, "digest": "d", "code": {"staging": "link"}, "stages": 7, "experiment": "e", "point": "p"}'],
+)  # fmt: skip
+def test_a_run_whose_record_is_nonsense_ends_with_a_word_about_it(place, text):
+    run = place.run()
+    Path(run, "run.json").write_text(text)
+    outcome = execute(run)
+    assert outcome.state == "interrupted" and f"{run}/run.json" in outcome.note
+    assert end(run)["note"] == outcome.note
+
+
+# ---------------------------------------------------------------- stopping
+
+WAIT = "echo ready > LOGDIR/ready; while :; do sleep 0.02; done"
+HEED = f"trap 'echo bye; exit 7' TERM; {WAIT}"
+IGNORE = f"trap '' TERM; {WAIT}"
+
+
+def started(run: str, **given: object) -> subprocess.Popen:
+    """A process that executes the first attempt; its program is ready."""
+    process = start(run, **given)
+    exists(f"{run}/ready")
+    return process
+
+
+STOPS = [
+    # program, signals, grace, state, code, signal, signals passed on
+    ("heeds", HEED, ["TERM"], 60, "interrupted", 7, None, ["SIGTERM"]),
+    ("heeds and ends well", HEED.replace("7", "0"), ["INT"], 60, "interrupted", 0, None, ["SIGTERM"]),
+    ("does not care", WAIT, ["HUP"], 60, "interrupted", None, "SIGTERM", ["SIGTERM"]),
+    ("is cancelled", HEED, ["USR1"], 60, "cancelled", 7, None, ["SIGTERM"]),
+    ("ignores", IGNORE, ["TERM"], 0.05, "interrupted", None, "SIGKILL", ["SIGTERM", "SIGKILL"]),
+    ("ignores and is cancelled", IGNORE, ["USR1"], 0.05, "cancelled", None, "SIGKILL", ["SIGTERM", "SIGKILL"]),
+    ("ignores and is killed", IGNORE, ["TERM", "INT"], 60, "interrupted", None, "SIGKILL", ["SIGTERM", "SIGKILL"]),
+]
+
+
+@pytest.mark.parametrize("text, signals, grace, state, code, name, told", [row[1:] for row in STOPS],
+                         ids=[row[0] for row in STOPS])  # fmt: skip
+def test_a_program_that_is_stopped(place, text, signals, grace, state, code, name, told):
+    run = place.shell(text)
+    process = started(run, grace_s=grace)
+    for index, each in enumerate(signals):
+        process.send_signal(getattr(signal, f"SIG{each}"))
+        until(lambda index=index: [row for row in events(run) if row["event"] == "signalled"][index:])
+    outcome = finish(process)
+    assert (outcome.state, outcome.code, outcome.signal) == (state, code, name)
+    assert [row["signal"] for row in events(run) if row["event"] == "signalled"] == told
+    assert end(run)["state"] == state
+    assert output(run).endswith("bye\n") == text.startswith("trap 'echo")
+
+
+@pytest.mark.parametrize("how", ["ends by itself", "is stopped"])
+def test_children_in_the_group_end_with_their_program(place, how):
+    child = "trap '' TERM HUP; echo $$ > \"$LOGDIR/child\"; while :; do sleep 0.02; done"
+    program = f"sh -c '{child.replace(chr(39), chr(34))}' & until [ -s \"$LOGDIR/child\" ]; do sleep 0.01; done; "
+    run = place.shell(program + ("exit 0" if how == "ends by itself" else WAIT.replace("LOGDIR", '"$LOGDIR"')))
+    if how == "ends by itself":
+        assert execute(run).state == "done"
+    else:
+        process = started(run)
+        process.terminate()
+        assert finish(process).state == "interrupted"
+    gone(number(f"{run}/child"))
+
+
+AWAY = "setsid sh -c 'echo $$ > $LOGDIR/away; exec sleep 100' & until [ -s $LOGDIR/away ]; do sleep 0.01; done; "
+
+
+def test_what_went_to_a_session_of_its_own_ends_with_a_run_that_is_stopped(place):
+    run = place.shell(AWAY + 'echo > "$LOGDIR/ready"; sleep 100')
+    process = started(run)
+    process.terminate()
+    assert finish(process).state == "interrupted"
+    gone(number(f"{run}/away"))
+
+
+def test_a_program_dies_with_its_runner_and_what_it_left_behind_with_the_next_attempt(place):
+    run = place.shell(AWAY + 'echo $$ > "$LOGDIR/ready"; [ "$FARMX_ATTEMPT" = 2 ] || sleep 100')
+    process = started(run)
+    program, away = number(f"{run}/ready"), number(f"{run}/away")
+    process.kill()
+    process.communicate()
+    gone(program)
+    assert end(run) is None and state(away) not in ("", "Z")
+    os.unlink(f"{run}/away")
+    other = subprocess.Popen(["sleep", "100"], env={"FARMX_ATTEMPT_DIR": f"{run}s/attempts/1.0"})
+    try:
+        assert execute(run, "2.0").state == "done"
+        gone(away)
+        assert end(run) is None and end(run, "2.0")["state"] == "done"
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        os.kill(number(f"{run}/away"), signal.SIGKILL)
+
+
+def test_a_cancel_that_came_before_an_attempt_is_not_for_it(place):
+    run = place.shell("true")
+    code = """
+from farmx import processes, runner
+with processes.Inbox() as inbox:
+    inbox.cancelled = True
+    print(runner.execute(sys.argv[1], "1.0", {}, inbox).state)
+"""
+    assert script(code, run) == "done\n"
+
+
+def test_a_console_that_fails_leaves_no_program_behind(place):
+    run = place.shell('echo $$ > "$LOGDIR/ready"; exec sleep 100')
+    code = """
+from farmx import processes, runner
+class Broken(processes.Console):
+    def descriptors(self):
+        return [0] if os.path.exists(sys.argv[1] + "/ready") else []
+    def pump(self, descriptor):
+        raise OSError(5, "Input/output error")
+processes.BEAT_S = 0.01
+with processes.Inbox() as inbox:
+    print(*runner.execute(sys.argv[1], "1.0", {}, inbox, Broken())[:3])
+    os.kill(int(open(sys.argv[1] + "/ready").read()), 0)
+    print(os.waitpid(-1, 0)[1])
+"""
+    assert script(code, run) == "interrupted None None\n9\n"
+    gone(number(f"{run}/ready"))
+
+
+# ---------------------------------------------------------------- the heart and the disk
+
+
+def test_a_heart_beats_from_the_first_moment_and_its_pulse_with_it(place):
+    run = place.shell("until [ -e LOGDIR/go ]; do sleep 0.01; done")
+    process = start(run, beat_s=0.01)
+    heart = Path(run, "attempts/1.0/heartbeat")
+    exists(heart)
+    os.utime(heart, (1, 1))
+    until(lambda: heart.stat().st_mtime > 1)
+    Path(run, "go").touch()
+    assert finish(process).state == "done"
+    assert heart.read_bytes() == b""
+
+
+def test_a_run_that_is_deleted_meanwhile_is_one_line(place):
+    run = place.shell('echo > "$LOGDIR/ready"; exec sleep 100')
+    process = started(run)
+    shutil.rmtree(run)
+    process.terminate()
+    with process:
+        told = process.stdout.read()
+    assert not os.path.exists(run)
+    assert process.returncode == 1 and told == ""
+
+
+FULL = """
+import subprocess
+from pathlib import Path
+from launching import Place, end, output
+from farmx import processes, runner
+home = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", home], check=True)
+place = Place(home)
+run = place.shell("yes > LOGDIR/filled; echo lost; exit 5", name=sys.argv[2])
+with processes.Inbox() as inbox:
+    outcome = runner.execute(run, "1.0", {"farm": "x"}, inbox)
+print(json.dumps([outcome[:3], end(run), output(run)]))
+"""
+
+
+@pytest.mark.parametrize("name", ["one", "x" * 200, "größe" * 20])
+def test_a_disk_that_the_program_filled_still_takes_the_end(tmp_path, name):
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    begin = f"import json, os, sys\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, "-c", begin + FULL, tmp_path, name], capture_output=True, text=True
+    )
+    outcome, ended, log = json.loads(done.stdout or pytest.fail(done.stderr))
+    assert outcome == ["failed", 5, None] and log == ""
+    assert ended == {"format": 1, "state": "failed", "code": 5, "signal": None, "note": "main exited with 5"}
+
+
+def test_an_end_fits_into_the_space_kept_for_it_whatever_it_says(tmp_path):
+    attempt = runner.Attempt(str(tmp_path), {"started": 1.5}, lambda: None)
+    reserved = os.stat(tmp_path / ".end.json").st_size
+    attempt.end("interrupted", code=None, signal=None, note="größe 漢字 😀" * 1000)
+    assert os.stat(tmp_path / "end.json").st_size <= reserved
+    told = json.loads((tmp_path / "end.json").read_text())
+    assert told["state"] == "interrupted" and told["note"].startswith("größe 漢字 😀größe")
+
+
+def test_an_end_without_a_note_too_long_is_said_in_full(tmp_path):
+    attempt = runner.Attempt(str(tmp_path), {"started": 1.5}, lambda: None)
+    attempt.end("failed", code=1, signal=None, note="x" * 500)
+    assert json.loads((tmp_path / "end.json").read_text())["note"] == "x" * 500
+
+
+# ---------------------------------------------------------------- small things
+
+
+def test_a_link_is_pointed_at_once_and_over_leftovers(tmp_path):
+    link = str(tmp_path / "link")
+    runner.point(link, "one")
+    number = os.lstat(link).st_ino
+    runner.point(link, "one")
+    assert os.lstat(link).st_ino == number
+    os.symlink("left", f"{link}.{os.getpid()}")
+    runner.point(link, "two")
+    assert (os.readlink(link), os.listdir(tmp_path)) == ("two", ["link"])
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"format": 2}', None])
+def test_a_record_that_cannot_be_read_is_none(tmp_path, text):
+    if text is not None:
+        (tmp_path / "x").write_text(text)
+    assert runner.read(str(tmp_path / "x"), 1) is None
