@@ -75,6 +75,7 @@ class Here:
 
         watch = screen.Foreground(commands(submission))
         self.counts = watch.counts
+        inbox.heard = lambda count: watch.stopping(1, count > 1)
         return local.foreground(submission, watch, inbox, terminal.console)
 
     def _pool(self, submission: Submission, places: Sequence[local.Slot], inbox: Inbox) -> list[Outcome]:
@@ -109,15 +110,19 @@ def _tell(summary: Summary, places: Sequence[local.Slot] | None) -> None:
 
 def _typed(order: Order) -> str:
     """The command that made the order, to be typed again."""
-    argv = list((order.told or {}).get("argv", ()))
-    return shlex.join([os.path.basename(argv[0]), *argv[1:]]) if argv else f"farmx {shlex.quote(order.sweep)}"
+    program, *words = (order.told or {}).get("argv") or ("",)
+    programs = {"farmx": ["farmx"], "__main__.py": ["python", "-m", "farmx"]}
+    known = programs.get(os.path.basename(program))  # else it is somebody's script that launched
+    return shlex.join([*known, *words] if known else ["farmx", order.sweep, "-i"])
 
 
 def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
     name = _called(summary.experiment)
-    if farm.counts.states:
-        tell(f"      {farm.counts.told()}")
+    begun = sum(farm.counts.states.values())
+    if summary.jobs:
+        waiting = f"{len(summary.jobs) - begun} not begun" if begun < len(summary.jobs) else ""
+        tell("      " + ", ".join(filter(None, (farm.counts.told(), waiting))))
     for line in _next(summary, farm, name, typed):
         tell(f"next  {line}")
     return farm.code() or int(summary.counts.get("failed", 0) > 0)
@@ -140,7 +145,7 @@ def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
     if failed:
         lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
     if farm.stopped or farm.counts.states["interrupted"]:
-        lines.append(f"{typed}  # goes on with what was interrupted and what has not begun")
+        lines.append(f"{typed}  # goes on with the rest")
     if summary.changed and not summary.jobs:
         lines.append(f"{typed} --again  # {summary.changed} made from other code")
     return lines

@@ -29,7 +29,8 @@ def status(experiment: str | None, as_json: bool, root: str, now: float) -> str:
 
 def _fields(run: Run, now: float) -> dict[str, Any]:
     seconds, attempts = time_spent(run, now), len(run.attempts)
-    return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": run.note}
+    note = "" if run.state in (State.STAGED, State.QUEUED) else run.note  # the state says it all
+    return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
 
 
 def time_spent(run: Run, now: float) -> float | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from farmx.runner import Outcome
 
 BAR_AFTER_S = 1.0
+SHORTEST = 8  # characters of a command; less says nothing
 LINE = 300  # characters of a command or of a log's last line, where no terminal says how many there are
 
 
@@ -29,7 +30,12 @@ def duration(seconds: float) -> str:
 
 
 def short(text: str, room: int) -> str:
-    """`text` on one line of `room` characters: what cannot be printed is spelled out, what is too much left out."""
+    """`text` on one line of `room` characters: what cannot be printed is spelled out, what is too much left out.
+
+    '' where there is no room worth the name.
+    """
+    if room < SHORTEST:
+        return ""
     line = text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: room + 1])
     return line if len(line) <= room else line[: room - 1] + "…"
 
@@ -67,7 +73,7 @@ class Foreground(Watch):
             tell(f"{os.path.basename(job.run)} {outcome.state}: {outcome.note}")
 
     def stopping(self, running: int, now: bool) -> None:
-        tell(stopping(running, now))
+        os.write(2, f"{stopping(running, now)}\n".encode())  # a signal's handler may stand inside a print
 
     def tick(self) -> None:
         return
@@ -88,7 +94,7 @@ class Pool(Watch):
     def started(self, job: Job, slot: str) -> None:
         room = self._bar.console.width if self._bar else LINE
         used = len(f"START  {slot:<{self._width}}  {os.path.basename(job.run)}  ")
-        self._line("START", slot, job, short(self._labels.get(job.run, ""), max(room - used, 20)))
+        self._line("START", slot, job, short(self._labels.get(job.run, ""), room - used))
 
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)
@@ -129,33 +135,34 @@ def why(run: str) -> str:
     except OSError:
         return ""
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return f": {short(last, LINE)}\n       see {min(path, os.path.relpath(path), key=len)}"
+    return f"\n       {short(last, LINE)}\n       see {min(path, os.path.relpath(path), key=len)}"
 
 
 def stopping(running: int, now: bool) -> str:
     """What to say when a signal came."""
     from farmx.runner import GRACE_S  # spares those who only look
 
-    runs = f"{running} run{'s' * (running != 1)}"
+    runs, have = (f"{running} runs", "have") if running != 1 else ("1 run", "has")
     if now:
         return f"killing {runs}"
-    return f"stopping: {runs} have {GRACE_S:.0f} s to end; Ctrl-C again kills them; what has not begun stays staged"
+    return f"stopping: {runs} {have} {GRACE_S:.0f} s to end; Ctrl-C again kills; the rest stays staged"
 
 
 def bar(what: str, total: int) -> Any:
     """A started progress bar on stderr with an estimate. No thread draws it: the pool forks."""
     from rich.console import Console  # only a terminal wants a bar
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-               TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    class Times(ProgressColumn):
+        """Time spent and, from the mean so far, left: rich's own goes by the last few, which end in pairs."""
+
+        def render(self, task: Any) -> Text:
+            spent = task.elapsed or 0.0
+            left = spent / task.completed * task.remaining if task.completed else None
+            return Text(duration(spent) + ("" if left is None else f", about {duration(left)} left"))
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Times())
     progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
     progress.add_task(what, total=total)
     progress.start()
