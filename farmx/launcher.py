@@ -184,9 +184,11 @@ def _launches(experiment: str) -> Iterator[dict[str, Any]]:
     home = os.path.join(experiment, layout.FARMX, layout.LAUNCHES)
     for name in sorted(layout.names(home), reverse=True):
         try:
-            yield layout.read_json(os.path.join(home, name), layout.LAUNCH_FORMAT)
+            record = layout.read_json(os.path.join(home, name), layout.LAUNCH_FORMAT)
         except (RecordError, FileNotFoundError):
             continue
+        if all(isinstance(record.get(key) or {}, dict) for key in ("again", "shared")):
+            yield record
 
 
 # ---------------------------------------------------------------- making what is missing

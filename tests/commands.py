@@ -240,7 +240,7 @@ def _child(farmx, told: dict, out: int, err: int, count: mmap.mmap) -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         for number, file in enumerate((null, out, err)):
             os.dup2(file, number)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
         os.environ.clear()
         os.environ.update(told["env"])
         if told["cwd"]:

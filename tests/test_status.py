@@ -206,6 +206,23 @@ def test_a_submission_whose_pool_died_holds_nothing(place, dead):
     assert states(place) == {"one": "staged"}
 
 
+@pytest.mark.parametrize("name", ["two words", "it's", "$HOME;", "größe 漢字", "line\u2028line", "caf\udce9"])
+def test_a_renamed_run_is_queued_by_its_name_whatever_that_is(place, name):
+    path = Path(place.run()).rename(place.experiment / name)
+    local.announce(place.submission(Job(str(path), "1.0")))
+    assert states(place) == {name: "queued"}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\n\n", b"1.0", b"1.0\n", b"x y z\n", b"\xff\xfe\0", b"1.0 ../one\n", b"one 1.0"]
+)
+def test_damaged_lines_of_a_living_submission_hold_nothing(place, text):
+    submission = place.submission(Job(place.run(), "1.0"))
+    local.announce(submission)
+    Path(submission.path, layout.RUNS).write_bytes(text)
+    assert states(place) == {"one": "staged"}
+
+
 def test_what_runx_wrote_is_a_run_of_unknown_state(place):
     path = place.experiment / "old"
     path.mkdir()

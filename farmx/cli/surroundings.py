@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -78,6 +79,8 @@ def one_line(function: Function) -> Function:
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a run may be renamed to what is no text; it is shown as it is
+            sys.stdout.reconfigure(errors="surrogateescape")
         try:
             return function(*args, **kwargs)
         except FarmxError as error:

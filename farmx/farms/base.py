@@ -46,7 +46,7 @@ def submission(home: str, name: str, jobs: Iterable[Job]) -> Submission:
     lines = "".join(f"{job.number} {os.path.basename(job.run)}\n" for job in made.jobs)
     try:
         os.mkdir(made.path)
-        with open(os.path.join(made.path, layout.RUNS), "w", encoding="utf-8") as file:
+        with open(os.path.join(made.path, layout.RUNS), "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(lines)
     except OSError as error:
         raise StageError(f"{made.path}: cannot be written: {error.strerror}; no run was queued") from error
@@ -56,8 +56,8 @@ def submission(home: str, name: str, jobs: Iterable[Job]) -> Submission:
 def read_runs(path: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """(run, attempt number) of each index of the submission at `path`, in order."""
     try:
-        with open(os.path.join(path, layout.RUNS), encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with open(os.path.join(path, layout.RUNS), encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().split("\n")
     except FileNotFoundError:
         return
     for line in lines:

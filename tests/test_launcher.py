@@ -1,0 +1,405 @@
+"""launcher: the same command brings every point to a run and touches nothing else, whatever people did meanwhile."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import Project, claims, key, read, staging
+from launching import tree
+
+from farmx.launcher import TAKEN
+from farmx.spec import State
+
+
+def launched(project: Project, *argv: str, code: int = 0, **env) -> dict[str, list[str]]:
+    """Launch in the foreground; what was said, by its first word."""
+    done = project("sweep.yml", "-i", *argv, **env)
+    assert done.code == code, done
+    told: dict[str, list[str]] = {"farm": [], "code": [], "runs": [], "note": [], "next": []}
+    for line in done.err.splitlines():
+        word, _, rest = line.partition("  ")
+        told.setdefault(word, []).append(rest)
+    return told
+
+
+def by_n(project: Project) -> dict[int, Path]:
+    """The value of n -> its run, where each has one."""
+    found = {key(path)[0]: path for path in project.runs()}
+    assert len(found) == len(project.runs())
+    return found
+
+
+def records(project: Project) -> list[dict]:
+    return [read(path) for path in sorted((project.experiment / ".farmx" / "launches").iterdir())]
+
+
+# ---------------------------------------------------------------- what a launch leaves
+
+
+def test_a_launch_leaves_a_run_a_claim_and_a_record_of_itself(project):
+    told = launched(project)
+    assert told["farm"] == ["this machine, one at a time"]
+    assert told["code"] == ["2 files, 0.1 kB"]
+    assert told["runs"] == [f"2: 2 new  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+    runs = {read(path / "run.json")["point"] + ".1": path.name for path in project.runs()}
+    assert claims(project.experiment) == runs
+    assert staging(project.experiment) == []
+    (record,) = records(project)
+    assert record["counts"] == {"new": 2}
+    assert record["argv"] == ["farmx", "sweep.yml", "-i"]
+    assert (record["cwd"], record["sweep"]) == (str(project.path), str(project.path / "sweep.yml"))
+    assert record["text"] == (project.path / "sweep.yml").read_text()
+    assert record["snapshot"] == read(project.runs()[0] / "run.json")["digest"]
+    assert sorted(os.listdir(project.root)) == ["sweep"]
+
+
+def test_the_same_command_again_touches_nothing(project):
+    launched(project)
+    before = {path: tree(path) for path in project.runs()}
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+    assert {path: tree(path) for path in project.runs()} == before
+    assert len(project.starts()) == 2
+
+
+def test_first_takes_points_in_order_and_the_rest_comes_later(project):
+    project.sweep("{n: [1, 2, 3]}")
+    assert launched(project, "--first", "2")["runs"] == [f"2: 2 new  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+    assert launched(project)["runs"] == [f"3: 2 done, 1 new  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (2, 1): "done", (3, 1): "done"}
+
+
+def test_a_new_value_is_a_new_run_and_a_value_taken_away_stays(project):
+    launched(project)
+    project.sweep("{n: [2, 3]}")
+    assert launched(project)["runs"] == [f"2: 1 done, 1 new  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (2, 1): "done", (3, 1): "done"}
+
+
+def test_a_value_spelled_otherwise_is_the_same_point(project):
+    project.sweep("{n: [1, 0.5]}")
+    launched(project)
+    project.sweep("{n: [1.0, 5e-1, 1e0]}")
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+    project.sweep("{n: ['1', 0.5]}")
+    assert launched(project)["runs"] == [f"2: 1 new, 1 done  in {project.experiment}"]
+
+
+def test_failed_and_cancelled_runs_are_left_and_the_command_for_them_is_told(project):
+    project.sweep(cmd="sh work.sh")
+    project.write("work.sh", "exit $2\n")
+    launched(project, code=1)
+    told = launched(project, code=1)
+    assert told["runs"] == [f"2: 2 failed  in {project.experiment}"]
+    assert [line for line in told["next"] if line.startswith("farmx retry")] != []
+    attempts = [path.name for path in project.experiment.glob("*/attempts/*")]
+    assert attempts == ["1.0", "1.0"]
+
+
+@pytest.mark.parametrize("state", [state.value for state in State if state not in (State.QUEUED, State.RUNNING)])
+def test_a_launch_takes_up_what_waits_and_leaves_the_rest(project, state):
+    launched(project)
+    one = by_n(project)[1]
+    end = one / "attempts" / "1.0" / "end.json"
+    if state == "staged":
+        shutil.rmtree(one / "attempts")
+    elif state == "interrupted":
+        end.unlink()
+    else:
+        end.write_text(json.dumps({**read(end), "state": state}))
+    told = project("sweep.yml", "-i").err
+    taken = State(state) in TAKEN
+    assert ("1 taken up" in told) == taken
+    number = "1.0" if state == "staged" else "2.0"
+    assert project.starts()[2:] == ([f"sweep/{one.name}/{number}"] if taken else [])
+
+
+# ---------------------------------------------------------------- --again
+
+
+def test_again_runs_every_point_once_more_each_time(project):
+    for generation in (1, 2, 3):
+        launched(project, "--again")
+        expected = {(n, each): "done" for n in (1, 2) for each in range(1, generation + 1)}
+        assert project.again() == expected
+    launched(project)
+    assert project.again() == expected
+    assert len(project.starts()) == len(set(project.starts())) == 6
+
+
+def test_again_continues_what_it_left_waiting(project):
+    launched(project)
+    launched(project, "--again")
+    newest = next(path for path in project.runs() if key(path) == (2, 2))
+    shutil.rmtree(newest / "attempts")
+    assert launched(project, "--again")["runs"] == [f"2: 1 done, 1 taken up  in {project.experiment}"]
+    assert sorted(project.again()) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+def test_a_run_deleted_since_is_no_unfinished_again(project):
+    launched(project)
+    launched(project, "--again")
+    shutil.rmtree(next(path for path in project.runs() if key(path) == (2, 2)))
+    launched(project, "--again")
+    assert sorted(project.again()) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 3)]
+
+
+def test_again_of_some_points_is_not_the_unfinished_one_of_all(project):
+    launched(project)
+    launched(project, "--again", "--first", "1")
+    assert sorted(project.again()) == [(1, 1), (1, 2), (2, 1)]
+    launched(project, "--again")
+    assert sorted(project.again()) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+
+
+def test_changed_code_is_told_with_the_command_that_runs_it(project):
+    launched(project)
+    assert launched(project)["next"] == ["sumx sweep"]
+    project.write("note.sh", (project.path / "note.sh").read_text() + "# new\n")
+    told = launched(project)
+    assert told["runs"] == [f"2: 2 done  in {project.experiment}"]
+    assert told["next"][1].startswith("farmx sweep.yml -i --again")
+    launched(project, "--again")
+    assert len(project.starts()) == 4
+    assert launched(project)["next"] == ["sumx sweep"]
+
+
+# ---------------------------------------------------------------- what changed
+
+
+@pytest.mark.parametrize("key_, old, new", [
+    ("ENV", "ENV: {A: 1}", "ENV: {A: 2}"),
+    ("ENV", "", "ENV: {A: 1}"),
+    ("SETUP", "SETUP: 'true'", "SETUP: ':'"),
+    ("RESOURCES", "RESOURCES: {gpu: 1}", "RESOURCES: {gpu: 2}"),
+    ("PYTHONPATH", "", "PYTHONPATH: LOGDIR/code/src"),
+])  # fmt: skip
+def test_a_change_outside_identity_is_told_once_and_makes_no_run(project, key_, old, new):
+    (project.path / "src").mkdir()
+    project.write("src/module.py", "")
+    project.sweep(more=f"{old}\nCODE_IGNORE_PATTERNS: '*.yml'\n")
+    launched(project)
+    project.sweep(more=f"{new}\nCODE_IGNORE_PATTERNS: '*.yml'\n")
+    told = launched(project)
+    assert told["runs"] == [f"2: 2 done  in {project.experiment}"]
+    note = f"{key_} changed since the last launch; runs that are there keep what they were staged with"
+    assert [line for line in told["note"] if "changed" in line] == [note]
+    assert [line for line in launched(project)["note"] if "changed" in line] == []
+
+
+def test_another_sweep_file_of_the_same_name_is_told(project, tmp_path):
+    launched(project)
+    other = tmp_path / "other" / "sweep.yml"
+    other.parent.mkdir()
+    shutil.copy(project.path / "sweep.yml", other)
+    done = project.ok(str(other), "-i")
+    note = f"note  this experiment was launched from {project.path}/sweep.yml before; now from {other}"
+    assert note in done.err.splitlines()
+    assert len(project.starts()) == 2
+
+
+# ---------------------------------------------------------------- what people do to directories
+
+
+def test_a_renamed_run_is_not_made_again(project):
+    launched(project)
+    by_n(project)[1].rename(project.experiment / "my best; it's $HOME")
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+    assert len(project.starts()) == 2
+    assert "my best; it's $HOME" in project.states()
+
+
+def test_a_renamed_run_that_waits_is_taken_up_under_its_new_name(project):
+    launched(project, "--first", "1")
+    run = by_n(project)[1]
+    shutil.rmtree(run / "attempts")
+    run.rename(project.experiment / "größe; $HOME")
+    launched(project)
+    assert "sweep/größe; $HOME/1.0" in project.starts()
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+
+
+def test_a_deleted_run_is_made_as_the_next_generation(project):
+    launched(project)
+    shutil.rmtree(by_n(project)[1])
+    assert launched(project)["runs"] == [f"2: 1 new, 1 done  in {project.experiment}"]
+    assert project.again() == {(1, 2): "done", (2, 1): "done"}
+
+
+def test_a_copied_run_is_not_mistaken_for_the_original(project):
+    launched(project)
+    run = by_n(project)[1]
+    shutil.copytree(run, project.experiment / "a copy", symlinks=True)
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+    shutil.rmtree(run / "attempts")
+    launched(project)
+    assert project.starts()[2:] == [f"sweep/{run.name}/1.0"]
+
+
+def test_a_run_archived_outside_and_brought_back_is_found(project, tmp_path):
+    launched(project)
+    run = by_n(project)[1]
+    shutil.move(run, tmp_path / "archive")
+    shutil.move(tmp_path / "archive", project.experiment / "back")
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+
+
+def test_an_experiment_copied_without_its_hidden_directory_makes_nothing_again(project):
+    launched(project)
+    shutil.rmtree(project.experiment / ".farmx")
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+    assert len(project.starts()) == 2
+
+
+def test_an_experiment_that_was_renamed_goes_on_under_its_new_name(project):
+    launched(project)
+    project.experiment.rename(project.root / "renamed")
+    told = launched(project, "--exp-name", "renamed")
+    assert told["runs"] == [f"2: 2 done  in {project.root}/renamed"]
+
+
+def test_a_run_staged_and_claimed_by_a_launch_that_died_long_ago_is_taken_up(project):
+    launched(project)
+    run = by_n(project)[1]
+    shutil.rmtree(run / "attempts")
+    waiting = run.rename(project.experiment / ".farmx" / "staging" / run.name)
+    os.utime(waiting, (1, 1))
+    assert launched(project)["runs"] == [f"2: 1 taken up, 1 done  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+    assert project.starts()[2:] == [f"sweep/{run.name}/1.0"]
+
+
+def test_logroot_may_be_a_link(project, tmp_path):
+    (tmp_path / "disk").mkdir()
+    project.root.symlink_to(tmp_path / "disk")
+    launched(project)
+    launched(project)
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+    assert (tmp_path / "disk" / "sweep").is_dir()
+
+
+def test_a_run_renamed_to_what_is_no_text_is_shown_and_retried(project):
+    project.sweep(cmd="sh work.sh")
+    project.write("work.sh", "exit 3\n")
+    launched(project, code=1)
+    by_n(project)[1].rename(os.fsdecode(os.fsencode(project.experiment) + b"/caf\xe9"))
+    for argv in (["status", "sweep"], ["status", "sweep", "--json"], ["status"]):
+        project.ok(*argv)
+    project.write("work.sh", ". ./note.sh\n")
+    project.ok("retry", "sweep", "-j", "1")
+    project.ok("sweep.yml", "-i")
+    assert set(project.again().values()) == {"done"}
+    assert project("cancel", "sweep").code == 0
+
+
+# ---------------------------------------------------------------- LOGROOT in the tree
+
+
+def test_a_logroot_in_the_tree_is_no_code_and_not_gits(project):
+    for _ in range(2):
+        assert launched(project, FARMX_LOGROOT="runs")["code"] == ["2 files, 0.1 kB"]
+    assert (project.path / "runs" / ".gitignore").read_text() == "*\n"
+    assert (project.path / "runs" / "sweep").is_dir()
+
+
+def test_a_logroot_in_the_tree_by_another_way_is_no_code_either(project, tmp_path):
+    (tmp_path / "home").symlink_to(project.path)
+    for _ in range(2):
+        told = launched(project, FARMX_LOGROOT=str(tmp_path / "home" / "runs"))
+        assert told["code"] == ["2 files, 0.1 kB"]
+    assert (project.path / "runs" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_directory_that_was_there_gets_no_gitignore(project):
+    (project.path / "runs").mkdir()
+    launched(project, FARMX_LOGROOT="runs")
+    assert sorted(os.listdir(project.path / "runs")) == ["sweep"]
+
+
+# ---------------------------------------------------------------- damaged records
+
+
+DAMAGE = ["", "{", "[]", '"x"', "\x00", '{"format": 99}', '{"format": "new"}']
+STOPPING = ["RUN/run.json", "RUN/attempts/1.0/end.json", ".farmx/submissions/S/job.json"]
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+@pytest.mark.parametrize("name", STOPPING)
+def test_a_damaged_record_is_one_line_with_its_path_and_nothing_starts(project, name, text):
+    launched(project)
+    (submission,) = os.listdir(project.experiment / ".farmx" / "submissions")
+    path = project.experiment / name.replace("RUN", by_n(project)[1].name).replace("S", submission)
+    path.write_text(text)
+    assert project("sweep.yml", "-i").line(3).startswith(f"{path}: ")
+    assert project("retry", "sweep").line(3).startswith(f"{path}: ")
+    assert len(project.starts()) == 2
+
+
+def test_a_damaged_owner_is_one_line_and_nothing_starts(project):
+    launched(project)
+    attempt = by_n(project)[1] / "attempts" / "1.0"
+    (attempt / "end.json").unlink()
+    (attempt / "owner.json").write_text("{")
+    assert project("sweep.yml", "-i").line(3).startswith(f"{attempt}/owner.json: ")
+    assert len(project.starts()) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*DAMAGE, "{}", '{"again": null, "shared": null, "sweep": null}', '{"shared": [], "sweep": "x"}',
+     '{"again": [], "sweep": "x"}', '{"again": {"p": 1}, "sweep": "x", "shared": 1}', '{"again": 7}'],
+)  # fmt: skip
+@pytest.mark.parametrize("argv", [[], ["--again"]])
+def test_a_damaged_record_of_a_launch_is_no_record(project, text, argv):
+    launched(project)
+    (path,) = (project.experiment / ".farmx" / "launches").iterdir()
+    path.write_text(text)
+    launched(project, *argv)
+    assert len(project.starts()) == (4 if argv else 2)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "1.0\n", "x y z\n", "1.0 " + "a" * 999, "1.0 ../..\n", "\udcff\udcfe"])
+def test_damaged_lines_of_a_submission_hold_nothing(project, text):
+    launched(project)
+    (submission,) = (project.experiment / ".farmx" / "submissions").iterdir()
+    (submission / "runs").write_bytes(text.encode(errors="surrogateescape"))
+    launched(project)
+    assert len(project.states()) == len(project.starts()) == 2
+
+
+# ---------------------------------------------------------------- what is wrong before anything is made
+
+
+def test_a_variable_to_pass_that_is_not_set_makes_nothing(project):
+    project.sweep(more="ENV_PASS: [A_SECRET]\n")
+    told = "ENV_PASS: A_SECRET is not set in this shell; export it or take it off the list"
+    assert project("sweep.yml", "-i").line(2) == told
+    assert not project.root.exists()
+    project.ok("sweep.yml", "-i", A_SECRET="s;")
+    assert "s;" not in "".join(tree(project.runs()[0]).values())
+
+
+@pytest.mark.parametrize(
+    "hparams, cmd, word",
+    [
+        ("{n: [1]}", "sh note.sh data/x.bin", "data/x.bin"),
+        ("{n: [data/x.bin]}", "sh note.sh", "data/x.bin"),
+        ("{n: [1]}", "sh note.sh --data=data/x.bin", "data/x.bin"),
+        ("{n: [1]}", "sh note.sh ./data/x.bin", "./data/x.bin"),
+    ],
+)
+def test_a_path_that_a_run_would_not_find_makes_nothing(project, hparams, cmd, word):
+    (project.path / "data").mkdir()
+    project.write("data/x.bin", "")
+    project.sweep(hparams, cmd, "CODE_IGNORE_PATTERNS: data\n")
+    told = (
+        f"'{word}' is here but not in the snapshot of the code, so a run would not find it; name it in CODE_LINK (a "
+        "live path) or CODE_INCLUDE (copied), or give an absolute path"
+    )
+    assert project("sweep.yml", "-i").line(2) == told
+    assert not project.root.exists()
+    project.sweep(hparams, cmd, "CODE_IGNORE_PATTERNS: data\nCODE_LINK: [data]\n")
+    launched(project)
