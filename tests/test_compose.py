@@ -1,0 +1,241 @@
+"""compose: a sweep file and what surrounds it become an order; no run imports the live tree."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import read
+
+from farmx import compose
+from farmx.errors import ConfigError, SweepError
+from farmx.spec import Surroundings
+
+NOW = 1_700_000_000.25
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A source tree with a sweep, and nothing else around."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "sweep.yml").write_text("CMD: python t.py\nHPARAMS: {lr: [1, 2, 3]}\n")
+    return tmp_path / "tree"
+
+
+def at(tree: Path, **environ: str) -> Surroundings:
+    return Surroundings(str(tree), str(tree.parent / "home"), environ, NOW, "host", ("farmx", "sweep.yml", "-i"))
+
+
+def order(tree: Path, request: compose.Request | None = None, **environ: str):
+    """The order that a request for sweep.yml becomes."""
+    where = at(tree, **environ)
+    return compose.order(compose.read(request or compose.Request("sweep.yml"), where), where, "somebody")
+
+
+def pythonpath(tree: Path, **environ: str) -> tuple[str, ...]:
+    return order(tree, **environ).specs[0].pythonpath
+
+
+# ---------------------------------------------------------------- an order
+
+
+def test_an_order_says_all_that_a_launch_needs(tree):
+    made = order(tree)
+    assert (made.source, made.experiment) == (str(tree), str(tree / "runs" / "sweep"))
+    assert made.sweep == str(tree / "sweep.yml")
+    assert [spec.hparams for spec in made.specs] == [{"lr": 1}, {"lr": 2}, {"lr": 3}]
+    assert [spec.stages[0].words for spec in made.specs][0] == ("python", "t.py", "--lr", "1")
+    assert (made.now, made.farm, made.cool, made.again, made.staging) == (NOW, "local", True, False, None)
+    assert made.specs[0].pythonpath == ("LOGDIR/code",)
+    text = (tree / "sweep.yml").read_text()
+    assert made.told == {"argv": ["farmx", "sweep.yml", "-i"], "cwd": str(tree), "user": "somebody", "host": "host",
+                         "text": text, "origins": {}}  # fmt: skip
+    assert not (tree / "runs").exists()
+
+
+def test_the_ids_of_launches_sort_by_time_and_differ():
+    ids = [compose.launch_id(now) for now in (1.0, 1.25, 1.5, 2.0, 1e9, NOW, NOW)]
+    assert ids == sorted(ids[:-2]) + ids[-2:]
+    assert len(set(ids)) == len(ids)
+    assert compose.launch_id(NOW).startswith(time.strftime("%Y%m%d-%H%M%S", time.gmtime(NOW)) + ".250-")
+
+
+@pytest.mark.parametrize("first, points", [(None, 3), (1, 1), (2, 2), (99, 3)])
+def test_first_takes_so_many_points_from_the_begin(tree, first, points):
+    request = compose.Request("sweep.yml", first=first)
+    assert compose.read(request, at(tree)).size() == points
+    assert [spec.hparams["lr"] for spec in order(tree, request).specs] == [1, 2, 3][:points]
+
+
+def test_a_sweep_elsewhere_gives_its_name_and_not_its_code(tree):
+    (tree / "deep er").mkdir()
+    (tree / "sweep.yml").rename(tree / "deep er" / "my sweep.yaml")
+    made = order(tree, compose.Request("deep er/my sweep.yaml"))
+    assert (made.source, made.sweep) == (str(tree), str(tree / "deep er" / "my sweep.yaml"))
+    assert made.experiment == str(tree / "runs" / "my sweep")
+
+
+NO_SWEEP = [
+    ("none.yml", "none.yml: no such sweep file"),
+    ("folder", "folder: is a directory; give a sweep file"),
+    ("bytes.yml", "bytes.yml: cannot be read: it is not UTF-8 text"),
+    ("sweep.yml/x", "sweep.yml/x: cannot be read: Not a directory"),
+]
+
+
+@pytest.mark.parametrize("name, told", NO_SWEEP)
+def test_a_sweep_that_cannot_be_read_is_one_line(tree, name, told):
+    (tree / "folder").mkdir()
+    (tree / "bytes.yml").write_bytes(b"CMD: \xff")
+    with pytest.raises(SweepError) as caught:
+        compose.read(compose.Request(name), at(tree))
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- where settings come from
+
+RANK = ["flag", "environment", "sweep", "project", "user", "runx"]  # strongest first
+
+
+@pytest.mark.parametrize("weakest", range(len(RANK)))
+def test_the_strongest_place_that_says_it_decides(tree, weakest):
+    """Every place from the `weakest`th up says LOGROOT: the strongest of them wins; and then one less."""
+    home = tree.parent / "home"
+    (home / ".config" / "farmx").mkdir(parents=True)
+    files = {"project": tree / ".farmx.yaml", "user": home / ".config/farmx/config.yaml", "runx": tree / ".runx"}
+    told = RANK[weakest:]
+    for name in told:
+        if name in files:
+            files[name].write_text(f"LOGROOT: /{name}\n")
+    if "sweep" in told:
+        (tree / "sweep.yml").write_text("CMD: 'true'\nLOGROOT: /sweep\n")
+    environ = {"FARMX_LOGROOT": "/environment"} if "environment" in told else {}
+    request = compose.Request("sweep.yml", {"LOGROOT": "/flag"} if "flag" in told else {})
+    assert order(tree, request, **environ).experiment == f"/{told[0]}/sweep"
+
+
+def test_flags_of_a_request_reach_the_order(tree):
+    request = compose.Request("sweep.yml", {"LOGROOT": "elsewhere"}, name="e", tag="t-{lr}", cool=False, again=True)
+    made = order(tree, request)
+    assert made.experiment == str(tree / "elsewhere" / "e")
+    assert (made.cool, made.again) == (False, True)
+    assert [spec.tag for spec in made.specs] == ["t-1", "t-2", "t-3"]
+    assert made.told["origins"]["LOGROOT"] == "command line"
+
+
+def test_a_tag_of_the_sweep_comes_before_the_requests(tree):
+    (tree / "sweep.yml").write_text("CMD: 'true'\nHPARAMS: [{RUNX.TAG: mine, lr: 1}, {RUNX.TAG: null, lr: 2}]\n")
+    assert order(tree, compose.Request("sweep.yml", tag="t")).specs[0].tag == "mine"
+
+
+def test_a_named_configuration_that_is_missing_is_one_line(tree):
+    with pytest.raises(ConfigError) as caught:
+        order(tree, compose.Request("sweep.yml", config_file="none.yaml"))
+    assert str(caught.value) == "none.yaml: there is no such configuration file; give -c an existing one"
+
+
+# ---------------------------------------------------------------- PYTHONPATH
+
+ENTRIES = [  # the shell's PYTHONPATH, TREE and LINK (a link to it) -> what comes after LOGDIR/code
+    ("", ()),
+    ("TREE", ()),
+    ("TREE/", ()),
+    (".", ()),
+    ("TREE/src", ("LOGDIR/code/src",)),
+    ("src", ("LOGDIR/code/src",)),
+    ("./src/../lib", ("LOGDIR/code/lib",)),
+    ("TREE/src:TREE/lib:TREE/src", ("LOGDIR/code/src", "LOGDIR/code/lib")),
+    ("LINK", ()),
+    ("LINK/src", ("LOGDIR/code/src",)),
+    ("TREE/it's $HOME", ("LOGDIR/code/it's $HOME",)),
+    ("TREE-not", ()),
+    ("/usr/lib:..", ()),
+    ("::", ()),
+]
+
+
+@pytest.mark.parametrize("entry, behind", ENTRIES)
+def test_a_shells_entries_inside_the_tree_lead_into_the_snapshot(tree, entry, behind):
+    (tree.parent / "link").symlink_to(tree)
+    entry = entry.replace("TREE", str(tree)).replace("LINK", str(tree.parent / "link"))
+    assert pythonpath(tree, PYTHONPATH=entry) == ("LOGDIR/code", *behind)
+
+
+def test_a_tree_that_is_reached_through_a_link_is_the_same(tree):
+    (tree.parent / "link").symlink_to(tree)
+    assert pythonpath(tree.parent / "link", PYTHONPATH=str(tree / "src")) == ("LOGDIR/code", "LOGDIR/code/src")
+
+
+def test_the_settings_entries_stand_between_editable_installs_and_the_shells(tree):
+    (tree / "sweep.yml").write_text("CMD: python t.py\nPYTHONPATH: LOGDIR/code/mine:/abs\n")
+    path = environment(tree.parent, f"{tree}/src\n")
+    made = pythonpath(tree, PATH=path, PYTHONPATH=str(tree / "lib"))
+    assert made == ("LOGDIR/code/src", "LOGDIR/code/mine", "/abs", "LOGDIR/code/lib")
+
+
+def environment(home: Path, pth: str) -> str:
+    """A virtual environment, as far as its layout, with a .pth file; its PATH."""
+    site = home / "venv" / "lib" / "python3.11" / "site-packages"
+    site.mkdir(parents=True)
+    (home / "venv" / "pyvenv.cfg").touch()
+    (home / "venv" / "bin").mkdir()
+    (home / "venv" / "bin" / "python").write_text("#!/bin/sh\n")
+    (home / "venv" / "bin" / "python").chmod(0o755)
+    (site / "__editable__.pkg.pth").write_text(pth)
+    return str(home / "venv" / "bin")
+
+
+FINDER = """import importlib.util, sys
+MAPPING: dict[str, str] = {mapping!r}
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in MAPPING:
+            return importlib.util.spec_from_file_location(name, MAPPING[name] + "/__init__.py",
+                submodule_search_locations=[MAPPING[name]])
+def install():
+    sys.meta_path.append(Finder)
+"""
+LAYOUTS = {"flat": "pkg", "src": "src/pkg", "finder": "lib/pkg", "deep": "a dir/it's/pkg"}
+
+
+@pytest.mark.parametrize("how", LAYOUTS)
+def test_a_run_imports_an_editable_package_from_its_own_code(project, tmp_path, how):
+    package = project.path / LAYOUTS[how]
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    venv = tmp_path / "venv"
+    site = venv / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
+    site.mkdir(parents=True)
+    (venv / "bin").mkdir()
+    (venv / "bin" / "python").symlink_to(os.path.realpath(sys.executable))
+    (venv / "pyvenv.cfg").write_text(f"home = {os.path.dirname(os.path.realpath(sys.executable))}\n")
+    if how == "finder":
+        mapping = {"pkg": str(package)}
+        (site / "__editable___pkg_1_finder.py").write_text(FINDER.replace("{mapping!r}", repr(mapping)))
+        (site / "__editable__.pkg-1.pth").write_text(
+            "import __editable___pkg_1_finder; __editable___pkg_1_finder.install()\n"
+        )
+    else:
+        (site / "__editable__.pkg-1.pth").write_text(f"{package.parent}\n")
+    project.write("where.py", "import pkg\nprint(pkg.__file__)\n")
+    project.sweep("{n: 1}", cmd="python where.py")
+    env = {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
+    out = project.ok("sweep.yml", "-i", **env).out
+    (run,) = project.runs()
+    digest = read(run / "run.json")["digest"]
+    assert os.path.realpath(out.splitlines()[-1]) == f"{os.path.realpath(run)}/.code/{digest}/{LAYOUTS[how]}/__init__.py"
+
+
+def test_a_shells_entry_reached_through_a_link_imports_from_the_runs_own_code(project, tmp_path):
+    (project.path / "src").mkdir()
+    project.write("src/module.py", "")
+    (tmp_path / "link").symlink_to(project.path)
+    project.write("where.py", "import module\nprint(module.__file__)\n")
+    project.sweep("{n: 1}", cmd=f"{sys.executable} where.py")
+    out = project.ok("sweep.yml", "-i", PYTHONPATH=str(tmp_path / "link" / "src")).out
+    (run,) = project.runs()
+    digest = read(run / "run.json")["digest"]
+    assert os.path.realpath(out.splitlines()[-1]) == f"{os.path.realpath(run)}/.code/{digest}/src/module.py"
