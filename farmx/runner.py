@@ -234,7 +234,7 @@ def _run_stages(
     if record is None:
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
-        _clear(run)  # what a killed runner left
+        clear(run)  # what a killed runner left
     own_code(run, record["digest"], record["code"]["staging"] == "share")
     environ = environment(run, record, attempt, env)
     outcome = Outcome("done", code=0)
@@ -256,7 +256,7 @@ def _what_to_run(run: str) -> dict[str, Any] | None:
     return record if stages and all(isinstance(text, str) for text in texts) else None
 
 
-def _clear(run: str) -> None:
+def clear(run: str) -> None:
     """Kill every process on this host that any attempt of `run` started, whatever session it went to."""
     processes.clear(f"{layout.ENV_ATTEMPT_DIR}={os.path.join(run, layout.ATTEMPTS)}{os.sep}")
 
@@ -288,7 +288,7 @@ def _run_stage(
         stop = Stop(pid, grace_s, lambda number: attempt.event("signalled", signal=signal.Signals(number).name))
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         if stop.state:
-            _clear(run)  # what left the group does not outlive a run that was told to end
+            clear(run)  # what left the group does not outlive a run that was told to end
     finally:
         if pid:  # children that outlive their program would write into a finished run
             processes.kill_group(pid, signal.SIGKILL)

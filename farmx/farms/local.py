@@ -4,9 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -37,16 +36,18 @@ def slots(count: int | None, gpus: str | None) -> tuple[Slot, ...]:
         raise UsageError(f"-j {count}: a pool has at least one slot; give -j 1 or more")
     if gpus is None:
         return tuple(Slot(str(index)) for index in range(count or 1))
-    groups = _idle() if gpus.strip() == "free" else [group.strip() for group in gpus.split(",")]
+    free = gpus.strip() == "free"
+    groups = _idle() if free else [group.strip() for group in gpus.split(",")]
     for group in groups:
         if not group or not all(_is_gpu(part) for part in group.split("+")):
             raise UsageError(f"--gpus {gpus!r}: '{group}' is no GPU; give 0,1 or 0+1,2+3 or free")
     chosen = [groups[index % len(groups)] for index in range(count or len(groups))]
-    return tuple(Slot(f"gpu {group}", {"CUDA_VISIBLE_DEVICES": group.replace("+", ",")}) for group in chosen)
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if free else {}  # nvidia-smi's, by which they were found
+    return tuple(Slot(f"gpu {group}", {"CUDA_VISIBLE_DEVICES": group.replace("+", ","), **order}) for group in chosen)
 
 
 def _is_gpu(text: str) -> bool:
-    return text.isdigit() or text.startswith(("GPU-", "MIG-"))
+    return (text.isascii() and text.isdecimal()) or text.startswith(("GPU-", "MIG-"))
 
 
 def _idle() -> list[str]:
@@ -58,17 +59,26 @@ def _idle() -> list[str]:
         raise FarmError("--gpus free: there is no nvidia-smi to ask; name the GPUs: --gpus 0,1") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise FarmError(f"--gpus free: nvidia-smi cannot list the GPUs ({error}); name them: --gpus 0,1") from error
-    rows = [[cell.strip() for cell in line.split(",")] for line in told.splitlines() if line.strip()]
-    free = [index for index, used, total, busy in rows if float(used) < 0.05 * float(total) and _number(busy) < 5]
+    rows = [_row(line.strip()) for line in told.splitlines() if line.strip()]
+    free = [index for index, used, total, busy in rows if used <= 0.05 * total and busy < 5]
     if not free:
         raise FarmError(f"--gpus free: none of the {len(rows)} GPUs is idle now; name them: --gpus 0,1")
     return free
 
 
+def _row(line: str) -> tuple[str, float, float, float]:
+    """A GPU as nvidia-smi tells it: index, memory used and there is, utilization in percent; 0 for what it hides."""
+    cells = [cell.strip() for cell in line.split(",")]
+    if len(cells) != 4 or not _is_gpu(cells[0]):
+        raise FarmError(f"--gpus free: nvidia-smi said {line!r}; name them: --gpus 0,1")
+    used, total, busy = map(_number, cells[1:])
+    return cells[0], used, total, busy
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # "[N/A]" under MIG
+    except ValueError:  # "[N/A]" under MIG, and for memory that the GPU shares with the processor
         return 0.0
 
 
@@ -135,12 +145,16 @@ class _Worker:
         self.answers, answers = os.pipe()
         parent = os.getpid()
         processes.libc()
-        self.pid = os.fork()
-        if self.pid == 0:
-            for worker in (self, *others):  # a pipe held open by a neighbour would never end
-                os.close(worker._requests)
-                os.close(worker.answers)
-            _work(slot, submission, requests, answers, parent)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, processes.STOPS)  # until the worker can keep what arrives
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                for worker in (self, *others):  # a pipe held open by a neighbour would never end
+                    os.close(worker._requests)
+                    os.close(worker.answers)
+                _work(slot, submission, requests, answers, parent, mask)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(requests)
         os.close(answers)
 
@@ -167,12 +181,15 @@ class _Worker:
         os.waitpid(self.pid, 0)
 
 
-def _work(slot: Slot, submission: Submission, requests: int, answers: int, parent: int) -> None:
-    """The life of a worker; never returns."""
+def _work(
+    slot: Slot, submission: Submission, requests: int, answers: int, parent: int, mask: Collection[int]
+) -> None:
+    """The life of a worker; never returns. mask: the signals to block from when it can take them."""
     code = 1
     try:
         os.setpgid(0, 0)  # Ctrl-C is for the pool, which passes it on
         with Inbox() as inbox:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             processes.die_with_parent(signal.SIGTERM, parent)
             while not inbox.stops:
                 if not inbox.wait([requests], processes.BEAT_S):
@@ -186,8 +203,11 @@ def _work(slot: Slot, submission: Submission, requests: int, answers: int, paren
     except BrokenPipeError:
         code = 0  # the pool is gone; the attempt's own record says all
     finally:
-        sys.stdout.flush()
-        os._exit(code)
+        if code:
+            import traceback  # only a bug needs it
+
+            traceback.print_exc()
+        os._exit(code)  # what the pool had not yet printed when it forked is the pool's to print
 
 
 def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: Inbox) -> list[Outcome]:
@@ -235,6 +255,7 @@ def _collect(
     assert job is not None
     if outcome is None:
         worker.close()
+        runner.clear(job.run)
         workers.remove(worker)
         worker = _Worker(worker.slot, submission, workers)
         workers.append(worker)

@@ -1,0 +1,430 @@
+"""local: slots, the foreground and the pool of this machine, whatever is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launching import Place, end, exists, gone, number, output, python, until
+
+from farmx import layout, processes, runner
+from farmx.errors import FarmError, UsageError
+from farmx.farms import base, local
+from farmx.farms.local import Slot
+from farmx.spec import Job, Submission
+
+# ---------------------------------------------------------------- slots
+
+
+def gpu(name: str, visible: str) -> Slot:
+    return Slot(f"gpu {name}", {"CUDA_VISIBLE_DEVICES": visible})
+
+
+SLOTS = [
+    (None, None, [Slot("0")]),
+    (1, None, [Slot("0")]),
+    (3, None, [Slot("0"), Slot("1"), Slot("2")]),
+    (None, "0", [gpu("0", "0")]),
+    (None, "0,1", [gpu("0", "0"), gpu("1", "1")]),
+    (None, " 0 , 1 ", [gpu("0", "0"), gpu("1", "1")]),
+    (None, "0+1,2+3", [gpu("0+1", "0,1"), gpu("2+3", "2,3")]),
+    (None, "0,0", [gpu("0", "0"), gpu("0", "0")]),
+    (None, "10,3", [gpu("10", "10"), gpu("3", "3")]),
+    (None, "GPU-8f1c,MIG-1/2", [gpu("GPU-8f1c", "GPU-8f1c"), gpu("MIG-1/2", "MIG-1/2")]),
+    (3, "0,1", [gpu("0", "0"), gpu("1", "1"), gpu("0", "0")]),
+    (1, "0,1", [gpu("0", "0")]),
+]
+
+
+@pytest.mark.parametrize("count, gpus, told", SLOTS, ids=[f"-j {row[0]} --gpus {row[1]}" for row in SLOTS])
+def test_the_slots_that_a_command_asks_for(count, gpus, told):
+    assert list(local.slots(count, gpus)) == told
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_pool_of_no_slots_is_refused(count):
+    with pytest.raises(UsageError) as caught:
+        local.slots(count, None)
+    assert str(caught.value) == f"-j {count}: a pool has at least one slot; give -j 1 or more"
+
+
+@pytest.mark.parametrize(
+    "gpus, wrong",
+    [("", ""), (",", ""), ("0,", ""), ("0,,1", ""), ("x", "x"), ("-1", "-1"), ("0+", "0+"), ("0+x,1", "0+x"),
+     ("1.5", "1.5"), ("0 1", "0 1"), ("²", "²"), ("Free", "Free"), ("free,0", "free"), ("0;rm", "0;rm")],
+)  # fmt: skip
+def test_what_is_no_gpu_is_refused(gpus, wrong):
+    with pytest.raises(UsageError) as caught:
+        local.slots(None, gpus)
+    assert str(caught.value) == f"--gpus {gpus!r}: '{wrong}' is no GPU; give 0,1 or 0+1,2+3 or free"
+
+
+@pytest.fixture
+def nvidia(tmp_path, monkeypatch):
+    """Make an nvidia-smi that says this, and nothing else in PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def say(text: str, code: int = 0) -> None:
+        path, asked = tmp_path / "nvidia-smi", str(tmp_path / "asked")
+        body = f"open({asked!r}, 'w').write(' '.join(sys.argv[1:]))\nsys.stdout.write({text!r})\nsys.exit({code})\n"
+        path.write_text(f"#!{sys.executable} -IS\nimport sys\n{body}")
+        path.chmod(0o755)
+
+    return say
+
+
+IDLE = [
+    # index, memory used, total, utilization
+    ("0, 0, 143771, 0\n", ["0"]),
+    ("0, 0, 143771, 0\n1, 7000, 143771, 0\n2, 7300, 143771, 0\n3, 5, 143771, 98\n", ["0", "1"]),
+    ("0, 90000, 143771, 100\n1, 3, 143771, [N/A]\n", ["1"]),
+    ("0, [N/A], [N/A], 0\n1, [N/A], [N/A], 50\n", ["0"]),
+    ("\n 10 ,0,  143771, 4 \r\n\n", ["10"]),
+]
+
+
+@pytest.mark.parametrize("text, told", IDLE, ids=[repr(row[0]) for row in IDLE])
+def test_free_is_a_slot_for_each_gpu_that_is_idle_as_nvidia_smi_counts_them(nvidia, tmp_path, text, told):
+    nvidia(text)
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert list(local.slots(None, "free")) == [
+        Slot(f"gpu {index}", {"CUDA_VISIBLE_DEVICES": index, **order}) for index in told
+    ]
+    assert (tmp_path / "asked").read_text() == (
+        "--query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv,noheader,nounits"
+    )
+    assert len(local.slots(5, " free ")) == 5
+
+
+BUSY = [
+    ("0, 90000, 143771, 100\n", 0, "none of the 1 GPUs is idle now"),
+    ("", 0, "none of the 0 GPUs is idle now"),
+    ("No devices were found\n", 0, "nvidia-smi said 'No devices were found'"),
+    ("0, 1, 2\n", 0, "nvidia-smi said '0, 1, 2'"),
+    ("0, 0, 1, 0\nUnable to determine the device handle for GPU0\n", 0,
+     "nvidia-smi said 'Unable to determine the device handle for GPU0'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, code, told", BUSY, ids=[repr(row[0]) for row in BUSY])
+def test_where_none_is_idle_the_user_is_to_name_them(nvidia, text, code, told):
+    nvidia(text, code)
+    with pytest.raises(FarmError) as caught:
+        local.slots(None, "free")
+    assert str(caught.value) == f"--gpus free: {told}; name them: --gpus 0,1"
+
+
+def test_where_nvidia_smi_fails_or_is_missing_the_user_is_to_name_them(nvidia):
+    with pytest.raises(FarmError) as caught:
+        local.slots(None, "free")
+    assert str(caught.value) == "--gpus free: there is no nvidia-smi to ask; name the GPUs: --gpus 0,1"
+    nvidia("NVIDIA-SMI has failed\n", 9)
+    with pytest.raises(FarmError) as caught:
+        local.slots(None, "free")
+    assert str(caught.value).startswith("--gpus free: nvidia-smi cannot list the GPUs (")
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- running
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+FARM = """
+from farmx.farms import local
+from farmx.processes import Inbox, Console
+from farmx.spec import Job, Submission
+import farmx.runner
+
+class Told:
+    tick_s = 60.0
+    def say(self, *words):
+        print(json.dumps(words), flush=True)
+    def tick(self): pass
+    def started(self, job, slot): self.say("started", os.path.basename(job.run), slot)
+    def ended(self, job, slot, outcome): self.say("ended", os.path.basename(job.run), slot, outcome.state)
+    def stopping(self, running, now): self.say("stopping", running, now)
+
+given = json.loads(sys.argv[1])
+jobs = tuple(Job(*job) for job in given["jobs"])
+submission = Submission("s", given["path"], jobs)
+local.announce(submission)
+with Inbox() as inbox:
+    if given["slots"] is None:
+        outcomes = local.foreground(submission, Told(), inbox, Console)
+    else:
+        places = [local.Slot(*slot) for slot in given["slots"]]
+        outcomes = local.pool(submission, places, Told(), inbox)
+print(json.dumps([outcome.state for outcome in outcomes]))
+"""
+
+
+def farm(place: Place, *runs: str, slots: object = 1, number: str = "1.0") -> subprocess.Popen:
+    """A process that runs these in `slots` (a number of them, their list, or None for the foreground)."""
+    handed = place.submission(*(Job(run, number) for run in runs), name=f"s{time.monotonic_ns()}")
+    places = [Slot(str(index)) for index in range(slots)] if isinstance(slots, int) else slots
+    return python(FARM, json.dumps({"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": places}))
+
+
+def finish(process: subprocess.Popen) -> tuple[list, list[str]]:
+    """What its watch was told, in order, and how its jobs ended."""
+    with process:
+        *told, states = map(json.loads, process.stdout.read().splitlines())
+    assert process.returncode == 0
+    return told, states
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def owner(run: str) -> dict:
+    return until(lambda: runner.read(f"{run}/attempts/1.0/owner.json", 1))
+
+
+WAIT = "echo $$ > LOGDIR/ready; while [ ! -e LOGDIR/go ]; do sleep 0.01; done"
+
+
+@pytest.mark.parametrize("slots", [None, 1, 2, 9])
+def test_every_job_is_run_once_and_its_end_told(place, slots):
+    runs = [place.shell(text, name) for name, text in (("a", "exit 0"), ("b", "exit 3"), ("c", "kill -9 $$"))]
+    runner.take(place.run(name="d"), "1.0", {})
+    runs.append(str(place.experiment / "d"))
+    told, states = finish(farm(place, *runs, slots=slots))
+    wanted = {"a": "done", "b": "failed", "c": "failed", "d": "held"}
+    assert sorted(states) == sorted(wanted.values())
+    assert sorted(words[1] for words in told if words[0] == "started") == ["a", "b", "c", "d"]
+    assert {words[1]: words[3] for words in told if words[0] == "ended"} == wanted
+    if slots in (None, 1):
+        slot = "" if slots is None else "0"
+        assert told == [each for name, state in wanted.items()
+                        for each in (["started", name, slot], ["ended", name, slot, state])]  # fmt: skip
+    assert [(end(run) or {}).get("state") for run in runs] == ["done", "failed", "failed", None]
+    assert {word: owner(runs[0])[word] for word in ("farm", "submission")} == {"farm": "local", "submission": "s"}
+
+
+def test_a_slot_gives_its_gpus_to_one_run_at_a_time_and_no_more_run_than_there_are_slots(place, tmp_path):
+    text = ('echo "$CUDA_VISIBLE_DEVICES" > LOGDIR/gpu; mkdir "$SIDE/$CUDA_VISIBLE_DEVICES" || exit 1; sleep 0.03; '
+            'rmdir "$SIDE/$CUDA_VISIBLE_DEVICES"')  # fmt: skip
+    runs = [place.shell(text, name, env={"SIDE": str(tmp_path)}) for name in "abcdefgh"]
+    slots = [("gpu 0+1", {"CUDA_VISIBLE_DEVICES": "0,1"}), ("gpu 2", {"CUDA_VISIBLE_DEVICES": "2"})]
+    told, states = finish(farm(place, *runs, slots=slots))
+    assert states == ["done"] * 8
+    used = {os.path.basename(run): Path(run, "gpu").read_text().strip() for run in runs}
+    assert set(used.values()) == {"0,1", "2"}
+    slots_used = {run: {"0,1": "gpu 0+1", "2": "gpu 2"}[gpus] for run, gpus in used.items()}
+    assert {words[1]: words[2] for words in told if words[0] == "ended"} == slots_used
+
+
+def test_runs_of_a_pool_cannot_read_what_is_typed(place):
+    run = place.shell("cat; echo end")
+    assert finish(farm(place, run))[1] == ["done"]
+    assert output(run) == "end\n"
+
+
+def test_a_run_that_cannot_be_taken_does_not_stop_the_others(place):
+    runs = [place.run(name=name) for name in "ab"]
+    os.rename(runs[0], f"{runs[0]} renamed")
+    for slots in (None, 1):
+        told, states = finish(farm(place, *runs, slots=slots, number="1.0" if slots else "2.0"))
+        assert states == ["interrupted", "done"]
+    assert not os.path.exists(runs[0])
+
+
+def test_the_record_of_a_submission_names_its_process_and_is_touched(place, tmp_path):
+    handed = place.submission()
+    job = local.announce(handed)
+    path = Path(handed.path, layout.JOB)
+    assert json.loads(path.read_text()) == job
+    assert {name: job[name] for name in ("format", "farm", "pid")} == {"format": 1, "farm": "local", "pid": os.getpid()}
+    assert base.submission_alive(handed.path, job)
+    os.utime(path, (1, 1))
+    local.beat(handed)
+    assert path.stat().st_mtime > 1
+    path.unlink()
+    local.beat(handed)
+
+
+# ---------------------------------------------------------------- killed
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_rest_goes_on(place):
+    runs = [place.shell(f"sh -c 'echo $$ > LOGDIR/child; exec sleep 100' & {WAIT}; kill %1", "a"),
+            *(place.shell("true", name) for name in "bc")]  # fmt: skip
+    process = farm(place, *runs)
+    exists(f"{runs[0]}/ready")
+    os.kill(owner(runs[0])["pid"], signal.SIGKILL)
+    told, states = finish(process)
+    assert states == ["interrupted", "done", "done"]
+    assert told == [
+        ["started", "a", "0"], ["ended", "a", "0", "interrupted"],
+        ["started", "b", "0"], ["ended", "b", "0", "done"],
+        ["started", "c", "0"], ["ended", "c", "0", "done"],
+    ]  # fmt: skip
+    gone(number(f"{runs[0]}/ready"))
+    gone(number(f"{runs[0]}/child"))
+    assert end(runs[0]) is None
+
+
+def test_a_worker_that_is_killed_while_it_waits_costs_no_other(place):
+    runs = [place.shell(WAIT, "a"), place.run(name="b")]
+    process = farm(place, *runs, slots=2)
+    exists(f"{runs[0]}/ready")
+    until(lambda: end(runs[1]))
+    busy = owner(runs[0])["pid"]
+    for pid in children(process.pid):
+        if pid != busy:
+            os.kill(pid, signal.SIGKILL)
+    Path(runs[0], "go").touch()
+    assert sorted(finish(process)[1]) == ["done", "done"]
+
+
+def test_a_pool_that_is_killed_takes_its_programs_along_and_they_are_interrupted(place):
+    runs = [place.shell(f"trap 'echo bye; exit 0' TERM; {WAIT}", name) for name in "ab"] + [place.run(name="c")]
+    process = farm(place, *runs, slots=2)
+    for run in runs[:2]:
+        exists(f"{run}/ready")
+    process.kill()
+    process.communicate()
+    assert [until(lambda run=run: end(run))["state"] for run in runs[:2]] == ["interrupted", "interrupted"]
+    assert [output(run).endswith("bye\n") for run in runs[:2]] == [True, True]
+    for run in runs[:2]:
+        gone(owner(run)["pid"])
+    assert not os.path.exists(f"{runs[2]}/attempts")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("slots", [None, 2])
+def test_a_signal_ends_what_runs_and_what_has_not_begun_stays_staged(place, slots, name):
+    runs = [place.shell(f"trap 'echo bye; exit 7' TERM; {WAIT}", each) for each in "abc"]
+    process = farm(place, *runs, slots=slots)
+    begun = runs[: slots or 1]
+    for run in begun:
+        exists(f"{run}/ready")
+    process.send_signal(getattr(signal, name))
+    told, states = finish(process)
+    assert states == ["interrupted"] * len(begun)
+    assert [end(run)["state"] for run in begun] == states
+    assert [os.path.exists(f"{run}/attempts") for run in runs] == [run in begun for run in runs]
+    assert [words for words in told if words[0] == "stopping"] == ([["stopping", 2, False]] if slots else [])
+
+
+def test_a_second_signal_kills(place):
+    runs = [place.shell(f"trap 'echo > LOGDIR/asked' TERM; {WAIT}", name) for name in "ab"]
+    process = farm(place, *runs, slots=2)
+    for run in runs:
+        exists(f"{run}/ready")
+    process.terminate()
+    for run in runs:
+        exists(f"{run}/asked")
+    process.terminate()
+    told, states = finish(process)
+    assert states == ["interrupted"] * 2 and [end(run)["signal"] for run in runs] == ["SIGKILL"] * 2
+    assert [words for words in told if words[0] == "stopping"] == [["stopping", 2, False], ["stopping", 2, True]]
+
+
+def test_a_signal_the_moment_a_pool_begins_is_not_lost(place, tmp_path):
+    """Whether it comes before, between or after the forks of the workers: nothing runs on for ever."""
+    runs = [place.shell(WAIT, name) for name in "ab"]
+    code = FARM.replace("with Inbox() as inbox:", """
+fork = os.fork
+def signalled():
+    pid = fork()
+    if pid:  # as early as can be: the child has not run a line yet
+        os.kill(os.getpid(), 15)
+    return pid
+os.fork = signalled
+with Inbox() as inbox:""")
+    handed = place.submission(*(Job(run, "1.0") for run in runs))
+    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", {}], ["1", {}]]}
+    told, states = finish(python(code, json.dumps(given)))
+    assert set(states) <= {"interrupted"}
+    assert not [run for run in runs if os.path.exists(f"{run}/go")]
+
+
+def test_a_stop_that_reaches_a_worker_before_its_first_line_ends_its_run(place):
+    run = place.shell(WAIT)
+    handed = place.submission(Job(run, "1.0"))
+    code = """
+import signal
+from farmx.farms import local
+from farmx.processes import Inbox
+from farmx.spec import Job, Submission
+given = json.loads(sys.argv[1])
+with Inbox() as inbox:
+    fork = os.fork
+    def stopped():
+        pid = fork()
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+        return pid
+    os.fork = stopped
+    worker = local._Worker(local.Slot("0"), Submission("s", given[1], (Job(*given[0]),)), [])
+    os.fork = fork
+    worker.start(0, Job(*given[0]))
+    print(worker.answer())
+    worker.close()
+"""
+    told, _ = python(code, json.dumps([[run, "1.0"], handed.path])).communicate(timeout=20)
+    assert told == "None\n"
+    assert not os.path.exists(f"{run}/attempts")
+
+
+def test_what_the_pools_own_process_was_about_to_print_is_printed_once(place):
+    run = place.run()
+    process = farm(place, run)
+    finish(process)
+    code = FARM.replace("given = json", "sys.stdout.write('mine\\n')\ngiven = json").replace(", flush=True", "")
+    runs = [place.run(name=name) for name in "xy"]
+    handed = place.submission(*(Job(run, "1.0") for run in runs))
+    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", {}], ["1", {}]]}
+    with python(code, json.dumps(given)) as process:
+        assert process.stdout.read().count("mine\n") == 1
+
+
+def test_a_bug_in_a_worker_keeps_its_traceback(place):
+    run = place.run()
+    code = FARM.replace("given = json", "farmx.runner.execute = None\ngiven = json")
+    handed = place.submission(Job(run, "1.0"))
+    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", {}]]}
+    with python(code, json.dumps(given), stderr=subprocess.PIPE) as process:
+        assert json.loads(process.stdout.read().splitlines()[-1]) == ["interrupted"]
+        assert "TypeError: 'NoneType' object is not callable" in process.stderr.read()
+
+
+# ---------------------------------------------------------------- cancel
+
+
+def test_cancel_ends_the_run_it_names_and_the_pool_goes_on(place):
+    runs = [place.shell(WAIT, "a"), place.run(name="b")]
+    process = farm(place, *runs)
+    exists(f"{runs[0]}/ready")
+    assert local.cancel(owner(runs[0]))
+    told, states = finish(process)
+    assert states == ["cancelled", "done"] and end(runs[0])["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"birth": "1"}, {"boot": "x"}, {"pid": None}])
+def test_cancel_asks_nobody_who_is_not_the_owner(change):
+    with processes.Inbox() as inbox:
+        assert local.cancel({**processes.this(), **change}) is False
+        assert local.cancel({}) is False
+        inbox.wait([], 0)
+        assert not inbox.cancelled
+        assert local.cancel(processes.this()) is True
+        assert inbox.cancelled
+
+
+def test_a_submission_is_written_before_anybody_is_called(place):
+    runs = [place.run(name=name) for name in ("a", "größe-ü")]
+    handed = place.submission(Job(runs[0], "1.0"), Job(runs[1], "12.3"))
+    assert handed == Submission("s", f"{place.experiment}/.farmx/submissions/s", handed.jobs)
+    assert Path(handed.path, "runs").read_text() == "1.0 a\n12.3 größe-ü\n"
+    assert list(base.read_runs(handed.path)) == [("a", (1, 0)), ("größe-ü", (12, 3))]
