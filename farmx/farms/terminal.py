@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import select
 import signal
 import sys
 import termios
+from contextlib import suppress
 from typing import Any
 
 from farmx.processes import Console
@@ -23,21 +25,38 @@ def console() -> Console:
 
 def _show(data: bytes) -> None:
     """Write to our own output; a reader that went away (`| head`) does not end the run."""
-    sys.stdout.flush()
-    try:
-        while data:
-            data = data[os.write(1, data) :]
-    except OSError:
-        return
+    with suppress(OSError):
+        if sys.stdout:
+            sys.stdout.flush()
+        _write(1, data)
 
 
-def _keep(log: int, data: bytes) -> None:
-    """Write to the log; a full disk loses what the program said, never the run."""
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _move(source: int, log: int) -> int:
+    """Move what a program said to its log and to our output; return how many bytes, 0 at the end.
+
+    A full disk loses what the program said, never the run.
+    """
     try:
-        while data:
-            data = data[os.write(log, data) :]
+        data = os.read(source, _CHUNK)
     except OSError:
-        return
+        return 0
+    with suppress(OSError):
+        _write(log, data)
+    _show(data)
+    return len(data)
+
+
+def _drain(source: int, log: int) -> None:
+    """Move what is left of a program that has gone; what it left behind may talk on, and is not listened to."""
+    left = 2 * _CHUNK  # more than a pipe or a terminal holds
+    while left > 0 and select.select([source], [], [], 0)[0]:
+        moved = _move(source, log)
+        left = left - moved if moved else 0
 
 
 class Tee(Console):
@@ -57,70 +76,64 @@ class Tee(Console):
         return [self._reader]
 
     def pump(self, descriptor: int) -> None:
-        try:
-            data = os.read(descriptor, _CHUNK)
-        except BlockingIOError:
-            return
-        _keep(self._log, data)
-        _show(data)
+        _move(descriptor, self._log)
 
     def close(self) -> None:
         os.close(self._writer)
-        while _readable(self._reader):
-            self.pump(self._reader)
+        _drain(self._reader, self._log)
         os.close(self._reader)
-
-
-def _readable(descriptor: int) -> bool:
-    """Whether there is something to read; the end of the stream is not something."""
-    count = bytearray(4)
-    try:
-        fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    except OSError:
-        return False
-    return any(count)
 
 
 class Terminal(Console):
     """The program sits at a terminal of its own; what is typed goes there, what it shows goes here and into its log.
 
-    Ctrl-C stays with us, Ctrl-Z is nobody's. Our terminal is put back as it was when the program has gone.
+    Ctrl-C stays with us, Ctrl-\\ is the program's, Ctrl-Z is nobody's. Our terminal is put back as it was when the
+    program has gone.
     """
 
     def open(self, log: int) -> int:
-        self._log, self._typed = log, True
+        self._log, self._hung_up = log, False
+        self._typed = b""  # and not yet taken by the program
         self._master, self._slave = os.openpty()
+        os.set_blocking(self._master, False)
         self._saved = termios.tcgetattr(0)
-        _set(self._slave, _plain_output(termios.tcgetattr(self._slave)))
+        _set(self._slave, _plain_output(termios.tcgetattr(0)))  # with the keys and the encoding of ours
         _set(0, _keys_as_typed(termios.tcgetattr(0)))
         self._resize()
         self._winch = signal.signal(signal.SIGWINCH, lambda *_: self._resize())
         return self._slave
 
     def _resize(self) -> None:
-        size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+        with suppress(OSError):
+            size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def adopt(self) -> None:
         fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0)
         os.dup2(self._slave, 0)
 
     def descriptors(self) -> list[int]:
-        return [self._master, 0] if self._typed else [self._master]
+        self._hand_on()
+        return [self._master] if self._typed or self._hung_up else [self._master, 0]
 
     def pump(self, descriptor: int) -> None:
-        data = os.read(descriptor, _CHUNK)
-        if descriptor == 0:
-            self._typed = bool(data)
-            os.write(self._master, data)
-        else:
-            _keep(self._log, data)
-            _show(data)
+        if descriptor == self._master:
+            _move(self._master, self._log)
+            return
+        with suppress(OSError):  # nobody is there any more; SIGHUP says so too
+            self._typed = os.read(0, _CHUNK)
+        self._hung_up = not self._typed
+
+    def _hand_on(self) -> None:
+        """Give the program what was typed, as much as it takes: one that does not read must not hold us up."""
+        with suppress(BlockingIOError):
+            while self._typed:
+                self._typed = self._typed[os.write(self._master, self._typed) :]
 
     def close(self) -> None:
-        while _readable(self._master):
-            self.pump(self._master)
-        termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+        _drain(self._master, self._log)
+        with suppress(OSError, termios.error):
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
         signal.signal(signal.SIGWINCH, self._winch)
         os.close(self._master)
         os.close(self._slave)
@@ -138,9 +151,9 @@ def _plain_output(attributes: list[Any]) -> list[Any]:
 
 
 def _keys_as_typed(attributes: list[Any]) -> list[Any]:
-    """Each key at once and unseen: the program's terminal echoes and edits. Ctrl-C still interrupts us."""
+    """Each key at once and unseen: the program's terminal echoes, edits and sends signals. Only Ctrl-C is ours."""
     attributes[0] &= ~termios.ICRNL
     attributes[3] &= ~(termios.ICANON | termios.ECHO)
     attributes[6][termios.VMIN], attributes[6][termios.VTIME] = 1, 0
-    attributes[6][termios.VSUSP] = b"\0"
+    attributes[6][termios.VSUSP] = attributes[6][termios.VQUIT] = b"\0"
     return attributes
