@@ -103,7 +103,7 @@ def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: 
 def checked(order: Order) -> snapshot.Listing:
     """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made."""
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
-    code = snapshot.listing(order.source, order.wish, snapshot.outside(order.experiment))
+    code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
     _check_paths(order, code)
     return code
 

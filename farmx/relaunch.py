@@ -101,7 +101,7 @@ def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
     if not os.path.isdir(source):
         raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
     wish = snapshot.Wish(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})  # type: ignore[arg-type]
-    code = snapshot.listing(source, wish, snapshot.outside(experiment))
+    code = snapshot.listing(source, wish, [os.path.dirname(experiment)])
     return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
 
 

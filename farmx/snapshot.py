@@ -75,12 +75,6 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
-def outside(experiment: str) -> list[str]:
-    """The paths of LOGROOT, which is never code: as it is called, and where links in that lead."""
-    logroot = os.path.dirname(experiment)
-    return list(dict.fromkeys((logroot, os.path.realpath(logroot))))
-
-
 # ---------------------------------------------------------------- which files
 
 

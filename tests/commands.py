@@ -49,7 +49,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a step: the `step`th of those below `below` that change it (`reads`: also those that look)."""
+    """What happens at a step: the `step`th of those below `below` that change it (`reads`: of those that only look)."""
 
     below: str
     step: int = 0
@@ -284,18 +284,17 @@ class _Steps:
     def audit(self, event: str, args: tuple) -> None:
         if not self.mine():
             return
+        sought = READS if self.fault.reads else WRITES
         if event in STARTS:
             if self.fault.how in (KILL, DRY):
                 self.step("")
         elif event == "open":
             self._open(*args)
-        elif event in WRITES or (self.fault.reads and event in READS):
-            path = args[WRITES.get(event, 0)]
-            if self.below(path):
-                self.step(os.fspath(path))
+        elif event in sought and self.below(args[sought[event]]):
+            self.step(os.fspath(args[sought[event]]))
 
     def _open(self, path: object, _mode: object, flags: int) -> None:
-        if not self.below(path) or not (flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or self.fault.reads):
+        if not self.below(path) or bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) == self.fault.reads:
             return
         self.step(os.fspath(path))
         if flags & os.O_CREAT and self.fault.how in (KILL, DRY):  # killed once more, with the file made and empty
@@ -312,7 +311,7 @@ class _Steps:
         """`function` of a descriptor, as a step where that is a file below."""
 
         def call(descriptor: int, *args):
-            if self.mine() and self.below(path := os.readlink(f"/proc/self/fd/{descriptor}")):
+            if self.mine() and not self.fault.reads and self.below(path := os.readlink(f"/proc/self/fd/{descriptor}")):
                 self.step(path)
             return function(descriptor, *args)
 

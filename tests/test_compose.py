@@ -225,8 +225,8 @@ def test_a_run_imports_an_editable_package_from_its_own_code(project, tmp_path, 
     env = {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
     out = project.ok("sweep.yml", "-i", **env).out
     (run,) = project.runs()
-    digest = read(run / "run.json")["digest"]
-    assert os.path.realpath(out.splitlines()[-1]) == f"{os.path.realpath(run)}/.code/{digest}/{LAYOUTS[how]}/__init__.py"
+    tree = f"{os.path.realpath(run)}/.code/{read(run / 'run.json')['digest']}"
+    assert os.path.realpath(out.splitlines()[-1]) == f"{tree}/{LAYOUTS[how]}/__init__.py"
 
 
 def test_a_shells_entry_reached_through_a_link_imports_from_the_runs_own_code(project, tmp_path):

@@ -272,6 +272,15 @@ def test_a_run_staged_and_claimed_by_a_launch_that_died_long_ago_is_taken_up(pro
     assert project.starts()[2:] == [f"sweep/{run.name}/1.0"]
 
 
+def test_what_a_launch_that_died_long_ago_staged_for_nobody_is_removed(project):
+    launched(project)
+    waiting = project.experiment / ".farmx" / "staging" / "old"
+    shutil.copytree(by_n(project)[1], waiting, symlinks=True)
+    os.utime(waiting, (1, 1))
+    launched(project)
+    assert staging(project.experiment) == []
+
+
 def test_logroot_may_be_a_link(project, tmp_path):
     (tmp_path / "disk").mkdir()
     project.root.symlink_to(tmp_path / "disk")
