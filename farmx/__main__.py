@@ -5,8 +5,8 @@ import sys
 
 # Python looks first where it was started, or where the script is. A yaml.py or click.py there is not ours to import,
 # and looking there would cost a lookup for every module.
-_FIRST = os.path.realpath(os.curdir) if __name__ == "__main__" else os.path.dirname(os.path.abspath(sys.argv[0]))
-if sys.path[:1] in ([""], [_FIRST]):
+_FIRST = os.curdir if __name__ == "__main__" else os.path.dirname(sys.argv[0])
+if sys.path[:1] in ([""], [_FIRST]) or sys.path[:1] == [os.path.realpath(_FIRST)]:
     del sys.path[0]
 
 

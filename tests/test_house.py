@@ -264,16 +264,23 @@ def test_a_command_does_not_load_what_it_does_not_need(line, bare, tmp_path):
     assert (set(done.stderr.splitlines()[-1].split()) - bare) & COMMANDS[line] == set()
 
 
-@pytest.mark.parametrize("start", ["script", "module"])
+STARTS = {
+    "a script": ("scripts", ["scripts/farmx"]),
+    "a script by its path": ("scripts", ["{}/scripts/farmx"]),
+    "a script in a linked directory": ("scripts", ["{}/linked/farmx"]),
+    "a module": (".", ["-m", "farmx"]),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
 def test_a_module_beside_the_script_or_in_the_directory_is_not_imported(start, tmp_path):
-    (tmp_path / "click.py").write_text("raise SystemExit('not ours')\n")
-    (tmp_path / "farmx").write_text("from farmx.__main__ import farmx\nfarmx()\n")
-    words = [str(tmp_path / "farmx")] if start == "script" else ["-m", "farmx"]
-    (tmp_path / "empty").mkdir()
-    place = tmp_path / "empty" if start == "script" else tmp_path
-    if start == "module":
-        (tmp_path / "farmx").unlink()
-    done = subprocess.run([sys.executable, *words, "--version"], capture_output=True, text=True, cwd=place)
+    place, words = STARTS[start]
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "linked").symlink_to("scripts")
+    (tmp_path / "scripts/farmx").write_text("from farmx.__main__ import farmx\nfarmx()\n")
+    (tmp_path / place / "click.py").write_text("raise SystemExit('not ours')\n")
+    line = [sys.executable, *(word.format(tmp_path) for word in words), "--version"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
     assert (done.stdout, done.stderr) == (f"farmx, version {__version__}\n", "")
 
 

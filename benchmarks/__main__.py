@@ -1,0 +1,31 @@
+"""All measurements, one after another: python -m benchmarks [NAME...]. They take minutes and install peers once."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent
+sys.path.insert(0, str(HOME))
+
+import harness  # noqa: E402: found beside this file
+
+TABLES = ("cold_start", "dry_run", "launching", "pool")
+SCRIPTS = {
+    "logx": lambda: [harness.python("tensorboardX"), HOME / "logx.py"],
+    "sumx": lambda: [harness.farmx() / "python", HOME / "sumx.py",
+                     "--peer", harness.python("runx==0.0.11", "tabulate", "pyyaml")],
+}  # fmt: skip
+
+
+def main(names: list[str]) -> None:
+    for name in names or (*TABLES, *SCRIPTS):
+        print(f"\n{name}\n", flush=True)
+        if name in TABLES:
+            harness.show(importlib.import_module(name).rows())
+        else:
+            subprocess.run(SCRIPTS[name](), check=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
