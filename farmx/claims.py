@@ -34,7 +34,7 @@ def prepare(experiment: str) -> None:
 
 def claim(experiment: str, identity: str, generation: int, run: str) -> bool:
     """Say that `run` holds this generation of the point; False when another run already does."""
-    path = _path(experiment, identity, generation)
+    path = layout.claim(experiment, identity, generation)
     try:
         os.symlink(os.path.join(os.pardir, os.pardir, run), path)
     except FileExistsError:
@@ -56,7 +56,7 @@ def hold(experiment: str, identity: str, generation: int, run: str) -> bool:
     try:
         return stage.settle(experiment, run)
     except (StageError, FileExistsError):
-        os.unlink(_path(experiment, identity, generation))
+        os.unlink(layout.claim(experiment, identity, generation))
         raise
 
 
@@ -66,7 +66,7 @@ def holders(experiment: str) -> dict[str, Holder]:
     Finishes claims that a crash left half done, follows renamed runs and claims what visible runs hold without one.
     Raises RecordError when a point misses its run and a run that no claim leads to cannot be read: it may be that one.
     """
-    targets = {place: _target(_path(experiment, *place)) for place in _claims(experiment)}
+    targets = {place: _target(layout.claim(experiment, *place)) for place in _claims(experiment)}
     newest: dict[str, int] = {}
     for identity, generation in targets:
         newest[identity] = max(generation, newest.get(identity, 0))
@@ -78,8 +78,18 @@ def holders(experiment: str) -> dict[str, Holder]:
     return _heal(experiment, found, visible - set(targets.values()))
 
 
-def _path(experiment: str, identity: str, generation: int) -> str:
-    return os.path.join(experiment, layout.FARMX, layout.POINTS, f"{identity}.{generation}")
+def reindex(experiment: str) -> None:
+    """Lead each claim to a visible run that says it holds the point, where it leads to one that does not.
+
+    That is so when runs were renamed to each other's names. Raises RecordError when a run cannot be read.
+    """
+    sayers: dict[tuple[str, int], list[str]] = {}
+    for name in sorted(name for name in layout.names(experiment) if not name.startswith(".")):
+        sayers.setdefault(_identity(os.path.join(experiment, name), strict=True), []).append(name)
+    for place in _claims(experiment):
+        runs = sayers.get(place, [])
+        if runs and _target(layout.claim(experiment, *place)) not in runs:
+            _repoint(experiment, *place, runs[0])
 
 
 def _claims(experiment: str) -> Iterable[tuple[str, int]]:
@@ -130,7 +140,7 @@ def _identity(path: str, strict: bool) -> tuple[str, int]:
 
 
 def _repoint(experiment: str, identity: str, generation: int, run: str) -> None:
-    path = _path(experiment, identity, generation)
+    path = layout.claim(experiment, identity, generation)
     temporary = layout.aside(path)
     try:
         os.symlink(os.path.join(os.pardir, os.pardir, run), temporary)

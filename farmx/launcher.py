@@ -7,7 +7,7 @@ Not named launch: `farmx.launch` is the function of that name in api.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
@@ -138,15 +138,22 @@ def choose(order: Order) -> list[Choice]:
 
     Raises RecordError when the record of a run that holds a point cannot be read: it is not launched a second time.
     """
-    held = claims.holders(order.experiment)
     wanted = {spec.identity for spec in order.specs}
-    names = [holder.run for key, holder in held.items() if holder.run and key in wanted]
-    look = status.of(order.experiment, names)
-    if look.problems:
-        raise RecordError(look.problems[0])
-    runs = {run.name: run for run in look.runs}
+    held, runs = _held(order.experiment, wanted)
+    if any(holder.run in runs and runs[holder.run].identity != key for key, holder in held.items() if holder.run):
+        claims.reindex(order.experiment)
+        held, runs = _held(order.experiment, wanted)
     goals = _again(order, held, runs) if order.again else {}
     return [_choice(spec, held.get(spec.identity), runs, goals.get(spec.identity, 1)) for spec in order.specs]
+
+
+def _held(experiment: str, wanted: Collection[str]) -> tuple[dict[str, claims.Holder], dict[str, Run]]:
+    """Who holds each point, by identity, and how the runs of the wanted ones stand, by name."""
+    held = claims.holders(experiment)
+    look = status.of(experiment, [holder.run for key, holder in held.items() if holder.run and key in wanted])
+    if look.problems:
+        raise RecordError(look.problems[0])
+    return held, {run.name: run for run in look.runs}
 
 
 def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run], goal: int) -> Choice:

@@ -84,6 +84,11 @@ def cache_folder(home: str, environ: Mapping[str, str]) -> str:
     return os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "farmx")
 
 
+def claim(experiment: str, identity: str, generation: int) -> str:
+    """The symlink that says which run of the experiment directory holds this generation of a point."""
+    return os.path.join(experiment, FARMX, POINTS, f"{identity}.{generation}")
+
+
 def aside(path: str) -> str:
     """A name beside `path`, hidden and ours alone, for writing before a rename."""
     folder, name = os.path.split(path)

@@ -32,10 +32,8 @@ def find(logroot: str, names: Sequence[str]) -> list[Run]:
 def _named(logroot: str, name: str) -> status.Look:
     name = name.rstrip("/")
     experiments = status.experiments(logroot)
-    if name in experiments:
-        return status.read(logroot, name)
-    if os.path.isabs(name) and status.is_experiment(name):
-        return status.read(logroot, name)
+    if name in experiments or (os.path.isabs(name) and status.is_experiment(name)):
+        return _newest(status.read(logroot, name))
     paths = [path for each in ("", *experiments) if _is_run(path := os.path.join(logroot, each, name))]
     if len(set(paths)) > 1:
         homes = [os.path.basename(os.path.dirname(path)) for path in paths]
@@ -45,6 +43,14 @@ def _named(logroot: str, name: str) -> status.Look:
     runs = (run for each in experiments for run in layout.names(os.path.join(logroot, each)) if run[0] != ".")
     known = list(dict.fromkeys((*experiments, *islice(runs, 2000))))
     raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, known))
+
+
+def _newest(look: status.Look) -> status.Look:
+    """Without the runs whose point was launched --again since: they are history, unless named one by one."""
+    last: dict[str | None, int] = {}
+    for run in look.runs:
+        last[run.identity] = max(run.generation, last.get(run.identity, 0))
+    return look._replace(runs=tuple(run for run in look.runs if run.generation == last[run.identity]))
 
 
 def _is_run(path: str) -> bool:

@@ -143,7 +143,7 @@ class Run(NamedTuple):
 
     hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
     outside a launch).  identity: None likewise.  attempts: oldest first.  note: why the state is what it is, for
-    people.
+    people.  generation: how often its point had been launched anew, from 1.
     """
 
     name: str
@@ -156,6 +156,7 @@ class Run(NamedTuple):
     digest: str | None = None
     goal: Goal | None = None
     note: str = ""
+    generation: int = 1
 
 
 class Job(NamedTuple):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout
@@ -58,10 +58,20 @@ def read(logroot: str, experiment: str) -> Look:
     path = os.path.join(logroot, experiment)
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
-    look = of(path, layout.names(path))
+    look = of(path, [*layout.names(path), *_unsettled(path)])
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
     return look
+
+
+def _unsettled(path: str) -> Iterator[str]:
+    """The runs, relative to the experiment, that hold their point and that a crash left before they were in place."""
+    staging = os.path.join(layout.FARMX, layout.STAGING)
+    for name in layout.names(os.path.join(path, staging)):
+        record = _record(os.path.join(path, staging, name), layout.RUN, layout.RUN_FORMAT) or {}
+        claim = layout.claim(path, str(record.get("point")), record.get("generation", 0))
+        if os.path.islink(claim) and os.path.basename(os.readlink(claim)) == name:
+            yield os.path.join(staging, name)
 
 
 def is_experiment(path: str) -> bool:
@@ -76,7 +86,8 @@ def of(path: str, names: Iterable[str]) -> Look:
     runs, problems = [], []
     for name in sorted(names):
         try:
-            if not name.startswith(".") and (run := _run(os.path.join(path, name), name, experiment, queued)):
+            last = os.path.basename(name)
+            if not last.startswith(".") and (run := _run(os.path.join(path, name), last, experiment, queued)):
                 runs.append(run)
         except RecordError as error:
             problems.append(str(error))
@@ -101,8 +112,8 @@ def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, 
     state, note = decide(last, queued.get(name), alive, _silence(last))
     try:
         return Run(name, path, experiment, state, hparams or {}, attempts, str(record["point"]), str(record["digest"]),
-                   _goal(record), note)  # fmt: skip
-    except (KeyError, TypeError):
+                   _goal(record), note, int(record["generation"]))  # fmt: skip
+    except (KeyError, TypeError, ValueError):
         where = os.path.join(path, layout.RUN)
         raise RecordError(f"{where}: not a record of ours; restore it or move it away") from None
 

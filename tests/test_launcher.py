@@ -412,3 +412,24 @@ def test_a_path_that_a_run_would_not_find_makes_nothing(project, hparams, cmd, w
     assert not project.root.exists()
     project.sweep(hparams, cmd, "CODE_IGNORE_PATTERNS: data\nCODE_LINK: [data]\n")
     launched(project)
+
+
+def test_runs_that_exchanged_names_keep_their_points(project):
+    launched(project)
+    one, two = project.runs()
+    one.rename(project.root / "aside")
+    two.rename(one)
+    (project.root / "aside").rename(two)
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+    assert claims(project.experiment) == {read(path / "run.json")["point"] + ".1": path.name for path in (one, two)}
+    assert len(project.starts()) == 2
+
+
+def test_a_run_that_took_the_name_of_a_deleted_one_keeps_its_point_and_the_other_is_launched(project):
+    launched(project)
+    runs = by_n(project)
+    shutil.rmtree(runs[1])
+    runs[2].rename(runs[1])
+    assert launched(project)["runs"] == [f"2: 1 new, 1 done  in {project.experiment}"]
+    assert project.again() == {(1, 2): "done", (2, 1): "done"}
+    assert len(project.starts()) == 3

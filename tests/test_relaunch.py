@@ -347,3 +347,16 @@ def test_a_late_cancel_does_not_end_the_next_run(place):
         os.kill(os.getpid(), processes.CANCEL)
         assert inbox.cancelled
         assert runner.execute(path, "1.0", {}, inbox).state == "done"
+
+
+def test_an_experiment_names_the_newest_run_of_each_point_and_a_run_any(project):
+    project.sweep("{n: [1]}", cmd="'false'")
+    project("sweep.yml", "-i")
+    old = project.runs()[0]
+    project("sweep.yml", "-i", "--again")
+    assert len(project.runs()) == 2
+    assert json.loads(project("cancel", "sweep", "--json").out) != []
+    told = json.loads(project("retry", "sweep", "--json").out)
+    assert [each["run"] for each in told["queued"]] == [path.name for path in project.runs() if path != old]
+    told = json.loads(project("retry", old.name, "--json").out)
+    assert [each["run"] for each in told["queued"]] == [old.name]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -308,3 +309,13 @@ def test_an_experiment_under_a_link_is_the_same(place, tmp_path):
     (tmp_path / "link").symlink_to(place.experiment.parent)
     (run,) = status.read(str(tmp_path / "link"), "sweep").runs
     assert run.path == str(tmp_path / "link" / "sweep" / "one")
+
+
+def test_a_run_that_was_claimed_and_not_yet_put_in_place_has_its_state(project):
+    project.ok("sweep.yml", "-i")
+    run = project.runs()[0]
+    shutil.rmtree(run / "attempts")
+    run.rename(project.experiment / ".farmx" / "staging" / run.name)
+    assert project.states()[run.name] == "staged"
+    (project.experiment / ".farmx" / "staging" / run.name).rename(project.experiment / ".farmx" / "staging" / "other")
+    assert set(project.states()) == {path.name for path in project.runs()}

@@ -17,7 +17,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     """Queue again, here; return the exit code."""
     root = logroot(given["logroot"], given["config_file"], at)
     states = states_of(given["state"])
-    pooled = given["jobs"] is not None or given["gpus"] is not None
+    pooled = given["jobs"] is not None or given["gpus"] is not None or given["as_json"]  # stdout is for json alone
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
     runs = relaunch.find(root, [located(name, at) for name in given["names"]])
     chosen = relaunch.retry(runs, states, given["code"], at.environ)

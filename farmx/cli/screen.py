@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from farmx import layout
-from farmx.cli.surroundings import tell
+from farmx.cli.surroundings import show, tell
 from farmx.farms.base import Watch
 from farmx.spec import Job
 
@@ -65,7 +65,7 @@ class Foreground(Watch):
         self._commands = commands
 
     def started(self, job: Job, slot: str) -> None:
-        print(self._commands.get(job.run, os.path.basename(job.run)), flush=True)
+        show(self._commands.get(job.run, os.path.basename(job.run)))
 
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)

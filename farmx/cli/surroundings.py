@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from farmx.errors import FarmxError, UsageError
 
@@ -53,7 +53,20 @@ def located(name: str, at: Surroundings) -> str:
 
 def tell(text: str) -> None:
     """A line for people."""
-    print(text, file=sys.stderr, flush=True)
+    _say(sys.stderr, text)
+
+
+def show(text: str) -> None:
+    """A line of what was asked for."""
+    _say(sys.stdout, text)
+
+
+def _say(stream: TextIO, text: str) -> None:
+    """Print; that a reader or a terminal went away stops no run."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def user() -> str:
