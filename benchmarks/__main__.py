@@ -8,7 +8,7 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parent
 sys.path.insert(0, str(HOME))
 
-import harness  # noqa: E402: found beside this file
+import harness  # noqa: E402  it is found beside this file
 
 TABLES = ("cold_start", "dry_run", "launching", "pool")
 SCRIPTS = {

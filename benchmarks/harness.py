@@ -131,12 +131,16 @@ def calls(argv: Sequence[str | Path], cwd: Path, traced: str = "%file") -> dict[
 
 def at_most(what: str, figure: float, most: float, unit: str = "x") -> Row:
     """A row for what must not be larger."""
-    return Row(what, f"{figure:.3g} {unit}", f"<= {most:g} {unit}", figure <= most)
+    return Row(what, f"{rounded(figure)} {unit}", f"<= {most:g} {unit}", figure <= most)
 
 
 def at_least(what: str, figure: float, least: float, unit: str = "x") -> Row:
     """A row for what must not be smaller."""
-    return Row(what, f"{figure:.3g} {unit}", f">= {least:g} {unit}", figure >= least)
+    return Row(what, f"{rounded(figure)} {unit}", f">= {least:g} {unit}", figure >= least)
+
+
+def rounded(figure: float) -> str:
+    return f"{figure:.3g}" if figure < 100 else f"{figure:,.0f}"
 
 
 def show(rows: Sequence[Row]) -> None:
