@@ -86,7 +86,8 @@ class Inbox:
     def __enter__(self) -> "Inbox":
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (*STOPS, CANCEL, signal.SIGCHLD):
-            self._old[number] = signal.signal(number, self._note)
+            if number not in STOPS or signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or & in a script
+                self._old[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -246,7 +247,8 @@ class Stop:
             self.state = "cancelled" if inbox.cancelled else "interrupted"
             self._deadline = time.monotonic() + self._grace_s
             self._send(signal.SIGTERM)
-        elif asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
+            self._seen = 1  # there may be two already
+        if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
             self._send(signal.SIGKILL)
         self._seen = asked

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN
-from typed import Typed, everything, write
+from typed import Typed, everything, ran, write
 
 from farmx import config
 
@@ -419,7 +419,7 @@ def test_a_stray_file_beside_the_runs_is_no_run(place):
 
 def test_a_hyperparameter_called_format_is_no_format(typed):
     write(typed.cwd, {"sweep.yml": "CMD: python t.py\nHPARAMS: {format: [png, 99]}\n"})
-    assert typed("farmx sweep.yml -i").code == 0
+    assert ran("farmx sweep.yml -i", typed.cwd).code == 0
     assert typed("farmx status sweep").err == ""
 
 

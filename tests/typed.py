@@ -1,7 +1,9 @@
 """What tests of the command line share: commands run in this process, and a directory compared with itself."""
 
 import os
+import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +41,20 @@ class Typed:
         out, err = self._capfd.readouterr()
         code = ended.value.code
         return Said(code if isinstance(code, int) else int(bool(code)), out, err)
+
+
+def ran(line: str, cwd: Path, **env: str) -> Said:
+    """Run a line of shell, with nothing to read, as a process of its own."""
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=cwd, capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **env},
+        timeout=60,
+    )  # fmt: skip
+    return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def timeless(text: str) -> str:
+    """`text` with T for every time span, whose width is left to chance."""
+    return re.sub(r"\b\d+:\d\d(:\d\d)?\b", "T", text)
 
 
 def everything(root: Path) -> dict[str, str]:

@@ -62,11 +62,13 @@ def _width(text: str) -> int:
 
 
 def _texts(column: Column, cells: Sequence[Any]) -> list[str]:
-    """The cells as text, as short as they stay apart, within reason."""
+    """The cells as text, as short as they stay apart, within reason; names whole."""
     if column.kind == "seconds":
         return ["" if cell is None else _clock(cell) for cell in cells]
     digits = _digits(cells, METRIC_DIGITS if column.kind == "metric" else 17)
     texts = [_text(cell, digits) for cell in cells]
+    if column.kind == "text":  # names: people copy them
+        return texts
     short = [_clipped(text) for text in texts]
     return short if len(set(short)) == len(set(texts)) else texts
 

@@ -1,0 +1,192 @@
+"""What people see of runs on this machine: lines that stay lines, a bar that tells the truth, Ctrl-C that is heard."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from launching import Place
+
+from farmx.cli import screen
+from farmx.farms import local
+from farmx.farms.base import Watch
+from farmx.processes import Inbox
+from farmx.runner import Outcome
+from farmx.spec import Job
+
+# ---------------------------------------------------------------- Ctrl-C
+
+DEAF = "import pathlib, signal, time\nsignal.signal(15, signal.SIG_IGN)\npathlib.Path({!r}).touch()\ntime.sleep(60)\n"
+
+
+class Impatient(Watch):
+    """Presses Ctrl-C once the program is ready, and again while the first is being told."""
+
+    tick_s = 0.01
+
+    def __init__(self, ready: Path) -> None:
+        self.ready, self.told, self.ends = ready, [], []
+
+    def started(self, job: Job, slot: str) -> None:
+        return
+
+    def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
+        self.ends.append(outcome._replace(seconds=0.0))
+
+    def stopping(self, running: int, now: bool) -> None:
+        self.told.append((running, now))
+        if not now:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def tick(self) -> None:
+        if self.ready.exists() and not self.told:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_ctrl_c_that_comes_while_the_first_is_told_kills(tmp_path):
+    place, ready = Place(tmp_path), tmp_path / "ready"
+    submission = place.submission(Job(place.python(DEAF.format(str(ready))), "1.0"))
+    watch = Impatient(ready)
+    with Inbox() as inbox:
+        local.pool(submission, local.slots(1, None), watch, inbox)
+    assert watch.told == [(1, False), (1, True)]
+    assert watch.ends == [Outcome("interrupted", None, "SIGKILL", note="main was ended by SIGKILL")]
+
+
+@pytest.mark.parametrize(
+    ("running", "now", "text"),
+    [
+        (1, False, "stopping: 1 run has 30 s to end; Ctrl-C again kills; the rest stays staged"),
+        (2, False, "stopping: 2 runs have 30 s to end; Ctrl-C again kills; the rest stays staged"),
+        (1, True, "killing 1 run"),
+        (2, True, "killing 2 runs"),
+    ],
+)
+def test_a_stop_is_told(running, now, text):
+    assert screen.stopping(running, now) == text
+    assert len(text) < 80
+
+
+# ---------------------------------------------------------------- lines
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "line"),
+    [
+        ("python t.py", 11, "python t.py"),
+        ("python t.py", 10, "python t.…"),
+        ("python t.py --a 'x\ny'", 80, "python t.py --a 'x\\ny'"),
+        ("\x1b[31mred\a", 80, "\\x1b[31mred\\x07"),
+        ("größe 漢字 x", 80, "größe 漢字 x"),
+        ("\n" * 100, 9, "\\n\\n\\n\\n…"),
+        ("x" * 10**6, 8, "xxxxxxx…"),
+        ("python", 7, ""),
+        ("python", -3, ""),
+    ],
+)
+def test_a_command_is_shown_on_one_line(text, room, line):
+    assert screen.short(text, room) == line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00"),
+        (0.4, "0:00"),
+        (59.6, "1:00"),
+        (65, "1:05"),
+        (3599.4, "59:59"),
+        (3600, "1:00:00"),
+        (198003, "55:00:03"),
+    ],
+)
+def test_a_duration_can_be_read(seconds, text):
+    assert screen.duration(seconds) == text
+
+
+LOGS = [
+    (b"one\nValueError: no\n", "ValueError: no"),
+    (b"one\nno newline", "no newline"),
+    (b"ends in blanks\n\n  \n", "ends in blanks"),
+    (b"", "it said nothing"),
+    (b"\n\n", "it said nothing"),
+    (b"step 1\rstep 2\rstep 3", "step 3"),
+    (b"\x1b[31mred\x1b[0m\n", "\\x1b[31mred\\x1b[0m"),
+    (b"\xff\xfe binary\n", "\ufffd\ufffd binary"),
+    (b"x" * 5000 + b"\n", "x" * 299 + "…"),
+]
+
+
+@pytest.mark.parametrize(("log", "line"), LOGS, ids=range(len(LOGS)))
+def test_why_a_run_failed_is_the_last_line_of_its_log(tmp_path, monkeypatch, log, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "output.log").write_bytes(log)
+    assert screen.why(str(tmp_path)) == f"\n       {line}\n       see output.log"
+
+
+def test_without_a_log_there_is_nothing_to_see(tmp_path):
+    assert screen.why(str(tmp_path)) == ""
+
+
+# ---------------------------------------------------------------- a terminal
+
+
+class Clock:
+    """A bar's clock."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(columns: int, done: int, seconds: float, monkeypatch) -> str:
+    """The bar of 12 runs on a terminal of so many columns, after so many seconds with so many done."""
+    import io
+
+    from rich.console import Console
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    progress = screen.bar("runs", 12)
+    try:
+        clock = Clock()
+        progress.get_time = clock
+        task = progress.tasks[0]
+        task._get_time, task.start_time = clock, 0.0
+        clock.now = seconds
+        progress.update(task.id, completed=done)
+        file = io.StringIO()
+        Console(file=file, width=columns).print(progress.get_renderable())
+    finally:
+        progress.stop()
+    return file.getvalue().rstrip("\n")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize(
+    ("done", "seconds", "told"),
+    [(0, 3.0, " 0/12 0:03"), (2, 2.0, " 2/12 0:02, about 0:10 left"), (9, 5400, " 9/12 1:30:00, about 30:00 left")],
+)
+def test_the_bar_tells_the_mean_so_far_on_one_line(monkeypatch, columns, done, seconds, told):
+    line = shown(columns, done, seconds, monkeypatch)
+    assert (line[:5], line[-len(told) :], line.count("\n"), len(line) <= columns) == ("runs ", told, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, "START  0  bold-heron_2026.11.21_06.07  python train.py --lr 0.1 --arch resnet50…"),
+        (60, "START  0  bold-heron_2026.11.21_06.07  python train.py --lr…"),
+        (40, "START  0  bold-heron_2026.11.21_06.07"),
+    ],
+)
+def test_a_start_is_one_line_on_a_terminal_and_the_name_stays_whole(monkeypatch, capfd, columns, line):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    job = Job("/logs/sweep/bold-heron_2026.11.21_06.07", "1.0")
+    watch = screen.Pool(2, {job.run: "python train.py --lr 0.1 --arch resnet50 --seed 0 --epochs 100"}, 1)
+    watch.started(job, "0")
+    watch.close()
+    assert line in capfd.readouterr().err.replace("\x1b[2K", "").splitlines()
+    assert len(line) <= columns
