@@ -192,8 +192,8 @@ print(json.dumps(outcome))
 
 
 def python(code: str, *argv: str, **more: object) -> subprocess.Popen:
-    """A process of its own that has json, os, sys and farmx at hand; its output is piped."""
-    begin = f"import json, os, sys\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
+    """A process of its own that has json, os, sys and farmx at hand; its output is piped. It never hangs for long."""
+    begin = f"import json, os, signal, sys\nsignal.alarm(30)\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
     given = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True, **more}
     return subprocess.Popen([sys.executable, "-I", "-S", "-c", begin + code, *argv], **given)
 

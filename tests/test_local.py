@@ -166,11 +166,13 @@ print(json.dumps([outcome.state for outcome in outcomes]))
 """
 
 
-def farm(place: Place, *runs: str, slots: object = 1, number: str = "1.0") -> subprocess.Popen:
+def farm(place: Place, *runs: str, slots: object = 1, number: str = "1.0",
+         own_session: bool = False) -> subprocess.Popen:  # fmt: skip
     """A process that runs these in `slots` (a number of them, their list, or None for the foreground)."""
     handed = place.submission(*(Job(run, number) for run in runs), name=f"s{time.monotonic_ns()}")
     places = [Slot(str(index)) for index in range(slots)] if isinstance(slots, int) else slots
-    return python(FARM, json.dumps({"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": places}))
+    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": places}
+    return python(FARM, json.dumps(given), start_new_session=own_session)
 
 
 def finish(process: subprocess.Popen) -> tuple[list, list[str]]:
@@ -292,7 +294,8 @@ def test_a_pool_that_is_killed_takes_its_programs_along_and_they_are_interrupted
     for run in runs[:2]:
         exists(f"{run}/ready")
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdout.close()  # its workers have it too
     assert [until(lambda run=run: end(run))["state"] for run in runs[:2]] == ["interrupted", "interrupted"]
     assert [output(run).endswith("bye\n") for run in runs[:2]] == [True, True]
     for run in runs[:2]:
@@ -328,6 +331,15 @@ def test_a_second_signal_kills(place):
     told, states = finish(process)
     assert states == ["interrupted"] * 2 and [end(run)["signal"] for run in runs] == ["SIGKILL"] * 2
     assert [words for words in told if words[0] == "stopping"] == [["stopping", 2, False], ["stopping", 2, True]]
+
+
+def test_ctrl_c_which_the_terminal_sends_to_all_reaches_a_program_once(place):
+    run = place.shell(f"trap 'echo asked; sleep 0.1; exit 7' TERM; {WAIT}")
+    process = farm(place, run, own_session=True)
+    exists(f"{run}/ready")
+    os.killpg(process.pid, signal.SIGINT)
+    assert finish(process)[1] == ["interrupted"]
+    assert end(run)["code"] == 7
 
 
 def test_a_signal_the_moment_a_pool_begins_is_not_lost(place, tmp_path):
@@ -406,20 +418,25 @@ def test_cancel_ends_the_run_it_names_and_the_pool_goes_on(place):
     runs = [place.shell(WAIT, "a"), place.run(name="b")]
     process = farm(place, *runs)
     exists(f"{runs[0]}/ready")
-    assert local.cancel(owner(runs[0]))
+    local.cancel(owner(runs[0]))
     told, states = finish(process)
     assert states == ["cancelled", "done"] and end(runs[0])["state"] == "cancelled"
 
 
-@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"birth": "1"}, {"boot": "x"}, {"pid": None}])
-def test_cancel_asks_nobody_who_is_not_the_owner(change):
+@pytest.mark.parametrize("change", [{"birth": "1"}, {"boot": "x"}, {"pid": None}])
+def test_cancel_asks_nobody_but_the_owner(change):
     with processes.Inbox() as inbox:
-        assert local.cancel({**processes.this(), **change}) is False
-        assert local.cancel({}) is False
+        local.cancel({**processes.this(), **change})
         inbox.wait([], 0)
         assert not inbox.cancelled
-        assert local.cancel(processes.this()) is True
+        local.cancel(processes.this())
         assert inbox.cancelled
+
+
+def test_cancel_says_where_to_ask_an_owner_on_another_host():
+    with pytest.raises(FarmError) as caught:
+        local.cancel({**processes.this(), "host": "elsewhere"})
+    assert str(caught.value) == "it is on elsewhere; cancel it there"
 
 
 def test_a_submission_is_written_before_anybody_is_called(place):

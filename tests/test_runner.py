@@ -267,7 +267,7 @@ def test_the_environment_of_a_program_is_exactly_this(hostile, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     run = hostile.python(code, env={"MINE": "LOGDIR"})
-    before = {"LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL"}  # a shell's and Python's own
+    before = {"LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES"}  # set by shells, Python and readline
     assert execute(run, env={"CUDA_VISIBLE_DEVICES": "0,1"}).state == "done"
     told = json.loads(output(run))
     assert {name: text for name, text in told.items() if name not in before} == {
@@ -462,7 +462,8 @@ def test_a_console_that_fails_leaves_no_program_behind(place):
 from farmx import processes, runner
 class Broken(processes.Console):
     def descriptors(self):
-        return [0] if os.path.exists(sys.argv[1] + "/ready") else []
+        ready = sys.argv[1] + "/ready"
+        return [0] if os.path.exists(ready) and os.path.getsize(ready) else []
     def pump(self, descriptor):
         raise OSError(5, "Input/output error")
 processes.BEAT_S = 0.01
@@ -488,6 +489,20 @@ def test_a_heart_beats_from_the_first_moment_and_its_pulse_with_it(place):
     Path(run, "go").touch()
     assert finish(process).state == "done"
     assert heart.read_bytes() == b""
+
+
+def test_a_run_whose_directory_is_renamed_meanwhile_still_records_its_end(place):
+    run = place.shell("echo > ready; until [ -e go ]; do sleep 0.01; done; exit 3")
+    process = start(run, beat_s=0.01)
+    exists(f"{run}/code/ready")
+    other = f"{run} renamed"
+    os.rename(run, other)
+    heart = Path(other, "attempts/1.0/heartbeat")
+    os.utime(heart, (1, 1))
+    until(lambda: heart.stat().st_mtime > 1)
+    Path(other, "code/go").touch()
+    assert finish(process).state == "failed"
+    assert end(other) == {"format": 1, "state": "failed", "code": 3, "signal": None, "note": "main exited with 3"}
 
 
 def test_a_run_that_is_deleted_meanwhile_is_one_line(place):

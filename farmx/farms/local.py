@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import layout, processes, runner
-from farmx.errors import FarmError, StageError, UsageError
+from farmx.errors import FarmError, FarmxError, StageError, UsageError
 from farmx.farms.base import Watch
 from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
@@ -97,6 +97,12 @@ def beat(submission: Submission) -> None:
         return
 
 
+def release(submission: Submission, job: Mapping[str, Any]) -> None:
+    """Record that this process is done with `submission`, though it may live on: nothing in it waits any more."""
+    with suppress(FarmxError):
+        layout.write_json(os.path.join(submission.path, layout.JOB), {**job, "ended": time.time()})
+
+
 def facts(submission: Submission) -> dict[str, Any]:
     """What every attempt's owner record says of where it came from."""
     return {"farm": NAME, "submission": submission.id}
@@ -128,6 +134,8 @@ def _execute(
         )
     except StageError as error:
         return Outcome("interrupted", note=str(error))
+    except FileNotFoundError:
+        return Outcome("interrupted", note="its directory was moved or deleted while it waited")
     except OSError as error:  # it was not taken, or its end not recorded: to be queued again
         return Outcome("interrupted", note=f"{error.filename or job.run}: {error.strerror}")
 
@@ -192,7 +200,7 @@ def _work(
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             processes.die_with_parent(signal.SIGTERM, parent)
             while not inbox.stops:
-                if not inbox.wait([requests], processes.BEAT_S):
+                if not inbox.wait([requests], processes.BEAT_S) or inbox.stops:
                     continue
                 line = os.read(requests, 64)
                 if not line:
@@ -230,6 +238,10 @@ def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: In
                 busy.remove(worker)
                 if _next(fresh, queue, watch, inbox):
                     busy.append(fresh)
+    except BaseException:
+        for worker in workers:  # whatever it is, nobody would pass on what stops them any more
+            os.kill(worker.pid, signal.SIGTERM)
+        raise
     finally:
         for worker in workers:
             worker.close()
@@ -267,22 +279,27 @@ def _collect(
 
 def _pass_on(busy: Sequence[_Worker], inbox: Inbox, watch: Watch, told: int) -> int:
     """Pass new stop signals to the workers: the first asks, the second kills. Returns how many were passed on."""
-    for count in range(told + 1, len(inbox.stops) + 1):
-        watch.stopping(len(busy), now=count > 1)
+    heard = len(inbox.stops)  # another may come while these are passed on
+    for count in range(told + 1, heard + 1):
         for worker in busy:
-            os.kill(worker.pid, signal.SIGTERM)
-    return len(inbox.stops)
+            for number in processes.STOPS if count > 1 else (signal.SIGTERM,):  # one signal that waits twice is one
+                os.kill(worker.pid, number)
+        watch.stopping(len(busy), now=count > 1)
+    return heard
 
 
 # ---------------------------------------------------------------- cancel
 
 
-def cancel(owner: Mapping[str, Any]) -> bool:
-    """Ask the runner of an attempt on this machine to end its program as cancelled; False when it is not here."""
-    if not processes.alive(owner):
-        return False
+def cancel(owner: Mapping[str, Any]) -> None:
+    """Ask the runner of an attempt on this machine to end its program as cancelled. Raises FarmError when it cannot."""
+    alive = processes.alive(owner)
+    if alive is None:
+        raise FarmError(f"it is on {owner.get('host')}; cancel it there")
     try:
-        os.kill(owner["pid"], processes.CANCEL)
-    except OSError:
-        return False
-    return True
+        if alive:
+            os.kill(owner["pid"], processes.CANCEL)
+    except PermissionError:
+        raise FarmError(f"process {owner['pid']} belongs to somebody else") from None
+    except ProcessLookupError:
+        return
