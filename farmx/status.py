@@ -74,6 +74,12 @@ def _unsettled(path: str) -> Iterator[str]:
             yield os.path.join(staging, name)
 
 
+def every(logroot: str) -> dict[str, Look]:
+    """Every experiment by name, also one that holds no runs."""
+    paths = {name: os.path.join(logroot, name) for name in experiments(logroot)}
+    return {name: of(path, layout.names(path)) for name, path in paths.items()}
+
+
 def is_experiment(path: str) -> bool:
     """Whether a launch made the directory at `path`."""
     return os.path.isdir(os.path.join(path, layout.FARMX))

@@ -83,7 +83,9 @@ def _told(runs: Sequence[Run], now: float) -> str:
 
 
 def _experiments(root: str, as_json: bool, now: float) -> str:
-    found = {name: records.read(root, name) for name in records.experiments(root)}
+    found = records.every(root)
+    for problem in (problem for look in found.values() for problem in look.problems):
+        tell(f"unreadable: {problem}")
     if as_json:
         return json.dumps([{"experiment": name, **totals(look.runs, now)} for name, look in found.items()], indent=2)
     if not found:

@@ -59,4 +59,4 @@ def _runs(experiments: Sequence[str], root: str) -> tuple[list[Run], list[str]]:
     problems = [problem for look in looks for problem in look.problems]
     runs = f"run{'s' * (len(problems) != 1)}"
     notes = [f"{len(problems)} {runs} unreadable: {'; '.join(problems)}"] if problems else []
-    return [run for look in looks for run in look.runs], notes
+    return list({run.path: run for look in looks for run in look.runs}.values()), notes

@@ -1,0 +1,124 @@
+"""farmx from Python: what the commands do, as values; usable again and again, from anywhere in a project."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typed import everything, write
+
+import farmx
+from farmx.errors import FarmxError
+from farmx.spec import State
+
+SWEEP = "CMD: python t.py\nHPARAMS: {lr: [0.2, 0.1], seed: [0, 1, 0]}\n"
+VALUES = [{"lr": 0.2, "seed": 0}, {"lr": 0.2, "seed": 1}, {"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1}]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    write(tmp_path, {"sweep.yml": SWEEP, "t.py": "import sys; sys.exit('0.1' in sys.argv)\n", "sub/x": ""})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["notebook.py", "--flag"])
+    return tmp_path
+
+
+def python(code: str, cwd: Path) -> str:
+    """What the code prints, in a process of its own; on stderr it may say anything but a traceback."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_launch_returns_the_runs_in_the_order_of_the_points_however_often(place):
+    told = python(
+        "import farmx\n"
+        "for how in ({}, {'jobs': 2}, {'interactive': True}):\n"
+        "    runs = farmx.launch('sweep.yml', **how)\n"
+        "    print('VALUES', [run.hparams for run in runs])\n"
+        "    print('STATES', [str(run.state) for run in runs], [len(run.attempts) for run in runs])\n"
+        "    print('NAMES', hash(tuple(run.name for run in runs)))\n",
+        place,
+    )
+    lines = [line for line in told.splitlines() if line.split()[0] in ("VALUES", "STATES", "NAMES")]
+    states = "STATES ['done', 'done', 'failed', 'failed'] [1, 1, 1, 1]"
+    assert lines[0::3] == [f"VALUES {VALUES}"] * 3
+    assert lines[1::3] == [states] * 3
+    assert len(set(lines[2::3])) == 1
+
+
+def test_runs_reads_them_back_by_name(place):
+    python("import farmx; farmx.launch('sweep.yml', tag='t', first=4)", place)
+    read = farmx.runs("sweep")
+    assert [run.name for run in read] == sorted(run.name for run in read)
+    assert sorted((run.hparams["lr"], run.hparams["seed"], run.state) for run in read) == [
+        (0.1, 0, State.FAILED), (0.2, 0, State.DONE), (0.2, 1, State.DONE),
+    ]  # fmt: skip
+    assert read == farmx.runs("sweep", logroot=str(place / "runs"))
+    assert [run.path for run in read] == [str(place / "runs" / "sweep" / run.name) for run in read]
+
+
+def test_every_parameter_means_what_the_option_means(place):
+    told = python(
+        "import farmx\n"
+        "runs = farmx.launch('sweep.yml', logroot='elsewhere', name='e', tag='t', first=1, gpus='0')\n"
+        "again = farmx.launch('sweep.yml', logroot='elsewhere', name='e', first=1, again=True, jobs=1)\n"
+        "last = farmx.launch('sweep.yml', logroot='elsewhere', name='e', first=1)\n"
+        "print('TOLD', len(farmx.runs('e', logroot='elsewhere')), runs[0].name[:2], runs != again, again == last)\n",
+        place,
+    )
+    assert [line for line in told.splitlines() if line.startswith("TOLD")] == ["TOLD 2 t_ True True"]
+
+
+def test_from_a_subdirectory_the_code_is_what_is_there(place):
+    write(place, {"sub/sweep.yml": "CMD: python here.py\n", "sub/here.py": "print('sub')\n", ".farmx.yaml": "{}"})
+    told = python("import farmx; print('STATE', farmx.launch('sweep.yml')[0].state)", place / "sub")
+    assert "STATE done" in told
+    assert [path.name for path in (place / "sub" / "runs").glob("[!.]*")] == ["sweep"]
+
+
+WRONG = [
+    ({"sweep": "none.yml"}, "none.yml: no such sweep file"),
+    ({"sweep": "sweeep.yml"}, "sweeep.yml: no such sweep file; did you mean sweep.yml?"),
+    ({"sweep": "sweep.yml", "farm": "mars"}, "no farm named 'mars' in any configuration file; known: local"),
+    ({"sweep": "sweep.yml", "jobs": 0}, "-j 0: a pool has at least one slot; give -j 1 or more"),
+    ({"sweep": "sweep.yml", "gpus": "x"}, "--gpus 'x': 'x' is no GPU; give 0,1 or 0+1,2+3 or free"),
+    ({"sweep": "sweep.yml", "interactive": False},
+     "launch(): this version runs on this machine only; interactive=True, or jobs=N"),
+    ({"sweep": "sweep.yml", "logroot": "$NOPE"},
+     "command line: LOGROOT: $NOPE is not set; export it, or write the path"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG, ids=[str(row[0]) for row in WRONG])
+def test_a_mistake_is_a_farmx_error_and_makes_nothing(place, given, message):
+    before = everything(place)
+    with pytest.raises(FarmxError) as caught:
+        farmx.launch(**given)
+    assert str(caught.value) == message
+    assert everything(place) == before
+
+
+def test_an_experiment_that_is_not_there_is_told(place):
+    with pytest.raises(FarmxError) as caught:
+        farmx.runs("swep")
+    assert str(caught.value) == f"no experiment named 'swep' in {place}/runs; there are none"
+
+
+def test_what_to_type_next_is_a_command_and_not_the_script_that_launched(place):
+    done = subprocess.run(
+        [sys.executable, "-c", "import farmx; farmx.launch('sweep.yml')"],
+        cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"},
+    )  # fmt: skip
+    assert [line for line in done.stderr.splitlines() if line.startswith("next")] == [
+        "next  sumx sweep", "next  farmx retry sweep  # 2 failed or cancelled",
+    ]  # fmt: skip
+
+
+def test_the_package_offers_what_is_documented():
+    assert [callable(farmx.launch), callable(farmx.runs), hasattr(farmx.logx, "metric"), farmx.__version__[0]] == [
+        True, True, True, "0",
+    ]  # fmt: skip
+    with pytest.raises(AttributeError, match="module 'farmx' has no attribute 'nope'"):
+        farmx.nope  # noqa: B018
