@@ -321,8 +321,7 @@ SHELLS = [
      "path) or CODE_INCLUDE (copied), or give an absolute path"),
     (2, "CODE_LINK: /etc", "CODE_LINK: /etc is not inside HERE; name a path of the source tree"),
     (2, "CODE_LINK: ../other", "CODE_LINK: ../other is not inside HERE; name a path of the source tree"),
-    (3, "LOGROOT: other",
-     "HERE/other/sweep: cannot be made: Not a directory; set LOGROOT to a directory you can write"),
+    (2, "LOGROOT: other", "LOGROOT: HERE/other is a file; name a directory"),
     (3, "LOGROOT: /proc/x",
      "/proc/x/sweep: cannot be made: No such file or directory; set LOGROOT to a directory you can write"),
 ]  # fmt: skip

@@ -176,7 +176,7 @@ def test_code_that_changed_is_told_with_the_command_that_runs_it(place):
     ran(f"farmx sweep.yml -i {NAMED} --first 2", place)
     write(place, {"t.py": "print('new')\n"})
     said = ran("farmx sweep.yml --first 2 -i", place)
-    assert next_lines(said) == ["sumx sweep", "farmx sweep.yml --first 2 -i --again  # 2 made from other code"]
+    assert next_lines(said) == ["sumx sweep", "farmx sweep.yml --first 2 -i --again  # 2 made from other code: t.py"]
     again = ran(next_lines(said)[1], place)
     assert (again.code, again.out.count("new\n")) == (0, 2)
     assert "runs  2: 2 new  in" in again.err

@@ -63,9 +63,11 @@ STYLES = {
 }
 
 
-@pytest.mark.parametrize("cmd", ["python -S says.py", "X=1 python -S says.py"], ids=["words", "shell"])
-@pytest.mark.parametrize("style", STYLES)
-def test_values_arrive_by_pool_by_retry_and_by_hand(place, style, cmd):
+SHELL = ("X=1 python -S says.py", "gnu")  # a CMD that only a shell understands
+
+
+@pytest.mark.parametrize(("cmd", "style"), [*(("python -S says.py", style) for style in STYLES), SHELL])
+def test_values_arrive_by_pool_by_retry_and_by_hand(place, cmd, style):
     values = [{"v": value, "both": [[value, "z"]]} for value in VALUES]
     sweep(place, CMD=cmd, ARG_STYLE=style, HPARAMS=values)
     expected = sorted(STYLES[style](value) for value in VALUES)
