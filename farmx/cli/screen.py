@@ -99,7 +99,8 @@ class Pool(Watch):
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)
         see = why(job.run) if outcome.state == "failed" else ""
-        self._line(self._WORDS[outcome.state], slot, job, f"{duration(outcome.seconds)}  {outcome.note}{see}".rstrip())
+        told = outcome.note if outcome.state != "cancelled" else outcome.note or "cancelled"
+        self._line(self._WORDS[outcome.state], slot, job, f"{duration(outcome.seconds)}  {told}{see}".rstrip())
         if self._bar:
             self._bar.advance(self._bar.task_ids[0])
 
@@ -152,6 +153,7 @@ def bar(what: str, total: int) -> Any:
     """A started progress bar on stderr with an estimate. No thread draws it: the pool forks."""
     from rich.console import Console  # only a terminal wants a bar
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Times(ProgressColumn):
@@ -162,7 +164,9 @@ def bar(what: str, total: int) -> Any:
             left = spent / task.completed * task.remaining if task.completed else None
             return Text(duration(spent) + ("" if left is None else f", about {duration(left)} left"))
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Times())
+    whole = Column(no_wrap=True)  # the bar gives way on a narrow terminal
+    columns = (TextColumn(what, table_column=whole), BarColumn(), MofNCompleteColumn(table_column=whole),
+               Times(table_column=whole))  # fmt: skip
     progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
     progress.add_task(what, total=total)
     progress.start()
