@@ -10,8 +10,20 @@ if sys.path[:1] in ([""], [_FIRST]) or sys.path[:1] == [os.path.realpath(_FIRST)
     del sys.path[0]
 
 
+def _standard_streams() -> None:
+    """Open what the caller closed (`<&-`, some crons): else the next file that is opened takes its place."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def farmx() -> None:
     """The command farmx; ends the process."""
+    _standard_streams()
     from farmx.cli.main import farmx as command  # after the path is clean, as below
 
     command(prog_name="farmx")
@@ -19,6 +31,7 @@ def farmx() -> None:
 
 def sumx() -> None:
     """The command sumx; ends the process."""
+    _standard_streams()
     from farmx.cli.sumx import sumx as command
 
     command(prog_name="sumx")

@@ -1,5 +1,7 @@
 """farmx from Python: launch a sweep here, read runs back. What the commands do, as values."""
 
+import threading
+
 from farmx import claims, compose, status
 from farmx.cli import here
 from farmx.cli.surroundings import logroot as logroot_of
@@ -25,8 +27,11 @@ def launch(
     """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
 
     Points that had a run before keep it, so the list is the same however often this is called. Raises FarmxError for
-    whatever is wrong, before anything is made; a run that fails raises nothing: look at its `state`.
+    whatever is wrong, before anything is made, and KeyboardInterrupt after Ctrl-C ended it; a run that fails raises
+    nothing: look at its `state`.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("launch() answers Ctrl-C, and only the main thread of a program can; call it there")
     at = surroundings()
     flags = {key: value for key, value in {"LOGROOT": logroot, "FARM": farm}.items() if value is not None}
     made = compose.read(compose.Request(sweep, flags, name=name, tag=tag, again=again, first=first), at)
@@ -34,7 +39,8 @@ def launch(
     pooled = jobs is not None or gpus is not None
     if not (interactive or pooled):
         raise UsageError("launch(): this version runs on this machine only; interactive=True, or jobs=N")
-    here.run(order, local.slots(jobs, gpus) if pooled else None)
+    if here.run(order, local.slots(jobs, gpus) if pooled else None, lives_on=True) == 130:
+        raise KeyboardInterrupt  # what was to follow in the caller's program is not wanted either
     held = claims.holders(order.experiment)
     names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]
     found = {run.name: run for run in status.of(order.experiment, names).runs}

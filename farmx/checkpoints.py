@@ -199,7 +199,7 @@ class Checkpoints:
 
     def _by_name(self, kind: str) -> tuple[Entry, ...]:
         """The newest first."""
-        matches = [match for match in map(_NAME.fullmatch, os.listdir(self._folder)) if match and match[1] == kind]
+        matches = [match for match in map(_NAME.fullmatch, layout.names(self._folder)) if match and match[1] == kind]
         return tuple(Entry(match[0], int(match[2])) for match in sorted(matches, key=lambda match: -int(match[2])))
 
     def _put(self, name: str, write: Callable[[BinaryIO], None]) -> None:

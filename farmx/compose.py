@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, sweep
-from farmx.errors import SweepError, nearest
+from farmx.errors import SweepError, UsageError, nearest
 from farmx.spec import Point, Surroundings
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Composed(NamedTuple):
 
 def read(request: Request, at: Surroundings) -> Composed:
     """Read the sweep file and every configuration file. Raises SweepError or ConfigError for what is wrong in them."""
+    _check(request)
     path = os.path.join(at.cwd, request.sweep)
     text = _text(path, request.sweep)
     made = sweep.read(text, request.sweep)
@@ -66,6 +67,17 @@ def read(request: Request, at: Surroundings) -> Composed:
         flags=request.flags,
     )
     return Composed(request, made, settings, _template(made, settings, request), text)
+
+
+def _check(request: Request) -> None:
+    """Raises UsageError for what neither the command line nor a caller in Python may ask."""
+    name = request.name
+    if name is not None and (not name[:1].isalnum() or os.sep in name or len(os.fsencode(name)) > 255):
+        raise UsageError(f"--exp-name {name!r}: a name of a directory, beginning with a letter or digit, without '/'")
+    if name is None and os.path.basename(request.sweep)[:1] == "." and request.sweep.strip("./"):
+        raise UsageError(f"{request.sweep}: its name would be a hidden experiment's; give --exp-name")
+    if request.first is not None and request.first < 1:
+        raise UsageError(f"--first {request.first}: launch at least one point")
 
 
 def _text(path: str, shown: str) -> str:
@@ -113,11 +125,12 @@ def _roots(colons: str) -> tuple[str, ...]:
 
 def order(made: Composed, at: Surroundings, user: str) -> Order:
     """All that a launch by `user` needs, in values. Nothing is on disk yet."""
-    from farmx import snapshot  # these spare a -n
+    from farmx import interpreter, snapshot  # these spare a -n
     from farmx.launcher import Order
 
     settings = made.config
-    template = _with_import_roots(made.template, at)
+    roots = interpreter.pythonpath(made.template.pythonpath, made.template.words[:4], at.environ, at.cwd)
+    template = made.template._replace(pythonpath=roots)
     specs = tuple(plan.specs(template, made.points()))
     wish = snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
                          settings.code_max_files, settings.code_max_mb)  # fmt: skip
@@ -131,6 +144,7 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
         environ=at.environ,
         now=at.now,
         farm=settings.farm.name,
+        arg_style=settings.arg_style,
         staging=settings.code_staging,
         cool=made.request.cool,
         again=made.request.again,
@@ -142,24 +156,6 @@ def launch_id(now: float) -> str:
     """A name for a launch and its submission that sorts by time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{stamp}.{int(now % 1 * 1000):03d}-{os.urandom(3).hex()}"
-
-
-def _with_import_roots(template: plan.Template, at: Surroundings) -> plan.Template:
-    """PYTHONPATH in which editable installs and the shell's entries inside the live tree lead into the snapshot."""
-    from farmx import interpreter  # spares a -n
-
-    roots = interpreter.import_roots(interpreter.site_packages(at.environ, template.words[:4]), at.cwd)
-    entries = [entry for entry in at.environ.get("PYTHONPATH", "").split(":") if entry]
-    inside = [place for entry in entries if (place := _inside(entry, at.cwd)) is not None]
-    mapped = [os.path.normpath(os.path.join("LOGDIR/code", root)) for root in (*roots, *inside)]
-    ahead, behind = mapped[: len(roots)], mapped[len(roots) :]
-    return template._replace(pythonpath=tuple(dict.fromkeys((*ahead, *template.pythonpath, *behind))))
-
-
-def _inside(path: str, tree: str) -> str | None:
-    """`path`, which a shell may know by a way through links, relative to `tree`; None when it is not inside."""
-    relative = os.path.relpath(os.path.realpath(os.path.join(tree, path)), os.path.realpath(tree))
-    return None if relative.partition(os.sep)[0] == os.pardir else relative
 
 
 def _told(made: Composed, at: Surroundings, user: str) -> dict[str, Any]:

@@ -43,12 +43,29 @@ def packages(folders: Sequence[str]) -> dict[str, str]:
 
 def import_roots(folders: Sequence[str], tree: str) -> tuple[str, ...]:
     """The directories inside `tree` from which editable installs import, relative to it, each once, in order."""
-    inside: dict[str, None] = {}
-    for root in (root for folder in folders for root in _editable(folder)):
-        relative = os.path.relpath(os.path.realpath(root), os.path.realpath(tree))
-        if relative != os.pardir and not relative.startswith(os.pardir + os.sep):
-            inside[relative] = None
-    return tuple(inside)
+    found = (_inside(root, tree) for folder in folders for root in _editable(folder))
+    return tuple(dict.fromkeys(root for root in found if root is not None))
+
+
+def _inside(path: str, tree: str) -> str | None:
+    """`path`, which may be known by a way through links, relative to `tree`; None when it is not inside."""
+    relative = os.path.relpath(os.path.realpath(os.path.join(tree, path)), os.path.realpath(tree))
+    return None if relative.partition(os.sep)[0] == os.pardir else relative
+
+
+def pythonpath(roots: Sequence[str], words: Sequence[str], environ: Mapping[str, str], tree: str) -> tuple[str, ...]:
+    """PYTHONPATH `roots` with what leads into the live `tree` led into the snapshot, each once.
+
+    Import roots of editable installs come first, entries of the shell's own PYTHONPATH last. words: of the command.
+    """
+    installed = import_roots(site_packages(environ, words), tree)
+    entries = [entry for entry in environ.get("PYTHONPATH", "").split(":") if entry]
+    inside = [where for entry in entries if (where := _inside(entry, tree)) is not None]
+    return tuple(dict.fromkeys((*_led(installed), *roots, *_led(inside))))
+
+
+def _led(places: Sequence[str]) -> list[str]:
+    return [os.path.normpath(os.path.join("LOGDIR/code", place)) for place in places]
 
 
 def _editable(folder: str) -> Iterator[str]:

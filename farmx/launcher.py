@@ -5,16 +5,17 @@ Not named launch: `farmx.launch` is the function of that name in api.
 """
 
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
-from farmx.errors import RecordError, UsageError
+from farmx.errors import ConfigError, RecordError, UsageError
 from farmx.farms import base
 from farmx.runner import Outcome
-from farmx.spec import Job, Run, RunSpec, State, Submission
+from farmx.spec import Job, Run, RunSpec, Stage, State, Submission
 
 TAKEN = (State.STAGED, State.INTERRUPTED, State.LOST)  # what the next launch takes up by itself
 SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
@@ -37,6 +38,7 @@ class Order(NamedTuple):
     environ: Mapping[str, str]
     now: float
     farm: str
+    arg_style: str = "gnu"
     staging: str | None = None
     cool: bool = True
     again: bool = False
@@ -59,7 +61,8 @@ class Summary(NamedTuple):
     """What a launch is about to hand over, for people and --json.
 
     counts: 'new', 'taken up' and the states of what is left alone -> how many.  changed: how many of the runs left
-    alone were made from other code.  notes: what people should know, a line each.
+    alone were made from other code.  differs: the files in which the last of them differs.  notes: what people should
+    know, a line each.
     """
 
     farm: str
@@ -68,6 +71,7 @@ class Summary(NamedTuple):
     digest: str
     counts: Mapping[str, int]
     changed: int
+    differs: tuple[str, ...]
     notes: tuple[str, ...]
     jobs: tuple[Job, ...]
 
@@ -90,7 +94,8 @@ def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: 
     if order.again:
         _intend(order, choices)
     jobs, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
-    notes = (*code.warnings, *([taken.note] if taken.note else []), *_changes(order))
+    said = [taken.note] if taken.note else []
+    notes = (*_elsewhere(order), *_bare(order, code), *code.warnings, *said, *_changes(order))
     summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
     _record(order, summary, choices)
     submission = base.submission(_home(order, layout.SUBMISSIONS), order.id, jobs) if jobs else None
@@ -102,9 +107,13 @@ def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: 
 
 def checked(order: Order) -> snapshot.Listing:
     """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made."""
+    logroot = os.path.dirname(order.experiment)
+    if os.path.exists(logroot) and not os.path.isdir(logroot):
+        raise ConfigError(f"LOGROOT: {logroot} is a file; name a directory")
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
     code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
     _check_paths(order, code)
+    _check_program(order, code)
     return code
 
 
@@ -122,8 +131,38 @@ def _check_paths(order: Order, code: snapshot.Listing) -> None:
             )
 
 
+def _words(stage: Stage) -> tuple[str, ...]:
+    """All words of a stage, those of its shell text as far as they can be told apart."""
+    try:
+        return (*shlex.split(stage.shell or ""), *stage.words)
+    except ValueError:
+        return stage.words
+
+
+def _bare(order: Order, code: snapshot.Listing) -> Iterator[str]:
+    """Notes on words that are paths here or just words: nobody can tell, so they are not refused."""
+    for word in sorted({word for spec in order.specs for each in spec.stages for word in _words(each)}):
+        plain = word and os.sep not in word and "\0" not in word and word[0] not in "-." and len(word) < 250
+        if plain and os.path.lexists(os.path.join(order.source, word)) and not code.has(word):
+            yield f"'{word}' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"
+
+
+def _check_program(order: Order, code: snapshot.Listing) -> None:
+    """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP."""
+    spec = order.specs[0] if order.specs else None
+    if spec is None or spec.setup or "PATH" in spec.env or spec.stages[0].shell is not None:
+        return
+    word = spec.stages[0].words[0]
+    if os.path.isabs(word) or os.sep not in word:
+        there = shutil.which(word, path=order.environ.get("PATH", os.defpath)) is not None
+        if not there and "LOGDIR" not in word:
+            raise UsageError(f"CMD: there is no program '{word}' in PATH; is its environment active?")
+    elif not code.has(word) and "LOGDIR" not in word:
+        raise UsageError(f"CMD: there is no program '{word}' in the code, which is {order.source}")
+
+
 def _path_words(spec: RunSpec) -> Iterator[str]:
-    for text in (*(word for each in spec.stages for word in each.words), *spec.env.values()):
+    for text in (*(word for each in spec.stages for word in _words(each)), *spec.env.values()):
         for part in (text, text.partition("=")[2]):
             looks = os.sep in part or (os.path.extsep in part and not part.startswith("."))
             if looks and not os.path.isabs(part) and "\0" not in part and len(part) < 1000:
@@ -206,13 +245,27 @@ def _home(order: Order, name: str) -> str:
 
 
 def _prepare(order: Order) -> None:
-    """Make the experiment's directories; a LOGROOT made inside a repository is kept out of git."""
-    logroot = os.path.dirname(order.experiment)
-    fresh = not os.path.isdir(logroot)
+    """Make the experiment's directories; a LOGROOT of its own inside a repository is kept out of git."""
     claims.prepare(order.experiment)
-    source = os.path.realpath(order.source)
-    if fresh and os.path.commonpath([os.path.realpath(logroot), source]) == source:
-        layout.write(os.path.join(logroot, ".gitignore"), "*\n")
+    logroot = os.path.dirname(order.experiment)
+    ignore = os.path.join(logroot, ".gitignore")
+    inside = _in_repository(logroot) or os.path.realpath(logroot).startswith(os.path.realpath(order.source) + os.sep)
+    if inside and not os.path.lexists(ignore) and _only_runs(logroot):
+        layout.write(ignore, "*\n")
+
+
+def _in_repository(path: str) -> bool:
+    path = os.path.realpath(path)
+    while not os.path.exists(os.path.join(path, ".git")) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return os.path.exists(os.path.join(path, ".git"))
+
+
+def _only_runs(logroot: str) -> bool:
+    """Whether nothing but experiments and runs is in there, so that nothing else is hidden with them."""
+    marks = (layout.FARMX, *layout.RUN_MARKS)
+    names = layout.names(logroot)
+    return all(any(os.path.lexists(os.path.join(logroot, name, mark)) for mark in marks) for name in names)
 
 
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
@@ -286,9 +339,17 @@ def _summary(
     if lost:
         counts["taken by another launch"] = lost
     left = [choice.run for choice in choices if choice.job == "leave" and choice.run]
-    changed = sum(run.digest is not None and run.digest != digest for run in left)
+    changed = [run.digest for run in left if run.digest is not None and run.digest != digest]
+    farmx = os.path.join(order.experiment, layout.FARMX)
+    differs = tuple(snapshot.differing(farmx, digest, changed[-1])) if changed else ()
     kept = {name: count for name, count in counts.items() if count}
-    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, notes, jobs)
+    return Summary(order.farm, order.experiment, code.told(), digest, kept, len(changed), differs, notes, jobs)
+
+
+def _elsewhere(order: Order) -> Iterator[str]:
+    home = os.path.dirname(order.sweep)
+    if os.path.commonpath([home, order.source]) != order.source:
+        yield f"the code is that of the current directory, {order.source}; the sweep file is in {home}"
 
 
 def _changes(order: Order) -> Iterator[str]:
@@ -298,6 +359,8 @@ def _changes(order: Order) -> Iterator[str]:
         return
     if last["sweep"] != order.sweep:
         yield f"this experiment was launched from {last['sweep']} before; now from {order.sweep}"
+    if (last.get("arg_style") or order.arg_style) != order.arg_style:
+        yield "ARG_STYLE changed since the last launch; runs that are there got their values the old way"
     was, now = last.get("shared") or {}, _settings(order.specs[0])
     for key in (key for key in now if key in was and was[key] != now[key]):
         yield f"{key} changed since the last launch; runs that are there keep what they were staged with"
@@ -323,6 +386,7 @@ def _record(order: Order, summary: Summary, choices: Sequence[Choice]) -> None:
         "id": order.id,
         "launched": order.now,
         "sweep": order.sweep,
+        "arg_style": order.arg_style,
         "farm": order.farm,
         **(order.told or {}),
         **provenance.git(order.source),

@@ -44,6 +44,7 @@ CHECKPOINTS = "checkpoints.json"  # logx: which checkpoint is best and last
 OWNER = "owner.json"  # runner: who took the attempt, in place when the directory appears
 EVENTS = "events.jsonl"  # runner: stages begun and ended
 HEARTBEAT = "heartbeat"  # runner: touched every minute
+CANCEL = "cancel"  # farmx cancel: its attempt is to end
 END = "end.json"  # runner: how it ended; the last thing written
 METRICS = "metrics.jsonl"  # logx
 ARGS = "args.json"  # logx

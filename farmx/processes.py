@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -48,9 +48,18 @@ def birth(pid: int) -> str:
 
 
 def this() -> dict[str, Any]:
-    """What names this process among all: host, boot, pid and birth."""
+    """What names this process among all: host, boot, namespace of pids, pid and birth."""
     pid = os.getpid()
-    return {"host": host(), "boot": boot_id(), "pid": pid, "birth": birth(pid)}
+    return {"host": host(), "boot": boot_id(), "pids": pid_namespace(), "pid": pid, "birth": birth(pid)}
+
+
+@lru_cache
+def pid_namespace() -> str:
+    """Where a pid of ours means what it means to us: a container has its own. '' where the system does not say."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def alive(owner: Mapping[str, Any]) -> bool | None:
@@ -59,6 +68,8 @@ def alive(owner: Mapping[str, Any]) -> bool | None:
         return None
     if owner.get("boot") != boot_id():
         return False
+    if owner.get("pids", pid_namespace()) != pid_namespace():  # a container's pids say nothing out here
+        return None
     pid = owner.get("pid")
     if born := birth(pid) if isinstance(pid, int) else "":
         return born == owner.get("birth")
@@ -86,7 +97,7 @@ class Inbox:
     def __enter__(self) -> "Inbox":
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (*STOPS, CANCEL, signal.SIGCHLD):
-            if number not in STOPS or signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or & in a script
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
                 self._old[number] = signal.signal(number, self._note)
         return self
 
@@ -138,12 +149,16 @@ class Console:
 # Programs
 
 
-def marked(mark: str) -> list[int]:
-    """The processes on this host, but us, with `mark` at the begin of a variable of their environment (`NAME=va`)."""
-    sought = b"\0" + os.fsencode(mark)
+def marked(marks: Sequence[str]) -> list[int]:
+    """The processes on this host, but us, with a mark at the begin of a variable of their environment (`NAME=va`)."""
+    assert not isinstance(marks, str) and all("=" in mark for mark in marks), "a mark that fits anybody"
+    sought = [b"\0" + os.fsencode(mark) for mark in marks]
     found = []
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
-        if name.isdigit() and int(name) != os.getpid() and sought in b"\0" + _environ(name):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        environ = b"\0" + _environ(name)
+        if any(mark in environ for mark in sought):
             found.append(int(name))
     return found
 
@@ -156,10 +171,10 @@ def _environ(pid: str) -> bytes:
         return b""
 
 
-def clear(mark: str, seconds: float = 5.0) -> None:
+def clear(marks: Sequence[str], seconds: float = 5.0) -> None:
     """Kill the `marked` processes and see them gone, for so long at most."""
     until = time.monotonic() + seconds
-    while (pids := marked(mark)) and time.monotonic() < until:
+    while (pids := marked(marks)) and time.monotonic() < until:
         for pid in pids:
             _kill(pid, signal.SIGKILL)
         time.sleep(0.02)
@@ -234,14 +249,18 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, consol
 class Stop:
     """What was asked of a program: nothing, to end (and by when), or to be gone."""
 
-    def __init__(self, group: int, grace_s: float, note: Callable[[int], None]) -> None:
+    def __init__(
+        self, group: int, grace_s: float, note: Callable[[int], None], cancelled: Callable[[], bool] = lambda: True
+    ) -> None:
+        """cancelled: whether a cancel signal that came was meant for this program."""
         self.state: str | None = None
-        self._group, self._grace_s, self._note = group, grace_s, note
+        self._group, self._grace_s, self._note, self._cancelled = group, grace_s, note, cancelled
         self._deadline: float | None = None
         self._seen = 0
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
+        inbox.cancelled = inbox.cancelled and (self.state == "cancelled" or self._cancelled())
         asked = len(inbox.stops) + inbox.cancelled
         if asked and self.state is None:
             self.state = "cancelled" if inbox.cancelled else "interrupted"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from farmx import layout, runner, snapshot, stage, status
-from farmx.errors import RecordError, StageError, UsageError, nearest
+from farmx import claims, layout, runner, snapshot, stage, status
+from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local
 from farmx.spec import Job, Run, State, Submission
 
@@ -15,17 +15,18 @@ OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was
 BUSY = (State.RUNNING, State.QUEUED)
 
 
-def find(logroot: str, names: Sequence[str]) -> list[Run]:
+def find(logroot: str, names: Sequence[str], newest: bool = False) -> list[Run]:
     """The runs that `names` name, each once: all of an EXPERIMENT, an EXPERIMENT/RUN, a RUN, or a run's path.
 
-    Raises UsageError for a name that is nothing of these, RecordError when a record of a found run cannot be read.
+    newest: of an EXPERIMENT only the newest generation of each point.  Raises UsageError for a name that is nothing of
+    these, RecordError when a record of a found run cannot be read.
     """
     found: dict[str, Run] = {}
     for name in names:
         look = _named(logroot, name)
         if look.problems:
             raise RecordError(look.problems[0])
-        found.update({run.path: run for run in look.runs})
+        found.update({run.path: run for run in (_newest(look) if newest else look).runs})
     return list(found.values())
 
 
@@ -33,7 +34,8 @@ def _named(logroot: str, name: str) -> status.Look:
     name = name.rstrip("/")
     experiments = status.experiments(logroot)
     if name in experiments or (os.path.isabs(name) and status.is_experiment(name)):
-        return _newest(status.read(logroot, name))
+        claims.holders(os.path.join(logroot, name))  # puts in place what a crash left claimed
+        return status.read(logroot, name)
     paths = [path for each in ("", *experiments) if _is_run(path := os.path.join(logroot, each, name))]
     if len(set(paths)) > 1:
         homes = [os.path.basename(os.path.dirname(path)) for path in paths]
@@ -46,7 +48,7 @@ def _named(logroot: str, name: str) -> status.Look:
 
 
 def _newest(look: status.Look) -> status.Look:
-    """Without the runs whose point was launched --again since: they are history, unless named one by one."""
+    """Without the runs whose point was launched --again since: to run them again is for who names them."""
     last: dict[str | None, int] = {}
     for run in look.runs:
         last[run.identity] = max(run.generation, last.get(run.identity, 0))
@@ -128,7 +130,7 @@ def submissions(jobs: Sequence[Job], name: str) -> list[Submission]:
 def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
     """End each run as cancelled: one that waits can never start, one that runs here is asked to end.
 
-    tell: each run and what was done: 'cancelled', 'asked to end', 'on another host', or its state when it has ended.
+    tell: each run and what was done: 'cancelled', 'asked to end', 'not cancelled: WHY', or its state when it has ended.
     """
     for run in runs:
         tell(run, _cancelled(run))
@@ -142,7 +144,11 @@ def _cancelled(run: Run) -> str:
         return "just started; cancel it again"
     if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
         return str(run.state)
-    return "asked to end" if local.cancel(run.attempts[-1].owner or {}) else run.note
+    try:
+        local.cancel(run.attempts[-1])
+    except FarmError as error:
+        return f"not cancelled: {error}"
+    return "asked to end"
 
 
 def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:

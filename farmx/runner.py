@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from farmx import layout, processes
@@ -61,10 +62,13 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
         os.mkdir(attempts)  # not its parents: a run that somebody deleted stays so
     attempt = os.path.join(attempts, number)
     ordinal = 1 + sum(not name.startswith(".") and name != number for name in os.listdir(attempts))
-    owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal, **facts}
+    owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal,
+             "path": attempt, **facts}  # fmt: skip
     aside = os.path.join(attempts, f".{number}.{owner['host']}.{owner['pid']}.{owner['birth']}")
     shutil.rmtree(aside, ignore_errors=True)
     os.mkdir(aside)
+    with open(os.path.join(aside, f".{layout.END}"), "wb") as end:
+        end.write(END_RESERVE)  # before it is ours: who owns an attempt can record its end
     layout.write_json(os.path.join(aside, layout.OWNER), owner)
     try:
         os.rename(aside, attempt)
@@ -161,11 +165,23 @@ class Attempt:
 
     def __init__(self, path: str, owner: Mapping[str, Any], pulse: Callable[[], None]) -> None:
         self.path, self.owner, self._pulse = path, owner, pulse
+        self._home = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # whatever the run is renamed to
+        self._open = [self._home]
+
+    def begin(self) -> None:
+        """Make what is written meanwhile. Raises OSError; an end can be recorded all the same."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._events = os.open(os.path.join(path, layout.EVENTS), flags, 0o666)
-        self._end = os.open(os.path.join(path, f".{layout.END}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        os.write(self._end, END_RESERVE)
-        os.close(os.open(os.path.join(path, layout.HEARTBEAT), flags, 0o666))
+        self._events = os.open(layout.EVENTS, flags, 0o666, dir_fd=self._home)
+        self._open.append(self._events)
+        os.close(os.open(layout.HEARTBEAT, flags, 0o666, dir_fd=self._home))
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked for this attempt's end, and not for that of one before it in our process."""
+        try:
+            os.stat(layout.CANCEL, dir_fd=self._home)
+        except OSError:
+            return False
+        return True
 
     def event(self, event: str, **more: Any) -> None:
         """Append one line; a full disk loses the line, never the run."""
@@ -179,7 +195,7 @@ class Attempt:
         """Say that we live."""
         self._pulse()
         try:
-            os.utime(os.path.join(self.path, layout.HEARTBEAT))
+            os.utime(layout.HEARTBEAT, dir_fd=self._home)
         except OSError:
             return
 
@@ -189,11 +205,13 @@ class Attempt:
         if len(record) >= len(END_RESERVE):  # a character is up to twelve bytes of json
             more["note"] = more["note"][: len(END_RESERVE) // 16]
             record = json.dumps(end_record(self.owner, state, **more)).encode()
-        os.pwrite(self._end, record + b"\n", 0)
-        os.ftruncate(self._end, len(record) + 1)
-        os.rename(os.path.join(self.path, f".{layout.END}"), os.path.join(self.path, layout.END))
-        os.close(self._end)
-        os.close(self._events)
+        end = os.open(f".{layout.END}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=self._home)
+        self._open.append(end)
+        os.pwrite(end, record + b"\n", 0)
+        os.ftruncate(end, len(record) + 1)
+        os.rename(f".{layout.END}", layout.END, src_dir_fd=self._home, dst_dir_fd=self._home)
+        for descriptor in self._open:
+            os.close(descriptor)
 
 
 def execute(
@@ -216,15 +234,24 @@ def execute(
     inbox.cancelled = False  # one that came since was for the run before: nobody could name this attempt yet
     taken, owner = take(run, number, facts)
     if taken is None:
-        return Outcome("held", note=f"taken by process {owner.get('pid')} on {owner.get('host')}")
+        return _held(os.path.join(run, layout.ATTEMPTS, number), owner)
     attempt = Attempt(taken, owner, pulse)
     try:
+        attempt.begin()
         outcome = _run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s)
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note)
     return outcome._replace(seconds=seconds)
+
+
+def _held(attempt: str, owner: Mapping[str, Any]) -> Outcome:
+    """What became of an attempt that was not ours to take."""
+    end = read(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT) or {}
+    if end.get("state") == "cancelled":
+        return Outcome("cancelled", note="cancelled before it began")
+    return Outcome("held", note=f"taken by process {owner.get('pid')} on {owner.get('host')}")
 
 
 def _run_stages(
@@ -257,8 +284,14 @@ def _what_to_run(run: str) -> dict[str, Any] | None:
 
 
 def clear(run: str) -> None:
-    """Kill every process on this host that any attempt of `run` started, whatever session it went to."""
-    processes.clear(f"{layout.ENV_ATTEMPT_DIR}={os.path.join(run, layout.ATTEMPTS)}{os.sep}")
+    """Kill every process on this host that any attempt of `run` started, whatever session it went to.
+
+    Owner records say by which path an attempt knew itself: the run may have been renamed since.
+    """
+    home = os.path.join(run, layout.ATTEMPTS)
+    owners = (read(os.path.join(home, name, layout.OWNER), layout.ATTEMPT_FORMAT) or {} for name in layout.names(home))
+    paths = {os.path.join(home, ""), *(owner["path"] for owner in owners if isinstance(owner.get("path"), str))}
+    processes.clear([f"{layout.ENV_ATTEMPT_DIR}={path}" for path in paths])
 
 
 def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapping[str, str]) -> dict[str, str]:
@@ -285,7 +318,7 @@ def _run_stage(
     try:
         pid = processes.spawn([os.path.join(run, layout.LAUNCH), stage], env, run, output, console)
         attempt.event("started", stage=stage, pid=pid)
-        stop = Stop(pid, grace_s, lambda number: attempt.event("signalled", signal=signal.Signals(number).name))
+        stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         if stop.state:
             clear(run)  # what left the group does not outlive a run that was told to end
@@ -298,6 +331,10 @@ def _run_stage(
     attempt.event("ended", stage=stage, code=outcome.code, signal=outcome.signal,
                   cpu_s=round(usage.ru_utime + usage.ru_stime, 3), max_rss_mb=usage.ru_maxrss // 1024)  # fmt: skip
     return outcome
+
+
+def _sent(attempt: Attempt, number: int) -> None:
+    attempt.event("signalled", signal=signal.Signals(number).name)
 
 
 def _outcome(status: int, stopped: str | None, stage: str) -> Outcome:

@@ -14,6 +14,7 @@ from farmx import layout
 from farmx.errors import ConfigError, StageError
 
 _NEVER = (".git", "__pycache__")
+_NO_CODE = ("pyvenv.cfg", layout.FARMX)  # what a walk leaves out: virtual environments, experiments of any LOGROOT
 _CHUNK = 1 << 20
 # Set inside hooks of git; they name another repository than the one a directory lies in.
 _GIT_LOCAL = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
@@ -88,7 +89,8 @@ def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
     try:
         names = _from_git(root) or list(_walk(root))  # no repository, or a directory that its repository ignores
     except OSError as error:
-        raise StageError(f"{error.filename}: cannot be read for the snapshot: {error.strerror}") from error
+        why = f"{error.filename}: cannot be read for the snapshot: {error.strerror}"
+        raise StageError(f"{why}; the code is all of {root}: call farmx in the project") from error
     logs, live = _logs(root, outside), _live(root, wish.link)
     names = [name for name in names if not _never(name) and not _below(name, logs)]
     kept, warnings = _ignored(names, wish.ignore)
@@ -112,8 +114,7 @@ def _from_git(root: str) -> list[str] | None:
     if told.returncode:
         if b"not a git repository" in told.stderr:
             return None
-        why = os.fsdecode(told.stderr).strip().partition("\n")[0]
-        raise StageError(f"{root}: git cannot list the code: {why}; mend the repository or its rights")
+        raise StageError(f"{root}: git cannot list the code: {_mend(os.fsdecode(told.stderr).strip())}")
     names: dict[str, None] = {}
     for name in os.fsdecode(told.stdout).split("\0"):
         path = os.path.join(root, name.rstrip("/"))
@@ -128,6 +129,13 @@ def _from_git(root: str) -> list[str] | None:
     return list(names)
 
 
+def _mend(told: str) -> str:
+    """What git said, with the command that it advises where it knows one."""
+    command = next((line.strip() for line in told.splitlines() if line.strip().startswith("git config")), None)
+    why = told.partition("\n")[0]
+    return f"{why}; if you trust it: {command}" if command else f"{why}; mend the repository or its rights"
+
+
 def _walk(root: str, below: str = "") -> Iterator[str]:
     with os.scandir(os.path.join(root, below)) as entries:
         for entry in sorted(entries, key=lambda each: each.name):
@@ -136,7 +144,7 @@ def _walk(root: str, below: str = "") -> Iterator[str]:
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield name
-            elif not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
+            elif not any(os.path.exists(os.path.join(entry.path, mark)) for mark in _NO_CODE):
                 yield from _walk(root, name)
 
 
@@ -193,10 +201,12 @@ def _included(root: str, patterns: Sequence[str], logs: Sequence[str], have: set
 
 
 def _link_text(root: str, name: str) -> str:
-    """What the copied link says: as in the source, absolute where it leads out of the tree by a relative way."""
-    text = os.readlink(os.path.join(root, name))
-    target = os.path.normpath(os.path.join(root, os.path.dirname(name), text))
-    return text if os.path.isabs(text) or _below(target, [root]) else target
+    """What the copied link says: it leads inside the copy where it led inside the tree, absolute where outside."""
+    text, home = os.readlink(os.path.join(root, name)), os.path.join(root, os.path.dirname(name))
+    target = os.path.normpath(os.path.join(home, text))
+    if not _below(target, [root]):
+        return target
+    return os.path.relpath(target, home) if os.path.isabs(text) else text
 
 
 def _live(root: str, links: Sequence[str]) -> dict[str, str]:
@@ -259,6 +269,20 @@ def take(code: Listing, farmx: str) -> Snapshot:
         where = f": {error.filename}" if error.filename else ""
         raise StageError(f"{home}: the code cannot be copied: {error.strerror}{where}") from error
     return Snapshot(made, os.path.join(home, made), new=True, note=note)
+
+
+def differing(farmx: str, one: str, other: str) -> list[str]:
+    """The files that two snapshots do not share, by name; [] where one can no longer be read."""
+    try:
+        lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest, layout.MANIFEST)) for digest in (one, other)]
+    except OSError:
+        return []
+    return sorted({json.loads(line)[0] for line in lines[0] ^ lines[1]})
+
+
+def _lines(path: str) -> set[str]:
+    with open(path, encoding="utf-8") as file:
+        return set(file)
 
 
 def _find(home: str, digest: str) -> tuple[str | None, str]:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import interpreter, layout
 from farmx.errors import ConfigError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.version import __version__
@@ -197,11 +197,15 @@ def settle(experiment: str, name: str) -> bool:
 
 
 def renew(path: str, digest: str, environ: Mapping[str, str]) -> None:
-    """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like.
+    """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like,
+    editable installs that it knows among them.
 
     run.json is the truth of which code it is, the runner follows it.
     """
     told = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
-    layout.write(os.path.join(path, layout.LAUNCH), script(told, environ), mode=0o777)
-    if told["digest"] != digest:
-        layout.write_json(os.path.join(path, layout.RUN), {**told, "digest": digest})
+    words, source = told["stages"][0]["words"][:4], told["code"]["source"]
+    roots = interpreter.pythonpath(told["pythonpath"], words, environ, source)
+    fresh = {**told, "digest": digest, "pythonpath": list(roots)}
+    layout.write(os.path.join(path, layout.LAUNCH), script(fresh, environ), mode=0o777)
+    if fresh != told:
+        layout.write_json(os.path.join(path, layout.RUN), fresh)

@@ -59,6 +59,8 @@ def read(logroot: str, experiment: str) -> Look:
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
     look = of(path, [*layout.names(path), *_unsettled(path)])
+    if not look.runs and any(map(os.path.lexists, _marks(path))):  # logx outside a launch made a run of LOGROOT/default
+        look = of(os.path.dirname(path), [os.path.basename(path)])
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
     return look
@@ -68,7 +70,10 @@ def _unsettled(path: str) -> Iterator[str]:
     """The runs, relative to the experiment, that hold their point and that a crash left before they were in place."""
     staging = os.path.join(layout.FARMX, layout.STAGING)
     for name in layout.names(os.path.join(path, staging)):
-        record = _record(os.path.join(path, staging, name), layout.RUN, layout.RUN_FORMAT) or {}
+        try:
+            record = _record(os.path.join(path, staging, name), layout.RUN, layout.RUN_FORMAT) or {}
+        except RecordError:  # half made: what is claimed is whole
+            continue
         claim = layout.claim(path, str(record.get("point")), record.get("generation", 0))
         if os.path.islink(claim) and os.path.basename(os.readlink(claim)) == name:
             yield os.path.join(staging, name)
@@ -115,6 +120,8 @@ def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, 
         return Run(name, path, experiment, State.UNKNOWN, hparams or {}, attempts, note="not launched by farmx")
     last = attempts[-1] if attempts else None
     alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
+    if last and alive is False:  # it may have ended since its end was looked for
+        attempts = (*attempts[:-1], last := _attempt(last.path, last.number))
     state, note = decide(last, queued.get(name), alive, _silence(last))
     try:
         return Run(name, path, experiment, state, hparams or {}, attempts, str(record["point"]), str(record["digest"]),
@@ -143,10 +150,17 @@ def _goal(record: Mapping[str, Any]) -> Goal | None:
 def _attempts(path: str) -> Iterable[Attempt]:
     home = os.path.join(path, layout.ATTEMPTS)
     for number in sorted(filter(None, map(layout.attempt_number, layout.names(home)))):
-        attempt = os.path.join(home, layout.attempt_name(*number))
-        end = _record(attempt, layout.END, layout.ATTEMPT_FORMAT)
-        owner = _record(attempt, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
-        yield Attempt(attempt, number, owner, end)
+        yield _attempt(os.path.join(home, layout.attempt_name(*number)), number)
+
+
+def _attempt(path: str, number: tuple[int, int]) -> Attempt:
+    """Raises RecordError for a record whose times are none."""
+    end = _record(path, layout.END, layout.ATTEMPT_FORMAT)
+    owner = _record(path, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
+    for record, name in ((owner, "started"), (end, "ended")):
+        if record is not None and not isinstance(record.get(name), (int, float)):
+            raise RecordError(f"{path}: its record does not say when it {name}; restore it or move it away")
+    return Attempt(path, number, owner, end)
 
 
 def _silence(last: Attempt | None) -> float:

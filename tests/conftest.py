@@ -1,6 +1,7 @@
 """What every test stands on: a home directory of its own, no run around it, and the installed commands."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 FOREIGN = ("XDG_", "FARMX_", "GIT_", "SLURM_", "MAKE")  # set by whoever started pytest; no test may depend on them
 ALONE = ("LOGDIR", "RANK", "LOCAL_RANK", "PYTHONPATH", "MFLAGS", "CDPATH", "CUDA_VISIBLE_DEVICES")
+
+
+for number in (signal.SIGINT, signal.SIGHUP):  # `pytest &` in a script, or nohup, would have every program ignore them
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

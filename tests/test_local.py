@@ -15,7 +15,7 @@ from farmx import layout, processes, runner
 from farmx.errors import FarmError, UsageError
 from farmx.farms import base, local
 from farmx.farms.local import Slot
-from farmx.spec import Job, Submission
+from farmx.spec import Attempt, Job, Submission
 
 # ---------------------------------------------------------------- slots
 
@@ -418,25 +418,38 @@ def test_cancel_ends_the_run_it_names_and_the_pool_goes_on(place):
     runs = [place.shell(WAIT, "a"), place.run(name="b")]
     process = farm(place, *runs)
     exists(f"{runs[0]}/ready")
-    local.cancel(owner(runs[0]))
+    local.cancel(Attempt(f"{runs[0]}/attempts/1.0", (1, 0), owner(runs[0]), None))
     told, states = finish(process)
     assert states == ["cancelled", "done"] and end(runs[0])["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("change", [{"birth": "1"}, {"boot": "x"}, {"pid": None}])
-def test_cancel_asks_nobody_but_the_owner(change):
+def test_cancel_asks_nobody_but_the_owner(tmp_path, change):
     with processes.Inbox() as inbox:
-        local.cancel({**processes.this(), **change})
+        local.cancel(Attempt(str(tmp_path), (1, 0), {**processes.this(), **change}, None))
         inbox.wait([], 0)
         assert not inbox.cancelled
-        local.cancel(processes.this())
+        local.cancel(Attempt(str(tmp_path), (1, 0), processes.this(), None))
         assert inbox.cancelled
 
 
-def test_cancel_says_where_to_ask_an_owner_on_another_host():
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"pids": "pid:[1]"}])
+def test_cancel_says_where_to_ask_an_owner_on_another_host_or_in_a_container(tmp_path, change):
+    owner = {**processes.this(), **change}
     with pytest.raises(FarmError) as caught:
-        local.cancel({**processes.this(), "host": "elsewhere"})
-    assert str(caught.value) == "it is on elsewhere; cancel it there"
+        local.cancel(Attempt(str(tmp_path), (1, 0), owner, None))
+    assert str(caught.value) == f"it is on {owner['host']}, or in a container there; cancel it there"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cancel_that_comes_when_its_run_has_ended_ends_no_other(place):
+    runs = [place.run(name="a"), place.shell("echo > LOGDIR/ready; sleep 0.3", "b")]
+    process = farm(place, *runs)
+    exists(f"{runs[1]}/ready")
+    late = owner(runs[1])  # the worker that a was in is at b by now
+    local.cancel(Attempt(f"{runs[0]}/attempts/1.0", (1, 0), late, None))
+    told, states = finish(process)
+    assert states == ["done", "done"]
 
 
 def test_a_submission_is_written_before_anybody_is_called(place):

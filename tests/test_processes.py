@@ -309,8 +309,8 @@ def test_marked_finds_processes_by_the_begin_of_a_variable(tmp_path):
     try:
         for each in started:
             until(lambda each=each: b"sleep" in Path(f"/proc/{each.pid}/cmdline").read_bytes())
-        assert sorted(processes.marked(mark)) == sorted(each.pid for each in started[:2])
-        processes.clear(mark)
+        assert sorted(processes.marked([mark])) == sorted(each.pid for each in started[:2])
+        processes.clear([mark])
         assert [each.wait() for each in started[:2]] == [-signal.SIGKILL] * 2
         assert [each.poll() for each in started[2:]] == [None] * 3
     finally:
@@ -321,8 +321,8 @@ def test_marked_finds_processes_by_the_begin_of_a_variable(tmp_path):
 
 def test_clearing_does_not_wait_for_the_dead_or_for_ourselves(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", pytest.fail)
-    processes.clear(f"FARMX_MARK={tmp_path}/")
-    code = "from farmx import processes\nprint(processes.marked('FARMX_MARK=me'))"
+    processes.clear([f"FARMX_MARK={tmp_path}/"])
+    code = "from farmx import processes\nprint(processes.marked(['FARMX_MARK=me']))"
     assert script(code, env={"FARMX_MARK": "me"}) == "[]\n"
 
 
@@ -330,7 +330,7 @@ def test_a_mark_that_is_no_text_is_found(tmp_path):
     process = subprocess.Popen(["sleep", "100"], env={b"FARMX_MARK": b"/\xff/x"})
     try:
         until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
-        assert processes.marked("FARMX_MARK=/\udcff/") == [process.pid]
+        assert processes.marked(["FARMX_MARK=/\udcff/"]) == [process.pid]
     finally:
         process.kill()
         process.wait()

@@ -29,10 +29,10 @@ def slots(jobs: int | None, gpus: str | None, interactive: bool, farm: Farm) -> 
     )
 
 
-def run(order: Order, places: tuple[local.Slot, ...] | None) -> int:
-    """Launch the order here and say so; return the exit code."""
+def run(order: Order, places: tuple[local.Slot, ...] | None, lives_on: bool = False) -> int:
+    """Launch the order here and say so; return the exit code. lives_on: this process does not end with the launch."""
     progress, close = screen.staging_bar()
-    farm = Here(places)
+    farm = Here(places, lives_on)
 
     def told(summary: Summary) -> None:
         close()
@@ -54,20 +54,24 @@ def commands(submission: Submission) -> dict[str, str]:
 class Here:
     """This machine as a farm: the foreground (places None) or a pool, with what is shown of it."""
 
-    def __init__(self, places: Sequence[local.Slot] | None) -> None:
-        self._places = places
+    def __init__(self, places: Sequence[local.Slot] | None, lives_on: bool = False) -> None:
+        self._places, self._lives_on = places, lives_on
         self.counts = screen.Counts()
         self.stopped = False
 
     def __call__(self, submission: Submission) -> list[Outcome]:
         """Run all jobs of the submission, or up to the first stop signal."""
-        local.announce(submission)
-        with Inbox() as inbox:
-            if self._places is None:
-                outcomes = self._foreground(submission, inbox)
-            else:
-                outcomes = self._pool(submission, self._places, inbox)
-            self.stopped = bool(inbox.stops)
+        job = local.announce(submission)
+        try:
+            with Inbox() as inbox:
+                if self._places is None:
+                    outcomes = self._foreground(submission, inbox)
+                else:
+                    outcomes = self._pool(submission, self._places, inbox)
+                self.stopped = bool(inbox.stops)
+        finally:
+            if self._lives_on:  # else our end says it
+                local.release(submission, job)
         return outcomes
 
     def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:
@@ -147,5 +151,6 @@ def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
     if farm.stopped or farm.counts.states["interrupted"]:
         lines.append(f"{typed}  # goes on with the rest")
     if summary.changed and not summary.jobs:
-        lines.append(f"{typed} --again  # {summary.changed} made from other code")
+        names = ", ".join(summary.differs[:3]) + (", ..." if len(summary.differs) > 3 else "")
+        lines.append(f"{typed} --again  # {summary.changed} made from other code: {names}")
     return lines

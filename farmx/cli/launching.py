@@ -1,6 +1,5 @@
 """farmx launch: from the command line to an order; -n, which ends there."""
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -34,18 +33,12 @@ def request_of(given: Mapping[str, Any]) -> Request:
         sweep=given["sweep_yml"],
         flags={key: value for key, value in flags.items() if value is not None},
         config_file=given["config_file"],
-        name=_name(given["exp_name"]),
+        name=given["exp_name"],
         tag=given["tag"],
         cool=not given["no_cooldir"],
         again=given["again"],
         first=given["first"],
     )
-
-
-def _name(name: str | None) -> str | None:
-    if name is not None and (not name[:1].isalnum() or os.sep in name):
-        raise UsageError(f"--exp-name {name!r}: a name of a directory, beginning with a letter or digit, without '/'")
-    return name
 
 
 def _print(made: Composed) -> int:

@@ -19,7 +19,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     states = states_of(given["state"])
     pooled = given["jobs"] is not None or given["gpus"] is not None or given["as_json"]  # stdout is for json alone
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
-    runs = relaunch.find(root, [located(name, at) for name in given["names"]])
+    runs = relaunch.find(root, [located(name, at) for name in given["names"]], newest=True)
     chosen = relaunch.retry(runs, states, given["code"], at.environ)
     _tell(chosen, given["as_json"])
     farm = here.Here(places)
@@ -77,4 +77,4 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
     relaunch.cancel(relaunch.find(root, [located(name, at) for name in names]), note)
     if as_json:
         print(json.dumps(told, indent=2))
-    return 0
+    return int(any(each["did"].startswith("not cancelled") for each in told))

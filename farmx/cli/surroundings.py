@@ -92,17 +92,31 @@ def one_line(function: Function) -> Function:
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a run may be renamed to what is no text; it is shown as it is
-            sys.stdout.reconfigure(errors="surrogateescape")
+        _show_anything(sys.stdout)
+        _show_anything(sys.stderr)
         try:
-            return function(*args, **kwargs)
+            made = function(*args, **kwargs)
+            sys.stdout.flush()
+            return made
         except FarmxError as error:
             print(f"{_program()}: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         except BrokenPipeError:  # `| head` has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
+        except OSError as error:
+            if error.filename is not None:  # not a full disk under our output, but a bug of ours
+                raise
+            print(f"{_program()}: the output cannot be written: {error.strerror}", file=sys.stderr)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(130)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _show_anything(stream: TextIO) -> None:
+    """Let no text fail: a name that is no text is shown as it is, what the terminal's encoding lacks is spelled out."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")

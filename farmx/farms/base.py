@@ -71,7 +71,7 @@ def submission_alive(path: str, job: Mapping[str, Any]) -> bool:
 
     A pool on another host cannot be asked: it counts while it touches its record.
     """
-    alive = processes.alive(job) if job else False
+    alive = processes.alive(job) if job and "ended" not in job else False
     return _age_s(os.path.join(path, layout.JOB)) < SILENT_S if alive is None else alive
 
 

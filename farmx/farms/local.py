@@ -14,7 +14,7 @@ from farmx.errors import FarmError, FarmxError, StageError, UsageError
 from farmx.farms.base import Watch
 from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
-from farmx.spec import Job, Submission
+from farmx.spec import Attempt, Job, Submission
 
 NAME = "local"
 _QUERY = "index,memory.used,memory.total,utilization.gpu"
@@ -223,6 +223,7 @@ def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: In
     queue = iter(enumerate(submission.jobs))
     outcomes: list[Outcome] = []
     workers: list[_Worker] = []
+    ended = False
     try:
         for slot in places[: len(submission.jobs)]:
             workers.append(_Worker(slot, submission, workers))
@@ -238,11 +239,11 @@ def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: In
                 busy.remove(worker)
                 if _next(fresh, queue, watch, inbox):
                     busy.append(fresh)
-    except BaseException:
-        for worker in workers:  # whatever it is, nobody would pass on what stops them any more
-            os.kill(worker.pid, signal.SIGTERM)
-        raise
+        ended = True
     finally:
+        for worker in workers:
+            if not ended:  # whatever it was, nobody would pass on what stops them any more
+                os.kill(worker.pid, signal.SIGTERM)
         for worker in workers:
             worker.close()
     return outcomes
@@ -291,15 +292,23 @@ def _pass_on(busy: Sequence[_Worker], inbox: Inbox, watch: Watch, told: int) -> 
 # ---------------------------------------------------------------- cancel
 
 
-def cancel(owner: Mapping[str, Any]) -> None:
-    """Ask the runner of an attempt on this machine to end its program as cancelled. Raises FarmError when it cannot."""
+def cancel(attempt: Attempt) -> None:
+    """Ask the runner of an attempt on this machine to end its program as cancelled. Raises FarmError when it cannot.
+
+    The request stands in the attempt's directory: the process that is signalled may be at another one by then.
+    """
+    owner = attempt.owner or {}
     alive = processes.alive(owner)
     if alive is None:
-        raise FarmError(f"it is on {owner.get('host')}; cancel it there")
+        raise FarmError(f"it is on {owner.get('host')}, or in a container there; cancel it there")
     try:
+        with open(os.path.join(attempt.path, layout.CANCEL), "w", encoding="utf-8"):
+            pass
         if alive:
             os.kill(owner["pid"], processes.CANCEL)
     except PermissionError:
         raise FarmError(f"process {owner['pid']} belongs to somebody else") from None
     except ProcessLookupError:
         return
+    except OSError as error:
+        raise FarmError(f"{error.filename}: {error.strerror}") from error
