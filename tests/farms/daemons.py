@@ -71,14 +71,14 @@ class Farm:
             command = ["setsid", "--fork", *argv]
             subprocess.run(command, stdin=-3, stdout=out, stderr=out, env=marked, cwd=self.folder, check=True)
 
-    def until(self, fact: Callable[[], T], what: str, daemon: str, seconds: float = 60.0) -> T:
-        """What `fact` returns as soon as it is true; FarmError when the daemon ends before or time is up."""
+    def until(self, fact: Callable[[], T], what: str, *daemons: str, seconds: float = 60.0) -> T:
+        """What `fact` returns as soon as it is true; FarmError when one of the daemons ends before or time is up."""
         deadline = time.monotonic() + seconds
         while not (found := fact()):
-            late = time.monotonic() > deadline
-            if late or not self.pids(daemon):
-                said = last_line(self.folder / f"{daemon}.out")
-                raise FarmError(f"{what}: {daemon} {'is too late' if late else 'ended'}; it said: {said}")
+            ended = [each for each in daemons if self.gone(each)]
+            if ended or time.monotonic() > deadline:
+                name, how = (ended[0], "ended") if ended else (daemons[0], "is too late")
+                raise FarmError(f"{what}: {name} {how}; it said: {last_line(self.folder / f'{name}.out')}")
             time.sleep(0.02)
         return found
 
@@ -100,23 +100,25 @@ class Farm:
         inside = path + os.fsencode(self.folder) + b"/"
         return any(each.startswith(inside) for each in env) and any(each.startswith(only) for each in env)
 
-    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to a daemon, with its children; return when it is gone."""
+    def gone(self, name: str | None = None) -> bool:
+        """Whether `pids` finds none, twice: a process has no environment while it becomes another program."""
+        if self.pids(name):
+            return False
+        time.sleep(0.05)
+        return not self.pids(name)
+
+    def kill(self, name: str | None, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a daemon, with its children, or to all that `pids` finds, until it is gone."""
         deadline = time.monotonic() + 60
-        while found := self.pids(name):
-            send(found, number)
+        while not self.gone(name):
+            send(found := self.pids(name), number)
             if time.monotonic() > deadline:
-                raise FarmError(f"{name} does not end on signal {int(number)}: {found}")
+                raise FarmError(f"{name or self.folder} does not end on signal {int(number)}: {found}")
             time.sleep(0.02)
 
     def stop(self) -> None:
         """End every process of the farm and delete its directory. Afterwards its ports are free; twice is as once."""
-        deadline = time.monotonic() + 60
-        while found := self.pids():
-            send(found, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise FarmError(f"{self.folder}: processes do not end: {found}")
-            time.sleep(0.02)
+        self.kill(None)
         if (self.folder / MARK).exists():
             shutil.rmtree(self.folder)
         if self.lock >= 0:
@@ -154,6 +156,15 @@ def identity(pid: int) -> str:
         return f"{pid} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def checked(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command printed; FarmError when it failed, with the last it said."""
+    if done.returncode != 0:
+        said = [*done.stdout.splitlines(), *done.stderr.splitlines(), "nothing"]
+        last = next(line.strip() for line in reversed([said[-1], *said[:-1]]) if line.strip())
+        raise FarmError(f"{' '.join(done.args)} exited {done.returncode}; it said: {last}")
+    return done.stdout
 
 
 def last_line(path: Path) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # started as a script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from farms.daemons import Farm, FarmError, fresh
+from farms.daemons import Farm, FarmError, checked, fresh
 
 USER = "farmer"
 ADMIN = "sgeadmin"  # made by Debian's package
@@ -114,7 +114,7 @@ class GridEngine(Farm):
 
         FarmError, and nothing left running, when it cannot.
         """
-        need_user()
+        need_names()
         farm = cls((folder or fresh("gridengine")).absolute())
         need_way(farm.folder)
         try:
@@ -147,9 +147,10 @@ class GridEngine(Farm):
         self.make_spool()
         self.daemon("sge_qmaster")
         self.until(lambda: self.says("qconf", "-sconf", user="root"), "no qmaster", "sge_qmaster")
-        (self.folder / "scheduler").write_text(changed(self.says("qconf", "-ssconf", user="root"), SCHEDULER))
-        for words in (["-as", "localhost"], ["-Msconf", "scheduler"], ["-Aq", "queue"]):
-            self.configure(*words)
+        (self.folder / "scheduler").write_text(changed(self.must("root", "qconf", "-ssconf"), SCHEDULER))
+        self.must("root", "qconf", "-Msconf", f"{self.folder}/scheduler")
+        self.must("root", "qconf", "-as", "localhost")
+        self.must("root", "qconf", "-Aq", f"{self.folder}/queue")
         self.daemon("sge_execd")
         self.until(self.is_ready, "the queue does not become ready", "sge_execd")
 
@@ -160,19 +161,19 @@ class GridEngine(Farm):
     def make_spool(self) -> None:
         """An empty database, as Debian's init_cluster makes it."""
         resources = SHARE / "util/resources"
-        fill = str(LIBRARY / "spooldefaults")
-        self.run(str(LIBRARY / "spoolinit"), "berkeleydb", "libspoolb", f"{self.folder}/spool", "init", user=ADMIN)
-        self.run(fill, "configuration", f"{self.folder}/configuration", user=ADMIN)
-        self.run(fill, "complexes", f"{resources}/centry", user=ADMIN)
-        self.run(fill, "usersets", f"{resources}/usersets", user=ADMIN)
-        self.run(fill, "pes", f"{resources}/pe", user=ADMIN)
-        self.run(fill, "managers", ADMIN, user=ADMIN)
+        self.must(ADMIN, str(LIBRARY / "spoolinit"), "berkeleydb", "libspoolb", f"{self.folder}/spool", "init")
+        for kind, value in (
+            ("configuration", f"{self.folder}/configuration"),
+            ("complexes", f"{resources}/centry"),
+            ("usersets", f"{resources}/usersets"),
+            ("pes", f"{resources}/pe"),
+            ("managers", ADMIN),
+        ):
+            self.must(ADMIN, str(LIBRARY / "spooldefaults"), kind, value)
 
-    def configure(self, option: str, word: str) -> None:
-        path = self.folder / word
-        done = self.run("qconf", option, str(path) if path.exists() else word, user="root", check=False)
-        if done.returncode != 0:
-            raise FarmError(f"qconf {option} {word} exited {done.returncode}: {done.stderr.strip()}")
+    def must(self, user: str, *argv: str) -> str:
+        """What a command prints; FarmError when it fails."""
+        return checked(self.run(*argv, user=user, check=False))
 
     def is_ready(self) -> bool:
         """Whether the queue's line has a load and no letter for what is wrong with it."""
@@ -180,11 +181,15 @@ class GridEngine(Farm):
         return len(line) == 1 and len(line[0]) == 5 and line[0][3] != "-NA-"
 
 
-def need_user() -> None:
+def need_names() -> None:
+    """FarmError, unless there is the user, and this host knows its own name."""
     try:
         pwd.getpwnam(USER)
+        socket.gethostbyname(socket.gethostname())
     except KeyError:
         raise FarmError(f"no user {USER} here, whose jobs Grid Engine would run; run tests/farms/install") from None
+    except OSError:
+        raise FarmError(f"{socket.gethostname()}, this host, has no address; run tests/farms/install") from None
 
 
 def need_way(folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # started as a script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from farms.daemons import Farm, FarmError, environments, fresh, is_open, send
+from farms.daemons import Farm, FarmError, checked, environments, fresh, is_open, send
 
 CLUSTER = "farm"
 # Settings with which a dead node is noticed in about twelve seconds, not in minutes; a busy machine may look dead then.
@@ -169,6 +169,7 @@ class Slurm(Farm):
         )
         self.conf.write_text(with_settings(text, settings))
         (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # which looks for no cgroups; v2 does
         for number in range(GPUS):
             (self.folder / f"gpu{number}").symlink_to("/dev/null")  # any device will do
         write_secret(self.folder / "slurmdbd.conf", DATABASE.format(**at).encode())
@@ -184,7 +185,7 @@ class Slurm(Farm):
         self.daemon("slurmctld")
         for node in self.nodes:
             self.daemon(node)
-        self.until(self.is_idle, "the nodes do not become idle", "slurmctld")
+        self.until(self.is_idle, "the nodes do not become idle", "slurmctld", *self.nodes)
 
     def daemon(self, name: str) -> None:
         """Start one of munged, mariadbd, slurmdbd, slurmctld and `nodes`; munged and the database also wait for it."""
@@ -216,12 +217,10 @@ class Slurm(Farm):
 
     def make_database(self) -> None:
         """Accounting that knows the cluster."""
-        made = self.run("mariadb-install-db", *MARIADB, *self.places(), "--skip-test-db", check=False)
-        if made.returncode != 0:
-            raise FarmError(f"mariadb-install-db exited {made.returncode}: {made.stderr.strip().splitlines()[-1:]}")
+        checked(self.run("mariadb-install-db", *MARIADB, *self.places(), "--skip-test-db", check=False))
         self.daemon("mariadbd")
         self.daemon("slurmdbd")
-        self.run("sacctmgr", "-i", "add", "cluster", CLUSTER)
+        checked(self.run("sacctmgr", "-i", "add", "cluster", CLUSTER, check=False))
 
     def kill_node(self, name: str) -> None:
         """What a power cut does to a node: its slurmd is gone, and its jobs with all their processes."""

@@ -169,6 +169,42 @@ def test_too_much_memory_ends_a_job(slurm, tmp_path):
     assert "error: Exceeded job memory limit" in text(tmp_path / f"{job}.txt")
 
 
+def test_a_variable_of_sbatch_beats_its_line_in_the_script_and_an_argument_beats_both(slurm_plain, tmp_path):
+    (tmp_path / "script").write_text("#!/bin/bash\n#SBATCH --partition=low\n")
+    for options, partition in (([], "high"), (["--partition=main"], "main")):
+        line = ["sbatch", "--hold", "--parsable", "-o", "/dev/null", *options, str(tmp_path / "script")]
+        job = slurm_plain.run(*line, SBATCH_PARTITION="high").stdout.strip()
+        assert slurm_plain.says("squeue", "-h", "-j", job, "-o", "%P") == partition
+        slurm_plain.run("scancel", job)
+
+
+def test_a_job_submitted_by_a_job_inherits_what_does_not_hold_for_it(slurm_plain, tmp_path):
+    inner = tmp_path / "inner"
+    inner.write_text(f"#!/bin/bash\nenv >{tmp_path}/inherited\n")
+    job = batch(slurm_plain, tmp_path, f"sbatch --parsable --mem-per-cpu=50 -o /dev/null {inner}", "--mem=100", "-n2")
+    ended(slurm_plain, job)
+    ended(slurm_plain, text(tmp_path / f"{job}.txt").strip())
+    asked = ("SLURM_NTASKS", "SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU")
+    found = dict(line.partition("=")[::2] for line in text(tmp_path / "inherited").splitlines())
+    assert [found[name] for name in asked] == ["2", "100", "50"]  # it has one task; with both MEM srun refuses to start
+
+
+def as_it_is(path: str) -> str:
+    """A path as --output takes it literally: a backslash in it makes it all literal, else % starts a pattern."""
+    return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
+
+
+@pytest.mark.parametrize("name", ["100% %A", "back\\slash %A", "it's \"$HOME\"; größe", "new\nline", "\\"])
+def test_any_path_can_be_said_to_output_and_chdir(slurm_plain, tmp_path, name):
+    place = tmp_path / name
+    place.mkdir()
+    (tmp_path / "script").write_text("#!/bin/bash\npwd -P\n")
+    words = [f"--output={as_it_is(str(place))}/log", f"--chdir={place}", str(tmp_path / "script")]
+    job = slurm_plain.run("sbatch", "--parsable", *words).stdout.strip()
+    assert ended(slurm_plain, job) == "COMPLETED"
+    assert (place / "log").read_text() == f"{place}\n"
+
+
 def test_submitit_runs_a_function(slurm, tmp_path, monkeypatch):
     from submitit import AutoExecutor
 
@@ -260,7 +296,7 @@ def test_qacct_knows_an_ended_job(gridengine):
     done = gridengine.run("qsub", "-sync", "y", "-terse", "-b", "y", "bash", "-c", "'exit 3'", check=False)
     job = done.stdout.split()[0]
     assert done.returncode == 3
-    said = until(lambda: gridengine.says("qacct", "-j", job))
+    said = until(lambda: line if "exit_status" in (line := gridengine.says("qacct", "-j", job)) else "")  # a second later
     assert ["exit_status", "3"] in [line.split() for line in said.splitlines()]
 
 
@@ -350,9 +386,10 @@ def test_jobs_end_with_the_farm_and_the_shells_around_it_do_not(kind, place):
     with subprocess.Popen(["sleep", "1000"], env={**os.environ, **farm.env()}) as bystander:
         queued = {slurm.Slurm: ["sbatch", "-o", "/dev/null", "--wrap"], gridengine.GridEngine: ["qsub", "-b", "y"]}
         farm.run(*queued[kind], *(["sleep 1000; true"] if kind is slurm.Slurm else ["sleep", "1000"]))
-        until(lambda: [pid for pid, env in daemons.environments() if farm.is_job(env)])
+        jobs = until(lambda: [pid for pid, env in daemons.environments() if farm.is_job(env)])
         farm.stop()
-        assert (farm.pids(), bystander.poll()) == ([], None)
+        alive = {pid for pid, _ in daemons.environments()}
+        assert (farm.pids(), alive & {*jobs, bystander.pid}) == ([], {bystander.pid})
         bystander.kill()
 
 
