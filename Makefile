@@ -24,6 +24,10 @@ lint: venv  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+test-farms: venv  ## bring up real Slurm and Grid Engine (Debian, root) and run what needs them
+	tests/farms/install
+	FARMX_FARMS=required $(BIN)/python -m pytest -m farm tests/farms
+
 docs: venv  ## run the blocks of the documents and write down what they print now
 	$(BIN)/python scripts/replay.py README.md docs/*.md
 

@@ -115,6 +115,9 @@ def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, 
     record, hparams = _record(path, layout.RUN, layout.RUN_FORMAT), _record(path, layout.HPARAMS, None)
     if record is None and hparams is None and not any(map(os.path.lexists, _marks(path))):
         return None
+    if record is not None and not _sound(record):
+        where = os.path.join(path, layout.RUN)
+        raise RecordError(f"{where}: not a record of ours; restore it or move it away")
     attempts = tuple(_attempts(path))
     if record is None:  # runx, or logx outside a launch: nobody tells how it ended
         return Run(name, path, experiment, State.UNKNOWN, hparams or {}, attempts, note="not launched by farmx")
@@ -123,12 +126,36 @@ def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, 
     if last and alive is False:  # it may have ended since its end was looked for
         attempts = (*attempts[:-1], last := _attempt(last.path, last.number))
     state, note = decide(last, queued.get(name), alive, _silence(last))
-    try:
-        return Run(name, path, experiment, state, hparams or {}, attempts, str(record["point"]), str(record["digest"]),
-                   _goal(record), note, int(record["generation"]))  # fmt: skip
-    except (KeyError, TypeError, ValueError):
-        where = os.path.join(path, layout.RUN)
-        raise RecordError(f"{where}: not a record of ours; restore it or move it away") from None
+    return Run(name, path, experiment, state, hparams or {}, attempts, record["point"], record["digest"],
+               _goal(record), note, record["generation"])  # fmt: skip
+
+
+_KINDS = {
+    str: ("run", "experiment", "point", "digest", "setup"),
+    int: ("generation",),
+    list: ("stages", "env_pass", "pythonpath"),
+    dict: ("env", "code"),
+}
+_CODE = {str: ("staging", "source"), list: ("ignore", "include", "link"), int: ("max_files",)}
+
+
+def _sound(record: Mapping[str, Any]) -> bool:
+    """Whether a run.json says what everybody who reads it later takes for granted."""
+    if not _fits(record, _KINDS) or not _fits(record["code"], _CODE) or not record["stages"]:
+        return False
+    code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
+    texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
+    texts += [each for name in _CODE[list] for each in code[name]]
+    stages = record["stages"]
+    if not all(isinstance(each, dict) and _fits(each, {str: ("name",), list: ("words",)}) for each in stages):
+        return False
+    words = [word for each in stages for word in (*each["words"], each.get("shell", ""))]
+    goals = isinstance(goal, dict) and _fits(goal, {str: ("metric", "mode")})
+    return goals and all(isinstance(text, str) for text in (*texts, *words))
+
+
+def _fits(record: Mapping[str, Any], kinds: Mapping[type, Sequence[str]]) -> bool:
+    return all(isinstance(record.get(name), kind) for kind, names in kinds.items() for name in names)
 
 
 def _marks(path: str) -> Sequence[str]:

@@ -113,7 +113,7 @@ class Place:
 
     def run(self, words: tuple[str, ...] = ("true",), name: str = "one", staging: str = "link", **more: object) -> str:
         """Stage a run and put it in place; return its path."""
-        code = {"staging": staging, "source": str(self.source)}
+        code = {"staging": staging, "source": str(self.source), **snapshot.Wish()._asdict()}
         shared = stage.Shared(self.experiment.name, "sweep.yml", self.snapshot(), code, os.environ, 1.0)
         stage.run(str(self.experiment), spec(words, **more), name, 1, shared)
         assert stage.settle(str(self.experiment), name)

@@ -322,10 +322,24 @@ def test_a_logroot_in_the_tree_by_another_way_is_no_code_either(project, tmp_pat
     assert (project.path / "runs" / ".gitignore").read_text() == "*\n"
 
 
-def test_a_directory_that_was_there_gets_no_gitignore(project):
-    (project.path / "runs").mkdir()
+@pytest.mark.parametrize(("there", "ignored"), [
+    ([], True), (["default/metrics.jsonl"], True), (["old/.farmx/x"], True),
+    (["notes.txt"], False), (["mine/x"], False),
+])  # fmt: skip
+def test_a_logroot_that_was_there_is_kept_out_of_git_unless_it_holds_more_than_runs(project, there, ignored):
+    for name in ["", *there]:
+        path = project.path / "runs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("") if name else path.mkdir(exist_ok=True)
     launched(project, FARMX_LOGROOT="runs")
-    assert sorted(os.listdir(project.path / "runs")) == ["sweep"]
+    assert (project.path / "runs" / ".gitignore").exists() == ignored
+
+
+def test_a_logroot_of_the_repository_is_kept_out_of_git_from_wherever_it_is_launched(project, shell):
+    shell("git init -q .", cwd=project.path)
+    (project.path / "sub").mkdir()
+    assert project("../sweep.yml", "-i", cwd=project.path / "sub", FARMX_LOGROOT="../logs").code in (0, 1)
+    assert shell("git status --short", cwd=project.path).count("logs") == 0
 
 
 # ---------------------------------------------------------------- damaged records

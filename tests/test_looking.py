@@ -70,6 +70,7 @@ def test_json_has_the_same(typed):
         "counts": {"done": 1, "failed": 1},
         "spent_s": 67.5,
         "left_s": None,
+        "unreadable": [],
         "runs": [
             {"run": "run", "state": "done", "attempts": 1, "seconds": 65.5, "note": ""},
             {"run": "run_2", "state": "failed", "attempts": 1, "seconds": 2.0, "note": "main exited with 1"},

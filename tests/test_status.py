@@ -319,3 +319,26 @@ def test_a_run_that_was_claimed_and_not_yet_put_in_place_has_its_state(project):
     assert project.states()[run.name] == "staged"
     (project.experiment / ".farmx" / "staging" / run.name).rename(project.experiment / ".farmx" / "staging" / "other")
     assert set(project.states()) == {path.name for path in project.runs()}
+
+
+KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
+KEYS += ["stages", "env", "env_pass", "setup", "pythonpath"]
+
+
+@pytest.mark.parametrize("nonsense", [None, 5, {}, [], [5], [{}], {"a": 5}], ids=repr)
+@pytest.mark.parametrize("name", KEYS)
+def test_a_record_with_nonsense_under_any_key_is_one_line_for_every_command(project, name, nonsense):
+    project.ok("sweep.yml", "-i")
+    path = project.runs()[0] / "run.json"
+    whole = json.loads(path.read_text())
+    if nonsense == {} and name == "env" or nonsense == [] and name in ("env_pass", "pythonpath"):
+        return  # that is sense
+    if nonsense == 5 and name == "generation":
+        return
+    path.write_text(json.dumps({**whole, name: nonsense}))
+    for argv in (["retry", "sweep"], ["cancel", "sweep"], ["sweep.yml", "-i"]):
+        done = project(*argv)
+        assert (done.code, done.err) == (3, f"farmx: {path}: not a record of ours; restore it or move it away\n"), argv
+    told = json.loads(project("status", "sweep", "--json").out)
+    assert told["unreadable"] == [f"{path}: not a record of ours; restore it or move it away"]
+    assert len(told["runs"]) == 1

@@ -23,7 +23,8 @@ def status(experiment: str | None, as_json: bool, root: str, now: float) -> str:
         tell(f"unreadable: {problem}")
     fields = [_fields(run, now) for run in look.runs]
     if as_json:
-        return json.dumps({"experiment": experiment, **totals(look.runs, now), "runs": fields}, indent=2)
+        told = {"experiment": experiment, **totals(look.runs, now), "unreadable": list(look.problems)}
+        return json.dumps({**told, "runs": fields}, indent=2)
     return _table(fields) + "\n" + _told(look.runs, now)
 
 
@@ -87,7 +88,9 @@ def _experiments(root: str, as_json: bool, now: float) -> str:
     for problem in (problem for look in found.values() for problem in look.problems):
         tell(f"unreadable: {problem}")
     if as_json:
-        return json.dumps([{"experiment": name, **totals(look.runs, now)} for name, look in found.items()], indent=2)
+        told = [{"experiment": name, **totals(look.runs, now), "unreadable": list(look.problems)}
+                for name, look in found.items()]  # fmt: skip
+        return json.dumps(told, indent=2)
     if not found:
         return f"no experiments in {root}"
     rows = [[name, _told(look.runs, now)] for name, look in found.items()]
