@@ -296,7 +296,7 @@ def test_qacct_knows_an_ended_job(gridengine):
     done = gridengine.run("qsub", "-sync", "y", "-terse", "-b", "y", "bash", "-c", "'exit 3'", check=False)
     job = done.stdout.split()[0]
     assert done.returncode == 3
-    said = until(lambda: line if "exit_status" in (line := gridengine.says("qacct", "-j", job)) else "")  # a second later
+    said = until(lambda: line if "exit_status" in (line := gridengine.says("qacct", "-j", job)) else "")
     assert ["exit_status", "3"] in [line.split() for line in said.splitlines()]
 
 
