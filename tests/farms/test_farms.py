@@ -374,10 +374,13 @@ def test_the_farm_of_a_killed_test_is_ended_by_the_next_one(kind, place, monkeyp
         folder = Path(test.stdout.readline().strip())
         assert daemons.orphans() == []
         test.kill()
-    assert daemons.orphans() == [folder]
-    assert kind(folder).pids()
-    kind.up(**QUICK[kind]).stop()
-    assert (folder.exists(), kind(folder).pids()) == (False, [])
+    try:
+        assert daemons.orphans() == [folder]
+        assert kind(folder).pids()
+        kind.up(**QUICK[kind]).stop()
+        assert (folder.exists(), kind(folder).pids()) == (False, [])
+    finally:
+        kind(folder).stop()
     shutil.rmtree(place)
 
 
