@@ -14,9 +14,12 @@ FOREIGN = ("XDG_", "FARMX_", "GIT_", "SLURM_", "MAKE")  # set by whoever started
 ALONE = ("LOGDIR", "RANK", "LOCAL_RANK", "PYTHONPATH", "MFLAGS", "CDPATH", "CUDA_VISIBLE_DEVICES")
 
 
-for number in (signal.SIGINT, signal.SIGHUP):  # `pytest &` in a script, or nohup, would have every program ignore them
-    if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+@pytest.fixture(autouse=True)
+def heeded():
+    """Programs that a test starts heed Ctrl-C and a hang-up, though `pytest &` in a script, or nohup, ignores them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
