@@ -15,15 +15,16 @@ from types import SimpleNamespace
 import pytest
 from commands import NOTE, Project, read
 from conftest import BIN
-from launching import Place, until
+from launching import Place, end, python, until
 from test_interpreter import environment
+from test_local import FARM
 from typed import everything, ran, write
 
 import farmx
 from farmx import layout, processes, runner, snapshot, status
 from farmx.errors import UsageError
 from farmx.farms import base, local
-from farmx.spec import State
+from farmx.spec import Job, State
 
 WAIT = NOTE + 'while [ ! -e "$SIDE.go" ]; do sleep 0.01; done\n'
 FARMX = str(BIN / "farmx")
@@ -101,6 +102,24 @@ def test_a_stop_is_passed_on_before_it_is_told():
             program.kill()
 
 
+BREAKS = """
+        while not os.path.exists(given["jobs"][0][0] + "/ready"): pass
+        raise OSError(5, "Input/output error")
+"""
+
+
+def test_a_pool_that_breaks_ends_what_it_began(tmp_path):
+    place = Place(tmp_path)
+    run = place.shell("echo > LOGDIR/ready; sleep 20")
+    handed = place.submission(Job(run, "1.0"))
+    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", {}]]}
+    code = FARM.replace("def tick(self): pass", f"def tick(self):{BREAKS}")
+    with python(code, json.dumps(given), stderr=subprocess.PIPE) as process:
+        _, told = process.communicate(timeout=10)
+    assert (process.returncode, told.splitlines()[-1]) == (1, "OSError: [Errno 5] Input/output error")
+    assert end(run)["state"] == "interrupted"
+
+
 def test_a_line_for_a_terminal_that_is_gone_is_no_error():
     master, slave = pty.openpty()
     os.close(master)
@@ -159,8 +178,7 @@ print([str(run.state) for run in farmx.launch("sweep.yml", jobs=1)])
 
 
 def test_after_ctrl_c_a_living_interpreter_holds_nothing_and_can_launch_again(waiting):
-    python = (sys.executable, "-c", LAUNCHED_TWICE)
-    with begun(waiting, *python, stdout=subprocess.PIPE, text=True) as process:
+    with begun(waiting, sys.executable, "-c", LAUNCHED_TWICE, stdout=subprocess.PIPE, text=True) as process:
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=20)
     assert told == "['interrupted', 'staged']\n['done', 'done']\n"
