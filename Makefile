@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n auto
 .PHONY: help demo test lint docs bench clean venv
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 # sumx comes second also when a run of the sweep failed: the table is what one wants to see then.
 demo:  ## install, train the digits sweep, print its table
@@ -26,7 +26,7 @@ lint: venv  ## ruff and mypy
 
 test-farms: venv  ## bring up real Slurm and Grid Engine (Debian, root) and run what needs them
 	tests/farms/install
-	FARMX_FARMS=required $(BIN)/python -m pytest -m farm tests/farms
+	FARMX_FARMS=required $(BIN)/python -m pytest -m farm tests/farms $(PYTEST_ARGS)
 
 docs: venv  ## run the blocks of the documents and write down what they print now
 	$(BIN)/python scripts/replay.py README.md docs/*.md

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import select
 import shlex
 import subprocess
 from pathlib import Path
@@ -281,11 +282,14 @@ def at_terminal(line: str, cwd: Path, prompt: bytes, typed: bytes) -> tuple[int,
     if pid == 0:
         os.chdir(cwd)
         os.execvp("bash", ["bash", "-c", line])
-    shown = b""
+    shown, left = b"", typed
     while True:
-        if prompt in shown and typed:
-            os.write(master, typed)
-            typed = b""
+        if prompt in shown and left:
+            os.write(master, left)
+            left = b""
+        if typed == b"\x03" and not select.select([master], [], [], 1)[0]:
+            left = typed  # one that comes just before input() waits is lost: a person presses again
+            continue
         try:
             chunk = os.read(master, 4096)
         except OSError:  # the other end is closed

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from farmx import layout
@@ -102,28 +103,32 @@ class Pool(Watch):
         told = outcome.note if outcome.state != "cancelled" else outcome.note or "cancelled"
         self._line(self._WORDS[outcome.state], slot, job, f"{duration(outcome.seconds)}  {told}{see}".rstrip())
         if self._bar:
-            self._bar.advance(self._bar.task_ids[0])
+            with suppress(OSError):
+                self._bar.advance(self._bar.task_ids[0])
 
     def stopping(self, running: int, now: bool) -> None:
         self._print(stopping(running, now))
 
     def tick(self) -> None:
         if self._bar:
-            self._bar.refresh()
+            with suppress(OSError):  # a terminal that went away stops no run
+                self._bar.refresh()
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
     def _line(self, word: str, slot: str, job: Job, text: str) -> None:
         self._print(f"{word:<5}  {slot:<{self._width}}  {os.path.basename(job.run)}  {text}".rstrip())
 
     def _print(self, text: str) -> None:
-        if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
+        if not self._bar:
             tell(text)
+            return
+        with suppress(OSError):
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def why(run: str) -> str:
