@@ -25,7 +25,7 @@ class Order(NamedTuple):
     """What is to be launched.
 
     source: the directory of the code.  experiment: the directory LOGROOT/<name>.  sweep: the sweep file's path.
-    specs: distinct, in order.  staging: 'link', 'share' or None to decide by the number of files.
+    specs: distinct, in order.  staging: 'link', 'copy', 'share' or None to decide by the number of files.
     told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).
     """
 

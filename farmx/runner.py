@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -90,25 +91,28 @@ def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, A
 # ---------------------------------------------------------------- the run's own code tree
 
 
-def own_code(run: str, digest: str, shared: bool) -> None:
-    """Make `code` lead to this run's own tree of snapshot `digest` (to the snapshot itself when `shared`).
+def own_code(run: str, digest: str, staging: str) -> None:
+    """Make `code` lead to this run's own tree of snapshot `digest`, made of links or copies, or to the snapshot itself.
+
+    staging: 'link', 'copy' or 'share'.
 
     A tree that an earlier attempt built of the same snapshot is kept with all that the program wrote there.
     """
     target = os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
-    if not shared:
-        _build(os.path.join(run, os.path.dirname(target), layout.TREE), os.path.join(run, layout.OWN_CODE, digest))
+    if staging != "share":
+        _build(os.path.join(run, os.path.dirname(target), layout.TREE), os.path.join(run, layout.OWN_CODE, digest),
+               _copy if staging == "copy" else _link)  # fmt: skip
         target = os.path.join(layout.OWN_CODE, digest)
     point(os.path.join(run, layout.CODE), target)
 
 
-def _build(snapshot: str, tree: str) -> None:
+def _build(snapshot: str, tree: str, link: Callable[[str, str], None]) -> None:
     if os.path.isdir(tree):
         return
     aside = f"{tree}.{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     os.makedirs(aside)
-    link_tree(snapshot, aside)
+    link_tree(snapshot, aside, link)
     try:
         os.rename(aside, tree)
     except OSError:
@@ -117,8 +121,8 @@ def _build(snapshot: str, tree: str) -> None:
             raise
 
 
-def link_tree(source: str, target: str) -> None:
-    """Fill the empty directory `target` with what is in `source`: files as hard links, links as themselves."""
+def link_tree(source: str, target: str, link: Callable[[str, str], None]) -> None:
+    """Fill the empty directory `target` with what is in `source`: files as `link` makes them, links as themselves."""
     with os.scandir(source) as entries:
         for entry in entries:
             path = f"{target}/{entry.name}"
@@ -126,9 +130,9 @@ def link_tree(source: str, target: str) -> None:
                 os.symlink(os.readlink(entry.path), path)
             elif entry.is_dir():
                 os.mkdir(path)
-                link_tree(entry.path, path)
+                link_tree(entry.path, path, link)
             else:
-                _link(entry.path, path)
+                link(entry.path, path)
 
 
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS)
@@ -140,7 +144,13 @@ def _link(source: str, target: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        shutil.copy2(source, target)
+        _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    """A file of the run's own, to write to as its program likes."""
+    shutil.copy2(source, target)
+    os.chmod(target, os.stat(target).st_mode | stat.S_IWUSR)
 
 
 def point(link: str, target: str) -> None:
@@ -262,7 +272,7 @@ def _run_stages(
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
         clear(run)  # what a killed runner left
-    own_code(run, record["digest"], record["code"]["staging"] == "share")
+    own_code(run, record["digest"], record["code"]["staging"])
     environ = environment(run, record, attempt, env)
     outcome = Outcome("done", code=0)
     for stage in record["stages"]:

@@ -135,7 +135,7 @@ TABLE = (
     Setting("CODE_IGNORE_PATTERNS", "what to leave out of snapshots", "a comma list or a list", _comma_list, ()),
     Setting("CODE_LINK", "live paths that runs see in their code, such as data", "a path or a list", _texts, ()),
     Setting("CODE_INCLUDE", "ignored paths to put into snapshots all the same", "a path or a list", _texts, ()),
-    Setting("CODE_STAGING", "whether a run has its own tree", "link or share", _choice("link", "share")),
+    Setting("CODE_STAGING", "whether a run has its own tree", "link, copy or share", _choice("link", "copy", "share")),
     Setting("CODE_MAX_FILES", "refuse a snapshot of more files", "a whole number above 0", _number((int,)), 20_000),
     Setting("CODE_MAX_MB", "refuse a snapshot of more megabytes", "a number above 0", _number((int, float)), 200.0),
     Setting("ENV", "variables for the program", "a mapping of names to texts", _environ, {}),

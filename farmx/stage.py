@@ -21,7 +21,7 @@ SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 class Shared(NamedTuple):
     """What all runs of a launch share. environ: of the launching shell.  code: how the next snapshot is to be made
-    (run.json's `code`), with staging 'link' or 'share'."""
+    (run.json's `code`), with staging 'link', 'copy' or 'share'."""
 
     experiment: str
     sweep: str

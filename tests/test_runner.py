@@ -24,6 +24,7 @@ from launching import (
     finish,
     gone,
     number,
+    ordinary_rights,
     output,
     script,
     start,
@@ -178,7 +179,7 @@ def test_a_run_gets_a_tree_of_links_of_its_own(place):
     (place.source / "folder").symlink_to("pkg")
     run = place.run()
     snapshot = os.path.realpath(f"{run}/code")
-    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), shared=False)
+    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), "link")
     assert os.path.realpath(f"{run}/code").startswith(f"{run}/.code/")
     assert code_of(run) == tree(Path(snapshot))
     for name in ("pkg/deep/a.py", "run.sh", "t.py"):
@@ -228,11 +229,11 @@ def test_where_links_fail_files_are_copied_with_their_rights(place, monkeypatch,
 
     monkeypatch.setattr(os, "link", refuse)
     snapshot = os.path.realpath(f"{run}/code")
-    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), shared=False)
+    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), "link")
     assert code_of(run) == tree(Path(snapshot))
     assert not os.path.samefile(f"{run}/code/t.py", f"{snapshot}/t.py")
     modes = {name: stat.S_IMODE(os.stat(f"{run}/code/{name}").st_mode) for name in ("run.sh", "t.py")}
-    assert modes == {"run.sh": 0o555, "t.py": 0o444}
+    assert modes == {"run.sh": 0o755, "t.py": 0o644}  # its own: it may write them
 
 
 def test_a_disk_that_fills_while_the_tree_is_built_leaves_no_tree(place, monkeypatch):
@@ -244,10 +245,10 @@ def test_a_disk_that_fills_while_the_tree_is_built_leaves_no_tree(place, monkeyp
     monkeypatch.setattr(os, "link", full)
     digest = os.path.basename(os.path.dirname(os.path.realpath(f"{run}/code")))
     with pytest.raises(OSError, match="No space"):
-        runner.own_code(run, digest, shared=False)
+        runner.own_code(run, digest, "link")
     assert not os.path.exists(f"{run}/.code/{digest}")
     monkeypatch.undo()
-    runner.own_code(run, digest, shared=False)
+    runner.own_code(run, digest, "link")
     assert code_of(run) == {"t.py": (place.source / "t.py").read_text()}
 
 
@@ -583,3 +584,14 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path, text):
     if text is not None:
         (tmp_path / "x").write_text(text)
     assert runner.read(str(tmp_path / "x"), 1) is None
+
+
+def test_copied_code_is_the_runs_own_to_write(place):
+    text = "open('own.txt', 'a').write('dirty\\n'); print(open('own.txt').read())"
+    (place.source / "own.txt").write_text("base\n")
+    runs = [place.python(text, name=name, staging="copy") for name in ("one", "two")]
+    with ordinary_rights():
+        assert [execute(run).state for run in runs] == ["done", "done"]
+    assert [output(run).split() for run in runs] == [["base", "dirty"]] * 2
+    (digest,) = os.listdir(place.experiment / ".farmx/snapshots")
+    assert (place.experiment / ".farmx/snapshots" / digest / "code/own.txt").read_text() == "base\n"
