@@ -5,7 +5,7 @@ import threading
 from farmx import claims, compose, status
 from farmx.cli import here
 from farmx.cli.surroundings import logroot as logroot_of
-from farmx.cli.surroundings import surroundings, user
+from farmx.cli.surroundings import surroundings, tell, user
 from farmx.errors import UsageError
 from farmx.farms import local
 from farmx.spec import Run
@@ -21,8 +21,10 @@ def launch(
     logroot: str | None = None,
     tag: str | None = None,
     name: str | None = None,
+    cool: bool = True,
     again: bool = False,
     first: int | None = None,
+    config_file: str | None = None,
 ) -> list[Run]:
     """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
 
@@ -34,7 +36,10 @@ def launch(
         raise UsageError("launch() answers Ctrl-C, and only the main thread of a program can; call it there")
     at = surroundings()
     flags = {key: value for key, value in {"LOGROOT": logroot, "FARM": farm}.items() if value is not None}
-    made = compose.read(compose.Request(sweep, flags, name=name, tag=tag, again=again, first=first), at)
+    request = compose.Request(sweep, flags, config_file, name=name, tag=tag, cool=cool, again=again, first=first)
+    made = compose.read(request, at)
+    for warning in made.sweep.warnings:
+        tell(warning)
     order = compose.order(made, at, user())
     pooled = jobs is not None or gpus is not None
     if not (interactive or pooled):

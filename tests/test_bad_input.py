@@ -244,6 +244,7 @@ LINES = [
     ("farmx . -n", ".: is a directory; give a sweep file"),
     ("farmx '' -n", "'': is a directory; give a sweep file"),
     ("farmx sweep.yml", "no farm is set up; give -i to run here, or -j N to run N at a time"),
+    ("farmx sweep.yml --farm local", "farm 'local' is this machine; give -i to run here, or -j N to run N at a time"),
     ("farmx sweep.yml t.py", "got unexpected extra argument (t.py); see farmx launch --help"),
     ("farmx sweep.yml --tga x", "no such option --tga; did you mean --tag?"),
     ("farmx sweep.yml --no-run=3", "option '--no-run' does not take a value; see farmx --help"),

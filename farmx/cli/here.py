@@ -16,14 +16,20 @@ from farmx.runner import Outcome
 from farmx.spec import Submission
 
 
-def slots(jobs: int | None, gpus: str | None, interactive: bool, farm: Farm) -> tuple[local.Slot, ...] | None:
-    """The slots to run in, None for the foreground. Raises UsageError where this machine was not asked for."""
+def slots(
+    jobs: int | None, gpus: str | None, interactive: bool, farm: Farm, named: bool
+) -> tuple[local.Slot, ...] | None:
+    """The slots to run in, None for the foreground. Raises UsageError where this machine was not asked for.
+
+    named: whether somebody chose the farm.
+    """
     if jobs is not None or gpus is not None:
         return local.slots(jobs, gpus)
     if interactive:
         return None
     if farm.executor in ("local", ""):
-        raise UsageError("no farm is set up; give -i to run here, or -j N to run N at a time")
+        what = f"farm '{farm.name}' is this machine" if named else "no farm is set up"
+        raise UsageError(f"{what}; give -i to run here, or -j N to run N at a time")
     raise UsageError(
         f"farm '{farm.name}' is {farm.executor}: this version runs on this machine only; give -i or -j N"
     )

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from farmx import compose, plan, sweep
+from farmx import compose, config, plan, sweep
 from farmx.cli.surroundings import tell, user
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
@@ -21,7 +21,8 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
         return _print(made)
     from farmx.cli import here  # spares a -n
 
-    places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm)
+    named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
+    places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
     _guard(made, given["max_runs"])
     return here.run(compose.order(made, at, user()), places)
 
