@@ -16,6 +16,7 @@ demo:  ## install, train the digits sweep, print its table
 	@cd examples/digits && export PATH="$(BIN):$$PATH" && \
 	  farmx sweep.yml -i -j 2; code=$$?; \
 	  echo; sumx sweep --sortwith acc && exit $$code
+	@echo; echo "The same by hand: cd examples/digits; . ../../.venv/bin/activate; sumx sweep --sortwith acc"
 
 test: lint  ## install, then lint, types and the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

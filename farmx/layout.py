@@ -65,7 +65,6 @@ RUN_FORMAT = 1
 JOB_FORMAT = 1
 LAUNCH_FORMAT = 1
 ATTEMPT_FORMAT = 1  # owner.json, end.json, the lines of events.jsonl
-METRIC_FORMAT = 1  # a row without a number is of format 1
 CHECKPOINTS_FORMAT = 1
 
 

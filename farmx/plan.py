@@ -11,7 +11,6 @@ from farmx.spec import Goal, Point, RunSpec, Stage, Value
 
 FORM = "p1"  # of the identity: a new canonical form gets a new prefix and re-keys from the preimage in run.json
 STAGE = "main"  # the one stage of a sweep whose CMD is one command
-LOGDIR = "LOGDIR"
 TAG_BYTES = 100  # of a run's name, which with the rest of it and what is written beside it has 255
 
 
