@@ -1,62 +1,17 @@
-"""Runs that are there, named by a user: found, queued once more, or ended; never made."""
+"""Runs that are there: queued once more, or ended; never found by name, never made."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
-from farmx import claims, layout, runner, snapshot, stage, status
-from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
+from farmx import layout, runner, snapshot, stage
+from farmx.errors import FarmError, StageError
 from farmx.farms import base, local
 from farmx.spec import Job, Run, State, Submission
 
 RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
 OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was ended by others its own
 BUSY = (State.RUNNING, State.QUEUED)
-
-
-def find(logroot: str, names: Sequence[str], newest: bool = False) -> list[Run]:
-    """The runs that `names` name, each once: all of an EXPERIMENT, an EXPERIMENT/RUN, a RUN, or a run's path.
-
-    newest: of an EXPERIMENT only the newest generation of each point.  Raises UsageError for a name that is nothing of
-    these, RecordError when a record of a found run cannot be read.
-    """
-    found: dict[str, Run] = {}
-    for name in names:
-        look = _named(logroot, name)
-        if look.problems:
-            raise RecordError(look.problems[0])
-        found.update({run.path: run for run in (_newest(look) if newest else look).runs})
-    return list(found.values())
-
-
-def _named(logroot: str, name: str) -> status.Look:
-    name = name.rstrip("/")
-    experiments = status.experiments(logroot)
-    if name in experiments or (os.path.isabs(name) and status.is_experiment(name)):
-        claims.holders(os.path.join(logroot, name))  # puts in place what a crash left claimed
-        return status.read(logroot, name)
-    paths = [path for each in ("", *experiments) if _is_run(path := os.path.join(logroot, each, name))]
-    if len(set(paths)) > 1:
-        homes = [os.path.basename(os.path.dirname(path)) for path in paths]
-        raise UsageError(f"'{name}' is a run of {' and of '.join(homes)}; name it {homes[0]}/{name}")
-    if paths:
-        return status.of(os.path.dirname(paths[0]), [os.path.basename(paths[0])])
-    runs = (run for each in experiments for run in layout.names(os.path.join(logroot, each)) if run[0] != ".")
-    known = list(dict.fromkeys((*experiments, *islice(runs, 2000))))
-    raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, known))
-
-
-def _newest(look: status.Look) -> status.Look:
-    """Without the runs whose point was launched --again since: to run them again is for who names them."""
-    last: dict[str | None, int] = {}
-    for run in look.runs:
-        last[run.identity] = max(run.generation, last.get(run.identity, 0))
-    return look._replace(runs=tuple(run for run in look.runs if run.generation == last[run.identity]))
-
-
-def _is_run(path: str) -> bool:
-    return os.path.lexists(os.path.join(path, layout.RUN))
 
 
 # ---------------------------------------------------------------- retry

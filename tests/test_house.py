@@ -29,7 +29,7 @@ LADDER = (
     ("farms.*",),
     ("stage", "status"),
     ("sumx", "claims"),
-    ("reports",),
+    ("reports", "naming"),
     ("reports.*", "launcher", "relaunch"),
     ("compose",),
     ("cli", "cli.surroundings"),
@@ -51,7 +51,7 @@ ALONE = {
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:
-ABOVE_LEAVES = {"launcher", "relaunch", "compose", "config", "cli", "api"}
+ABOVE_LEAVES = {"launcher", "relaunch", "naming", "compose", "config", "cli", "api"}
 
 # Who may see the process around us; everybody else gets it as an argument. `cli` stands for all of the package.
 AGES = ("claims", "status", "farms.base", "farms.local", "boards")  # how old is a file; when did this happen

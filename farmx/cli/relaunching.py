@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, relaunch
+from farmx import compose, naming, relaunch
 from farmx.cli import here, screen
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import UsageError, nearest
@@ -19,7 +19,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     states = states_of(given["state"])
     pooled = given["jobs"] is not None or given["gpus"] is not None or given["as_json"]  # stdout is for json alone
     places = local.slots(given["jobs"], given["gpus"]) if pooled else None
-    runs = relaunch.find(root, [located(name, at) for name in given["names"]], newest=True)
+    runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True)
     chosen = relaunch.retry(runs, states, given["code"], at.environ)
     _tell(chosen, given["as_json"])
     farm = here.Here(places)
@@ -74,7 +74,7 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
         if not as_json:
             print(f"{run.name}  {what}")
 
-    relaunch.cancel(relaunch.find(root, [located(name, at) for name in names]), note)
+    relaunch.cancel(naming.find(root, [located(name, at) for name in names]), note)
     if as_json:
         print(json.dumps(told, indent=2))
     return int(any(each["did"].startswith("not cancelled") for each in told))
