@@ -66,8 +66,8 @@ def one(logroot: str, name: str) -> Run:
         return look.runs[0]
     if not look.runs:
         raise UsageError(f"'{named}' holds no runs; name one that does")
-    some = ", ".join(f"{named}/{run.name}" for run in look.runs[:3])
-    raise UsageError(f"'{named}' is an experiment of {len(look.runs)} runs; name one of them: {some}, ...")
+    some = ", ".join([f"{named}/{run.name}" for run in look.runs[:2]] + ["..."] * (len(look.runs) > 2))
+    raise UsageError(f"'{named}' is an experiment of {len(look.runs)} runs; name one of them: {some}")
 
 
 def _newest(look: status.Look) -> status.Look:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farmx.cli.options import CONTEXT, PATH, Plain, count, experiments, options, version, where
+from farmx.cli.options import CONTEXT, PATH, Plain, count, experiments, options, runs, version, where
 from farmx.cli.surroundings import located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
@@ -93,8 +93,23 @@ def status(experiment: str | None, as_json: bool, logroot: str | None, config_fi
     print(looking.status(experiment, as_json, logroot_of(logroot, config_file, at), at.now))
 
 
+@farmx.command(short_help="What a run printed.")
+@click.argument("name", metavar="RUN", shell_complete=runs)
+@click.option("-f", "--follow", is_flag=True, help="Go on as it prints, over stages and attempts, until it has ended.")
+@click.option("--stage", metavar="STAGE", help="Only what this stage printed.")
+@click.option("--attempt", metavar="K.R", help="An older attempt: 1.0, or 1 for the last one of 1.0, 1.1, ...")
+@click.option("--json", "as_json", is_flag=True, help="Say which logs there are as json.")
+@where
+@one_line
+def logs(**given: Any) -> None:
+    """What RUN printed in its newest attempt, all stages in order."""
+    from farmx.cli import logs as command
+
+    command.show(given, surroundings())
+
+
 @farmx.command(short_help="Run again what failed, was cancelled, interrupted or lost.")
-@click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=experiments)
+@click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--state", metavar="STATES", help="Only runs in these states: failed,lost,...")
 @click.option("--code", type=click.Choice(["now", "own"]), help="Use today's code, or what the run has.")
 @_here
@@ -112,7 +127,7 @@ def retry(**given: Any) -> None:
 
 
 @farmx.command(short_help="End runs on this machine.")
-@click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=experiments)
+@click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as json.")
 @where
 @one_line

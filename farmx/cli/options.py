@@ -58,13 +58,22 @@ def count(text: str) -> int:
 
 def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """What Tab offers for EXPERIMENT: those of LOGROOT; none where a configuration file is wrong."""
-    from farmx import status as records  # only Tab
+    return _offered(ctx, incomplete, runs=False)
+
+
+def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """What Tab offers for EXPERIMENT|RUN: experiments, EXPERIMENT/RUN, and runs once a letter is typed."""
+    return _offered(ctx, incomplete, runs=True)
+
+
+def _offered(ctx: click.Context, incomplete: str, runs: bool) -> list[str]:
+    from farmx import naming  # only Tab
 
     try:
-        found = records.experiments(logroot(None, None, surroundings()))
+        root = logroot(ctx.params.get("logroot"), ctx.params.get("config_file"), surroundings())
+        return naming.offered(root, incomplete, runs)
     except FarmxError:
         return []
-    return [name for name in found if name.startswith(incomplete)]
 
 
 def _tell_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:

@@ -1,0 +1,175 @@
+"""What a run printed: its logs in order, read to their end or followed until the run has ended; never what it means.
+
+A log is bytes. It may be larger than memory, be no text, and be cut short or replaced while it is read.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from farmx import layout
+from farmx.errors import RecordError, UsageError, nearest
+from farmx.spec import Run, State
+
+CHUNK = 1 << 18  # bytes read at once
+POLL_S = 0.3  # between two looks at a log that is followed
+LOOK_S = 5.0  # between two looks at how its run stands
+GOING = (State.STAGED, State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)  # more may come
+
+
+class Log(NamedTuple):
+    """One stage's output in one attempt ('2.0')."""
+
+    attempt: str
+    stage: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt}, {self.stage}"
+
+
+def of(run: str, attempt: str, stage: str | None = None) -> list[Log]:
+    """The logs that the attempt of the run directory `run` has: all stages in their order, or one.
+
+    Raises RecordError for a run.json that cannot be read.
+    """
+    home = os.path.join(run, layout.ATTEMPTS, attempt)
+    found = {name.removesuffix(layout.LOG_SUFFIX) for name in layout.names(home) if name.endswith(layout.LOG_SUFFIX)}
+    known = stages(run)
+    ordered = [name for name in known if name in found] + sorted(name for name in found if name not in known)
+    return [Log(attempt, name, os.path.join(home, name + layout.LOG_SUFFIX)) for name in ordered
+            if stage in (None, name)]  # fmt: skip
+
+
+def stages(run: str) -> list[str]:
+    """The names of a run's stages, in their order; [] for what farmx did not launch."""
+    try:
+        return [stage["name"] for stage in layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)["stages"]]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def attempts(run: str, since: tuple[int, int] = (0, 0)) -> list[str]:
+    """The names of a run's attempts from `since` on, oldest first."""
+    numbers = map(layout.attempt_number, layout.names(os.path.join(run, layout.ATTEMPTS)))
+    return [layout.attempt_name(*number) for number in sorted(number for number in numbers if number)
+            if number >= since]  # fmt: skip
+
+
+# ---------------------------------------------------------------- what was asked for
+
+
+def check(run: Run, stage: str | None, attempt: str | None) -> str | None:
+    """The attempt that was asked for ('2.0', or '2' for the newest 2.x), None for the newest.
+
+    Raises UsageError for a stage or an attempt that the run does not have.
+    """
+    known = stages(run.path)
+    if stage is not None and stage not in known:
+        raise UsageError(f"--stage: {run.name} has no stage '{stage}'{nearest(stage, known)}")
+    if attempt is None:
+        return None
+    there = attempts(run.path)
+    fit = [name for name in there if name == attempt or name.partition(".")[0] == attempt]
+    if not fit:
+        raise UsageError(f"--attempt: {run.name} has no attempt '{attempt}'; it has {', '.join(there) or 'none yet'}")
+    return fit[-1]
+
+
+# ---------------------------------------------------------------- reading
+
+
+class Tail:
+    """What the file at `path` has beyond what was read of it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: tuple[int, int] | None = None
+        self._read = 0
+
+    def pieces(self, tell: Callable[[str], None] = lambda text: None) -> Iterator[bytes]:
+        """Its bytes, up to the size it has now; nothing while there is no file. Raises RecordError.
+
+        tell: a line when the file was cut short or replaced; then it is read from its begin.
+        """
+        try:  # opened anew each time: on a shared file system that is what shows the writes of others
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unreadable(error) from error
+        try:
+            yield from self._beyond(descriptor, tell)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        finally:
+            os.close(descriptor)
+
+    def _beyond(self, descriptor: int, tell: Callable[[str], None]) -> Iterator[bytes]:
+        told = os.fstat(descriptor)
+        file = told.st_dev, told.st_ino
+        replaced, cut = self._file not in (None, file), told.st_size < self._read
+        if replaced or cut:
+            tell(f"{self._path} was {'replaced' if replaced else 'cut short'}; from its begin:")
+            self._read = 0
+        self._file = file
+        while self._read < told.st_size:
+            piece = os.pread(descriptor, min(CHUNK, told.st_size - self._read), self._read)
+            if not piece:  # cut short just now
+                return
+            self._read += len(piece)
+            yield piece
+
+    def _unreadable(self, error: OSError) -> RecordError:
+        return RecordError(f"{self._path}: cannot be read: {error.strerror}")
+
+
+class Reader:
+    """Reads logs one after another; `tell` hears which one, where there is more than one, and what happened to it."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._tails: dict[str, Tail] = {}
+        self._last: Log | None = None
+
+    def read(self, logs: Iterable[Log], several: bool = False) -> Iterator[bytes]:
+        """What each of them has beyond what was read of it."""
+        for log in logs:
+            for piece in self._tails.setdefault(log.path, Tail(log.path)).pieces(self._tell):
+                if self._last != log and (several or self._last is not None):
+                    self._tell(f"==> {log}")
+                self._last = log
+                yield piece
+
+
+def follow(
+    reader: Reader, stand: Callable[[], Run], stage: str | None, only: str | None, tell: Callable[[str], None]
+) -> Iterator[bytes]:
+    """What a run prints, from the begin of its newest attempt until it has ended, whichever attempts and stages come.
+
+    stand: how the run stands now.  only: an attempt to follow alone, to its end.  A run that waits says so once.
+    """
+    run, looked = stand(), time.monotonic()
+    newest = attempts(run.path)[-1:]
+    first = layout.attempt_number(only or (newest[0] if newest else "")) or (0, 0)
+    if run.state in GOING and run.state is not State.RUNNING:
+        tell(f"{run.name} is {run.state}: {run.note}; waiting for it, Ctrl-C ends")
+    while True:
+        names = [only] if only else attempts(run.path, first)
+        over = run.state not in GOING or _left(run.path, only)
+        yield from reader.read(log for name in names for log in of(run.path, name, stage))
+        if over:  # decided before its logs were read to their end
+            return
+        time.sleep(POLL_S)
+        if time.monotonic() - looked > LOOK_S or _ended(run.path, attempts(run.path)[-1:]):
+            run, looked = stand(), time.monotonic()
+
+
+def _left(run: str, only: str | None) -> bool:
+    """Whether the attempt to be followed alone will say no more."""
+    return only is not None and (_ended(run, [only]) or only not in attempts(run)[-1:])
+
+
+def _ended(run: str, names: list[str]) -> bool:
+    return any(os.path.exists(os.path.join(run, layout.ATTEMPTS, name, layout.END)) for name in names)
