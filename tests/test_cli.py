@@ -372,7 +372,7 @@ def test_ctrl_c_stops_at_once_or_after_a_grace_and_the_same_command_goes_on(plac
 
 # ---------------------------------------------------------------- help, completion, pipes
 
-HELPS = ["farmx", "farmx launch", "farmx status", "farmx retry", "farmx cancel", "sumx"]
+HELPS = ["farmx", "farmx launch", "farmx status", "farmx logs", "farmx why", "farmx retry", "farmx cancel", "sumx"]
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -389,6 +389,8 @@ def test_the_commands_are_told_whole_in_the_order_of_use(place):
     assert told == (
         "  launch  Make and run what is missing of a sweep.\n"
         "  status  How the runs stand.\n"
+        "  logs    What a run printed.\n"
+        "  why     What became of a run, and what to do next.\n"
         "  retry   Run again what failed, was cancelled, interrupted or lost.\n"
         "  cancel  End runs on this machine.\n"
     )

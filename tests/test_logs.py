@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attempts import attempt, ended, staged
 from conftest import BIN
 from launching import HOSTILE, Place, until
 from typed import Typed, write
 
-from farmx import layout, logs, naming
+from farmx import logs, naming
 from farmx.spec import Run, State
 
 BINARY = bytes(range(256)) * 3
@@ -28,33 +29,6 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def typed(place, monkeypatch, capfd, tmp_path) -> Typed:
     return Typed(monkeypatch, capfd, tmp_path)
-
-
-def staged(place: Place, *stages: str, name: str = "one") -> Path:
-    """A run of these stages that nobody has begun."""
-    run = Path(place.run(name=name))
-    record = json.loads((run / "run.json").read_text())
-    record["stages"] = [{"name": stage, "words": ["true"]} for stage in stages or ("main",)]
-    (run / "run.json").write_text(json.dumps(record))
-    return run
-
-
-def attempt(run: Path, number: str, outputs: dict[str, bytes], end: str | None = "done", **more: object) -> Path:
-    """An attempt that printed `outputs`, a stage each, and ended so."""
-    path = run / layout.ATTEMPTS / number
-    path.mkdir(parents=True)
-    owner = {"format": 1, "host": "h", "pid": 1, "started": 1.0, "submission": "s"}
-    (path / layout.OWNER).write_text(json.dumps(owner))
-    (path / layout.HEARTBEAT).touch()
-    for stage, output in outputs.items():
-        (path / f"{stage}.log").write_bytes(output)
-    if end:
-        ended(path, end, **more)
-    return path
-
-
-def ended(path: Path, state: str, **more: object) -> None:
-    (path / layout.END).write_text(json.dumps({"format": 1, "state": state, "started": 1.0, "ended": 2.0, **more}))
 
 
 # ---------------------------------------------------------------- to the end

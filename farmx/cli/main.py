@@ -108,6 +108,18 @@ def logs(**given: Any) -> None:
     command.show(given, surroundings())
 
 
+@farmx.command(short_help="What became of a run, and what to do next.")
+@click.argument("name", metavar="RUN", shell_complete=runs)
+@click.option("--json", "as_json", is_flag=True, help="The same as json.")
+@where
+@one_line
+def why(**given: Any) -> None:
+    """What became of RUN, in plain words: how and where it ended, or what it waits for; and what to do next."""
+    from farmx.cli import why as command
+
+    command.tell(given, surroundings())
+
+
 @farmx.command(short_help="Run again what failed, was cancelled, interrupted or lost.")
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--state", metavar="STATES", help="Only runs in these states: failed,lost,...")

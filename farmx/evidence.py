@@ -1,0 +1,144 @@
+"""What the end of a log, a farm's words and the kernel tell of a program's end; never what to do about it."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from farmx import layout
+
+TAIL = 1 << 18  # bytes of a log's end that are looked at
+NEAR = 60  # lines of it in which an error that no traceback tells is sought
+_MARK = "Traceback (most recent call last):"
+_FRAME = re.compile(r'\s*File "(.+)", line (\d+)(?:, in (.+))?$')
+_SYNTAX = re.compile(r"(?:SyntaxError|IndentationError|TabError): ")
+_COPY = re.compile(r"/(?:\.code/[^/]+|\.farmx/snapshots/[^/]+/code|code)/(.+)$")
+_NOT_OWN = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<")
+
+# What says why a program ended: in which words, of the farm or of the program itself.
+GPU_MEMORY = ("CUDA out of memory", "OutOfMemoryError", "CUDA_ERROR_OUT_OF_MEMORY", "HIP out of memory",
+              "CUBLAS_STATUS_ALLOC_FAILED", "RESOURCE_EXHAUSTED")  # fmt: skip
+MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "DefaultCPUAllocator",
+          "insufficient shared memory")  # fmt: skip
+FARM_WORDS = (
+    ("memory", ("oom_kill", "oom-kill", "oom kill", "out of memory", "out_of_memory", "out-of-memory")),
+    ("time", ("time limit", "timeout", "timed out")),
+    ("node", ("node failure", "node_fail", "node fail")),
+    ("preempted", ("preempt",)),
+)
+_OF_A_FARM = ("slurmstepd: ", "srun: error: ", "slurmd[")  # how a line of a scheduler begins in a program's log
+
+
+class Trace(NamedTuple):
+    """A traceback. error: its last line.  at: file, line and function of the user's own code, '' when none is in it.
+
+    code: that line.  lines: all of it.
+    """
+
+    error: str
+    at: str
+    code: str
+    lines: tuple[str, ...]
+
+
+def tail(path: str) -> list[str]:
+    """The last lines of the log at `path`, a progress bar's each on its own; [] when it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        size = os.fstat(descriptor).st_size
+        text = os.pread(descriptor, TAIL, max(0, size - TAIL)).decode(errors="replace")
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def last_line(lines: Sequence[str]) -> str:
+    """The last line that says something."""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+# ---------------------------------------------------------------- tracebacks
+
+
+def traceback(lines: Sequence[str]) -> Trace | None:
+    """The last traceback in which the user's own code stands, else the last one; None when there is none."""
+    found = list(_tracebacks(lines))
+    return next((trace for trace in reversed(found) if trace.at), found[-1] if found else None)
+
+
+def _tracebacks(lines: Sequence[str]) -> Iterator[Trace]:
+    for place, line in enumerate(lines):
+        prefix, mark, _ = line.partition(_MARK)  # torchrun puts [rank0]: in front of every line
+        if mark:
+            yield _trace([each.removeprefix(prefix) for each in lines[place:]])
+        elif _SYNTAX.match(line) and not any(_MARK in each for each in lines[:place]):
+            start = max((at for at in range(max(0, place - 5), place) if _FRAME.match(lines[at])), default=place)
+            yield _trace(["", *lines[start:]])
+
+
+def _trace(lines: Sequence[str]) -> Trace:
+    """The traceback whose head is the first of `lines`."""
+    end = next((at for at in range(1, len(lines)) if lines[at] and not lines[at].startswith(" ")), len(lines))
+    frames = [(at, match) for at in range(1, end) if (match := _FRAME.match(lines[at]))]
+    at = code = ""
+    for place, match in frames:
+        if (file := own(match[1])) is not None:
+            at = f"{file}:{match[2]}" + (f" in {match[3]}" if match[3] and match[3] != "<module>" else "")
+            code = lines[place + 1].strip() if place + 1 < end and not _FRAME.match(lines[place + 1]) else ""
+    error = lines[end].strip() if end < len(lines) else ""
+    return Trace(error, at, code, tuple(line for line in lines[: end + 1] if line))
+
+
+def own(path: str) -> str | None:
+    """How the user knows a file of a traceback: its path in the code, else as it is; None for a library's."""
+    copy = _COPY.search(path) if layout.FARMX in path or layout.OWN_CODE in path else None
+    name = copy[1] if copy else path
+    return None if _NOT_OWN.search(name) else name
+
+
+# ---------------------------------------------------------------- what ended it
+
+
+def gpu_memory(lines: Sequence[str], trace: Trace | None) -> str:
+    """The line that says that a GPU's memory was used up; '' when none does."""
+    return _saying(GPU_MEMORY, [trace.error] if trace else lines[-NEAR:])
+
+
+def memory(lines: Sequence[str], trace: Trace | None) -> str:
+    """The line with which the program itself says that it got no more memory."""
+    return "" if gpu_memory(lines, trace) else _saying(MEMORY, [trace.error] if trace else lines[-NEAR:])
+
+
+def _saying(words: Sequence[str], lines: Sequence[str]) -> str:
+    return next((line.strip() for line in reversed(lines) if any(word in line for word in words)), "")
+
+
+def of_farm(lines: Sequence[str]) -> list[str]:
+    """The lines that a scheduler put into a program's log."""
+    return [line.strip() for line in lines if line.startswith(_OF_A_FARM)]
+
+
+def farm_word(lines: Sequence[str]) -> tuple[str, str]:
+    """(why, the line that says so) of what a farm said: memory, time, node or preempted; ('', '') when it did not."""
+    for line in reversed(lines):
+        for why, words in FARM_WORDS:
+            if any(word in line.lower() for word in words):
+                return why, line
+    return "", ""
+
+
+def killed_by_kernel(pids: Sequence[int]) -> str:
+    """The kernel's line that it killed one of these processes of this boot for want of memory; '' when it has none."""
+    import subprocess  # only after a SIGKILL
+
+    try:
+        told = subprocess.run(["dmesg"], capture_output=True, timeout=10, check=False).stdout.decode(errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    sought = [re.compile(rf"Killed process {pid}\b") for pid in pids]
+    return next((line.strip() for line in reversed(told.split("\n")) if any(one.search(line) for one in sought)), "")

@@ -1,0 +1,217 @@
+"""What became of a run, in plain words, and what to do next; read from its records, its log and what its farm said."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import evidence, layout, logs, processes, runner
+from farmx.spec import Attempt, Run, State
+
+KILLED = ("SIGKILL", 137)  # 137: what a shell says of it
+_SIGNALS = {
+    "SIGSEGV": "it crashed: it touched memory that is not its own",
+    "SIGBUS": "it crashed: memory that it mapped is not there; often /dev/shm is full",
+    "SIGABRT": "it gave up by itself (abort)",
+    "SIGFPE": "it crashed: an arithmetic error",
+    "SIGILL": "it crashed: an instruction this processor does not have",
+    "SIGKILL": "somebody killed it",
+    "SIGTERM": "it was asked to end",
+    "SIGINT": "it was asked to end, as by Ctrl-C",
+    "SIGHUP": "its terminal went away",
+    "SIGXCPU": "it used up its processor time",
+    "SIGXFSZ": "a file it wrote became larger than it may",
+}
+_CODES = {
+    126: "its command cannot be executed",
+    127: "its command was not found",
+    **{128 + number: name for number, name in ((4, "SIGILL"), (6, "SIGABRT"), (7, "SIGBUS"), (8, "SIGFPE"),
+       (9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM"))},
+}  # fmt: skip
+_CAUSES = {
+    "gpu memory": "the memory of its GPU was used up",
+    "memory": "its memory was used up",
+    "time": "its time was over",
+    "node": "its node failed",
+    "preempted": "it had to make room for another job",
+}
+_STATES = {
+    State.STAGED: "nobody has it yet",
+    State.QUEUED: "it waits",
+    State.DONE: "it ended well",
+    State.CANCELLED: "somebody cancelled it",
+    State.INTERRUPTED: "what it ran in ended before it",
+    State.PREEMPTED: "it is between two attempts",
+    State.LOST: "its farm has forgotten it, and it was silent",
+    State.PRUNED: "its search ended it early",
+}
+_REPAIRS = {
+    "gpu memory": "once it needs less of the GPU's memory",
+    "memory": "once it needs less memory, or has more",
+    "time": "goes on from its checkpoint where it calls logx.resume()",
+    "": "once that is mended; it takes today's code",
+}
+
+
+class Account(NamedTuple):
+    """What became of a run. Times are seconds since the epoch.
+
+    why: a sentence.  cause: 'gpu memory', 'memory', 'time', 'node', 'preempted', '' for any other.  evidence: lines
+    that say so.  error, at, code, traceback: of the log's last traceback.  heard_s: age of the heartbeat of an attempt
+    that has not ended.  last_line: of the log.  next: commands to copy.
+    """
+
+    run: str
+    experiment: str
+    state: str
+    why: str
+    cause: str = ""
+    attempt: str | None = None
+    stage: str | None = None
+    host: str | None = None
+    code: int | None = None
+    signal: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    max_rss_mb: int | None = None
+    evidence: tuple[str, ...] = ()
+    error: str = ""
+    at: str = ""
+    line: str = ""
+    traceback: tuple[str, ...] = ()
+    heard_s: float | None = None
+    last_line: str = ""
+    log: str | None = None
+    next: tuple[str, ...] = ()
+
+
+def account(run: Run, called: str, now: float) -> Account:
+    """What became of `run`. called: its name as commands take it."""
+    told = Account(run.name, run.experiment, str(run.state), _sentence(run))
+    if run.attempts and run.state not in (State.STAGED, State.QUEUED):
+        told = _of_attempt(told, run, run.attempts[-1], now)
+    return told._replace(next=tuple(_next(run, told, called)))
+
+
+def _sentence(run: Run) -> str:
+    """What the state says by itself; why a run waits is its farm's to say."""
+    return run.note or _STATES.get(run.state, "")
+
+
+def _of_attempt(told: Account, run: Run, last: Attempt, now: float) -> Account:
+    """What the newest attempt adds."""
+    owner = runner.read(os.path.join(last.path, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+    events = _events(last)
+    printed = logs.of(run.path, layout.attempt_name(*last.number))
+    lines = evidence.tail(printed[-1].path) if printed else []
+    end = last.end or {}
+    told = told._replace(
+        attempt=layout.attempt_name(*last.number),
+        stage=printed[-1].stage if printed else None,
+        log=printed[-1].path if printed else None,
+        host=owner.get("host"),
+        code=end.get("code"),
+        signal=end.get("signal"),
+        started=last.started,
+        ended=last.ended,
+        heard_s=_heard_s(last, now) if last.end is None else None,
+        last_line=evidence.last_line(lines),
+        max_rss_mb=max((event["max_rss_mb"] for event in events if "max_rss_mb" in event), default=None),
+    )
+    if run.state in (State.DONE, State.RUNNING):
+        return told
+    return _ended(told, run, lines, _farm_lines(run, last, owner), _pids(owner, events))
+
+
+def _ended(told: Account, run: Run, lines: list[str], farm: list[str], pids: Sequence[int]) -> Account:
+    """Why it ended other than well."""
+    trace = evidence.traceback(lines)
+    if trace:
+        told = told._replace(error=trace.error, at=trace.at, line=trace.code, traceback=trace.lines)
+    killed = told.signal in KILLED or told.code in KILLED
+    cause, said = evidence.farm_word([run.note, *farm, *evidence.of_farm(lines)])
+    if not cause and killed and (said := evidence.killed_by_kernel(pids)):
+        cause = "memory"
+    if run.state is State.FAILED and not cause and (said := evidence.gpu_memory(lines, trace)):
+        cause = "gpu memory"
+    if run.state is State.FAILED and not cause and (said := evidence.memory(lines, trace)):
+        cause = "memory"
+    shown = tuple(line for line in (said,) if line and line not in (run.note, told.error))
+    return told._replace(cause=cause, why=_why(told, run, cause), evidence=shown)
+
+
+def _why(told: Account, run: Run, cause: str) -> str:
+    """The sentence: what is known best first."""
+    name = told.signal or (_CODES.get(told.code) if told.code else None) or ""
+    plain = _CAUSES.get(cause) or _SIGNALS.get(name, "" if told.signal else name)
+    if name == "SIGKILL" and not cause:
+        plain += "; nothing here says that its memory was used up, its node's kernel may know"
+    if run.state in (State.FAILED, State.UNKNOWN):
+        return ": ".join(filter(None, (run.note, plain)))
+    parts = (_STATES.get(run.state, ""), run.note, _CAUSES.get(cause, ""))
+    return ": ".join(dict.fromkeys(filter(None, parts)))
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def _events(attempt: Attempt) -> list[dict[str, Any]]:
+    """What the runner noted, in order; a torn line is none."""
+    found = []
+    for line in evidence.tail(os.path.join(attempt.path, layout.EVENTS)):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        found += [event] if isinstance(event, dict) else []
+    return found
+
+
+def _heard_s(attempt: Attempt, now: float) -> float | None:
+    try:
+        return max(0.0, now - os.stat(os.path.join(attempt.path, layout.HEARTBEAT)).st_mtime)
+    except OSError:
+        return None
+
+
+def _pids(owner: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The programs of an attempt that this boot of this machine ran; [] when it was another."""
+    if (owner.get("host"), owner.get("boot")) != (processes.host(), processes.boot_id()):
+        return []
+    return [event["pid"] for event in events if isinstance(event.get("pid"), int)]
+
+
+def _farm_lines(run: Run, attempt: Attempt, owner: Mapping[str, Any]) -> list[str]:
+    """The end of what the farm itself wrote while it had the attempt."""
+    submission = str(owner.get("submission") or "-")
+    home = os.path.join(os.path.dirname(run.path), layout.FARMX, layout.SUBMISSIONS, submission)
+    wanted = f"{layout.attempt_name(attempt.number[0])} {run.name}\n"
+    try:
+        with open(os.path.join(home, layout.RUNS), encoding="utf-8", errors="surrogateescape") as file:
+            index = next((index for index, line in enumerate(file) if line == wanted), None)
+    except OSError:
+        return []
+    return [line for line in evidence.tail(os.path.join(home, f"{index}{layout.LOG_SUFFIX}")) if line]
+
+
+# ---------------------------------------------------------------- what to do
+
+
+def _next(run: Run, told: Account, called: str) -> Iterator[str]:
+    """Commands to copy, each with why, as a comment."""
+    name = shlex.quote(called)
+    if run.state is State.DONE:
+        yield f"sumx {shlex.quote(called.rpartition('/')[0] or called)}"
+    elif run.state is State.STAGED:
+        yield f"farmx retry --state staged {name}"
+    elif run.state is State.QUEUED:
+        yield f"farmx cancel {name}  # if it is to wait no more"
+    elif run.state in (State.RUNNING, State.PREEMPTED, State.UNKNOWN):
+        yield f"farmx logs -f {name}"
+    elif run.state is State.FAILED:
+        if told.log:
+            yield f"farmx logs {name}"
+        yield f"farmx retry {name}  # {_REPAIRS.get(told.cause, _REPAIRS[''])}"
+    else:
+        yield f"farmx retry {name}  # again, with the code it had"
