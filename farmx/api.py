@@ -1,6 +1,7 @@
 """farmx from Python: launch a sweep here, read runs back. What the commands do, as values."""
 
 import threading
+from collections.abc import Sequence
 
 from farmx import claims, compose, status
 from farmx.cli import here
@@ -24,6 +25,7 @@ def launch(
     cool: bool = True,
     again: bool = False,
     first: int | None = None,
+    stages: Sequence[str] = (),
     config_file: str | None = None,
 ) -> list[Run]:
     """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
@@ -36,7 +38,8 @@ def launch(
         raise UsageError("launch() answers Ctrl-C, and only the main thread of a program can; call it there")
     at = surroundings()
     flags = {key: value for key, value in {"LOGROOT": logroot, "FARM": farm}.items() if value is not None}
-    request = compose.Request(sweep, flags, config_file, name=name, tag=tag, cool=cool, again=again, first=first)
+    request = compose.Request(sweep, flags, config_file, name=name, tag=tag, cool=cool, again=again, first=first,
+                              stages=tuple(stages))  # fmt: skip
     made = compose.read(request, at)
     for warning in made.sweep.warnings:
         tell(warning)

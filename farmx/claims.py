@@ -5,7 +5,6 @@ The claim excludes; run.json of a visible run is the truth.
 
 import os
 import shutil
-import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -155,13 +154,7 @@ def sweep_staging(experiment: str) -> None:
     That is runs nobody claimed and half a copy of the code.
     """
     staging, snapshots = (os.path.join(experiment, layout.FARMX, name) for name in (layout.STAGING, layout.SNAPSHOTS))
-    probe = layout.aside(os.path.join(staging, "now"))
-    try:
-        os.mkdir(probe)  # its time is the file system's, whatever our clock says
-        now = os.stat(probe).st_mtime
-        os.rmdir(probe)
-    except OSError:
-        now = time.time()
+    now = layout.now_at(staging)
     paths = [os.path.join(staging, name) for name in layout.names(staging)]
     paths += [os.path.join(snapshots, name) for name in layout.names(snapshots) if name.startswith(".")]
     for path in paths:

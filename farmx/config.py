@@ -32,6 +32,7 @@ class Farm(NamedTuple):
     resources: Mapping[str, Any]
     ngc_logroot: str | None
     workspace: str | None
+    max_requeues: int = 3
 
 
 class Config(NamedTuple):
@@ -284,7 +285,8 @@ def _farm(name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> F
     executor = LOCAL if name == LOCAL else values["EXECUTOR"] or ("command" if command else "")
     if executor == "command" and not command:
         raise ConfigError(f"{origins['EXECUTOR']}: the farm {name} has EXECUTOR command and no SUBMIT_CMD; add it")
-    return Farm(name, executor, command, values["RESOURCES"], values["NGC_LOGROOT"], values["WORKSPACE"])
+    return Farm(name, executor, command, values["RESOURCES"], values["NGC_LOGROOT"], values["WORKSPACE"],
+                values["MAX_REQUEUES"])  # fmt: skip
 
 
 def _logroot(layers: Sequence[_Layer], cwd: str, home: str, environ: Mapping[str, str]) -> str:

@@ -8,16 +8,16 @@ import os
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status
+from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status, steps
 from farmx.errors import ConfigError, RecordError, UsageError
 from farmx.farms import base
-from farmx.runner import Outcome
-from farmx.spec import Job, Run, RunSpec, Stage, State, Submission
+from farmx.farms.base import Farm
+from farmx.spec import Job, Run, RunSpec, Stage, Submission
+from farmx.steps import TAKEN, Step
 
-TAKEN = (State.STAGED, State.INTERRUPTED, State.LOST)  # what the next launch takes up by itself
 SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
 
 
@@ -26,7 +26,8 @@ class Order(NamedTuple):
 
     source: the directory of the code.  experiment: the directory LOGROOT/<name>.  sweep: the sweep file's path.
     specs: distinct, in order.  staging: 'link', 'copy', 'share' or None to decide by the number of files.
-    told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).
+    told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).  only: the stages to run, ()
+    for all.
     """
 
     id: str
@@ -43,18 +44,21 @@ class Order(NamedTuple):
     cool: bool = True
     again: bool = False
     told: Mapping[str, Any] | None = None
+    only: tuple[str, ...] = ()
 
 
 class Choice(NamedTuple):
     """What a launch does about one point. run: its newest run, as it stands.  generation: of the run to make, or of it.
 
-    job: 'new' to make a run, 'take' to queue the one there, 'leave' to touch nothing.
+    job: 'new' to make a run, 'take' to queue the one there, 'leave' to queue nothing.  step: what is done about its
+    stages.
     """
 
     spec: RunSpec
     run: Run | None
     generation: int
     job: str
+    step: Step = Step(False)
 
 
 class Summary(NamedTuple):
@@ -76,33 +80,44 @@ class Summary(NamedTuple):
     jobs: tuple[Job, ...]
 
 
-Farm = Callable[[Submission], Sequence[Outcome]]
-
-
-def launch(order: Order, farm: Farm, tell: Callable[[Summary], None], progress: Callable[[int, int], None]) -> Summary:
+def launch(
+    order: Order,
+    farm: Farm,
+    tell: Callable[[Summary], None],
+    progress: Callable[[int, int], None],
+    heard: Callable[[Submission, int], None] = lambda submission, queued: None,
+) -> Summary:
     """Bring every point of the order to a run and hand what is missing to `farm`; return what was handed over.
 
-    tell: called once all is staged and recorded, before the farm is.  progress: (runs staged, runs to stage).
+    tell: called once all is staged and recorded, before the farm is.  progress: (runs staged, runs to stage).  heard:
+    so many more jobs of a submission are queued.
     Afterwards every point has a run directory; what was there is untouched but for runs taken up. Raises FarmxError:
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
     code = checked(order)
+    farm.check(_distinct(spec.resources for spec in order.specs))
     _prepare(order)
     choices = choose(order)
     claims.sweep_staging(order.experiment)  # what waited there with a claim is in its place now
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
     if order.again:
         _intend(order, choices)
-    jobs, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
+    jobs, wants, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
     said = [taken.note] if taken.note else []
-    notes = (*_elsewhere(order), *_bare(order, code), *code.warnings, *said, *_changes(order))
+    notes = (*_elsewhere(order), *_bare(order, code), *code.warnings, *said, *_changes(order),
+             *_late(choices))  # fmt: skip
     summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
     _record(order, summary, choices)
-    submission = base.submission(_home(order, layout.SUBMISSIONS), order.id, jobs) if jobs else None
+    batches = farm.batches(list(zip(jobs, wants)))
+    submissions = base.submissions(_home(order, layout.SUBMISSIONS), order.id, batches)
     tell(summary)
-    if submission:
-        farm(submission)
+    if submissions:
+        farm.submit(submissions, heard)
     return summary
+
+
+def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return list({repr(each): each for each in wanted}.values())
 
 
 def checked(order: Order) -> snapshot.Listing:
@@ -150,9 +165,13 @@ def _bare(order: Order, code: snapshot.Listing) -> Iterator[str]:
 def _check_program(order: Order, code: snapshot.Listing) -> None:
     """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP."""
     spec = order.specs[0] if order.specs else None
-    if spec is None or spec.setup or "PATH" in spec.env or spec.stages[0].shell is not None:
+    if spec is None or spec.setup or "PATH" in spec.env:
         return
-    word = spec.stages[0].words[0]
+    for word in (each.words[0] for each in spec.stages if each.shell is None):
+        _check_word(order, code, word)
+
+
+def _check_word(order: Order, code: snapshot.Listing, word: str) -> None:
     if os.path.isabs(word) or os.sep not in word:
         there = shutil.which(word, path=order.environ.get("PATH", os.defpath)) is not None
         if not there and "LOGDIR" not in word:
@@ -183,7 +202,9 @@ def choose(order: Order) -> list[Choice]:
         claims.reindex(order.experiment)
         held, runs = _held(order.experiment, wanted)
     goals = _again(order, held, runs) if order.again else {}
-    return [_choice(spec, held.get(spec.identity), runs, goals.get(spec.identity, 1)) for spec in order.specs]
+    return [
+        _choice(spec, held.get(spec.identity), runs, goals.get(spec.identity, 1), order.only) for spec in order.specs
+    ]
 
 
 def _held(experiment: str, wanted: Collection[str]) -> tuple[dict[str, claims.Holder], dict[str, Run]]:
@@ -195,14 +216,16 @@ def _held(experiment: str, wanted: Collection[str]) -> tuple[dict[str, claims.Ho
     return held, {run.name: run for run in look.runs}
 
 
-def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run], goal: int) -> Choice:
-    """goal: the generation that this launch wants the point to have at least."""
+def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run], goal: int,
+            only: Sequence[str]) -> Choice:  # fmt: skip
+    """goal: the generation that this launch wants the point to have at least.  only: the stages to run, () for all."""
     if holder is None:
         return Choice(spec, None, goal, "new")
     run = runs.get(holder.run or "")
     if run is None or run.identity != spec.identity or holder.generation < goal:
         return Choice(spec, run, max(goal, holder.generation + 1), "new")
-    return Choice(spec, run, holder.generation, "take" if run.state in TAKEN else "leave")
+    step = steps.of(spec, run, only)
+    return Choice(spec, run, holder.generation, "take" if step.queue else "leave", step)
 
 
 def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> dict[str, int]:
@@ -271,29 +294,40 @@ def _only_runs(logroot: str) -> bool:
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
     staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
     recipe = {"staging": staging, "source": order.source, **order.wish._asdict()}
-    return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
+    return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now,
+                        order.only)  # fmt: skip
 
 
 def _stage(
     order: Order, choices: Sequence[Choice], shared: stage.Shared, progress: Callable[[int, int], None]
-) -> tuple[tuple[Job, ...], int]:
-    """Stage, claim and put in place each new run. Returns the jobs, in order, and how many points others took first."""
+) -> tuple[tuple[Job, ...], tuple[Mapping[str, Any], ...], int]:
+    """Stage, claim and put in place each new run.
+
+    Returns the jobs, in order, the resources that each wants, and how many points others took first.
+    """
     new = [choice for choice in choices if choice.job == "new"]
     names = _names(order, [choice.spec.tag for choice in new])
-    jobs, lost, made = [], 0, 0
+    jobs: list[Job] = []
+    wants: list[Mapping[str, Any]] = []
+    lost, made = 0, 0
     for choice in choices:
+        if choice.run and choice.step.renew:
+            stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
         if choice.job == "take" and choice.run:
             jobs.append(base.next_job(choice.run))
+            stage.ask(choice.run, jobs[-1].number, order.only)
+            wants.append(choice.spec.resources)
         if choice.job != "new":
             continue
         name = _make(order, choice, next(names), shared)
         if name:
             jobs.append(Job(os.path.join(order.experiment, name), layout.attempt_name(1)))
+            wants.append(choice.spec.resources)
         else:
             lost += 1
         made += 1
         progress(made, len(new))
-    return tuple(jobs), lost
+    return tuple(jobs), tuple(wants), lost
 
 
 def _names(order: Order, tags: Sequence[str | None], *used: str) -> Iterator[str]:
@@ -334,7 +368,8 @@ def _summary(
     notes: tuple[str, ...],
 ) -> Summary:
     words = {"new": "new", "take": "taken up"}
-    counts = Counter(words.get(choice.job) or str(choice.run.state if choice.run else "") for choice in choices)
+    begins = (f"from {choice.step.begin}" if choice.step.begin else words.get(choice.job) for choice in choices)
+    counts = Counter(word or str(each.run.state if each.run else "") for word, each in zip(begins, choices))
     counts.subtract({"new": lost})
     if lost:
         counts["taken by another launch"] = lost
@@ -364,6 +399,12 @@ def _changes(order: Order) -> Iterator[str]:
     was, now = last.get("shared") or {}, _settings(order.specs[0])
     for key in (key for key in now if key in was and was[key] != now[key]):
         yield f"{key} changed since the last launch; runs that are there keep what they were staged with"
+
+
+def _late(choices: Sequence[Choice]) -> Iterator[str]:
+    late = sum(choice.step.late for choice in choices)
+    if late:
+        yield f"{late} under way with the stages they began with; launch again when they have ended"
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

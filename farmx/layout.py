@@ -18,14 +18,17 @@ STAGING = "staging"  # stage: runs being made
 POINTS = "points"  # launch: symlinks, the claims
 SUBMISSIONS = "submissions"  # launch
 LAUNCHES = "launches"  # launch: what was asked for, when, by whom
+RUNNER = "runner"  # farms: runner-<digest>.pyz, what a node executes attempts with
 
 # LOGROOT/<experiment>/.farmx/snapshots/<digest>/
 MANIFEST = "manifest"
 TREE = "code"
 
 # LOGROOT/<experiment>/.farmx/submissions/<id>/
-RUNS = "runs"  # line i: attempt and run of index i
-JOB = "job.json"  # farm, host, pid or job id; written once the farm has it
+RUNS = "runs"  # launch: line i: attempt and run of index i
+JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
+SCRIPT = "script"  # the farm: what it was handed
+QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 
 # LOGROOT/<experiment>/<run>/
 RUN = "run.json"  # stage
@@ -59,6 +62,8 @@ ENV_ATTEMPT_DIR = "FARMX_ATTEMPT_DIR"
 ENV_EXPERIMENT = "FARMX_EXPERIMENT"
 ENV_POINT = "FARMX_POINT"
 ENV_LOGDIR = "LOGDIR"
+ENV_STARTED = "FARMX_STARTED"  # when the attempt began
+STARTED_FORM = "%Y%m%d.%H%M%S"
 
 # Every record carries the number of the form it was written in.
 RUN_FORMAT = 1
@@ -79,6 +84,17 @@ def attempt_number(name: str) -> tuple[int, int] | None:
     return (int(queued), int(restarted)) if queued.isdecimal() and restarted.isdecimal() else None
 
 
+def runs_of(submission: str) -> list[tuple[str, tuple[int, int]]]:
+    """(run, attempt number) of each index of the submission directory, in order; [] while there is no list."""
+    try:
+        with open(os.path.join(submission, RUNS), encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().split("\n")
+    except FileNotFoundError:
+        return []
+    found = [(run, attempt_number(name)) for name, _, run in (line.partition(" ") for line in lines)]
+    return [(run, number) for run, number in found if number]
+
+
 def cache_folder(home: str, environ: Mapping[str, str]) -> str:
     """Where what may be deleted at any time is kept, outside LOGROOT: $XDG_CACHE_HOME/farmx or ~/.cache/farmx."""
     return os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "farmx")
@@ -93,6 +109,20 @@ def aside(path: str) -> str:
     """A name beside `path`, hidden and ours alone, for writing before a rename."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def now_at(folder: str) -> float:
+    """What time it is for the file system of `folder`, seconds since the epoch; our own clock where it takes no file."""
+    probe = aside(os.path.join(folder, "now"))
+    try:
+        os.mkdir(probe)
+        now = os.stat(probe).st_mtime
+        os.rmdir(probe)
+    except OSError:
+        import time  # only where that fails
+
+        return time.time()
+    return now
 
 
 def number(value: float) -> float | str:
@@ -110,11 +140,16 @@ def write(path: str, text: str, mode: int = 0o666) -> None:
 
     mode: the rights, less the umask.
     """
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def write_bytes(path: str, content: bytes, mode: int = 0o666) -> None:
+    """`content` at `path`, likewise."""
     temporary = aside(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
         os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)

@@ -15,7 +15,9 @@ from typing import Any
 BEAT_S = 60.0  # how often a heartbeat is due
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CANCEL = signal.SIGUSR1  # farmx cancel; any other end of ours is an interruption
+NOTICE = signal.SIGUSR2  # a scheduler's: the limit is near, or others go first
 
+_RECORD_S = 10.0  # what is left of a notice for recording the end
 _PR_SET_PDEATHSIG = 1
 
 
@@ -82,12 +84,15 @@ def alive(owner: Mapping[str, Any]) -> bool | None:
 class Inbox:
     """The signals that arrived, in order, and a descriptor that wakes a select; the old handlers return at exit.
 
-    heard: called, in the middle of anything, with how many asked us to stop so far, at each one.
+    heard: called, in the middle of anything, with how many asked us to stop so far, at each one.  notice_s: NOTICE is
+    taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.
     """
 
-    def __init__(self, heard: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(self, heard: Callable[[int], None] = lambda count: None, notice_s: float | None = None) -> None:
         self.stops: list[int] = []
         self.cancelled = False
+        self.noticed = False
+        self.notice_s = notice_s
         self.heard = heard
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -96,7 +101,7 @@ class Inbox:
 
     def __enter__(self) -> "Inbox":
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (*STOPS, CANCEL, signal.SIGCHLD):
+        for number in (*STOPS, CANCEL, signal.SIGCHLD, *([] if self.notice_s is None else [NOTICE])):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
                 self._old[number] = signal.signal(number, self._note)
         return self
@@ -111,6 +116,8 @@ class Inbox:
     def _note(self, number: int, _frame: object) -> None:
         if number == CANCEL:
             self.cancelled = True
+        elif number == NOTICE:
+            self.noticed = True
         elif number in STOPS:
             self.stops.append(number)
             self.heard(len(self.stops))
@@ -250,9 +257,9 @@ class Stop:
     """What was asked of a program: nothing, to end (and by when), or to be gone."""
 
     def __init__(
-        self, group: int, grace_s: float, note: Callable[[int], None], cancelled: Callable[[], bool] = lambda: True
+        self, group: int, grace_s: float, note: Callable[[int], None], cancelled: Callable[[], bool] | None = None
     ) -> None:
-        """cancelled: whether a cancel signal that came was meant for this program."""
+        """cancelled: whether somebody asked for this program's end; None: nobody but who sends a cancel signal."""
         self.state: str | None = None
         self._group, self._grace_s, self._note, self._cancelled = group, grace_s, note, cancelled
         self._deadline: float | None = None
@@ -260,17 +267,31 @@ class Stop:
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
-        inbox.cancelled = inbox.cancelled and (self.state == "cancelled" or self._cancelled())
-        asked = len(inbox.stops) + inbox.cancelled
+        inbox.cancelled = inbox.cancelled and (
+            self.state == "cancelled" or self._cancelled is None or self._cancelled()
+        )
+        asked = len(inbox.stops) + inbox.cancelled + inbox.noticed
         if asked and self.state is None:
-            self.state = "cancelled" if inbox.cancelled else "interrupted"
-            self._deadline = time.monotonic() + self._grace_s
-            self._send(signal.SIGTERM)
+            self.ask(*self._asked(inbox))
             self._seen = 1  # there may be two already
         if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
             self._send(signal.SIGKILL)
         self._seen = asked
+
+    def _asked(self, inbox: Inbox) -> tuple[str, float]:
+        """What the first request makes of the program, and its grace."""
+        if inbox.cancelled or (inbox.stops and self._cancelled is not None and self._cancelled()):
+            return "cancelled", self._grace_s
+        if inbox.stops or inbox.notice_s is None:
+            return "interrupted", self._grace_s
+        return "preempted", max(inbox.notice_s - _RECORD_S, inbox.notice_s / 2)
+
+    def ask(self, state: str, grace_s: float) -> None:
+        """Ask the program to end within so many seconds, as `state`."""
+        self.state = state
+        self._deadline = time.monotonic() + grace_s
+        self._send(signal.SIGTERM)
 
     def timeout_s(self) -> float:
         """How long until `follow` must be called again."""
@@ -282,8 +303,11 @@ class Stop:
         kill_group(self._group, signal.SIGCONT)
 
 
-def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callable[[], None]) -> tuple[int, Any]:
-    """Wait for the program: beat, move its output, pass signals on. Return its wait status and resource usage."""
+def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callable[[], bool]) -> tuple[int, Any]:
+    """Wait for the program: beat, move its output, pass signals on. Return its wait status and resource usage.
+
+    beat: whether the program is to go on.
+    """
     beaten = time.monotonic()
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -293,5 +317,6 @@ def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callab
         for descriptor in inbox.wait(console.descriptors(), min(stop.timeout_s(), beaten + BEAT_S - time.monotonic())):
             console.pump(descriptor)
         if time.monotonic() - beaten >= BEAT_S:
-            beat()
+            if not beat() and stop.state is None:
+                stop.ask("interrupted", 0.0)
             beaten = time.monotonic()

@@ -4,36 +4,46 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout, runner, snapshot, stage
-from farmx.errors import FarmError, StageError
+from farmx import farms, layout, runner, snapshot, stage
+from farmx.errors import FarmError, StageError, UsageError, nearest
 from farmx.farms import base, local
-from farmx.spec import Job, Run, State, Submission
+from farmx.farms.base import Farm
+from farmx.spec import Held, Job, Run, State, Submission
 
 RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
 OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was ended by others its own
-BUSY = (State.RUNNING, State.QUEUED)
+BUSY = (State.RUNNING, State.QUEUED, State.PREEMPTED)
+ASKED = "asked to end"
 
 
 # ---------------------------------------------------------------- retry
 
 
 class Retry(NamedTuple):
-    """What is about to be queued again. fresh: the jobs that get today's code; the others keep their own."""
+    """What is about to be queued again. wants: the resources of each job.  fresh: the jobs that get today's code; the
+    others keep their own."""
 
     jobs: tuple[Job, ...]
+    wants: tuple[Mapping[str, Any], ...]
     fresh: tuple[Job, ...]
     left: tuple[Run, ...]
     code: str
 
 
 def retry(
-    runs: Iterable[Run], states: Sequence[State] | None, code: str | None, environ: Mapping[str, str]
+    runs: Iterable[Run],
+    states: Sequence[State] | None,
+    code: str | None,
+    environ: Mapping[str, str],
+    farm: Farm,
+    only: Sequence[str] = (),
 ) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
     code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
-    PATH and the like of `environ`. Afterwards the records of those runs say so. Raises ConfigError, before anything is
-    changed, when `environ` lacks what a run is to be passed.
+    PATH and the like of `environ`.  only: the stages to run, () for all from the first that is not done. Afterwards
+    the records of those runs say so. Raises FarmxError, before anything is changed, when `environ` lacks what a run is
+    to be passed, `farm` would refuse what a run wants, or a run lacks a stage.
     """
     chosen: list[Run] = []
     left: list[Run] = []
@@ -42,8 +52,23 @@ def retry(
     fresh = [run for run in chosen if code == "now" or (code is None and run.state in OWN_FAULT)]
     records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
+    wants = tuple(records[run.path].get("resources") or {} for run in chosen)
+    farm.check(list({repr(each): each for each in wants}.values()))
+    _check_stages(chosen, only)
     told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
-    return Retry(tuple(map(base.next_job, chosen)), tuple(map(base.next_job, fresh)), tuple(left), told)
+    jobs = tuple(map(base.next_job, chosen))
+    for run, job in zip(chosen, jobs):
+        stage.ask(run, job.number, only)
+    return Retry(jobs, wants, tuple(map(base.next_job, fresh)), tuple(left), told)
+
+
+def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
+    """Raises UsageError for a stage that one of the runs has not."""
+    for run in runs:
+        known = [stage.name for stage in run.stages]
+        for name in only:
+            if name not in known:
+                raise UsageError(f"--stage: {run.name} has no stage {name!r}{nearest(name, known)}")
 
 
 def _take_todays_code(records: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> str:
@@ -68,14 +93,17 @@ def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
     return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
 
 
-def submissions(jobs: Sequence[Job], name: str) -> list[Submission]:
-    """Write down the jobs, a submission for each experiment among them, in order."""
-    by_home: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_home.setdefault(os.path.dirname(job.run), []).append(job)
+def submissions(chosen: Retry, farm: Farm, name: str) -> list[Submission]:
+    """Write down the jobs, each experiment's in submissions of its own, in order."""
+    by_home: dict[str, list[tuple[Job, Mapping[str, Any]]]] = {}
+    for job, wants in zip(chosen.jobs, chosen.wants):
+        by_home.setdefault(os.path.dirname(job.run), []).append((job, wants))
     return [
-        base.submission(os.path.join(home, layout.FARMX, layout.SUBMISSIONS), name, group)
-        for home, group in by_home.items()
+        submission
+        for home, jobs in by_home.items()
+        for submission in base.submissions(
+            os.path.join(home, layout.FARMX, layout.SUBMISSIONS), name, farm.batches(jobs)
+        )
     ]
 
 
@@ -83,27 +111,65 @@ def submissions(jobs: Sequence[Job], name: str) -> list[Submission]:
 
 
 def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
-    """End each run as cancelled: one that waits can never start, one that runs here is asked to end.
+    """End each run as cancelled: one that waits can never start, one that runs is asked to end.
 
     tell: each run and what was done: 'cancelled', 'asked to end', 'not cancelled: WHY', or its state when it has ended.
+    Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
     """
-    for run in runs:
-        tell(run, _cancelled(run))
+    done = [(run, *_cancelled(run)) for run in runs]
+    refused = _end_jobs([held for _, _, helds in done for held in helds])
+    for run, did, helds in done:
+        why = next((refused[held.submission] for held in helds if held.submission in refused), None)
+        tell(run, did if why is None else _but(did, why))
 
 
-def _cancelled(run: Run) -> str:
-    if run.state in (State.STAGED, State.QUEUED, State.INTERRUPTED, State.LOST):
+def _but(did: str, why: str) -> str:
+    return f"not cancelled: {why}" if did == ASKED else f"{did}; its job is still queued and will end at once: {why}"
+
+
+def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
+    """What became of it, and what its farm is to end."""
+    if run.state in (State.STAGED, State.QUEUED, State.INTERRUPTED, State.LOST, State.PREEMPTED):
         facts = {"farm": local.NAME, "submission": ""}
-        if _close(run.path, base.next_job(run).number, facts):
-            return "cancelled"
-        return "just started; cancel it again"
+        if _close(run.path, _next(run), facts):
+            return "cancelled", _elsewhere(run)
+        return "just started; cancel it again", ()
     if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
-        return str(run.state)
+        return str(run.state), ()
     try:
-        local.cancel(run.attempts[-1])
+        if _elsewhere(run):
+            local.request(run.attempts[-1])
+        else:
+            local.cancel(run.attempts[-1])
     except FarmError as error:
-        return f"not cancelled: {error}"
-    return "asked to end"
+        return f"not cancelled: {error}", ()
+    return ASKED, _elsewhere(run)
+
+
+def _next(run: Run) -> str:
+    """The number of the attempt that would be the run's next."""
+    if run.state is State.PREEMPTED:
+        queued, restarted = run.attempts[-1].number
+        return layout.attempt_name(queued, restarted + 1)
+    return base.next_job(run).number
+
+
+def _elsewhere(run: Run) -> tuple[Held, ...]:
+    return tuple(held for held in run.held if held.record.get("executor", local.NAME) != local.NAME)
+
+
+def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
+    """Have the farms end these; submission -> why it could not be done."""
+    by_farm: dict[str, list[Held]] = {}
+    for held in helds:
+        by_farm.setdefault(f"{held.record['executor']} {held.record.get('farm')}", []).append(held)
+    refused: dict[str, str] = {}
+    for group in by_farm.values():
+        try:
+            farms.leaf(group[0].record).cancel(group)
+        except FarmError as error:
+            refused.update({held.submission: str(error) for held in group})
+    return refused
 
 
 def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:

@@ -11,12 +11,12 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from farmx import layout, processes
+from farmx import layout, processes, stages
 from farmx.errors import RecordError
 from farmx.processes import Console, Inbox, Stop
 
@@ -62,6 +62,8 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     with suppress(FileExistsError):
         os.mkdir(attempts)  # not its parents: a run that somebody deleted stays so
     attempt = os.path.join(attempts, number)
+    if after := newer(attempt):  # a scheduler restarted what we had given up and queued anew
+        return None, read(os.path.join(attempts, after, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
     ordinal = 1 + sum(not name.startswith(".") and name != number for name in os.listdir(attempts))
     owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal,
              "path": attempt, **facts}  # fmt: skip
@@ -81,6 +83,14 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
         # NFS repeats calls: the second answer to our own rename says EEXIST.
         return (attempt, owner) if holder == owner else (None, holder)
     return attempt, owner
+
+
+def newer(attempt: str) -> str | None:
+    """The name of an attempt of the same run that came after the one at `attempt`; only the newest is current."""
+    attempts, number = os.path.split(attempt)
+    mine = layout.attempt_number(number) or (0, 0)
+    others = ((layout.attempt_number(name) or (0, 0), name) for name in layout.names(attempts))
+    return next((name for other, name in others if other > mine), None)
 
 
 def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, Any]:
@@ -177,6 +187,7 @@ class Attempt:
         self.path, self.owner, self._pulse = path, owner, pulse
         self._home = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # whatever the run is renamed to
         self._open = [self._home]
+        self.stages: list[dict[str, Any]] | None = None  # how each stands, where there are several
 
     def begin(self) -> None:
         """Make what is written meanwhile. Raises OSError; an end can be recorded all the same."""
@@ -201,16 +212,19 @@ class Attempt:
         except OSError:
             return
 
-    def beat(self) -> None:
-        """Say that we live."""
+    def beat(self) -> bool:
+        """Say that we live; whether this attempt is still the newest of its run."""
         self._pulse()
         try:
             os.utime(layout.HEARTBEAT, dir_fd=self._home)
         except OSError:
-            return
+            pass
+        return newer(self.path) is None
 
     def end(self, state: str, **more: Any) -> None:
         """Record the end, in the space kept for it, and close."""
+        if self.stages:
+            more["stages"] = self.stages
         record = json.dumps(end_record(self.owner, state, **more)).encode()
         if len(record) >= len(END_RESERVE):  # a character is up to twelve bytes of json
             more["note"] = more["note"][: len(END_RESERVE) // 16]
@@ -233,11 +247,14 @@ def execute(
     env: Mapping[str, str] | None = None,
     grace_s: float = GRACE_S,
     pulse: Callable[[], None] = lambda: None,
+    each: Sequence[str] = (),
+    judge: Callable[[Outcome], Outcome] = lambda outcome: outcome,
 ) -> Outcome:
     """Execute attempt `number` of the run directory `run` and record it; return how it ended.
 
     facts: what else owner.json says (farm, submission).  env: what this slot adds to the environment.  pulse: called
-    with every heartbeat.
+    with every heartbeat.  each: words before every command, to start it once a task.  judge: what its end was, where
+    somebody knows more than the exit code.
     Raises OSError or StageError when the attempt could not be taken, or its end not be recorded. What our surroundings
     refuse in between (a full disk, a lost right) interrupts it: that is no fault of the run's.
     """
@@ -248,7 +265,7 @@ def execute(
     attempt = Attempt(taken, owner, pulse)
     try:
         attempt.begin()
-        outcome = _run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s)
+        outcome = judge(_run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s, each))
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
@@ -265,8 +282,16 @@ def _held(attempt: str, owner: Mapping[str, Any]) -> Outcome:
 
 
 def _run_stages(
-    run: str, attempt: Attempt, inbox: Inbox, console: Console, env: Mapping[str, str], grace_s: float
+    run: str,
+    attempt: Attempt,
+    inbox: Inbox,
+    console: Console,
+    env: Mapping[str, str],
+    grace_s: float,
+    each: Sequence[str],
 ) -> Outcome:
+    if after := newer(attempt.path):  # it came while we took ours
+        return Outcome("interrupted", note=f"attempt {after} of this run has begun")
     record = _what_to_run(run)
     if record is None:
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
@@ -274,9 +299,17 @@ def _run_stages(
         clear(run)  # what a killed runner left
     own_code(run, record["digest"], record["code"]["staging"])
     environ = environment(run, record, attempt, env)
-    outcome = Outcome("done", code=0)
-    for stage in record["stages"]:
-        outcome = _run_stage(run, stage["name"], attempt, inbox, console, environ, grace_s)
+    todo = stages.plan(run, os.path.basename(attempt.path), record)
+    if not todo.run:
+        return Outcome("interrupted", note="it was asked for stages that this run has not")
+    for place in todo.kept - set(todo.run):
+        attempt.event(stages.KEPT, stage=todo.stages[place]["name"], **todo.marks(place))
+    ended: dict[int, str] = {}
+    for place in todo.run:
+        stage = _Stage(todo.stages[place]["name"], todo.marks(place))
+        outcome = _run_stage(run, stage, attempt, inbox, console, environ, grace_s, each)
+        ended[place] = outcome.state
+        attempt.stages = todo.told(ended)
         if outcome.state != "done":
             break
     return outcome
@@ -313,21 +346,36 @@ def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapp
         layout.ENV_EXPERIMENT: record["experiment"],
         layout.ENV_POINT: record["point"],
         layout.ENV_LOGDIR: run,
+        layout.ENV_STARTED: time.strftime(layout.STARTED_FORM, time.localtime(attempt.owner["started"])),
         "PYTHONUNBUFFERED": "1",  # a log is read while the program runs, and after it was killed
     }
     return {**os.environ, **ours, **env}
 
 
+class _Stage(NamedTuple):
+    """A stage to run. marks: what its events say of it beside its name."""
+
+    name: str
+    marks: Mapping[str, Any]
+
+
 def _run_stage(
-    run: str, stage: str, attempt: Attempt, inbox: Inbox, console: Console, env: Mapping[str, str], grace_s: float
+    run: str,
+    stage: _Stage,
+    attempt: Attempt,
+    inbox: Inbox,
+    console: Console,
+    env: Mapping[str, str],
+    grace_s: float,
+    each: Sequence[str],
 ) -> Outcome:
-    path = os.path.join(attempt.path, stage + layout.LOG_SUFFIX)
+    path = os.path.join(attempt.path, stage.name + layout.LOG_SUFFIX)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     point(os.path.join(run, layout.OUTPUT), os.path.relpath(path, run))
     output, pid = console.open(log), None
     try:
-        pid = processes.spawn([os.path.join(run, layout.LAUNCH), stage], env, run, output, console)
-        attempt.event("started", stage=stage, pid=pid)
+        pid = processes.spawn([*each, os.path.join(run, layout.LAUNCH), stage.name], env, run, output, console)
+        attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
         stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         if stop.state:
@@ -337,8 +385,9 @@ def _run_stage(
             processes.kill_group(pid, signal.SIGKILL)
         console.close()
         os.close(log)
-    outcome = _outcome(status, stop.state, stage)
-    attempt.event("ended", stage=stage, code=outcome.code, signal=outcome.signal,
+    outcome = _outcome(status, stop.state, stage.name)
+    more = {**stage.marks, "state": outcome.state} if stage.marks else {}
+    attempt.event("ended", stage=stage.name, code=outcome.code, signal=outcome.signal, **more,
                   cpu_s=round(usage.ru_utime + usage.ru_stime, 3), max_rss_mb=usage.ru_maxrss // 1024)  # fmt: skip
     return outcome
 

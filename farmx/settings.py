@@ -83,6 +83,13 @@ def _number(kinds: tuple[type, ...]) -> Callable[[Node], Any]:
     return read
 
 
+def _count(node: Node) -> int:
+    data = node.data if isinstance(node, Scalar) else None
+    if type(data) is not int or data < 0:
+        raise Bad(node=node)
+    return data
+
+
 def _name(name: str, node: Node) -> str:
     """The name of an environment variable that is a user's to set."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -143,9 +150,11 @@ TABLE = (
     Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
     Setting("PYTHONPATH", "import roots in place of LOGDIR/code", "a colon list or a list", _joined(":")),
     Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
+    Setting("MAX_REQUEUES", "how often a run whose time is up is queued again by itself", "a whole number, 0 for never",
+            _count, 3),
     Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),
     Setting("WORKSPACE", "the NGC workspace that holds NGC_LOGROOT", "a name", _text),
 )
 BY_KEY = {setting.key: setting for setting in TABLE}
 KEYS = [setting.key for setting in TABLE]
-FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE")
+FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "RESOURCES", "MAX_REQUEUES", "NGC_LOGROOT", "WORKSPACE")

@@ -1,7 +1,7 @@
 """The frozen values that flow from a sweep file to a table; never where they are kept or what is done with them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -88,11 +88,15 @@ class Stage(NamedTuple):
     """One named command of a run; in all of it LOGDIR still stands for the run's directory.
 
     words: the argv; when `shell` is set, what follows that text of shell syntax (`a && b`, `X=1 python t.py`).
+    form: what tells a changed command from an earlier one, '' for a first stage.  resources: its own, which go over
+    those of the run.
     """
 
     name: str
     words: tuple[str, ...]
     shell: str | None = None
+    form: str = ""
+    resources: Mapping[str, Any] = {}
 
 
 class RunSpec(NamedTuple):
@@ -138,12 +142,36 @@ class Attempt(NamedTuple):
         return self.end.get("ended") if self.end else None
 
 
+class Held(NamedTuple):
+    """Index `place` of a submission that a farm was handed: it is to be attempt `number` (queued by us) of some run.
+
+    submission: its directory.  record: its job.json.  name: what the farm calls it, or the array that it is in; None
+    while the farm did not say.
+    """
+
+    submission: str
+    place: int
+    number: int
+    record: Mapping[str, Any]
+    name: str | None = None
+
+
+class Standing(NamedTuple):
+    """A stage of a run and whether its newest attempt left it done. form: as Stage's."""
+
+    name: str
+    form: str
+    done: bool
+
+
 class Run(NamedTuple):
     """A run directory, read back.
 
     hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
     outside a launch).  identity: None likewise.  attempts: oldest first.  note: why the state is what it is, for
-    people.  generation: how often its point had been launched anew, from 1.
+    people.  generation: how often its point had been launched anew, from 1.  held: what farms were handed for its newest
+    attempt, while it has not ended.  stages: in order.  only: the stages that an attempt was asked for, by the number
+    of its queuing; not in it: all.
     """
 
     name: str
@@ -157,6 +185,9 @@ class Run(NamedTuple):
     goal: Goal | None = None
     note: str = ""
     generation: int = 1
+    held: tuple[Held, ...] = ()
+    stages: tuple[Standing, ...] = ()
+    only: Mapping[str, Sequence[str]] = {}
 
 
 class Job(NamedTuple):
@@ -167,11 +198,13 @@ class Job(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """One thing handed to a farm. path: its directory.  jobs: index i of the submission is jobs[i]."""
+    """One thing handed to a farm. path: its directory.  jobs: index i of the submission is jobs[i], and each wants
+    `resources`."""
 
     id: str
     path: str
     jobs: tuple[Job, ...]
+    resources: Mapping[str, Any] = {}
 
 
 class Surroundings(NamedTuple):

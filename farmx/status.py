@@ -1,39 +1,96 @@
 """Records and the farms' answers -> Runs; one pure function decides a run's state. Looking never changes a run."""
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import farms, layout, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
-from farmx.spec import Attempt, Goal, Run, State
+from farmx.farms.base import Answer, Answers
+from farmx.spec import Attempt, Goal, Held, Run, Standing, State
+
+LOCAL = "local"  # the executor of a record that names none
+WAITS = "waits for its turn"
+LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
+_UNSURE = (State.LOST, State.UNKNOWN, State.INTERRUPTED, State.CANCELLED, State.FAILED)
+# Of several answers about one attempt the first of these counts; None: not listed.
+_LIFE = (State.RUNNING, State.QUEUED, State.UNKNOWN, State.DONE, State.CANCELLED, State.FAILED, State.PREEMPTED,
+         State.PRUNED, State.INTERRUPTED, State.LOST, State.STAGED, None)  # fmt: skip
 
 
-def decide(
-    last: Attempt | None, queued: tuple[int, int] | None, alive: bool | None, silent_s: float
-) -> tuple[State, str]:
+class Hold(NamedTuple):
+    """The newest that farms were handed for a run: attempt `number` (queued by us).
+
+    answer: what the farm says of it, None when it answered and does not list it.  queued: whether the farm ever said
+    that it has it.  asked: whether somebody asked for the end of that attempt.
+    """
+
+    number: int
+    answer: Answer | None
+    queued: bool = False
+    asked: bool = False
+
+
+def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s: float) -> tuple[State, str]:
     """The state of a run, and why, for people.
 
-    last: its newest attempt.  queued: the number of the newest attempt that a living submission holds for it.
-    alive: what the farm says of the newest attempt's owner, None when it cannot say.  silent_s: age of its heartbeat.
+    last: its newest attempt.  alive: whether that attempt's owner is a living process, None when this host cannot say.
+    silent_s: age of its heartbeat.
     The run's own end record comes first, then what the farm says, then that it is staged.
     """
-    if queued is not None and (last is None or queued > last.number):
-        return State.QUEUED, "waits for its turn"
+    if hold is not None and (last is None or hold.number > last.number[0]) and (told := _waiting(hold)):
+        return told
     if last is None:
         return State.STAGED, "not started"
+    same = hold if hold is not None and hold.number == last.number[0] else None
     if last.end is not None:
-        return _ended(last.end)
+        between = last.end.get("state") == State.PREEMPTED
+        return _between(same) if between else _ended(last.end)
     host = last.owner.get("host", "?") if last.owner else "?"
     if alive:
         return State.RUNNING, f"on {host}"
-    if alive is False:
+    if same is not None and (told := _unended(same, host, silent_s)):
+        return told
+    if alive is False and same is None:
         return State.INTERRUPTED, "its launcher or pool ended"
     if silent_s < base.SILENT_S:
         return State.RUNNING, f"on {host}, heard {silent_s:.0f} s ago"
-    return State.UNKNOWN, f"on {host}, which cannot be asked from here; silent for {silent_s / 60:.0f} min"
+    if same is not None and same.answer is None:
+        return State.LOST, f"on {host}; its job is gone and recorded no end"
+    why = same.answer.note if same and same.answer else "which cannot be asked from here"
+    return State.UNKNOWN, f"on {host}, {why}; silent for {silent_s / 60:.0f} min"
+
+
+def _waiting(hold: Hold) -> tuple[State, str] | None:
+    """Before the attempt that a farm was handed has begun; None when it never had it."""
+    if hold.answer is None:
+        return (State.LOST, "its job left the queue and never began") if hold.queued else None
+    if hold.answer.state is State.RUNNING:
+        return State.QUEUED, hold.answer.note or "its job has begun"
+    return hold.answer.state, hold.answer.note or WAITS
+
+
+def _between(hold: Hold | None) -> tuple[State, str]:
+    """After an attempt that was to be started again by its farm."""
+    if hold is None or hold.answer is None:
+        return State.INTERRUPTED, "preempted, and its job is not queued again"
+    if hold.answer.state in (State.QUEUED, State.RUNNING, State.UNKNOWN):
+        return State.PREEMPTED, hold.answer.note or "its job is queued again"
+    return hold.answer.state, hold.answer.note
+
+
+def _unended(hold: Hold, host: str, silent_s: float) -> tuple[State, str] | None:
+    """What the farm says of an attempt without an end; None when only the heartbeat can tell."""
+    if hold.answer is None:
+        return (State.CANCELLED, "its job ended when it was asked to") if hold.asked else None
+    if hold.answer.state is State.UNKNOWN:
+        return None
+    if hold.answer.state is State.QUEUED:
+        return State.PREEMPTED, hold.answer.note or "its job is queued again"
+    if hold.answer.state is State.RUNNING:
+        return State.RUNNING, ", ".join(filter(None, (f"on {host}", hold.answer.note)))
+    return hold.answer.state, hold.answer.note
 
 
 def _ended(end: Mapping[str, Any]) -> tuple[State, str]:
@@ -91,15 +148,27 @@ def is_experiment(path: str) -> bool:
 
 
 def of(path: str, names: Iterable[str]) -> Look:
-    """The runs of these names in the experiment directory `path`, by name; what is no run is left out."""
-    queued = _queued(path)
+    """The runs of these names in the experiment directory `path`, by name; what is no run is left out.
+
+    Every farm that holds what has not ended is asked once.
+    """
+    handed = _handed(path)
     experiment = os.path.basename(path)
-    runs, problems = [], []
+    found, problems = [], []
     for name in sorted(names):
         try:
             last = os.path.basename(name)
-            if not last.startswith(".") and (run := _run(os.path.join(path, name), last, experiment, queued)):
-                runs.append(run)
+            if not last.startswith(".") and (read := _read(os.path.join(path, name), last, experiment)):
+                found.append(read)
+        except RecordError as error:
+            problems.append(str(error))
+    helds = {read.name: _open(read, handed.get(read.name, ())) for read in found if read.record is not None}
+    answers = _ask([held for each in helds.values() for held in each])
+    now = _Clock(path)
+    runs = []
+    for read in found:
+        try:
+            runs.append(_run(read, helds.get(read.name, ()), answers, now))
         except RecordError as error:
             problems.append(str(error))
     return Look(tuple(runs), tuple(problems))
@@ -111,23 +180,65 @@ def experiments(logroot: str) -> list[str]:
     return [name for name in names if os.path.isdir(os.path.join(logroot, name))]
 
 
-def _run(path: str, name: str, experiment: str, queued: Mapping[str, tuple[int, int]]) -> Run | None:
+class _Read(NamedTuple):
+    """The records of one run."""
+
+    name: str
+    path: str
+    experiment: str
+    record: dict[str, Any] | None
+    hparams: dict[str, Any] | None
+    attempts: tuple[Attempt, ...]
+
+
+def _read(path: str, name: str, experiment: str) -> _Read | None:
     record, hparams = _record(path, layout.RUN, layout.RUN_FORMAT), _record(path, layout.HPARAMS, None)
     if record is None and hparams is None and not any(map(os.path.lexists, _marks(path))):
         return None
     if record is not None and not _sound(record):
         where = os.path.join(path, layout.RUN)
         raise RecordError(f"{where}: not a record of ours; restore it or move it away")
-    attempts = tuple(_attempts(path))
+    return _Read(name, path, experiment, record, hparams, tuple(_attempts(path)))
+
+
+def _run(read: _Read, helds: Sequence[Held], answers: Answers, now: "_Clock") -> Run:
+    record, attempts = read.record, read.attempts
     if record is None:  # runx, or logx outside a launch: nobody tells how it ended
-        return Run(name, path, experiment, State.UNKNOWN, hparams or {}, attempts, note="not launched by farmx")
+        return Run(read.name, read.path, read.experiment, State.UNKNOWN, read.hparams or {}, attempts,
+                   note="not launched by farmx")  # fmt: skip
+    state, note = _decide(attempts, helds, answers, now)
+    if helds and state in _UNSURE or (attempts and attempts[-1].end is None and state not in LIVE):
+        attempts = tuple(_attempts(read.path))  # it may have ended since its end was looked for
+        state, note = _decide(attempts, helds, answers, now)
+    standing = _standing(record, attempts)
+    if state is State.DONE and not all(stage.done for stage in standing):
+        state, note = State.STAGED, _to_come(standing)
+    return Run(read.name, read.path, read.experiment, state, read.hparams or {}, attempts, record["point"],
+               record["digest"], _goal(record), note, record["generation"], tuple(helds), standing,
+               record.get("only") or {})  # fmt: skip
+
+
+def _standing(record: Mapping[str, Any], attempts: Sequence[Attempt]) -> tuple[Standing, ...]:
+    """Each stage and whether the newest attempt left it done."""
+    done = stages.standing(record["stages"], attempts[-1].end if attempts else None)
+    return tuple(
+        Standing(stage["name"], stage.get("form", ""), each) for stage, each in zip(record["stages"], done)
+    )
+
+
+def _to_come(standing: Sequence[Standing]) -> str:
+    done = ", ".join(stage.name for stage in standing if stage.done)
+    return f"{done} done; {', '.join(stage.name for stage in standing if not stage.done)} to come"
+
+
+def _decide(
+    attempts: Sequence[Attempt], helds: Sequence[Held], answers: Answers, now: "_Clock"
+) -> tuple[State, str]:
     last = attempts[-1] if attempts else None
     alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
-    if last and alive is False:  # it may have ended since its end was looked for
-        attempts = (*attempts[:-1], last := _attempt(last.path, last.number))
-    state, note = decide(last, queued.get(name), alive, _silence(last))
-    return Run(name, path, experiment, state, hparams or {}, attempts, record["point"], record["digest"],
-               _goal(record), note, record["generation"])  # fmt: skip
+    hold = _hold(helds, answers, last)
+    silent_s = now.since(os.path.join(last.path, layout.HEARTBEAT)) if last and not last.end and not alive else 0.0
+    return decide(last, hold, alive, silent_s)
 
 
 _KINDS = {
@@ -190,26 +301,78 @@ def _attempt(path: str, number: tuple[int, int]) -> Attempt:
     return Attempt(path, number, owner, end)
 
 
-def _silence(last: Attempt | None) -> float:
-    """How long ago the newest attempt was heard, by this machine's clock; 0 when it has ended or none is there."""
-    if last is None or last.end is not None:
-        return 0.0
-    try:
-        return max(0.0, time.time() - os.stat(os.path.join(last.path, layout.HEARTBEAT)).st_mtime)
-    except OSError:
-        return base.SILENT_S
+class _Clock:
+    """What time it is by the clock of the file system that holds an experiment; ours where that cannot be told."""
+
+    def __init__(self, experiment: str) -> None:
+        self._experiment = experiment
+        self._now: float | None = None
+
+    def since(self, path: str) -> float:
+        """How long ago `path` was touched, in seconds; very long when it is not there."""
+        try:
+            touched = os.stat(path).st_mtime
+        except OSError:
+            return base.SILENT_S
+        return max(0.0, self._told() - touched)
+
+    def _told(self) -> float:
+        if self._now is None:
+            self._now = layout.now_at(os.path.join(self._experiment, layout.FARMX))
+        return self._now
 
 
-# ---------------------------------------------------------------- what living submissions hold
+# ---------------------------------------------------------------- what farms hold
 
 
-def _queued(experiment: str) -> dict[str, tuple[int, int]]:
-    """run -> the newest attempt number that a living submission holds for it."""
+def _handed(experiment: str) -> dict[str, list[Held]]:
+    """run -> what farms were handed for its newest attempt among them all."""
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
-    held: dict[str, tuple[int, int]] = {}
-    for name in layout.names(home):
+    newest: dict[str, list[Held]] = {}
+    for name in sorted(layout.names(home)):
         path = os.path.join(home, name)
-        if base.submission_alive(path, _record(path, layout.JOB, layout.JOB_FORMAT) or {}):
-            for run, number in base.read_runs(path):
-                held[run] = max(number, held.get(run, number))
-    return held
+        record = _record(path, layout.JOB, layout.JOB_FORMAT) or {}
+        if record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record):
+            continue  # nothing in it waits any more
+        for run, held in base.held(path, record):
+            known = newest.setdefault(run, [held])
+            if held.number > known[0].number:
+                newest[run] = [held]
+            elif held.number == known[0].number and known[0] is not held:
+                known.append(held)
+    return newest
+
+
+def _open(read: _Read, helds: Sequence[Held]) -> Sequence[Held]:
+    """Those of which a farm may know more than the run's records."""
+    last = read.attempts[-1] if read.attempts else None
+    if last is None or not helds or helds[0].number > last.number[0]:
+        return helds
+    ended = last.end is not None and last.end.get("state") != State.PREEMPTED
+    return () if ended or helds[0].number < last.number[0] else helds
+
+
+def _ask(helds: Sequence[Held]) -> Answers:
+    """What the farms say, each asked once."""
+    answers: dict[tuple[str, int], Answer] = {}
+    by_farm: dict[str, list[Held]] = {}
+    for held in helds:
+        if held.record.get("executor", LOCAL) == LOCAL:
+            answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
+        else:
+            key = f"{held.record['executor']} {held.record.get('farm')}"
+            by_farm.setdefault(key, []).append(held)
+    for group in by_farm.values():
+        answers.update(farms.leaf(group[0].record).poll(group))
+    return answers
+
+
+def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold | None:
+    """The hold that counts: of several for one number (an attempt may be queued twice) the one that has most life."""
+    if not helds:
+        return None
+    told = [answers.get((held.submission, held.place)) for held in helds]
+    best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))
+    queued = any(held.name is not None for held in helds)
+    asked = best is None and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
+    return Hold(helds[0].number, best, queued, asked)

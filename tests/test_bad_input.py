@@ -13,8 +13,8 @@ from farmx import config
 
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
 SETTINGS = "ARG_STYLE, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, CODE_MAX_MB, CODE_STAGING, ENV, \
-ENV_PASS, EXECUTOR, FARM, LOGROOT, NGC_LOGROOT, PYTHONPATH, RESOURCES, SETUP, SUBMIT_CMD, WORKSPACE"
-KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("LOGROOT, NGC", "GOAL, HPARAMS, LOGROOT, NGC", 1)
+ENV_PASS, EXECUTOR, FARM, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, PYTHONPATH, RESOURCES, SETUP, SUBMIT_CMD, WORKSPACE"
+KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("LOGROOT, MAX", "GOAL, HPARAMS, LOGROOT, MAX", 1)
 STATES = "cancelled, done, failed, interrupted, lost, preempted, pruned, queued, running, staged, unknown"
 
 
@@ -85,6 +85,7 @@ WRONG_SETTINGS = [
     ("ARG_STYLE: hydr", 12, "ARG_STYLE: 'hydr' is not allowed; it must be gnu, equals or hydra; did you mean hydra?"),
     ("ARG_STYLE: [gnu]", 12, "ARG_STYLE: a list is not allowed; it must be gnu, equals or hydra"),
     ("NGC_LOGROOT: [a]", 14, "NGC_LOGROOT: a list is not allowed; it must be a path"),
+    ("MAX_REQUEUES: 1.5", 15, "MAX_REQUEUES: '1.5' is not allowed; it must be a whole number, 0 for never"),
     ("WORKSPACE: []", 12, "WORKSPACE: a list is not allowed; it must be a name"),
 ]  # fmt: skip
 
@@ -279,7 +280,7 @@ LINES = [
     ("farmx sweep.yml -i -c nope.yaml",
      "nope.yaml: there is no such configuration file; give -c an existing one"),
     ("farmx sweep.yml -i -c .", ".: there is no such configuration file; give -c an existing one"),
-    ("farmx status nope", "no experiment named 'nope' in HERE/runs; there are none"),
+    ("farmx status nope", "no experiment or run named 'nope' in HERE/runs; there are none"),
     ("farmx status a b", "got unexpected extra argument (b); see farmx status --help"),
     ("farmx status --jsn", "no such option --jsn; did you mean --json?"),
     ("farmx retry", "EXPERIMENT|RUN... is missing; see farmx retry --help"),
@@ -424,7 +425,7 @@ def test_a_hyperparameter_called_format_is_no_format(typed):
 
 
 NEAREST = [
-    ("farmx status swep", "no experiment named 'swep' in HERE/runs; did you mean sweep?"),
+    ("farmx status swep", "no experiment or run named 'swep' in HERE/runs; did you mean sweep?"),
     ("farmx retry swep", "no experiment or run named 'swep' in HERE/runs; did you mean sweep?"),
     ("farmx retry run_3", "no experiment or run named 'run_3' in HERE/runs; did you mean run_2?"),
     ("farmx cancel sweep/run_3", "no experiment or run named 'sweep/run_3' in HERE/runs; did you mean sweep?"),

@@ -106,20 +106,21 @@ big:
   RESOURCES: {gpu: 2, time: 12:30:00, exclusive: true, volumes: [/a, /b], image: ~}
   NGC_LOGROOT: /ngc
   WORKSPACE: 12
+  MAX_REQUEUES: 0
 """
 
 
 def test_every_setting_is_read(place):
     place.write("project", EVERYTHING)
     origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[5:16]], 1)}
-    farm = {"EXECUTOR": 15, "SUBMIT_CMD": 16, "RESOURCES": 17, "NGC_LOGROOT": 18, "WORKSPACE": 19}
+    farm = {"EXECUTOR": 15, "SUBMIT_CMD": 16, "RESOURCES": 17, "NGC_LOGROOT": 18, "WORKSPACE": 19, "MAX_REQUEUES": 20}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
     origins |= {f"RESOURCES.{key}": f".farmx.yaml:17:{column}" for key, column in columns.items()}
     resources = {"gpu": 2, "time": "12:30:00", "exclusive": True, "volumes": ["/a", "/b"], "image": None}
     assert place.compose() == Config(
         logroot="/logs",
-        farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12"),
+        farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0),
         code_ignore_patterns=(".git", "*.pyc", "docs*"),
         code_link=("data",),
         code_include=("a b", "c"),
@@ -465,6 +466,7 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("FARM: [a]", 7, "a list is not allowed; it must be a name"),
     ("EXECUTOR: pbs", 11, "'pbs' is not allowed; it must be local, slurm or command"),
     ("EXECUTOR: Slurm", 11, "'Slurm' is not allowed; it must be local, slurm or command; did you mean slurm?"),
+    ("MAX_REQUEUES: -1", 15, "'-1' is not allowed; it must be a whole number, 0 for never"),
     ("SUBMIT_CMD: [a, b]", 13, "a list is not allowed; it must be a command"),
     ("RESOURCES: gpu", 12, "'gpu' is not allowed; it must be a mapping"),
     ("RESOURCES: [gpu]", 12, "a list is not allowed; it must be a mapping"),
@@ -623,7 +625,7 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
     text = (ROOT / ".farmx.example.yaml").read_text()
     compose = example(place, re.sub(r"(?m)^# ([A-Z_]+:|  - )", r"\1", text))
     found = compose()
-    of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE"}
+    of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES"}
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
     defaults = {setting.key: setting.default for setting in config.table()}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])

@@ -20,14 +20,15 @@ HOME = ROOT / "farmx"
 LADDER = (
     ("version", "errors"),
     ("layout",),
-    ("spec", "yaml12", "processes", "lines", "surroundings", "interpreter", "provenance"),
-    ("runner", "metric_rows", "checkpoints", "boards", "settings"),
-    ("logx",),
+    ("spec", "yaml12", "processes", "lines", "surroundings", "interpreter", "provenance", "shelltext", "stages"),
+    ("runner", "metric_rows", "checkpoints", "boards", "settings", "templates"),
+    ("logx", "pipeline", "node"),
     ("config", "sweep", "metrics", "snapshot"),
     ("plan", "farms.base"),
     ("farms",),
+    ("farms.calls", "farms.carried", "farms.slurm_words"),
     ("farms.*",),
-    ("stage", "status"),
+    ("stage", "status", "steps"),
     ("sumx", "claims"),
     ("reports", "naming"),
     ("reports.*", "launcher", "relaunch", "logs", "evidence"),
@@ -36,7 +37,8 @@ LADDER = (
     ("cli", "cli.surroundings"),
     ("cli.options", "cli.screen"),
     ("cli.here", "cli.looking", "cli.logs", "cli.why"),
-    ("cli.launching",),
+    ("cli.there",),
+    ("cli.launching", "cli.watching"),
     ("cli.relaunching", "api"),
     ("cli.main",),
     ("cli.sumx",),
@@ -48,20 +50,22 @@ ALONE = {
     "errors": set(),
     "layout": {"errors"},
     "processes": set(),
-    "runner": {"errors", "layout", "processes"},
+    "stages": {"layout"},
+    "runner": {"errors", "layout", "processes", "stages"},
+    "node": {"layout", "processes", "runner"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:
 ABOVE_LEAVES = {"launcher", "relaunch", "naming", "compose", "config", "cli", "api"}
 
 # Who may see the process around us; everybody else gets it as an argument. `cli` stands for all of the package.
-AGES = ("claims", "status", "farms.base", "farms.local", "boards")  # how old is a file; when did this happen
+AGES = ("layout", "farms.base", "farms.local", "farms.slurm", "boards")  # how old is a file; when did this happen
 SEES = {
     "sys.argv": {"cli", "runner", "__main__"},
     "os.getcwd": {"cli", "api"},
     "Path.cwd": {"cli", "api"},
     "time.time": {"cli", "api", "runner", "logx", *AGES},
-    "print": {"cli", "logx", "runner", "farms.local"},
+    "print": {"cli", "logx", "runner", "node", "farms.local"},
     "input": {"cli"},
     "sys.exit": {"cli", "runner"},
 }

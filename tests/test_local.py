@@ -235,7 +235,7 @@ def test_a_run_that_cannot_be_taken_does_not_stop_the_others(place):
     runs = [place.run(name=name) for name in "ab"]
     os.rename(runs[0], f"{runs[0]} renamed")
     for slots in (None, 1):
-        told, states = finish(farm(place, *runs, slots=slots, number="1.0" if slots else "2.0"))
+        told, states = finish(farm(place, *runs, slots=slots, number="2.0" if slots else "1.0"))
         assert states == ["interrupted", "done"]
     assert not os.path.exists(runs[0])
 
@@ -457,4 +457,4 @@ def test_a_submission_is_written_before_anybody_is_called(place):
     handed = place.submission(Job(runs[0], "1.0"), Job(runs[1], "12.3"))
     assert handed == Submission("s", f"{place.experiment}/.farmx/submissions/s", handed.jobs)
     assert Path(handed.path, "runs").read_text() == "1.0 a\n12.3 größe-ü\n"
-    assert list(base.read_runs(handed.path)) == [("a", (1, 0)), ("größe-ü", (12, 3))]
+    assert layout.runs_of(handed.path) == [("a", (1, 0)), ("größe-ü", (12, 3))]

@@ -10,6 +10,7 @@ from commands import Project, key, read
 from launching import Place, end, exists
 
 from farmx import layout, processes, relaunch, runner, status
+from farmx.cli.here import Here
 from farmx.errors import StageError
 from farmx.farms import local
 from farmx.processes import Inbox
@@ -54,7 +55,7 @@ def all_states(place):
 
 
 RETRIED = [
-    (None, ["cancelled", "failed", "interrupted", "lost"]),
+    (None, ["cancelled", "failed", "interrupted", "lost", "preempted"]),
     ([State.FAILED], ["failed"]),
     ([State.DONE, State.LOST], ["done", "lost"]),
     ([State.STAGED], ["staged"]),
@@ -66,7 +67,7 @@ RETRIED = [
 @pytest.mark.parametrize("states, names", RETRIED)
 def test_what_ended_other_than_well_is_queued_or_what_was_asked_for(all_states, states, names):
     runs = look(all_states).runs
-    chosen = relaunch.retry(runs, states, "own", os.environ)
+    chosen = relaunch.retry(runs, states, "own", os.environ, Here(None))
     number = "1.0" if names == ["staged"] else "2.0"
     assert chosen.jobs == tuple(Job(str(all_states.experiment / name), number) for name in names)
     assert sorted(run.name for run in chosen.left) == sorted({run.name for run in runs} - set(names))
@@ -76,7 +77,7 @@ def test_what_ended_other_than_well_is_queued_or_what_was_asked_for(all_states, 
 CODE = [
     (None, ["failed"]),
     ("own", []),
-    ("now", ["cancelled", "failed", "interrupted", "lost"]),
+    ("now", ["cancelled", "failed", "interrupted", "lost", "preempted"]),
 ]
 
 
@@ -88,7 +89,7 @@ def test_what_failed_by_itself_takes_todays_code(all_states, code, fresh):
         path.write_text(json.dumps({**read(path), "code": recipe}))
     old = all_states.snapshot()
     (all_states.source / "t.py").write_text("print('new')\n")
-    chosen = relaunch.retry(look(all_states).runs, None, code, {"PATH": "/new bin"})
+    chosen = relaunch.retry(look(all_states).runs, None, code, {"PATH": "/new bin"}, Here(None))
     assert [os.path.basename(job.run) for job in chosen.fresh] == fresh
     changed = {run.name for run in look(all_states).runs if run.digest not in (None, old)}
     assert changed == set(fresh)
@@ -102,7 +103,7 @@ def test_the_next_attempt_comes_after_the_last_whatever_the_scheduler_restarted(
     path = place.run()
     for number in ("1.0", "9.0", "10.3"):
         ended(path, "failed", number)
-    assert relaunch.retry(look(place).runs, None, "own", {}).jobs == (Job(path, "11.0"),)
+    assert relaunch.retry(look(place).runs, None, "own", {}, Here(None)).jobs == (Job(path, "11.0"),)
 
 
 # ---------------------------------------------------------------- retried, end to end
@@ -199,7 +200,7 @@ def cancelled(place: Place) -> dict[str, str]:
 
 
 def test_what_waits_can_never_start_and_what_ended_stays_as_it_was(all_states):
-    waiting = {"staged", "queued", "interrupted", "lost"}
+    waiting = {"staged", "queued", "interrupted", "lost", "preempted"}
     before = {run.name: run.state for run in look(all_states).runs}
     told = cancelled(all_states)
     after = {run.name: run.state for run in look(all_states).runs}

@@ -14,7 +14,9 @@ from launching import Place, tree
 from farmx import layout, processes, status
 from farmx.errors import RecordError, UsageError
 from farmx.farms import base, local
+from farmx.farms.base import Answer
 from farmx.spec import Attempt, Job, State
+from farmx.status import Hold
 
 HERE = {"host": "here"}
 OLD, FRESH = base.SILENT_S, base.SILENT_S - 1
@@ -26,40 +28,89 @@ def attempt(number=(1, 0), owner=HERE, end=None) -> Attempt:
 
 STATES = [state.value for state in State]
 
-DECIDED = [
-    # its newest attempt, what a living submission holds, is its owner alive, silence -> state, why
+WAITS = "waits for its turn"
+
+
+def hold(number=1, state=None, note="", queued=True, asked=False) -> Hold:
+    return Hold(number, None if state is None else Answer(State(state), note), queued, asked)
+
+
+HERE_DECIDED = [
+    # its newest attempt, what a living pool holds, is its owner alive, silence -> state, why
     (None, None, None, 0.0, "staged", "not started"),
-    (None, (1, 0), None, 0.0, "queued", "waits for its turn"),
+    (None, hold(1, "queued"), None, 0.0, "queued", WAITS),
     (None, None, False, OLD, "staged", "not started"),
     (attempt(), None, True, 0.0, "running", "on here"),
     (attempt(), None, True, OLD, "running", "on here"),
-    (attempt(), (1, 0), True, 0.0, "running", "on here"),
-    (attempt(), (2, 0), True, 0.0, "queued", "waits for its turn"),
+    (attempt(), hold(1, "queued"), True, 0.0, "running", "on here"),
+    (attempt(), hold(2, "queued"), True, 0.0, "queued", WAITS),
     (attempt(), None, False, 0.0, "interrupted", "its launcher or pool ended"),
     (attempt(), None, False, OLD, "interrupted", "its launcher or pool ended"),
-    (attempt(), (1, 0), False, 0.0, "interrupted", "its launcher or pool ended"),
-    (attempt(), (2, 0), False, 0.0, "queued", "waits for its turn"),
-    (attempt((2, 0)), (1, 0), False, 0.0, "interrupted", "its launcher or pool ended"),
-    (attempt((2, 1)), (2, 0), True, 0.0, "running", "on here"),
+    (attempt(), hold(2, "queued"), False, 0.0, "queued", WAITS),
+    (attempt((2, 0)), hold(1, "queued"), False, 0.0, "interrupted", "its launcher or pool ended"),
+    (attempt((2, 1)), hold(2, "queued"), True, 0.0, "running", "on here"),
     (attempt(), None, None, 7.4, "running", "on here, heard 7 s ago"),
     (attempt(), None, None, FRESH, "running", "on here, heard 299 s ago"),
     (attempt(), None, None, OLD, "unknown", "on here, which cannot be asked from here; silent for 5 min"),
     (attempt(owner=None), None, None, OLD, "unknown", "on ?, which cannot be asked from here; silent for 5 min"),
     (attempt(owner={}), None, None, 0.0, "running", "on ?, heard 0 s ago"),
     *[(attempt(end={"state": word, "note": "so"}), None, alive, OLD, word, "so")
-      for word in STATES for alive in (True, False, None)],
+      for word in STATES if word != "preempted" for alive in (True, False, None)],
     (attempt(end={"state": "done"}), None, None, 0.0, "done", ""),
-    (attempt(end={"state": "done", "note": None}), (1, 0), None, 0.0, "done", ""),
-    (attempt(end={"state": "failed"}), (2, 0), True, 0.0, "queued", "waits for its turn"),
-    (attempt((2, 0), end={"state": "failed"}), (1, 0), True, 0.0, "failed", ""),
+    (attempt(end={"state": "done", "note": None}), hold(1, "queued"), None, 0.0, "done", ""),
+    (attempt(end={"state": "failed"}), hold(2, "queued"), True, 0.0, "queued", WAITS),
+    (attempt((2, 0), end={"state": "failed"}), hold(1, "queued"), True, 0.0, "failed", ""),
     (attempt(end={"state": "fine"}), None, None, 0.0, "unknown", "its end record says 'fine'"),
     (attempt(end={}), None, None, 0.0, "unknown", "its end record says None"),
 ]  # fmt: skip
+PREEMPTED = attempt(end={"state": "preempted"})
+GONE = "on here; its job is gone and recorded no end"
+ELSEWHERE_DECIDED = [
+    # before the attempt began
+    (None, hold(1, "queued", "others go before it"), None, 0.0, "queued", "others go before it"),
+    (None, hold(1, "running"), None, 0.0, "queued", "its job has begun"),
+    (None, hold(1, "running", "its node is being prepared"), None, 0.0, "queued", "its node is being prepared"),
+    (None, hold(1, "unknown", "cannot be asked"), None, 0.0, "unknown", "cannot be asked"),
+    (None, hold(1, "cancelled", "its job was cancelled"), None, 0.0, "cancelled", "its job was cancelled"),
+    (None, hold(1, "failed", "no python"), None, 0.0, "failed", "no python"),
+    (None, hold(1), None, 0.0, "lost", "its job left the queue and never began"),
+    (None, hold(1, queued=False), None, 0.0, "staged", "not started"),
+    (attempt(end={"state": "failed"}), hold(2), None, 0.0, "lost", "its job left the queue and never began"),
+    (attempt(end={"state": "failed"}), hold(2, queued=False), None, 0.0, "failed", ""),
+    (attempt(end={"state": "failed"}), hold(2, "queued"), None, 0.0, "queued", WAITS),
+    # while it has no end
+    (attempt(), hold(1, "running"), None, OLD, "running", "on here"),
+    (attempt(), hold(1, "running", "it is suspended"), False, OLD, "running", "on here, it is suspended"),
+    (attempt(), hold(1, "queued"), None, 0.0, "preempted", "its job is queued again"),
+    (attempt(), hold(1, "queued", "waits for its begin time"), None, 0.0, "preempted", "waits for its begin time"),
+    (attempt(), hold(1, "failed", "out of memory"), None, 0.0, "failed", "out of memory"),
+    (attempt(), hold(1, "lost", "its node failed"), None, 0.0, "lost", "its node failed"),
+    (attempt(), hold(1, "unknown", "no answer"), None, FRESH, "running", "on here, heard 299 s ago"),
+    (attempt(), hold(1, "unknown", "no answer"), None, OLD, "unknown", "on here, no answer; silent for 5 min"),
+    (attempt(), hold(1), None, FRESH, "running", "on here, heard 299 s ago"),
+    (attempt(), hold(1), None, OLD, "lost", GONE),
+    (attempt(), hold(1), False, OLD, "lost", GONE),
+    (attempt(), hold(1), True, OLD, "running", "on here"),
+    (attempt(), hold(1, asked=True), None, 0.0, "cancelled", "its job ended when it was asked to"),
+    (attempt((1, 1)), hold(1), None, OLD, "lost", GONE),
+    # between two
+    (PREEMPTED, hold(1, "queued"), None, 0.0, "preempted", "its job is queued again"),
+    (PREEMPTED, hold(1, "queued", "waits for its begin time"), None, 0.0, "preempted", "waits for its begin time"),
+    (PREEMPTED, hold(1, "running"), None, 0.0, "preempted", "its job is queued again"),
+    (PREEMPTED, hold(1, "unknown", "no answer"), None, 0.0, "preempted", "no answer"),
+    (PREEMPTED, hold(1, "cancelled", "its job was cancelled"), None, 0.0, "cancelled", "its job was cancelled"),
+    (PREEMPTED, hold(1), None, 0.0, "interrupted", "preempted, and its job is not queued again"),
+    (PREEMPTED, None, None, 0.0, "interrupted", "preempted, and its job is not queued again"),
+    (PREEMPTED, hold(2, "queued"), None, 0.0, "queued", WAITS),
+    # after it
+    (attempt(end={"state": "done"}), hold(1, "running"), None, 0.0, "done", ""),
+    (attempt(end={"state": "done"}), hold(1), None, 0.0, "done", ""),
+]
 
 
-@pytest.mark.parametrize("last, queued, alive, silent_s, state, why", DECIDED)
-def test_a_state_is_the_end_record_then_what_the_farm_says_then_staged(last, queued, alive, silent_s, state, why):
-    assert status.decide(last, queued, alive, silent_s) == (State(state), why)
+@pytest.mark.parametrize("last, held, alive, silent_s, state, why", [*HERE_DECIDED, *ELSEWHERE_DECIDED])
+def test_a_state_is_the_end_record_then_what_the_farm_says_then_staged(last, held, alive, silent_s, state, why):
+    assert status.decide(last, held, alive, silent_s) == (State(state), why)
 
 
 def test_the_states_are_a_closed_list():

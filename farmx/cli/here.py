@@ -2,24 +2,26 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from farmx import launcher, layout
+from farmx import launcher, layout, stages
 from farmx.cli import screen
 from farmx.cli.surroundings import logroot, surroundings, tell
 from farmx.config import Farm
 from farmx.errors import FarmxError, UsageError
 from farmx.farms import local
+from farmx.farms.base import Batch
 from farmx.launcher import Order, Summary
 from farmx.processes import Inbox
 from farmx.runner import Outcome
-from farmx.spec import Submission
+from farmx.spec import Job, Submission
 
 
 def slots(
     jobs: int | None, gpus: str | None, interactive: bool, farm: Farm, named: bool
 ) -> tuple[local.Slot, ...] | None:
-    """The slots to run in, None for the foreground. Raises UsageError where this machine was not asked for.
+    """The slots to run in, None for the foreground. Raises UsageError where nobody said how to run here.
 
     named: whether somebody chose the farm.
     """
@@ -27,12 +29,8 @@ def slots(
         return local.slots(jobs, gpus)
     if interactive:
         return None
-    if farm.executor in ("local", ""):
-        what = f"farm '{farm.name}' is this machine" if named else "no farm is set up"
-        raise UsageError(f"{what}; give -i to run here, or -j N to run N at a time")
-    raise UsageError(
-        f"farm '{farm.name}' is {farm.executor}: this version runs on this machine only; give -i or -j N"
-    )
+    what = f"farm '{farm.name}' is this machine" if named else "no farm is set up"
+    raise UsageError(f"{what}; give -i to run here, or -j N to run N at a time")
 
 
 def run(order: Order, places: tuple[local.Slot, ...] | None, lives_on: bool = False) -> int:
@@ -42,31 +40,56 @@ def run(order: Order, places: tuple[local.Slot, ...] | None, lives_on: bool = Fa
 
     def told(summary: Summary) -> None:
         close()
-        _tell(summary, places)
+        tell_summary(summary, "this machine, " + ("one at a time" if places is None else f"{len(places)} at a time"))
 
     summary = launcher.launch(order, farm, told, progress)
-    return _close(summary, farm, _typed(order))
+    return _close(summary, farm, typed(order))
 
 
 def commands(submission: Submission) -> dict[str, str]:
     """What to show of each job: its command, LOGDIR as the word, read back from the run."""
     told = {}
     for job in submission.jobs:
-        stage = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)["stages"][0]
-        told[job.run] = " ".join(filter(None, (stage.get("shell"), shlex.join(stage["words"]))))
+        record = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)
+        todo = stages.plan(job.run, job.number, record)
+        told[job.run] = "\n".join(_line(todo.stages[place], todo.stages) for place in todo.run)
     return told
+
+
+def _line(stage: Mapping[str, Any], among: Sequence[Mapping[str, Any]]) -> str:
+    """A stage's command, behind its name where there are several."""
+    line = " ".join(filter(None, (stage.get("shell"), shlex.join(stage["words"]))))
+    width = max(len(each["name"]) for each in among)
+    return f"{stage['name']:<{width}}  {line}" if len(among) > 1 else line
 
 
 class Here:
     """This machine as a farm: the foreground (places None) or a pool, with what is shown of it."""
+
+    executor = "local"
 
     def __init__(self, places: Sequence[local.Slot] | None, lives_on: bool = False) -> None:
         self._places, self._lives_on = places, lives_on
         self.counts = screen.Counts()
         self.stopped = False
 
-    def __call__(self, submission: Submission) -> list[Outcome]:
-        """Run all jobs of the submission, or up to the first stop signal."""
+    def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Resources are what a farm gives; here there is what there is."""
+
+    def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
+        """All together."""
+        return [Batch(tuple(job for job, _ in jobs), {})] if jobs else []
+
+    def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
+        """Run them, or up to the first stop signal."""
+        counts = screen.Counts()
+        for submission in submissions:
+            if not self.stopped:
+                self._run(submission)
+                counts.states.update(self.counts.states)
+        self.counts = counts
+
+    def _run(self, submission: Submission) -> list[Outcome]:
         job = local.announce(submission)
         try:
             with Inbox() as inbox:
@@ -106,9 +129,8 @@ class Here:
 # ---------------------------------------------------------------- what is said
 
 
-def _tell(summary: Summary, places: Sequence[local.Slot] | None) -> None:
+def tell_summary(summary: Summary, where: str) -> None:
     """What a launch is about to do, in three lines."""
-    where = "this machine, one at a time" if places is None else f"this machine, {len(places)} at a time"
     runs = sum(summary.counts.values())
     counts = ", ".join(f"{count} {word}" for word, count in summary.counts.items())
     tell(f"farm  {where}")
@@ -118,7 +140,7 @@ def _tell(summary: Summary, places: Sequence[local.Slot] | None) -> None:
         tell(f"note  {note}")
 
 
-def _typed(order: Order) -> str:
+def typed(order: Order) -> str:
     """The command that made the order, to be typed again."""
     program, *words = (order.told or {}).get("argv") or ("",)
     programs = {"farmx": ["farmx"], "__main__.py": ["python", "-m", "farmx"]}
@@ -128,7 +150,7 @@ def _typed(order: Order) -> str:
 
 def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
-    name = _called(summary.experiment)
+    name = called(summary.experiment)
     begun = sum(farm.counts.states.values())
     if summary.jobs:
         waiting = f"{len(summary.jobs) - begun} not begun" if begun < len(summary.jobs) else ""
@@ -138,7 +160,7 @@ def _close(summary: Summary, farm: Here, typed: str) -> int:
     return farm.code() or int(summary.counts.get("failed", 0) > 0)
 
 
-def _called(experiment: str) -> str:
+def called(experiment: str) -> str:
     """What names the experiment to the other commands as they are typed here: its name, else its path."""
     at = surroundings()
     try:

@@ -19,8 +19,13 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
         tell(warning)
     if given["no_run"]:
         return _print(made)
-    from farmx.cli import here  # spares a -n
+    from farmx.cli import here, there  # spares a -n
 
+    asked_here = given["interactive"] or given["jobs"] is not None or given["gpus"] is not None
+    if there.elsewhere(made.config) and not asked_here:
+        farm = there.farm(made.config)
+        _guard(made, given["max_runs"])
+        return there.run(compose.order(made, at, user()), farm)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
     _guard(made, given["max_runs"])
@@ -39,14 +44,16 @@ def request_of(given: Mapping[str, Any]) -> Request:
         cool=not given["no_cooldir"],
         again=given["again"],
         first=given["first"],
+        stages=given["stages"],
     )
 
 
 def _print(made: Composed) -> int:
     """-n: every command to stdout, the count to stderr."""
-    lines = list(plan.commands(made.template, made.points()))
+    stages = max(1, len(made.sweep.stages))
+    lines = list((plan.stage_lines if made.sweep.stages else plan.commands)(made.template, made.points()))
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    tell(_count(made, len(lines)))
+    tell(_count(made, len(lines) // stages))
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farmx.cli.options import CONTEXT, PATH, Plain, count, experiments, options, runs, version, where
+from farmx.cli.options import CONTEXT, PATH, Plain, count, options, runs, stages, version, where
 from farmx.cli.surroundings import located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
@@ -69,6 +69,7 @@ _here = options(
 @where
 @click.option("--again", is_flag=True, help="Run every point once more, in new directories.")
 @click.option("--first", type=count, metavar="N", help="Only the first N points.")
+@stages
 @click.option("--max-runs", type=count, default=1000, show_default=True, metavar="N",
               help="Ask before launching more runs than this.")  # fmt: skip
 @one_line
@@ -80,17 +81,23 @@ def launch(**given: Any) -> None:
 
 
 @farmx.command(short_help="How the runs stand.")
-@click.argument("experiment", required=False, shell_complete=experiments)
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT|RUN]...", shell_complete=runs)
+@click.option("--watch", is_flag=True, help="Look again every few seconds, on this terminal; q or Ctrl-C ends.")
 @click.option("--json", "as_json", is_flag=True, help="The same as json.")
 @where
 @one_line
-def status(experiment: str | None, as_json: bool, logroot: str | None, config_file: str | None) -> None:
-    """How the runs of EXPERIMENT stand, or the counts of every experiment."""
+def status(names: tuple[str, ...], watch: bool, as_json: bool, logroot: str | None, config_file: str | None) -> None:
+    """How runs stand: those of an EXPERIMENT, each RUN that is named, or the counts of every experiment."""
     from farmx.cli import looking
 
     at = surroundings()
-    experiment = None if experiment is None else located(experiment, at)
-    print(looking.status(experiment, as_json, logroot_of(logroot, config_file, at), at.now))
+    root, places = logroot_of(logroot, config_file, at), [located(name, at) for name in names]
+    if not watch:
+        print(looking.status(places, as_json, root, at.now))
+        return
+    from farmx.cli import watching  # only a terminal wants it
+
+    watching.watch(places, as_json, root)
 
 
 @farmx.command(short_help="What a run printed.")
@@ -124,7 +131,9 @@ def why(**given: Any) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--state", metavar="STATES", help="Only runs in these states: failed,lost,...")
 @click.option("--code", type=click.Choice(["now", "own"]), help="Use today's code, or what the run has.")
+@stages
 @_here
+@click.option("--farm", metavar="NAME", help="The farm to run on; default: where the runs were.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was queued as json.")
 @where
 @one_line

@@ -5,34 +5,52 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, naming, relaunch
-from farmx.cli import here, screen
+from farmx import compose, config, naming, relaunch
+from farmx.cli import here, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import UsageError, nearest
 from farmx.farms import local
+from farmx.farms.base import Farm
 from farmx.spec import Job, Run, State, Surroundings
 
 
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
-    """Queue again, here; return the exit code."""
+    """Queue again, here or on the farm; return the exit code."""
     root = logroot(given["logroot"], given["config_file"], at)
     states = states_of(given["state"])
-    pooled = given["jobs"] is not None or given["gpus"] is not None or given["as_json"]  # stdout is for json alone
-    places = local.slots(given["jobs"], given["gpus"]) if pooled else None
     runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True)
-    chosen = relaunch.retry(runs, states, given["code"], at.environ)
+    farm = _farm(given, runs, at)
+    chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"])
     _tell(chosen, given["as_json"])
-    farm = here.Here(places)
-    counts = screen.Counts()
-    for submission in relaunch.submissions(chosen.jobs, compose.launch_id(at.now)):
-        farm(submission)
-        counts.states.update(farm.counts.states)
-        if farm.stopped:
-            break
-    if counts.states:
-        tell(f"      {counts.told()}")
-    farm.counts = counts
+    submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
+    if not isinstance(farm, here.Here):
+        there.queue(farm, submissions)
+        return 0
+    farm.submit(submissions, lambda submission, queued: None)
+    if farm.counts.states:
+        tell(f"      {farm.counts.told()}")
     return farm.code()
+
+
+def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings) -> Farm:
+    """Where to run again: here when that is asked for, else the farm that is named, the one they were on, or FARM."""
+    pooled = given["jobs"] is not None or given["gpus"] is not None
+    if not pooled and not given["interactive"]:
+        last = given["farm"] or _last_farm(runs)
+        flags = {} if last is None else {"FARM": last}
+        settings = config.compose(
+            cwd=at.cwd, home=at.home, environ=at.environ, named=given["config_file"], flags=flags
+        )
+        if there.elsewhere(settings):
+            return there.farm(settings)
+    pooled = pooled or given["as_json"]  # stdout is for json alone
+    return here.Here(local.slots(given["jobs"], given["gpus"]) if pooled else None)
+
+
+def _last_farm(runs: Sequence[Run]) -> str | None:
+    """The farm that all of these runs were last on, None when that is this machine or not one."""
+    farms = {(run.attempts[-1].owner or {}).get("farm") for run in runs if run.attempts}
+    return next(iter(farms)) if len(farms) == 1 and farms != {local.NAME} else None
 
 
 def states_of(text: str | None) -> list[State] | None:

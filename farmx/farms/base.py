@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from farmx import layout, processes
 from farmx.errors import StageError
-from farmx.spec import Job, Run, Submission
+from farmx.spec import Held, Job, Run, State, Submission
 
 if TYPE_CHECKING:  # spares those who only look at runs
     from farmx.runner import Outcome
@@ -35,14 +35,60 @@ class Watch(Protocol):
         """Ctrl-C or a signal came: `running` programs have their grace; `now`: they are being killed."""
 
 
+# ---------------------------------------------------------------- what a farm is
+
+
+class Batch(NamedTuple):
+    """Jobs that one submission may hold: all of them want `resources`."""
+
+    jobs: tuple[Job, ...]
+    resources: Mapping[str, Any]
+
+
+class Farm(Protocol):
+    """A place to run, as a launch sees it. `executor` names its leaf; the leaf's `poll` and `cancel` need records only.
+
+    Queuing an attempt twice is harmless, since the runner takes it once; so whatever dies is repeated.
+    """
+
+    @property
+    def executor(self) -> str:
+        """Which leaf it is."""
+
+    def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Raises FarmxError when jobs with these resources would be refused; nothing is made yet."""
+
+    def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
+        """The jobs with the resources each wants, in as many submissions as this farm needs, in order."""
+
+    def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
+        """Queue every job. heard: so many more jobs of a submission are queued and recorded.
+
+        Raises FarmError at the first that the farm refuses: what was heard of is queued and recorded, the rest staged.
+        """
+
+
+class Answer(NamedTuple):
+    """What a farm says of one index of a submission: queued, running, how it ended, or unknown; note: why."""
+
+    state: State
+    note: str = ""
+
+
+Answers = Mapping[tuple[str, int], Answer]  # by submission path and index; what a farm does not list is not in it
+
+
+# ---------------------------------------------------------------- submissions
+
+
 def next_job(run: Run) -> Job:
     """The attempt to queue for a run: the one after its last. Queuing one number twice starts it once."""
     return Job(run.path, layout.attempt_name(run.attempts[-1].number[0] + 1 if run.attempts else 1))
 
 
-def submission(home: str, name: str, jobs: Iterable[Job]) -> Submission:
+def submission(home: str, name: str, jobs: Iterable[Job], resources: Mapping[str, Any] | None = None) -> Submission:
     """Write down what is about to be handed over, before the farm is called. Raises StageError."""
-    made = Submission(name, os.path.join(home, name), tuple(jobs))
+    made = Submission(name, os.path.join(home, name), tuple(jobs), resources or {})
     lines = "".join(f"{job.number} {os.path.basename(job.run)}\n" for job in made.jobs)
     try:
         os.mkdir(made.path)
@@ -53,21 +99,61 @@ def submission(home: str, name: str, jobs: Iterable[Job]) -> Submission:
     return made
 
 
-def read_runs(path: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(run, attempt number) of each index of the submission at `path`, in order."""
+def submissions(home: str, name: str, batches: Sequence[Batch]) -> list[Submission]:
+    """Write down each batch as a submission: `name`, `name`-2, ..."""
+    names = (name if place == 1 else f"{name}-{place}" for place in range(1, len(batches) + 1))
+    return [submission(home, each, batch.jobs, batch.resources) for each, batch in zip(names, batches)]
+
+
+def record_queued(path: str, first: int, last: int, name: str) -> None:
+    """Append that the farm calls the indices `first` to `last` of the submission `name`. Raises StageError."""
     try:
-        with open(os.path.join(path, layout.RUNS), encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")
+        with open(os.path.join(path, layout.QUEUED), "a", encoding="utf-8") as file:
+            file.write(f"{first}-{last} {name}\n")
+    except OSError as error:
+        raise StageError(f"{path}: {name} was queued, which cannot be recorded: {error.strerror}") from error
+
+
+def queued(path: str) -> dict[int, str]:
+    """index -> what the farm calls it, of all that was recorded as queued; a torn line is none."""
+    try:
+        with open(os.path.join(path, layout.QUEUED), encoding="utf-8") as file:
+            lines = file.read().split("\n")[:-1]
     except FileNotFoundError:
-        return
+        return {}
+    names: dict[int, str] = {}
     for line in lines:
-        name, _, run = line.partition(" ")
-        if number := layout.attempt_number(name):
-            yield run, number
+        indices, _, name = line.partition(" ")
+        first, _, last = indices.partition("-")
+        if first.isdecimal() and last.isdecimal() and name:
+            names.update(dict.fromkeys(range(int(first), int(last) + 1), name))
+    return names
+
+
+def held(path: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Held]]:
+    """(run, what is held for it) of each index of the submission at `path`, in order; record: its job.json."""
+    names = queued(path)
+    for place, (run, (number, _)) in enumerate(layout.runs_of(path)):
+        yield run, Held(path, place, number, record, names.get(place))
+
+
+def alike(jobs: Iterable[tuple[Job, Mapping[str, Any]]], most: int) -> list[Batch]:
+    """Jobs of equal resources together, at most so many in a batch, in order of each one's first."""
+    groups: dict[str, tuple[Mapping[str, Any], list[Job]]] = {}
+    for job, resources in jobs:
+        groups.setdefault(repr(sorted(resources.items(), key=str)), (resources, []))[1].append(job)
+    return [
+        Batch(tuple(group[start : start + most]), resources)
+        for resources, group in groups.values()
+        for start in range(0, len(group), most)
+    ]
+
+
+# ---------------------------------------------------------------- this machine's own, here since looking needs no pool
 
 
 def submission_alive(path: str, job: Mapping[str, Any]) -> bool:
-    """Whether the farm still holds the submission at `path`; `job` is its record, {} when it has none.
+    """Whether the pool that holds the submission at `path` lives; `job` is its record, {} when it has none.
 
     A pool on another host cannot be asked: it counts while it touches its record.
     """

@@ -301,14 +301,20 @@ def cancel(attempt: Attempt) -> None:
     alive = processes.alive(owner)
     if alive is None:
         raise FarmError(f"it is on {owner.get('host')}, or in a container there; cancel it there")
+    request(attempt)
     try:
-        with open(os.path.join(attempt.path, layout.CANCEL), "w", encoding="utf-8"):
-            pass
         if alive:
             os.kill(owner["pid"], processes.CANCEL)
     except PermissionError:
         raise FarmError(f"process {owner['pid']} belongs to somebody else") from None
     except ProcessLookupError:
         return
+
+
+def request(attempt: Attempt) -> None:
+    """Write down that the attempt is to end as cancelled, whoever stops it then. Raises FarmError."""
+    try:
+        with open(os.path.join(attempt.path, layout.CANCEL), "w", encoding="utf-8"):
+            return
     except OSError as error:
         raise FarmError(f"{error.filename}: {error.strerror}") from error

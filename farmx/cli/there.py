@@ -1,0 +1,87 @@
+"""A farm elsewhere, as a command uses it: made from the configuration, called, and what is said of it."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from farmx import launcher
+from farmx.cli import screen
+from farmx.cli.here import called, tell_summary, typed
+from farmx.cli.surroundings import tell
+from farmx.config import Config
+from farmx.errors import ConfigError
+from farmx.farms.base import Farm
+from farmx.launcher import Order, Summary
+from farmx.spec import Submission
+
+
+def elsewhere(settings: Config) -> bool:
+    """Whether the farm of these settings is reached through a scheduler."""
+    return settings.farm.executor in ("slurm", "command")
+
+
+def farm(settings: Config) -> Farm:
+    """The farm that the settings name. Raises ConfigError."""
+    if settings.farm.executor == "slurm":
+        from farmx.farms import slurm  # only its users
+
+        return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues)
+    raise ConfigError(f"farm '{settings.farm.name}' has EXECUTOR {settings.farm.executor}, which this version lacks")
+
+
+def run(order: Order, to: Farm) -> int:
+    """Launch the order there and say so; return the exit code."""
+    progress, close = screen.staging_bar()
+
+    def told(summary: Summary) -> None:
+        close()
+        tell_summary(summary, f"{order.farm} ({to.executor})")
+
+    queuing = Queuing()
+    try:
+        summary = launcher.launch(order, to, told, progress, queuing.heard)
+    finally:
+        close()
+        queuing.close()
+    name = called(summary.experiment)
+    for line in _next(summary, name, typed(order)):
+        tell(f"next  {line}")
+    return 0
+
+
+def queue(to: Farm, submissions: Sequence[Submission]) -> None:
+    """Hand over what is written down already, and say so."""
+    queuing = Queuing()
+    try:
+        to.submit(submissions, queuing.heard)
+    finally:
+        queuing.close()
+
+
+class Queuing:
+    """Counts what a farm takes; says so at the end, even when it refused the rest."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def heard(self, submission: Submission, queued: int) -> None:
+        """So many more."""
+        self.count += queued
+
+    def close(self) -> None:
+        """Say how many."""
+        if self.count or sys.exc_info()[0]:
+            tell(f"      {self.count} queued")
+
+
+def _next(summary: Summary, name: str, again: str) -> list[str]:
+    quoted = shlex.quote(name)
+    lines = [f"farmx status {quoted}", f"sumx {quoted}"]
+    failed = summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
+    if failed:
+        lines.append(f"farmx retry {quoted}  # {failed} failed or cancelled")
+    if summary.changed and not summary.jobs:
+        names = ", ".join(summary.differs[:3]) + (", ..." if len(summary.differs) > 3 else "")
+        lines.append(f"{again} --again  # {summary.changed} made from other code: {names}")
+    return lines

@@ -1,0 +1,48 @@
+"""What a farm carries to its nodes: the runner as one file, and the command that starts it; never what it does there."""
+
+import hashlib
+import os
+import shlex
+import sys
+import zipfile
+from io import BytesIO
+
+from farmx import layout
+
+MODULES = ("errors", "layout", "processes", "stages", "runner", "node")  # with what they import: the standard library only
+_MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
+
+
+def runner(home: str) -> str:
+    """The runner in the directory `home` (.farmx), written once for each version of it; return its path."""
+    content = _zip()
+    path = os.path.join(home, f"{layout.RUNNER}-{hashlib.sha256(content).hexdigest()[:12]}.pyz")
+    if not os.path.exists(path):
+        layout.write_bytes(path, content)
+    return path
+
+
+def _zip() -> bytes:
+    """Always the same bytes for the same modules."""
+    folder, buffer = os.path.dirname(os.path.abspath(layout.__file__)), BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
+        archive.writestr(zipfile.ZipInfo("farmx/__init__.py"), "")
+        for name in MODULES:
+            with open(os.path.join(folder, f"{name}.py"), "rb") as file:
+                archive.writestr(zipfile.ZipInfo(f"farmx/{name}.py"), file.read())
+    return buffer.getvalue()
+
+
+def command(submission: str, index: str) -> str:
+    """The shell text that executes an index (shell text, too) of the submission at the path `submission` on a node.
+
+    -I: a yaml.py in the current directory, or a PYTHONPATH, is not the runner's. The Python is ours where the node has
+    it, else its own.
+    """
+    path = runner(os.path.dirname(os.path.dirname(submission)))
+    return (
+        f"python={shlex.quote(sys.executable)}\n"
+        '[ -x "$python" ] || python=python3\n'
+        f'exec "$python" -I {shlex.quote(path)} {shlex.quote(submission)} {index}'
+    )

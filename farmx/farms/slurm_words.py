@@ -1,0 +1,105 @@
+"""Slurm's words -> ours, and plain ones for people; never asks Slurm."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from farmx.farms.base import Answer
+from farmx.spec import State
+
+# https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES
+_STATES = {
+    "PENDING": (State.QUEUED, ""),
+    "REQUEUED": (State.QUEUED, ""),
+    "REQUEUE_FED": (State.QUEUED, ""),
+    "REQUEUE_HOLD": (State.QUEUED, "Slurm holds it; scontrol release lets it go"),
+    "RESV_DEL_HOLD": (State.QUEUED, "its reservation was deleted; Slurm holds it"),
+    "SPECIAL_EXIT": (State.QUEUED, "Slurm holds it; scontrol release lets it go"),
+    "CONFIGURING": (State.RUNNING, "its node is being prepared"),
+    "RUNNING": (State.RUNNING, ""),
+    "COMPLETING": (State.RUNNING, "it is ending"),
+    "SIGNALING": (State.RUNNING, "it is being signalled"),
+    "STAGE_OUT": (State.RUNNING, "it is ending"),
+    "RESIZING": (State.RUNNING, ""),
+    "STOPPED": (State.RUNNING, "somebody stopped it"),
+    "SUSPENDED": (State.RUNNING, "it is suspended: others go first"),
+    "CANCELLED": (State.CANCELLED, "its job was cancelled"),
+    "FAILED": (State.FAILED, "its job failed before it could say why"),
+    "TIMEOUT": (State.FAILED, "it reached its time limit"),
+    "DEADLINE": (State.FAILED, "it reached its deadline"),
+    "OUT_OF_MEMORY": (State.FAILED, "out of memory"),
+    "NODE_FAIL": (State.LOST, "its node failed"),
+    "BOOT_FAIL": (State.LOST, "its node did not boot"),
+    "PREEMPTED": (State.INTERRUPTED, "it was preempted and not requeued"),
+    "REVOKED": (State.LOST, "another cluster took it"),
+    "COMPLETED": (State.LOST, "its job ended without recording an end"),
+}
+# https://slurm.schedmd.com/resource_limits.html and the job reason codes; those people meet.
+_REASONS = {
+    "None": "",
+    "Priority": "others go before it",
+    "Resources": "waits for nodes to be free",
+    "BeginTime": "waits for its begin time",
+    "Cleaning": "its last attempt is being cleaned up",
+    "Dependency": "waits for the job it depends on",
+    "DependencyNeverSatisfied": "the job it depends on did not end as it had to; it will never start",
+    "JobArrayTaskLimit": "array_parallelism runs of its array are running",
+    "JobHeldUser": "held by its user; scontrol release lets it go",
+    "JobHeldAdmin": "held by an administrator",
+    "JobHoldMaxRequeue": "requeued too often; Slurm holds it",
+    "launch_failed_requeued_held": "its launch failed on a node; scontrol release tries again",
+    "NodeDown": "a node that it needs is down",
+    "BadConstraints": "no node fits its constraints; it will never start",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition takes no jobs now",
+    "PartitionNodeLimit": "it wants more nodes than its partition gives",
+    "PartitionTimeLimit": "it wants more time than its partition gives; it will never start",
+    "PartitionConfig": "its partition cannot give what it wants; it will never start",
+    "ReqNodeNotAvail": "a node that it needs is down, drained or reserved",
+    "Reservation": "waits for its reservation",
+    "Licenses": "waits for a licence",
+    "InvalidAccount": "its account is not valid; it will never start",
+    "InvalidQOS": "its QOS is not valid; it will never start",
+    "TimeLimit": "it reached its time limit",
+    "Prolog": "the node's prolog is at work",
+}
+_LIMITS = ("Assoc", "QOS", "MaxCpuPerAccount", "MaxGRESPerAccount", "MaxJobsPerAccount", "MaxMemPerLimit", "MaxNodePer")
+# What sbatch says -> the options that it means, in the order in which they are blamed.
+_BLAMED = {
+    "partition": ("partition",),
+    "account": ("account", "partition"),
+    "qos": ("qos",),
+    "feature": ("constraint",),
+    "constraint": ("constraint",),
+    "time": ("time", "time_min"),
+    "memory": ("mem", "mem_per_cpu", "mem_per_gpu"),
+    "gres": ("gres", "gpus", "gpus_per_node", "gpus_per_task"),
+    "generic": ("gres", "gpus", "gpus_per_node", "gpus_per_task"),
+    "node count": ("nodes",),
+}
+
+
+def answer(state: str, reason: str) -> Answer:
+    """What a state of Slurm and its reason mean. `CANCELLED by 1000` is CANCELLED."""
+    ours, note = _STATES.get(state.split()[0] if state else "", (State.UNKNOWN, f"Slurm says {state!r}"))
+    return Answer(ours, note or (plain(reason) if ours is State.QUEUED else ""))
+
+
+def plain(reason: str) -> str:
+    """The reason why a job waits, for people."""
+    word = reason.partition(",")[0].strip().strip("()").replace(" ", "_")
+    if word in _REASONS:
+        return _REASONS[word]
+    if word.startswith(_LIMITS):
+        return f"a limit of the account or QOS is reached ({word})"
+    return f"Slurm says {reason}"
+
+
+def blamed(reason: str, resources: Mapping[str, Any]) -> str | None:
+    """The key of `resources` that sbatch complains of; None where it does not say."""
+    keys = {key.replace("-", "_"): key for key in resources}
+    for option in keys:
+        if f"--{option.replace('_', '-')} " in f"{reason} ":
+            return keys[option]
+    said = reason.lower()
+    found = (option for word, options in _BLAMED.items() if word in said for option in options if option in keys)
+    return next((keys[option] for option in found), None)

@@ -1,0 +1,110 @@
+"""Which stages of a run are done and which an attempt is to run, by run.json and the events; never runs one.
+
+Carried to nodes with the runner: standard library only.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from farmx import layout
+
+DONE, KEPT, LEFT = "done", "kept", "left"  # in this attempt, in one before it, still to come
+
+
+class Plan(NamedTuple):
+    """What an attempt is to do. stages: of run.json.  kept, run: the places of those done before, of those to run."""
+
+    stages: tuple[Mapping[str, Any], ...]
+    kept: frozenset[int]
+    run: tuple[int, ...]
+
+    def marks(self, place: int) -> dict[str, Any]:
+        """What an event says of a stage beside its name; nothing where there is only one."""
+        return {"place": place, **_form(self.stages[place])} if len(self.stages) > 1 else {}
+
+    def told(self, ended: Mapping[int, str]) -> list[dict[str, Any]] | None:
+        """What end.json says of each stage; ended: place -> how it ended, of those that ran. None for a single one."""
+        if len(self.stages) == 1:
+            return None
+        begun = min(ended, default=len(self.stages))
+        states = {**dict.fromkeys((place for place in self.kept if place < begun), KEPT), **ended}
+        return [
+            {"name": stage["name"], **_form(stage), "state": states.get(place, LEFT)}
+            for place, stage in enumerate(self.stages)
+        ]
+
+
+def plan(run: str, number: str, record: Mapping[str, Any]) -> Plan:
+    """What attempt `number` of the run at `run` is to do: what it was asked for, from the first stage that is not done.
+
+    record: run.json. Where all of that is done, somebody wants it once more.
+    """
+    stages = tuple(record["stages"])
+    asked = only(record, number)
+    wanted = [place for place, stage in enumerate(stages) if not asked or stage["name"] in asked]
+    done = _done(run, number, stages) if len(stages) > 1 else frozenset()
+    begin = next((place for place in wanted if place not in done), -1)
+    return Plan(stages, done, tuple(place for place in wanted if place >= begin))
+
+
+def only(record: Mapping[str, Any], number: str) -> tuple[str, ...]:
+    """The names of the stages that attempt `number` was asked for; () for all."""
+    asked = record.get("only")
+    queued = number.partition(".")[0]
+    return tuple(asked.get(queued) or ()) if isinstance(asked, dict) else ()
+
+
+def standing(stages: Sequence[Mapping[str, Any]], end: Mapping[str, Any] | None) -> list[bool]:
+    """Whether each stage of run.json is done, by the end record of the newest attempt."""
+    told = (end or {}).get("stages")
+    if not isinstance(told, list):
+        told = [{"state": (end or {}).get("state")}]
+    done = [each.get("form", "") for each in told if isinstance(each, dict) and each.get("state") in (DONE, KEPT)]
+    return [stage.get("form", "") in done for stage in stages]
+
+
+def _form(stage: Mapping[str, Any]) -> dict[str, str]:
+    return {"form": stage["form"]} if stage.get("form") else {}
+
+
+def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+    """The places of the stages that attempts before `number` brought to their end, as they are now.
+
+    A stage that was begun once more takes away what came after it.
+    """
+    forms: dict[int, str] = {}
+    for attempt in _before(os.path.join(run, layout.ATTEMPTS), number):
+        for row in _rows(attempt):
+            place = row.get("place", 0)
+            if row.get("event") == "started":
+                forms = {other: form for other, form in forms.items() if other < place}
+            elif row.get("event") == "ended" and (row["state"] if "state" in row else _state(attempt)) == DONE:
+                forms[place] = row.get("form", "")
+    return frozenset(place for place, stage in enumerate(stages) if forms.get(place) == stage.get("form", ""))
+
+
+def _before(home: str, number: str) -> Iterator[str]:
+    """The attempts before `number`, oldest first."""
+    mine = layout.attempt_number(number) or (0, 0)
+    found = sorted((other, name) for name in layout.names(home) if (other := layout.attempt_number(name)))
+    yield from (os.path.join(home, name) for other, name in found if other < mine)
+
+
+def _rows(attempt: str) -> Iterator[dict[str, Any]]:
+    """The events of an attempt; a torn line is none."""
+    with suppress(OSError), open(os.path.join(attempt, layout.EVENTS), encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    yield row
+
+
+def _state(attempt: str) -> str:
+    """How an attempt of a single stage ended, whose events do not say it."""
+    with suppress(OSError, ValueError), open(os.path.join(attempt, layout.END), encoding="utf-8") as file:
+        return str(json.load(file).get("state"))
+    return ""
