@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, plan, sweep
+from farmx import config, plan, shelltext, sweep
 from farmx.errors import SweepError, UsageError, nearest
 from farmx.spec import Point, Surroundings
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What a user asks for. flags: LOGROOT and FARM as given.  first: launch only so many points, None for all."""
+    """What a user asks for. flags: LOGROOT and FARM as given.  first: launch only so many points, None for all.
+    stages: run only these, () for all."""
 
     sweep: str
     flags: Mapping[str, str] = {}
@@ -26,6 +27,7 @@ class Request(NamedTuple):
     cool: bool = True
     again: bool = False
     first: int | None = None
+    stages: tuple[str, ...] = ()
 
 
 class Composed(NamedTuple):
@@ -55,6 +57,10 @@ def read(request: Request, at: Surroundings) -> Composed:
     path = os.path.join(at.cwd, request.sweep)
     text = _text(path, request.sweep)
     made = sweep.read(text, request.sweep)
+    known = [stage.name for stage in made.stages]
+    for name in request.stages:
+        if name not in known:
+            raise UsageError(f"--stage: {made.file} has no stage {name!r}{nearest(name, known)}")
     settings = config.compose(
         cwd=at.cwd,
         home=at.home,
@@ -104,9 +110,10 @@ def _near(path: str) -> str:
 
 
 def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> plan.Template:
-    shell = made.cmd if sweep.shell_syntax(made.cmd) else None
+    shell = made.cmd if shelltext.shell_syntax(made.cmd) else None
+    words = () if shell is not None else shelltext.words(made.cmd, f"{made.file}: CMD")
     return plan.Template(
-        words=() if shell is not None else sweep.words(made.cmd, made.file),
+        words=made.stages[0].template.program() if made.stages else words,
         shell=shell,
         arg_style=settings.arg_style,
         goal=made.goal,
@@ -116,6 +123,7 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         pythonpath=_roots("LOGDIR/code" if settings.pythonpath is None else settings.pythonpath),
         resources=settings.farm.resources,
         tag=request.tag,
+        stages=tuple(plan.StageTemplate(each.name, each.template, resources=each.resources) for each in made.stages),
     )
 
 
@@ -149,6 +157,7 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
         cool=made.request.cool,
         again=made.request.again,
         told=_told(made, at, user),
+        only=made.request.stages,
     )
 
 

@@ -3,10 +3,12 @@
 import re
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+from farmx import templates
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
 
 FORM = "p1"  # of the identity: a new canonical form gets a new prefix and re-keys from the preimage in run.json
@@ -14,11 +16,20 @@ STAGE = "main"  # the one stage of a sweep whose CMD is one command
 TAG_BYTES = 100  # of a run's name, which with the rest of it and what is written beside it has 255
 
 
+class StageTemplate(NamedTuple):
+    """A stage of all points. form: what identity says of a later stage, '' for the first; see forms()."""
+
+    name: str
+    template: templates.Template
+    form: str = ""
+    resources: Mapping[str, Any] = {}
+
+
 class Template(NamedTuple):
     """What all points of a sweep share.
 
-    words: CMD's argv, or () when `shell` holds it as shell text.  record: the environment of the launching shell that
-    launch.sh repeats.
+    words: CMD's argv, or () when `shell` holds it as shell text.  stages: in place of both, where CMD is a mapping;
+    words is then how the first begins.
     """
 
     words: tuple[str, ...]
@@ -31,6 +42,7 @@ class Template(NamedTuple):
     pythonpath: tuple[str, ...] = ()
     resources: Mapping[str, Any] = {}
     tag: str | None = None
+    stages: tuple[StageTemplate, ...] = ()
 
 
 # ---------------------------------------------------------------- words
@@ -68,10 +80,23 @@ def _hydra(key: str, value: Value) -> tuple[str, ...]:
 _STYLES: Mapping[str, Callable[[str, Value], tuple[str, ...]]] = {"gnu": _gnu, "equals": _equals, "hydra": _hydra}
 
 
-def stage_of(template: Template, point: Point) -> Stage:
-    """The command of a point; LOGDIR still stands for the run's directory."""
-    flags = (word for key, value in point.values.items() for word in flag_words(key, value, template.arg_style))
-    return Stage(STAGE, (*template.words, *flags), template.shell)
+def stages_of(template: Template, point: Point) -> tuple[Stage, ...]:
+    """The commands of a point; LOGDIR still stands for the run's directory."""
+    flags = partial(_flags, template.arg_style)
+    if not template.stages:
+        last = (word for key, value in point.values.items() for word in flags(key, value))
+        return (Stage(STAGE, (*template.words, *last), template.shell),)
+    return tuple(_stage_of(each, point.values, flags) for each in template.stages)
+
+
+def _stage_of(stage: StageTemplate, values: Mapping[str, Value], flags: templates.Flags) -> Stage:
+    given = stage.template
+    shell = None if given.shell is None else templates.shell(given, values, flags)
+    return Stage(stage.name, templates.words(given, values, flags), shell, stage.form, stage.resources)
+
+
+def _flags(style: str, key: str, value: Value) -> tuple[str, ...]:
+    return flag_words(key, value, style)
 
 
 def commands(template: Template, points: Iterator[Point]) -> Iterator[str]:
@@ -81,12 +106,7 @@ def commands(template: Template, points: Iterator[Point]) -> Iterator[str]:
     """
     base = template.shell if template.shell is not None else shlex.join(template.words)
     quoted: dict[tuple[str, int], str] = {}
-    seen: set[Any] = set()
-    key_of = _Keys()
-    for point in points:
-        if (key := key_of(point)) in seen:
-            continue
-        seen.add(key)
+    for point in _distinct(points):
         line = base
         for item in point.values.items():
             place = (item[0], id(item[1]))
@@ -96,6 +116,62 @@ def commands(template: Template, points: Iterator[Point]) -> Iterator[str]:
                 text = quoted[place] = " " + shlex.join(words) if words else ""
             line += text
         yield line
+
+
+def stage_lines(template: Template, points: Iterator[Point]) -> Iterator[str]:
+    """commands() where CMD is a mapping: a line for each stage of each point, the stage's name in front."""
+    width = max(len(each.name) for each in template.stages)
+    flags = partial(_flags, template.arg_style)
+    stages = [(f"{each.name:<{width}} ", [*_pieces(each.template)]) for each in template.stages]
+    quoted: dict[tuple[int, tuple[int, ...]], str] = {}
+    for point in _distinct(points):
+        for line, pieces in stages:
+            for piece in pieces:
+                if not isinstance(piece, str):
+                    place = (id(piece), tuple(id(point.values.get(name)) for name in piece.names))
+                    text = quoted.get(place)
+                    if text is None:
+                        text = quoted[place] = piece.text(point.values, flags)
+                    piece = text
+                line += piece
+            yield line
+
+
+class _Piece(NamedTuple):
+    """A part of a line that values change. names: of these values.  text: what it is for some."""
+
+    names: tuple[str, ...]
+    text: Callable[[Mapping[str, Value], templates.Flags], str]
+
+
+def _pieces(template: templates.Template) -> Iterator[str | _Piece]:
+    """A template's line, each word with the blank before it."""
+    if template.shell is not None:
+        yield " "
+        for part in template.shell:
+            yield part if isinstance(part, str) else _Piece((part.name,), partial(templates.quoted, part))
+    for parts in template.words:
+        names = tuple(part.name for part in parts if not isinstance(part, str))
+        piece = _Piece(names, partial(_joined, parts))
+        yield piece if names else piece.text({}, _no_flags)
+
+
+def _joined(parts: tuple[templates.Part, ...], values: Mapping[str, Value], flags: templates.Flags) -> str:
+    return "".join(f" {shlex.quote(word)}" for word in templates.word_of(parts, values, flags))
+
+
+def _no_flags(key: str, value: Value) -> tuple[str, ...]:
+    return ()
+
+
+def _distinct(points: Iterator[Point]) -> Iterator[Point]:
+    """Of equal points the first."""
+    seen: set[Any] = set()
+    key_of = _Keys()
+    for point in points:
+        if (key := key_of(point)) not in seen:
+            seen.add(key)
+            yield point
 
 
 # ---------------------------------------------------------------- identity
@@ -139,8 +215,36 @@ def preimage(template: Template, point: Point) -> dict[str, Any]:
     """
     values = {key: canonical(value.data) for key, value in sorted(point.values.items()) if value.data is not None}
     swept = {key: canonical(value.data) for key, value in sorted(point.swept.items()) if value.data is not None}
-    command = template.shell if template.shell is not None else list(template.words)
-    return {"command": command, "values": values, **({"swept": swept} if swept else {})}
+    return {**_command(template, values), "values": values, **({"swept": swept} if swept else {})}
+
+
+def _command(template: Template, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a preimage says of the first stage's command.
+
+    A stage that ends with the flags of all values, and has them nowhere else, is the one command it was before CMD
+    became a mapping.
+    """
+    if not template.stages:
+        return {"command": template.shell if template.shell is not None else list(template.words)}
+    first = template.stages[0].template
+    base, flags = templates.without_flags(first)
+    whole = set(values) <= set(flags) and not any(True for _ in base.references())
+    source = (base if whole else first).source()
+    return {"command" if whole else "template": source if isinstance(source, str) else list(source)}
+
+
+def forms(sources: Sequence[tuple[str, ...] | str]) -> list[str]:
+    """What tells whether a stage is the same as in an earlier launch, for the templates of all stages in order.
+
+    '' for the first, which identity holds. Another's changes with its own template and with each one before it.
+    """
+    import hashlib  # spares a -n
+
+    found = [""] * len(sources)
+    for place, source in list(enumerate(sources))[1:]:
+        text = repr((found[place - 1], source))
+        found[place] = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+    return found
 
 
 def identity(image: Mapping[str, Any]) -> str:
@@ -158,6 +262,7 @@ def identity(image: Mapping[str, Any]) -> str:
 def specs(template: Template, points: Iterator[Point]) -> Iterator[RunSpec]:
     """A RunSpec for each distinct point, in order; of equal points the first."""
     seen: set[str] = set()
+    template = _formed(template)
     for point in points:
         image = preimage(template, point)
         key = identity(image)
@@ -166,11 +271,17 @@ def specs(template: Template, points: Iterator[Point]) -> Iterator[RunSpec]:
             yield _spec(template, point, image, key)
 
 
+def _formed(template: Template) -> Template:
+    found = forms([each.template.source() for each in template.stages])
+    stages = (each._replace(form=form) for each, form in zip(template.stages, found))
+    return template._replace(stages=tuple(stages))
+
+
 def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) -> RunSpec:
     return RunSpec(
         identity=key,
         preimage=image,
-        stages=(stage_of(template, point),),
+        stages=stages_of(template, point),
         hparams={name: value.data for name, value in point.values.items()},
         tag=_tag(point.tag if point.tag is not None else template.tag, point.values),
         env=template.env,

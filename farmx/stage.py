@@ -7,12 +7,12 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import interpreter, layout
+from farmx import interpreter, layout, shelltext
 from farmx.errors import ConfigError, StageError
-from farmx.spec import RunSpec, Stage
+from farmx.spec import Run, RunSpec, Stage
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
@@ -21,7 +21,7 @@ SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 class Shared(NamedTuple):
     """What all runs of a launch share. environ: of the launching shell.  code: how the next snapshot is to be made
-    (run.json's `code`), with staging 'link', 'copy' or 'share'."""
+    (run.json's `code`), with staging 'link', 'copy' or 'share'.  only: the stages to run at first, () for all."""
 
     experiment: str
     sweep: str
@@ -29,6 +29,7 @@ class Shared(NamedTuple):
     code: Mapping[str, Any]
     environ: Mapping[str, str]
     now: float
+    only: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- shell text
@@ -42,30 +43,10 @@ def quote(text: str) -> str:
 
 def shell_text(text: str) -> str:
     """Shell syntax of a user's with LOGDIR put in as the quotes around it need."""
-    out, inside, place = [], [""], 0
-    while place < len(text):
-        piece = _piece(text, place, inside[-1])
-        place += len(piece)
-        out.append(_LOGDIR_IN[inside[-1]] if piece == "LOGDIR" else piece)
-        if piece == _CLOSES.get(inside[-1]):
-            inside.pop()
-        elif piece in _OPENS[inside[-1]]:
-            inside.append("(" if piece == "$(" else piece)
-    return "".join(out)
+    return shelltext.spliced(text, LOGDIR, lambda match, inside: _LOGDIR_IN[inside])
 
 
 _LOGDIR_IN = {"": '"$LOGDIR"', "(": '"$LOGDIR"', '"': "${LOGDIR}", "'": "'\"$LOGDIR\"'", "$'": "'\"$LOGDIR\"$'"}
-_OPENS = {"": ("'", '"', "$'", "(", "$("), "(": ("'", '"', "$'", "(", "$("), '"': ("$(",), "'": (), "$'": ()}
-_CLOSES = {"(": ")", '"': '"', "'": "'", "$'": "'"}
-
-
-def _piece(text: str, place: int, inside: str) -> str:
-    """What is read at once: LOGDIR, an escaped character, `$(`, `$'`, else one character."""
-    if LOGDIR.match(text, place):
-        return "LOGDIR"
-    pair = text[place : place + 2]
-    escaped = pair[0] == "\\" and inside != "'"  # between single quotes a backslash is itself
-    return pair if escaped or pair in _OPENS[inside] else pair[0]
 
 
 def command(stage: Mapping[str, Any]) -> str:
@@ -79,9 +60,10 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
 
     environ: of the shell whose PATH and the like the program is to find again.
     """
-    stage, roots = told["stages"][0], ":".join(told["pythonpath"])
+    stages, roots = told["stages"], ":".join(told["pythonpath"])
+    shell = any("shell" in stage for stage in stages)
     lines = [
-        "#!/bin/bash" if told["setup"] or "shell" in stage else "#!/bin/sh",
+        "#!/bin/bash" if told["setup"] or shell else "#!/bin/sh",
         f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
         'case $0 in */*) CDPATH= cd -- "${0%/*}" || exit 1 ;; esac',
         'export LOGDIR="$PWD"',
@@ -89,10 +71,41 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
         *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
         *([told["setup"]] if told["setup"] else []),
         *([f'export PYTHONPATH={quote(roots)}"${{PYTHONPATH:+:$PYTHONPATH}}"'] if roots else []),
+        *(line for name, line in _VARIABLES.items() if any(f"${name}" in stage.get("shell", "") for stage in stages)),
         'cd -- "$LOGDIR"/code || exit 1',
-        ("" if "shell" in stage else "exec ") + command(stage),
+        *([_line(stages[0])] if len(stages) == 1 else _by_stage(stages)),
     ]
     return "\n".join(lines) + "\n"
+
+
+# What templates.VARIABLES are.
+_VARIABLES = {
+    "_name": "_name=${LOGDIR##*/}",
+    "_time": f"_time=${{{layout.ENV_STARTED}:-$(date +{layout.STARTED_FORM})}}",
+}
+
+
+def _line(stage: Mapping[str, Any]) -> str:
+    return ("" if "shell" in stage else "exec ") + command(stage)
+
+
+def _by_stage(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines that run the stage that the first argument names, without one all in order up to one that fails."""
+    names = [stage["name"] for stage in stages]
+    return [
+        "stage() {",
+        "case $1 in",
+        *(line for stage in stages for line in (f"{stage['name']})", _line(stage), ";;")),
+        f"*) echo \"launch.sh: no stage $1; stages: {' '.join(names)}\" >&2; exit 2 ;;",
+        "esac",
+        "}",
+        'if [ $# -gt 0 ]; then stage "$1"; exit; fi',
+        f"for each in {' '.join(names)}; do",
+        '(stage "$each")',
+        "code=$?",
+        "[ $code -eq 0 ] || exit $code",
+        "done",
+    ]
 
 
 def _comment(text: str) -> str:
@@ -131,11 +144,20 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "code": dict(shared.code),
         "sweep": shared.sweep,
         "staged": shared.now,
+        **({"only": {"1": list(shared.only)}} if shared.only else {}),
     }
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:
-    return {"name": stage.name, "words": list(stage.words), **({"shell": stage.shell} if stage.shell else {})}
+    """form: what tells a changed command from this one; resources: what this stage asks for beside the run's."""
+    told: dict[str, Any] = {"name": stage.name, "words": list(stage.words)}
+    if stage.shell:
+        told["shell"] = stage.shell
+    if stage.form:
+        told["form"] = stage.form
+    if stage.resources:
+        told["resources"] = _sound(stage.resources)
+    return told
 
 
 def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared) -> str:
@@ -196,9 +218,9 @@ def settle(experiment: str, name: str) -> bool:
     return True
 
 
-def renew(path: str, digest: str, environ: Mapping[str, str]) -> None:
+def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[Stage] = ()) -> None:
     """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like,
-    editable installs that it knows among them.
+    editable installs that it knows among them, and `stages` in place of its own.
 
     run.json is the truth of which code it is, the runner follows it.
     """
@@ -206,6 +228,17 @@ def renew(path: str, digest: str, environ: Mapping[str, str]) -> None:
     words, source = told["stages"][0]["words"][:4], told["code"]["source"]
     roots = interpreter.pythonpath(told["pythonpath"], words, environ, source)
     fresh = {**told, "digest": digest, "pythonpath": list(roots)}
+    if stages:
+        fresh["stages"] = list(map(_stage_record, stages))
     layout.write(os.path.join(path, layout.LAUNCH), script(fresh, environ), mode=0o777)
     if fresh != told:
         layout.write_json(os.path.join(path, layout.RUN), fresh)
+
+
+def ask(run: Run, number: str, only: Sequence[str]) -> None:
+    """Let the attempt `number` of `run`, which is to be queued, run only these stages; () for all."""
+    queued = number.partition(".")[0]
+    if tuple(run.only.get(queued, ())) != tuple(only):
+        path = os.path.join(run.path, layout.RUN)
+        told = layout.read_json(path, layout.RUN_FORMAT)
+        layout.write_json(path, {**told, "only": {queued: list(only)} if only else {}})

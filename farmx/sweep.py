@@ -3,14 +3,15 @@
 import math
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from farmx import yaml12
+from farmx import pipeline, templates, yaml12
 from farmx.errors import SweepError, nearest
+from farmx.pipeline import Stage, wrong
 from farmx.spec import Goal, Point, Value, goal_of
+from farmx.templates import FLAG
 from farmx.yaml12 import Fields, Items, Mark, Node, Scalar
 
 OWN_KEYS = ("CMD", "HPARAMS", "GOAL")
@@ -52,9 +53,10 @@ class Item(NamedTuple):
 class Sweep(NamedTuple):
     """A sweep file.
 
-    file: as messages show it.  name: of the experiment.  cmd: on one line but for newlines inside quotes.
+    file: as messages show it.  name: of the experiment.  cmd: on one line but for newlines inside quotes, '' where
+    `stages` are the commands, in order.
     settings, setting_marks: every other top-level key, for config to check; `x-*` are left out.
-    warnings: one line each: what YAML 1.1, and so runx, read differently.
+    warnings: one line each: what YAML 1.1, and so runx, read differently; what no stage uses.
     """
 
     file: str
@@ -65,6 +67,7 @@ class Sweep(NamedTuple):
     settings: Mapping[str, Node]
     setting_marks: Mapping[str, Mark]
     warnings: tuple[str, ...]
+    stages: tuple[Stage, ...] = ()
 
 
 def read(text: str, file: str) -> Sweep:
@@ -77,19 +80,23 @@ def read(text: str, file: str) -> Sweep:
     if root is None or (isinstance(root, Scalar) and root.data is None):
         raise SweepError(f"{file}: the file is empty; write at least CMD: <command>")
     if not isinstance(root, Fields):
-        _wrong(root, "a sweep file is a mapping; write CMD: <command> and HPARAMS: <name>: <values>")
+        wrong(root, "a sweep file is a mapping; write CMD: <command> and HPARAMS: <name>: <values>")
     keys = {key: node for key, node in root.items.items() if not key.startswith("x-")}
     settings = {key: node for key, node in keys.items() if key not in OWN_KEYS}
     items = _items(keys.get("HPARAMS"))
+    cmd, stages = pipeline.read(keys, root.marks, file)
+    if stages:
+        _check_stages(stages, items)
     return Sweep(
         file=file,
         name=os.path.splitext(os.path.basename(file))[0],
-        cmd=_cmd(keys, root.marks, file),
+        cmd=cmd,
         items=items,
         goal=_goal(keys.get("GOAL")),
         settings=settings,
         setting_marks={key: root.marks[key] for key in settings},
-        warnings=_warnings(keys),
+        warnings=_warnings(keys) + _unused(stages, items),
+        stages=stages,
     )
 
 
@@ -119,76 +126,56 @@ def shape(sweep: Sweep) -> str:
     return f"{told}, {skipped} skipped" if skipped else told
 
 
-def words(cmd: str, where: str) -> tuple[str, ...]:
-    """CMD as the words of a POSIX shell, quotes taken away, nothing expanded, newlines as blanks.
-
-    Raises SweepError, beginning with `where`, when a quote is not closed.
-    """
-    try:
-        return tuple(shlex.split(_one_line(cmd)))
-    except ValueError as problem:
-        raise SweepError(f"{where}: CMD: {str(problem).lower()}; quote it as in a shell") from None
+# ---------------------------------------------------------------- stages
 
 
-def shell_syntax(cmd: str) -> bool:
-    """Whether `cmd` says something to a shell that its words alone do not: operators, expansions, `A=1 command`."""
-    return bool(_SHELL.search(_bare(cmd)))
+def _check_stages(stages: tuple[Stage, ...], items: tuple[Item, ...]) -> None:
+    """Raise SweepError for a reference to nothing in a stage, and for a name that stands for something else there."""
+    names = [_names(item) for item in items]
+    for axis in (axis for each in names for axis in each.values()):
+        if axis.name in templates.OWN:
+            wrong(axis.mark, f"{{{axis.name}}} stands for something else in a stage; choose another name")
+    for stage in stages:
+        _check_references(stage, names)
 
 
-# One piece of a command line: quoted texts, an escaped character, a newline.
-_PIECE = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|\n", re.DOTALL)
-_SHELL = re.compile(
-    r"[;&|<>$`()*?\[]|(?:^|[\s=:])~|^\s*[A-Za-z_]\w*\+?="
-    r"|^\s*(?:[.:!{]|case|cd|eval|exec|exit|export|for|function|if|set|source|time|trap|ulimit|umask|until|while)(?!\S)"
-)
+def _names(item: Item) -> dict[str, Dimension]:
+    return {axis.name: axis for axis in item.dimensions if axis.kind == VALUE}
 
 
-def _bare(cmd: str) -> str:
-    """`cmd` without what quotes hide from a shell; `$` and backquotes are not hidden by double quotes."""
-    return _PIECE.sub(lambda piece: "_" + "".join(re.findall(r"[$`]", piece[0] if piece[0][0] == '"' else "")), cmd)
+def _check_references(stage: Stage, names: list[dict[str, Dimension]]) -> None:
+    """Raise SweepError for a reference to nothing. A flag that some mappings of HPARAMS lack is left out there."""
+    known = list(dict.fromkeys(name for each in names for name in each))
+    for reference in stage.template.references():
+        if reference.kind == templates.VARIABLE:
+            continue
+        if reference.name not in known:
+            wrong(stage.mark, f"{stage.name}: {templates.unknown(reference, known)}")
+        lacks = [place for place, each in enumerate(names, 1) if reference.name not in each]
+        if lacks and reference.kind != FLAG:
+            told = f"{reference.source} has no value in mapping {lacks[0]} of HPARAMS"
+            wrong(stage.mark, f"{stage.name}: {told}; give it one there, None for nothing")
+    first = stage.template.words[0][0] if stage.template.words else ""
+    if isinstance(first, templates.Reference) and first.kind == FLAG:
+        wrong(stage.mark, f"{stage.name}: begins with {first.source}, a flag; begin with a program")
+    if isinstance(first, templates.Reference) and first.kind == templates.VALUE:
+        values = [value for each in names for value in each[first.name].values]
+        if not all(value.words for value in values):
+            wrong(stage.mark, f"{stage.name}: {first.source} is nothing for some runs; begin with a program")
 
 
-def _one_line(cmd: str) -> str:
-    """`cmd` with a blank for each newline outside quotes, and nothing for one that is escaped."""
-
-    def piece(match: re.Match[str]) -> str:
-        found = match[0]
-        if found == "\n":
-            return " "
-        return found.replace("\\\n", "") if found[0] != "'" else found
-
-    return _PIECE.sub(piece, cmd).strip()
-
-
-def _wrong(node: Node | Mark, problem: str) -> NoReturn:
-    raise SweepError(f"{node if isinstance(node, Mark) else node.mark}: {problem}")
+def _unused(stages: tuple[Stage, ...], items: tuple[Item, ...]) -> tuple[str, ...]:
+    """A warning for each hyperparameter that no stage uses."""
+    used = {reference.name for stage in stages for reference in stage.template.references()}
+    marks = {axis.name: axis.mark for item in reversed(items) for axis in _names(item).values()} if stages else {}
+    return tuple(
+        f"{mark}: no stage uses {name}; it still tells runs apart"
+        for name, mark in sorted(marks.items(), key=lambda each: each[1])
+        if name not in used
+    )
 
 
-def _cmd(keys: Mapping[str, Node], marks: Mapping[str, Mark], file: str) -> str:
-    node = keys.get("CMD")
-    if node is None:
-        for key in keys:
-            if nearest(key, ["CMD"]).startswith("; did you mean"):
-                _wrong(marks[key], f"unknown key {key!r}; did you mean CMD?")
-        raise SweepError(f"{file}: there is no CMD; write CMD: <command>")
-    if not isinstance(node, Scalar):
-        _wrong(node, "CMD must be one command, not a list or a mapping; write CMD: <command>")
-    cmd = _one_line("" if node.data is None else node.text)
-    if not cmd:
-        _wrong(node, "CMD is empty; write CMD: <command>")
-    _check_cmd(cmd, node)
-    return cmd
-
-
-def _check_cmd(cmd: str, node: Node) -> None:
-    """Raise SweepError where the values, which go to the end, would not reach the command."""
-    bare = _bare(cmd)
-    if "$'" not in cmd:  # the one quote that shlex does not know
-        words(cmd, str(node.mark))
-    if re.search(r"(?:^|\s)#", bare):
-        _wrong(node, "CMD holds a comment (#), which would swallow the values; quote the # or leave the comment out")
-    if bare[-1] in ";&|":
-        _wrong(node, f"CMD ends with {bare[-1]}, so the values would be a command of their own; leave it out")
+# ---------------------------------------------------------------- goal and hyperparameters
 
 
 def _goal(node: Node | None) -> Goal | None:
@@ -199,12 +186,12 @@ def _goal(node: Node | None) -> Goal | None:
     for key in fields:
         if key not in ("metric", "mode"):
             assert isinstance(node, Fields)
-            _wrong(node.marks[key], f"unknown key {key!r} in GOAL{nearest(key, ['metric', 'mode'])}")
+            wrong(node.marks[key], f"unknown key {key!r} in GOAL{nearest(key, ['metric', 'mode'])}")
     metric, mode = fields.get("metric"), fields.get("mode")
     if not (isinstance(metric, Scalar) and isinstance(metric.data, str) and metric.data.strip()):
-        _wrong(metric or node, "GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}")
+        wrong(metric or node, "GOAL needs the name of a metric; write GOAL: {metric: acc, mode: max}")
     if mode is not None and yaml12.plain(mode) not in ("min", "max"):
-        _wrong(mode, f"the mode of GOAL is {yaml12.spelled(mode)}; it must be min or max")
+        wrong(mode, f"the mode of GOAL is {yaml12.spelled(mode)}; it must be min or max")
     return goal_of(metric.text.strip(), None if mode is None else yaml12.plain(mode))
 
 
@@ -213,7 +200,7 @@ def _items(node: Node | None) -> tuple[Item, ...]:
     if node is None or (isinstance(node, Scalar) and node.data is None):
         return (Item(()),)
     if isinstance(node, Items) and not node.items:
-        _wrong(node, "HPARAMS is an empty list; leave HPARAMS out for a single run")
+        wrong(node, "HPARAMS is an empty list; leave HPARAMS out for a single run")
     fields = [_item(item) for item in (node.items if isinstance(node, Items) else (node,))]
     merged = [fields[0]] + [{**fields[0], **later} for later in fields[1:]]
     items = tuple(Item(tuple(dimensions.values())) for dimensions in merged)
@@ -225,13 +212,13 @@ def _items(node: Node | None) -> tuple[Item, ...]:
 def _item(node: Node) -> dict[tuple[str, str], Dimension]:
     """One mapping of HPARAMS by (kind, name), so that FARMX.TAG overrides an inherited RUNX.TAG."""
     if not isinstance(node, Fields):
-        _wrong(node, f"HPARAMS takes <name>: <values>, or a list of such mappings; this is {yaml12.spelled(node)}")
+        wrong(node, f"HPARAMS takes <name>: <values>, or a list of such mappings; this is {yaml12.spelled(node)}")
     dimensions: dict[tuple[str, str], Dimension] = {}
     for key, value in node.items.items():
         dimension = _dimension(key, value, node.marks[key])
         place = (dimension.kind, dimension.name)
         if place in dimensions:
-            _wrong(node.marks[key], f"RUNX.{dimension.name} and FARMX.{dimension.name} are the same; keep one")
+            wrong(node.marks[key], f"RUNX.{dimension.name} and FARMX.{dimension.name} are the same; keep one")
         dimensions[place] = dimension
     return dimensions
 
@@ -241,7 +228,7 @@ def _dimension(key: str, node: Node, mark: Mark) -> Dimension:
     listed = isinstance(node, Items)
     nodes = node.items if isinstance(node, Items) else (node,)
     if not nodes:
-        _wrong(node, f"{key} is an empty list, which is no run at all; give it values, or None to leave it out")
+        wrong(node, f"{key} is an empty list, which is no run at all; give it values, or None to leave it out")
     return Dimension(kind, name, tuple(_READ[kind](item, key) for item in nodes), listed, mark)
 
 
@@ -249,9 +236,9 @@ def _kind(key: str, mark: Mark) -> tuple[str, str]:
     if key in MAGIC:
         return MAGIC[key]
     if _MAGIC_PREFIX.match(key):
-        _wrong(mark, f"unknown key {key!r} in HPARAMS{nearest(key, list(MAGIC))}")
+        wrong(mark, f"unknown key {key!r} in HPARAMS{nearest(key, list(MAGIC))}")
     if not key.strip("-"):
-        _wrong(mark, f"{key!r} names no hyperparameter; write a name")
+        wrong(mark, f"{key!r} names no hyperparameter; write a name")
     return VALUE, key
 
 
@@ -271,7 +258,7 @@ def _value(node: Node, key: str) -> Value:
 def _data(node: Node, key: str) -> Any:
     """`node` as data, the bare word None as None. Raises SweepError for a mapping."""
     if isinstance(node, Fields):
-        _wrong(node, f"{key} holds a mapping; a value is text, a number, true, false, None or a list of these")
+        wrong(node, f"{key} holds a mapping; a value is text, a number, true, false, None or a list of these")
     if isinstance(node, Items):
         return [_data(item, key) for item in node.items]
     return None if node.text == "None" and not node.quoted else node.data
@@ -293,19 +280,19 @@ def _word(node: Scalar) -> str:
 
 def _tag(node: Node, key: str) -> Value:
     if not isinstance(node, Scalar):
-        _wrong(node, f"{key} is {yaml12.spelled(node)}; it must be text or a list of texts, braces in quotes: '{{lr}}'")
+        wrong(node, f"{key} is {yaml12.spelled(node)}; it must be text or a list of texts, braces in quotes: '{{lr}}'")
     return _NOTHING if _data(node, key) in (None, "") else Value(node.text, (node.text,))
 
 
 def _skip(node: Node, key: str) -> Value:
     if not (isinstance(node, Scalar) and isinstance(node.data, bool)):
-        _wrong(node, f"{key} is {yaml12.spelled(node)}; it must be true or false, without quotes, or a list of these")
+        wrong(node, f"{key} is {yaml12.spelled(node)}; it must be true or false, without quotes, or a list of these")
     return Value(node.data, (str(node.data).lower(),))
 
 
 def _resource(node: Node, key: str) -> Value:
     if not isinstance(node, Scalar) or isinstance(node.data, bool):
-        _wrong(node, f"{key} is {yaml12.spelled(node)}; it must be text, a number or a list of these")
+        wrong(node, f"{key} is {yaml12.spelled(node)}; it must be text, a number or a list of these")
     return _value(node, key)
 
 
@@ -319,7 +306,7 @@ def _check_tags(item: Item) -> None:
         for value in axis.values if axis.kind == TAG else ():
             for name in _REFERENCE.findall(value.data or ""):
                 if name not in names:
-                    _wrong(axis.mark, f"the tag {value.data!r} names no hyperparameter {name!r}{nearest(name, names)}")
+                    wrong(axis.mark, f"the tag {value.data!r} names no hyperparameter {name!r}{nearest(name, names)}")
 
 
 def _all(item: Item) -> int:

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 from launching import HOSTILE, value
 
-from farmx import plan
+from farmx import plan, templates
 from farmx.plan import Template
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
 
@@ -66,12 +66,12 @@ def test_a_key_that_has_its_dashes_keeps_them(style, told):
 
 
 def test_a_stage_holds_the_words_of_the_command_then_the_values_in_file_order():
-    made = plan.stage_of(template(), point(b=2, a=1, c=True, d=False, e=None))
+    (made,) = plan.stages_of(template(), point(b=2, a=1, c=True, d=False, e=None))
     assert made == Stage("main", ("python", "t.py", "--b", "2", "--a", "1", "--c"))
 
 
 def test_a_command_of_shell_syntax_stays_text_and_its_values_stay_words():
-    made = plan.stage_of(template("", shell="cd x && python t.py"), point(a="it's"))
+    (made,) = plan.stages_of(template("", shell="cd x && python t.py"), point(a="it's"))
     assert made == Stage("main", ("--a", "it's"), "cd x && python t.py")
 
 
@@ -80,11 +80,121 @@ def test_a_command_of_shell_syntax_stays_text_and_its_values_stay_words():
 def test_a_printed_command_gives_a_shell_exactly_the_words_of_the_stage(style, text):
     made, given = point(a=text, b=[text, text]), template(f"python {'t.py'}", arg_style=style)
     (line,) = commands([made], given)
-    assert tuple(shlex.split(line)) == plan.stage_of(given, made).words
+    assert tuple(shlex.split(line)) == plan.stages_of(given, made)[0].words
 
 
 def test_a_printed_command_of_shell_syntax_begins_with_it_as_it_is():
     assert commands([point(a="b c")], template("", shell="X=$Y python t.py")) == ["X=$Y python t.py --a 'b c'"]
+
+
+# ---------------------------------------------------------------- stages
+
+
+def stages(*texts: str, **more: object) -> Template:
+    """The template of a CMD that is a mapping, its stages a, b, ..."""
+    made = [plan.StageTemplate(name, templates.read(text, "here")) for name, text in zip("abcdef", texts)]
+    return template("", stages=tuple(made), **more)
+
+
+def test_each_stage_is_its_template_filled_in_and_nothing_follows():
+    given = stages("python t.py {lr} [adam]", "cd x && y {name} > LOGDIR/{_name}", "z", arg_style="equals")
+    given = given._replace(stages=(*given.stages[:2], given.stages[2]._replace(resources={"gpus": 2}, form="f")))
+    assert plan.stages_of(given, point(lr=0.1, adam=True, name="a b", seed=1)) == (
+        Stage("a", ("python", "t.py", "0.1", "--adam")),
+        Stage("b", (), "cd x && y 'a b' > LOGDIR/\"$_name\""),
+        Stage("c", ("z",), None, "f", {"gpus": 2}),
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("style", ["gnu", "equals", "hydra"])
+def test_a_printed_stage_gives_a_shell_exactly_its_words(style, text):
+    given = stages("python x{a} '{b}' {b} [a] [b] [gone] {{a}}", "z && {a}", arg_style=style)
+    made = point(a=text, b=[text, text], gone=None)
+    first, second = plan.stages_of(given, made)
+    lines = list(plan.stage_lines(given, iter([made, made, point(a=1, b=2)])))
+    assert len(lines) == 4
+    assert shlex.split(lines[0]) == ["a", *first.words]
+    assert lines[1] == f"b  {second.shell}"
+    last = {"gnu": "--a 1 --b 2", "equals": "--a=1 --b=2", "hydra": "a=1 b=2"}[style]
+    assert lines[2:] == [f"a  python x1 2 2 {last} '{{a}}'", "b  z && 1"]
+
+
+def test_printed_stages_stand_behind_their_names():
+    given = stages("x {n}", "y")
+    given = given._replace(stages=(given.stages[0]._replace(name="train"), given.stages[1]))
+    lines = list(plan.stage_lines(given, iter([point(n=1), point(n=2)])))
+    assert lines == ["train  x 1", "b      y", "train  x 2", "b      y"]
+
+
+SAME = [
+    # the stages of two launches, whether they are one run
+    (["x [a]", "y"], ["x [a]", "z {b}", "w"], True),
+    (["x [a]"], ["x   [a]"], True),
+    (["x [a]"], ["x {a}"], False),
+    (["x [a] y"], ["x y [a]"], False),
+    (["x LOGDIR {a}"], ["x {_output} {a}"], True),
+    (["x '{{a}}'"], ["x '{a}'"], False),
+    (["x && y {a}"], ["x && z {a}"], False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), SAME)
+def test_the_first_stages_template_is_part_of_what_a_run_is_and_later_ones_are_not(one, other, same):
+    made = point(a=1, b=2)
+    assert (identity(made, stages(*one)) == identity(made, stages(*other))) is same
+
+
+GROWN = [
+    # one command, the first stage it became, whether its runs are the same
+    ("python t.py", "python t.py [a] [b]", True),
+    ("python t.py", "python t.py [b] [a] [c]", True),
+    ("python t.py", "python t.py [a]", False),
+    ("python t.py", "python t.py [a] [b] --x", False),
+    ("python t.py {a}", "python t.py {a} [a] [b]", False),
+    ("python t.py", "python t.py", False),
+]
+
+
+@pytest.mark.parametrize(("cmd", "first", "same"), GROWN)
+def test_one_command_that_becomes_the_first_stage_keeps_its_runs(cmd, first, same):
+    made = point(a=1, b=2, c=None)
+    assert (identity(made, template(cmd)) == identity(made, stages(first, "z"))) is same
+
+
+def test_shell_text_that_becomes_the_first_stage_keeps_its_runs():
+    assert identity(point(a=1), template("", shell="x && y")) == identity(point(a=1), stages("x && y  [a]", "z"))
+
+
+def test_the_preimage_of_a_first_stage_is_its_template():
+    made = stages("python t.py {a}", "z")
+    assert plan.preimage(made, point(a=1)) == {"template": ["python", "t.py", "{a}"], "values": {"a": {"n": "1"}}}
+    assert plan.preimage(stages("a && b {a}"), point(a=1))["template"] == "a && b {a}"
+
+
+FORMS = [
+    # the templates of the stages of two launches, which stages have the same form
+    (["x", "y", "z"], ["x", "y", "z"], [True, True, True]),
+    (["x", "y", "z"], ["w", "y", "z"], [True, True, True]),
+    (["x", "y", "z"], ["x", "Y", "z"], [True, False, False]),
+    (["x", "y", "z"], ["x", "z", "y"], [True, False, False]),
+    (["x", "y", "y"], ["x", "y", "w"], [True, True, False]),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), FORMS)
+def test_a_later_stage_has_another_form_when_it_or_one_before_it_changed(one, other, same):
+    assert [a == b for a, b in zip(plan.forms(one), plan.forms(other))] == same
+
+
+def test_forms_never_change():
+    # If this fails, every later stage that was ever run would be run again.
+    assert plan.forms([("x",), ("y", "{a}"), "z && w"]) == ["", "8cccd29f2c83", "38231a55116f"]
+
+
+def test_specs_hold_the_form_of_each_stage():
+    (spec,) = plan.specs(stages("x", "y {a}"), iter([point(a=1)]))
+    assert [stage.form for stage in spec.stages] == plan.forms([("x",), ("y", "{a}")])
 
 
 # ---------------------------------------------------------------- identity
@@ -346,6 +456,7 @@ def test_names_follow_from_the_seed_alone():
 
 
 def test_names_move_no_other_generator_on():
+    names([None])  # coolname may draw when it is imported
     random.seed(7)
     state = random.getstate()
     names([None] * 5)

@@ -76,6 +76,18 @@ def _offered(ctx: click.Context, incomplete: str, runs: bool) -> list[str]:
         return []
 
 
+def _names(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names given one an option or with commas, in the order given."""
+    names = [name.strip() for text in given for name in text.split(",")]
+    if not all(names):
+        raise click.BadParameter("a name is missing")
+    return tuple(dict.fromkeys(names))
+
+
+stages = click.option("--stage", "stages", multiple=True, metavar="STAGES", callback=_names,
+                      help="Run only these stages: train,test.")  # fmt: skip
+
+
 def _tell_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:
     if given and not ctx.resilient_parsing:
         from farmx.version import __version__  # only who asks
