@@ -112,7 +112,7 @@ def aside(path: str) -> str:
 
 
 def now_at(folder: str) -> float:
-    """What time it is for the file system of `folder`, seconds since the epoch; our own clock where it takes no file."""
+    """What time it is for the file system of `folder`, in seconds since the epoch; by our clock where it cannot tell."""
     probe = aside(os.path.join(folder, "now"))
     try:
         os.mkdir(probe)
@@ -196,6 +196,17 @@ def names(path: str) -> list[str]:
         return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def inodes(path: str) -> dict[str, int]:
+    """name -> inode of what is in the directory `path`; {} when there is none. Raises RecordError."""
+    try:
+        with os.scandir(path) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -1,7 +1,7 @@
 """The frozen values that flow from a sweep file to a table; never where they are kept or what is done with them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -169,9 +169,8 @@ class Run(NamedTuple):
 
     hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
     outside a launch).  identity: None likewise.  attempts: oldest first.  note: why the state is what it is, for
-    people.  generation: how often its point had been launched anew, from 1.  held: what farms were handed for its newest
-    attempt, while it has not ended.  stages: in order.  only: the stages that an attempt was asked for, by the number
-    of its queuing; not in it: all.
+    people.  generation: how often its point had been launched anew, from 1.  held: what farms were handed for its
+    newest attempt, while it has not ended.  stages: in order, () while it is under way.
     """
 
     name: str
@@ -187,7 +186,6 @@ class Run(NamedTuple):
     generation: int = 1
     held: tuple[Held, ...] = ()
     stages: tuple[Standing, ...] = ()
-    only: Mapping[str, Sequence[str]] = {}
 
 
 class Job(NamedTuple):

@@ -57,13 +57,19 @@ def only(record: Mapping[str, Any], number: str) -> tuple[str, ...]:
     return tuple(asked.get(queued) or ()) if isinstance(asked, dict) else ()
 
 
-def standing(stages: Sequence[Mapping[str, Any]], end: Mapping[str, Any] | None) -> list[bool]:
-    """Whether each stage of run.json is done, by the end record of the newest attempt."""
+def standing(run: str, stages: Sequence[Mapping[str, Any]], end: Mapping[str, Any] | None) -> list[bool]:
+    """Whether each stage of the run at `run` is done. stages: of run.json.  end: how its newest attempt ended.
+
+    Where that does not say it (it was killed, or began when there was one stage), the events do.
+    """
     told = (end or {}).get("stages")
     if not isinstance(told, list):
-        told = [{"state": (end or {}).get("state")}]
-    done = [each.get("form", "") for each in told if isinstance(each, dict) and each.get("state") in (DONE, KEPT)]
-    return [stage.get("form", "") in done for stage in stages]
+        if len(stages) == 1:
+            return [(end or {}).get("state") == DONE]
+        done = _done(run, "", stages)
+        return [place in done for place in range(len(stages))]
+    forms = [each.get("form", "") for each in told if isinstance(each, dict) and each.get("state") in (DONE, KEPT)]
+    return [stage.get("form", "") in forms for stage in stages]
 
 
 def _form(stage: Mapping[str, Any]) -> dict[str, str]:
@@ -71,7 +77,7 @@ def _form(stage: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-    """The places of the stages that attempts before `number` brought to their end, as they are now.
+    """The places of the stages that attempts before `number` ('': all) brought to their end, as they are now.
 
     A stage that was begun once more takes away what came after it.
     """
@@ -87,10 +93,10 @@ def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozens
 
 
 def _before(home: str, number: str) -> Iterator[str]:
-    """The attempts before `number`, oldest first."""
-    mine = layout.attempt_number(number) or (0, 0)
+    """The attempts before `number` ('': all), oldest first."""
+    mine = layout.attempt_number(number)
     found = sorted((other, name) for name in layout.names(home) if (other := layout.attempt_number(name)))
-    yield from (os.path.join(home, name) for other, name in found if other < mine)
+    yield from (os.path.join(home, name) for other, name in found if mine is None or other < mine)
 
 
 def _rows(attempt: str) -> Iterator[dict[str, Any]]:

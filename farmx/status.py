@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, stages
+from farmx import farms, layout, records, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
-from farmx.spec import Attempt, Goal, Held, Run, Standing, State
+from farmx.records import Reading, Shelf
+from farmx.spec import Attempt, Held, Run, Standing, State
 
 LOCAL = "local"  # the executor of a record that names none
 WAITS = "waits for its turn"
@@ -110,13 +111,17 @@ class Look(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-def read(logroot: str, experiment: str) -> Look:
-    """The runs of an experiment, by name. Raises UsageError when there is none such."""
+def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
+    """The runs of an experiment, by name. Raises UsageError when there is none such.
+
+    cache: a directory (layout.cache_folder) that remembers runs that have ended; None reads every record.
+    """
     path = os.path.join(logroot, experiment)
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
-    look = of(path, [*layout.names(path), *_unsettled(path)])
-    if not look.runs and any(map(os.path.lexists, _marks(path))):  # logx outside a launch made a run of LOGROOT/default
+    look = of(path, [*layout.names(path), *_unsettled(path)], cache)
+    if not look.runs and any(map(os.path.lexists, records.marks(path))):
+        # logx outside a launch made a run of LOGROOT/default
         look = of(os.path.dirname(path), [os.path.basename(path)])
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
@@ -128,7 +133,7 @@ def _unsettled(path: str) -> Iterator[str]:
     staging = os.path.join(layout.FARMX, layout.STAGING)
     for name in layout.names(os.path.join(path, staging)):
         try:
-            record = _record(os.path.join(path, staging, name), layout.RUN, layout.RUN_FORMAT) or {}
+            record = records.of(os.path.join(path, staging, name), layout.RUN, layout.RUN_FORMAT) or {}
         except RecordError:  # half made: what is claimed is whole
             continue
         claim = layout.claim(path, str(record.get("point")), record.get("generation", 0))
@@ -136,10 +141,10 @@ def _unsettled(path: str) -> Iterator[str]:
             yield os.path.join(staging, name)
 
 
-def every(logroot: str) -> dict[str, Look]:
+def every(logroot: str, cache: str | None = None) -> dict[str, Look]:
     """Every experiment by name, also one that holds no runs."""
     paths = {name: os.path.join(logroot, name) for name in experiments(logroot)}
-    return {name: of(path, layout.names(path)) for name, path in paths.items()}
+    return {name: of(path, layout.names(path), cache) for name, path in paths.items()}
 
 
 def is_experiment(path: str) -> bool:
@@ -147,22 +152,14 @@ def is_experiment(path: str) -> bool:
     return os.path.isdir(os.path.join(path, layout.FARMX))
 
 
-def of(path: str, names: Iterable[str]) -> Look:
+def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
     """The runs of these names in the experiment directory `path`, by name; what is no run is left out.
 
     Every farm that holds what has not ended is asked once.
     """
     handed = _handed(path)
-    experiment = os.path.basename(path)
-    found, problems = [], []
-    for name in sorted(names):
-        try:
-            last = os.path.basename(name)
-            if not last.startswith(".") and (read := _read(os.path.join(path, name), last, experiment)):
-                found.append(read)
-        except RecordError as error:
-            problems.append(str(error))
-    helds = {read.name: _open(read, handed.get(read.name, ())) for read in found if read.record is not None}
+    found, problems = _readings(path, names, handed.newest, cache)
+    helds = {read.name: _open(read, handed.open.get(read.name, ())) for read in found if read.record is not None}
     answers = _ask([held for each in helds.values() for held in each])
     now = _Clock(path)
     runs = []
@@ -174,53 +171,55 @@ def of(path: str, names: Iterable[str]) -> Look:
     return Look(tuple(runs), tuple(problems))
 
 
+def _readings(
+    path: str, names: Iterable[str], handed: Mapping[str, int], cache: str | None
+) -> tuple[list[Reading], list[str]]:
+    """What the runs of these names say, by name, and the problems met."""
+    inodes = layout.inodes(path) if cache else {}
+    shelf = Shelf(path, cache)
+    found, problems = [], []
+    for name in sorted(names):
+        last = os.path.basename(name)
+        if last.startswith("."):
+            continue
+        number = handed.get(last, 0)
+        try:
+            read = shelf.get(os.path.join(path, name), name, inodes.get(name, 0), number)
+            if read is None and (read := records.read(os.path.join(path, name), last, os.path.basename(path))):
+                shelf.put(read, inodes.get(name, 0), number)
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        found += [read] if read else []
+    shelf.save()
+    return found, problems
+
+
 def experiments(logroot: str) -> list[str]:
     """The experiments in `logroot`, by name."""
     names = sorted(name for name in layout.names(logroot) if not name.startswith("."))
     return [name for name in names if os.path.isdir(os.path.join(logroot, name))]
 
 
-class _Read(NamedTuple):
-    """The records of one run."""
-
-    name: str
-    path: str
-    experiment: str
-    record: dict[str, Any] | None
-    hparams: dict[str, Any] | None
-    attempts: tuple[Attempt, ...]
-
-
-def _read(path: str, name: str, experiment: str) -> _Read | None:
-    record, hparams = _record(path, layout.RUN, layout.RUN_FORMAT), _record(path, layout.HPARAMS, None)
-    if record is None and hparams is None and not any(map(os.path.lexists, _marks(path))):
-        return None
-    if record is not None and not _sound(record):
-        where = os.path.join(path, layout.RUN)
-        raise RecordError(f"{where}: not a record of ours; restore it or move it away")
-    return _Read(name, path, experiment, record, hparams, tuple(_attempts(path)))
-
-
-def _run(read: _Read, helds: Sequence[Held], answers: Answers, now: "_Clock") -> Run:
+def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") -> Run:
     record, attempts = read.record, read.attempts
     if record is None:  # runx, or logx outside a launch: nobody tells how it ended
         return Run(read.name, read.path, read.experiment, State.UNKNOWN, read.hparams or {}, attempts,
                    note="not launched by farmx")  # fmt: skip
     state, note = _decide(attempts, helds, answers, now)
     if helds and state in _UNSURE or (attempts and attempts[-1].end is None and state not in LIVE):
-        attempts = tuple(_attempts(read.path))  # it may have ended since its end was looked for
+        attempts = records.attempts(read.path)  # it may have ended since its end was looked for
         state, note = _decide(attempts, helds, answers, now)
-    standing = _standing(record, attempts)
+    standing = () if state in LIVE else _standing(read.path, record, attempts)
     if state is State.DONE and not all(stage.done for stage in standing):
         state, note = State.STAGED, _to_come(standing)
     return Run(read.name, read.path, read.experiment, state, read.hparams or {}, attempts, record["point"],
-               record["digest"], _goal(record), note, record["generation"], tuple(helds), standing,
-               record.get("only") or {})  # fmt: skip
+               record["digest"], read.goal, note, record["generation"], tuple(helds), standing)  # fmt: skip
 
 
-def _standing(record: Mapping[str, Any], attempts: Sequence[Attempt]) -> tuple[Standing, ...]:
+def _standing(path: str, record: Mapping[str, Any], attempts: Sequence[Attempt]) -> tuple[Standing, ...]:
     """Each stage and whether the newest attempt left it done."""
-    done = stages.standing(record["stages"], attempts[-1].end if attempts else None)
+    done = stages.standing(path, record["stages"], attempts[-1].end if attempts else None)
     return tuple(
         Standing(stage["name"], stage.get("form", ""), each) for stage, each in zip(record["stages"], done)
     )
@@ -239,66 +238,6 @@ def _decide(
     hold = _hold(helds, answers, last)
     silent_s = now.since(os.path.join(last.path, layout.HEARTBEAT)) if last and not last.end and not alive else 0.0
     return decide(last, hold, alive, silent_s)
-
-
-_KINDS = {
-    str: ("run", "experiment", "point", "digest", "setup"),
-    int: ("generation",),
-    list: ("stages", "env_pass", "pythonpath"),
-    dict: ("env", "code"),
-}
-_CODE = {str: ("staging", "source"), list: ("ignore", "include", "link"), int: ("max_files",)}
-
-
-def _sound(record: Mapping[str, Any]) -> bool:
-    """Whether a run.json says what everybody who reads it later takes for granted."""
-    if not _fits(record, _KINDS) or not _fits(record["code"], _CODE) or not record["stages"]:
-        return False
-    code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
-    texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
-    texts += [each for name in _CODE[list] for each in code[name]]
-    stages = record["stages"]
-    if not all(isinstance(each, dict) and _fits(each, {str: ("name",), list: ("words",)}) for each in stages):
-        return False
-    words = [word for each in stages for word in (*each["words"], each.get("shell", ""))]
-    goals = isinstance(goal, dict) and _fits(goal, {str: ("metric", "mode")})
-    return goals and all(isinstance(text, str) for text in (*texts, *words))
-
-
-def _fits(record: Mapping[str, Any], kinds: Mapping[type, Sequence[str]]) -> bool:
-    return all(isinstance(record.get(name), kind) for kind, names in kinds.items() for name in names)
-
-
-def _marks(path: str) -> Sequence[str]:
-    return [os.path.join(path, mark) for mark in layout.RUN_MARKS]
-
-
-def _record(path: str, name: str, newest: int | None) -> dict[str, Any] | None:
-    try:
-        return layout.read_json(os.path.join(path, name), newest)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _goal(record: Mapping[str, Any]) -> Goal | None:
-    goal = record.get("goal")
-    return Goal(goal["metric"], goal["mode"]) if goal else None
-
-
-def _attempts(path: str) -> Iterable[Attempt]:
-    home = os.path.join(path, layout.ATTEMPTS)
-    for number in sorted(filter(None, map(layout.attempt_number, layout.names(home)))):
-        yield _attempt(os.path.join(home, layout.attempt_name(*number)), number)
-
-
-def _attempt(path: str, number: tuple[int, int]) -> Attempt:
-    """Raises RecordError for a record whose times are none."""
-    end = _record(path, layout.END, layout.ATTEMPT_FORMAT)
-    owner = _record(path, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
-    for record, name in ((owner, "started"), (end, "ended")):
-        if record is not None and not isinstance(record.get(name), (int, float)):
-            raise RecordError(f"{path}: its record does not say when it {name}; restore it or move it away")
-    return Attempt(path, number, owner, end)
 
 
 class _Clock:
@@ -325,25 +264,39 @@ class _Clock:
 # ---------------------------------------------------------------- what farms hold
 
 
-def _handed(experiment: str) -> dict[str, list[Held]]:
-    """run -> what farms were handed for its newest attempt among them all."""
+class _Handed(NamedTuple):
+    """What farms were handed. open: run -> what may still be held for its newest attempt among them all.
+
+    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it.
+    """
+
+    open: dict[str, list[Held]]
+    newest: dict[str, int]
+
+
+def _handed(experiment: str) -> _Handed:
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
-    newest: dict[str, list[Held]] = {}
+    found = _Handed({}, {})
     for name in sorted(layout.names(home)):
         path = os.path.join(home, name)
-        record = _record(path, layout.JOB, layout.JOB_FORMAT) or {}
-        if record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record):
-            continue  # nothing in it waits any more
+        record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
+        dead = record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record)
         for run, held in base.held(path, record):
-            known = newest.setdefault(run, [held])
-            if held.number > known[0].number:
-                newest[run] = [held]
-            elif held.number == known[0].number and known[0] is not held:
-                known.append(held)
-    return newest
+            found.newest[run] = max(held.number, found.newest.get(run, 0))
+            if not dead:  # else nothing in it waits any more
+                _keep(found.open, run, held)
+    return found
 
 
-def _open(read: _Read, helds: Sequence[Held]) -> Sequence[Held]:
+def _keep(newest: dict[str, list[Held]], run: str, held: Held) -> None:
+    known = newest.setdefault(run, [held])
+    if held.number > known[0].number:
+        newest[run] = [held]
+    elif held.number == known[0].number and known[0] is not held:
+        known.append(held)
+
+
+def _open(read: Reading, helds: Sequence[Held]) -> Sequence[Held]:
     """Those of which a farm may know more than the run's records."""
     last = read.attempts[-1] if read.attempts else None
     if last is None or not helds or helds[0].number > last.number[0]:

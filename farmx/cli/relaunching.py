@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, config, naming, relaunch
+from farmx import compose, config, layout, naming, records, relaunch
 from farmx.cli import here, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import UsageError, nearest
@@ -49,8 +49,12 @@ def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings) -> Fa
 
 def _last_farm(runs: Sequence[Run]) -> str | None:
     """The farm that all of these runs were last on, None when that is this machine or not one."""
-    farms = {(run.attempts[-1].owner or {}).get("farm") for run in runs if run.attempts}
+    farms = {str(owner.get("farm")) for run in runs if run.attempts and (owner := _owner(run))}
     return next(iter(farms)) if len(farms) == 1 and farms != {local.NAME} else None
+
+
+def _owner(run: Run) -> dict[str, Any] | None:
+    return records.of(run.attempts[-1].path, layout.OWNER, layout.ATTEMPT_FORMAT)
 
 
 def states_of(text: str | None) -> list[State] | None:

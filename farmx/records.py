@@ -1,0 +1,187 @@
+"""What run directories say, read once and remembered; never what it means for a run's state.
+
+What was read of a run that has ended is kept outside LOGROOT, so that the next look at ten thousand runs opens only
+those that may have changed. The run directory is the truth: what is remembered may be deleted at any time, and counts
+only while the directory is the same (its name and inode), no farm was handed anything newer for it, and it had ended
+long enough before that nobody's clock or cache can have hidden a change.
+"""
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import layout
+from farmx.errors import RecordError, StageError
+from farmx.spec import Attempt, Goal, State
+
+SETTLED_S = 60.0  # an end this old is remembered
+_FORMAT = 1
+_KEPT = ("point", "digest", "goal", "generation", "stages")
+
+
+class Reading(NamedTuple):
+    """The records of one run. record: of run.json what looking needs, None when there is none.
+
+    attempts: oldest first.
+    """
+
+    name: str
+    path: str
+    experiment: str
+    record: Mapping[str, Any] | None
+    hparams: Mapping[str, Any] | None
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def goal(self) -> Goal | None:
+        """Which metric matters, if the run says so."""
+        goal = (self.record or {}).get("goal")
+        return Goal(goal["metric"], goal["mode"]) if goal else None
+
+
+def read(path: str, name: str, experiment: str) -> Reading | None:
+    """The records of the run directory at `path`; None for what is no run. Raises RecordError."""
+    record, hparams = of(path, layout.RUN, layout.RUN_FORMAT), of(path, layout.HPARAMS, None)
+    if record is None and hparams is None and not any(map(os.path.lexists, marks(path))):
+        return None
+    if record is not None and not _sound(record):
+        where = os.path.join(path, layout.RUN)
+        raise RecordError(f"{where}: not a record of ours; restore it or move it away")
+    kept = None if record is None else {key: record.get(key) for key in _KEPT}
+    return Reading(name, path, experiment, kept, hparams, attempts(path))
+
+
+def of(path: str, name: str, newest: int | None) -> dict[str, Any] | None:
+    """The record `name` in the directory `path`, None when there is none. Raises RecordError."""
+    try:
+        return layout.read_json(os.path.join(path, name), newest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def marks(path: str) -> Sequence[str]:
+    """What makes a directory a run."""
+    return [os.path.join(path, mark) for mark in layout.RUN_MARKS]
+
+
+def attempts(path: str, known: Sequence[Attempt] = ()) -> tuple[Attempt, ...]:
+    """The attempts of the run at `path`, oldest first. known: some of them as they were before: an end stands."""
+    home = os.path.join(path, layout.ATTEMPTS)
+    before = {attempt.number: attempt for attempt in known}
+    numbers = sorted(filter(None, map(layout.attempt_number, layout.names(home))))
+    return tuple(_attempt(os.path.join(home, layout.attempt_name(*number)), number, before.get(number))
+                 for number in numbers)  # fmt: skip
+
+
+def _attempt(path: str, number: tuple[int, int], before: Attempt | None) -> Attempt:
+    """Raises RecordError for a record whose times are none."""
+    if before is not None and before.end is not None:
+        return before
+    if before is not None and not os.path.exists(os.path.join(path, layout.END)):
+        return before  # an owner stays
+    end = of(path, layout.END, layout.ATTEMPT_FORMAT)
+    owner = of(path, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
+    for record, name in ((owner, "started"), (end, "ended")):
+        if record is not None and not isinstance(record.get(name), (int, float)):
+            raise RecordError(f"{path}: its record does not say when it {name}; restore it or move it away")
+    return Attempt(path, number, owner, end)
+
+
+_KINDS = {
+    str: ("run", "experiment", "point", "digest", "setup"),
+    int: ("generation",),
+    list: ("stages", "env_pass", "pythonpath"),
+    dict: ("env", "code"),
+}
+_CODE = {str: ("staging", "source"), list: ("ignore", "include", "link"), int: ("max_files",)}
+
+
+def _sound(record: Mapping[str, Any]) -> bool:
+    """Whether a run.json says what everybody who reads it later takes for granted."""
+    if not _fits(record, _KINDS) or not _fits(record["code"], _CODE) or not record["stages"]:
+        return False
+    code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
+    texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
+    texts += [each for name in _CODE[list] for each in code[name]]
+    stages = record["stages"]
+    if not all(isinstance(each, dict) and _fits(each, {str: ("name",), list: ("words",)}) for each in stages):
+        return False
+    words = [word for each in stages for word in (*each["words"], each.get("shell", ""))]
+    goals = isinstance(goal, dict) and _fits(goal, {str: ("metric", "mode")})
+    return goals and all(isinstance(text, str) for text in (*texts, *words))
+
+
+def _fits(record: Mapping[str, Any], kinds: Mapping[type, Sequence[str]]) -> bool:
+    return all(isinstance(record.get(name), kind) for kind, names in kinds.items() for name in names)
+
+
+# ---------------------------------------------------------------- remembered
+
+
+class Shelf:
+    """What was read of the runs of one experiment, by name: a file in `cache`, a directory; None: nothing is kept."""
+
+    def __init__(self, experiment: str, cache: str | None) -> None:
+        self._experiment = experiment
+        label = f"{os.path.basename(experiment)}-{zlib.crc32(os.fsencode(experiment)):08x}"
+        self._path = os.path.join(cache, "runs", f"{label}.json") if cache else None
+        self._kept = self._load()
+        self._fresh: dict[str, list[Any]] = {}
+        self._changed = False
+
+    def _load(self) -> dict[str, Any]:
+        if self._path is None:
+            return {}
+        try:
+            told = layout.read_json(self._path, _FORMAT)
+        except (OSError, RecordError):
+            return {}
+        kept = told.get("runs") if told.get("experiment") == self._experiment else None
+        return kept if isinstance(kept, dict) else {}
+
+    def get(self, path: str, name: str, inode: int, handed: int) -> Reading | None:
+        """What is remembered of this run, with what has happened since; None when it has to be read anew.
+
+        handed: the newest number of an attempt that a farm was handed for it, 0 for none.  Raises RecordError.
+        """
+        row = self._kept.get(name)
+        if not isinstance(row, list) or len(row) != 6 or row[0] != inode or row[1] != handed:
+            return None
+        known = tuple(Attempt(os.path.join(path, layout.ATTEMPTS, layout.attempt_name(*number)), tuple(number), owner,
+                              end) for number, owner, end in row[4])  # fmt: skip
+        ended = bool(row[5])
+        self._fresh[name] = row
+        found = Reading(name, path, os.path.basename(self._experiment), row[2], row[3], known)
+        return found if ended else found._replace(attempts=attempts(path, known))
+
+    def put(self, reading: Reading, inode: int, handed: int) -> None:
+        """Remember it."""
+        if self._path is None or reading.record is None:
+            return
+        told = [[attempt.number, attempt.owner if attempt.end is None else {"started": attempt.started}, attempt.end]
+                for attempt in reading.attempts]  # fmt: skip
+        row = [inode, handed, reading.record, reading.hparams, told, _settled(reading, handed)]
+        if json.dumps(self._kept.get(reading.name)) != json.dumps(row):
+            self._changed = True
+        self._fresh[reading.name] = row
+
+    def save(self) -> None:
+        """Keep it for the next look; what cannot be kept is read again then."""
+        if self._path is None or not (self._changed or self._fresh.keys() != self._kept.keys()):
+            return
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            layout.write_json(self._path, {"format": _FORMAT, "experiment": self._experiment, "runs": self._fresh})
+        except (OSError, StageError):
+            return
+
+
+def _settled(reading: Reading, handed: int) -> bool:
+    """Whether nothing more is to happen in a run unless a farm is handed a new attempt."""
+    last = reading.attempts[-1] if reading.attempts else None
+    if last is None or last.end is None or last.number[0] < handed:
+        return False
+    return last.end.get("state") != State.PREEMPTED and time.time() - float(last.ended or 0.0) > SETTLED_S

@@ -1,0 +1,148 @@
+"""records: what run directories say, and what is remembered of those that have ended."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from launching import Place
+
+from farmx import layout, records, runner, status
+from farmx.farms import local
+from farmx.spec import Job, State
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return str(tmp_path / "cache")
+
+
+def ended(run: str, state: str = "done", number: str = "1.0", ago_s: float = 1000.0) -> None:
+    """An attempt of a run that ended so, so long ago."""
+    attempt, owner = runner.take(run, number, {})
+    record = runner.end_record({**owner, "started": time.time() - ago_s - 1}, state)
+    layout.write_json(os.path.join(attempt, layout.END), {**record, "ended": time.time() - ago_s})
+
+
+def look(place: Place, cache: str | None) -> dict[str, State]:
+    return {run.name: run.state for run in status.read(str(place.experiment.parent), place.experiment.name, cache).runs}
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What was opened below a run's directory since."""
+    seen: list[str] = []
+    read = layout.read_json
+    names = layout.names
+    monkeypatch.setattr(layout, "read_json", lambda path, newest: seen.append(path) or read(path, newest))
+    monkeypatch.setattr(layout, "names", lambda path: seen.append(path) or names(path))
+    return seen
+
+
+def of_runs(opened: list[str], place: Place) -> list[str]:
+    paths = [os.path.relpath(path, place.experiment) for path in opened]
+    return sorted(path for path in paths if not path.startswith(".") and os.sep in path)
+
+
+def test_a_second_look_opens_nothing_of_what_ended_and_two_of_what_lives(place, cache, opened):
+    for name in ("a", "b"):
+        ended(place.run(name=name))
+    live = place.run(name="live")
+    runner.take(live, "1.0", {})
+    first = look(place, cache)
+    assert first == {"a": State.DONE, "b": State.DONE, "live": State.RUNNING}
+    opened.clear()
+    assert look(place, cache) == first
+    assert of_runs(opened, place) == ["live/attempts"]
+
+
+def test_what_is_remembered_is_what_was_read(place, cache):
+    ended(place.run(name="a", hparams={"lr": 0.1, "name": "größe \n"}), "failed")
+    ended(str(place.experiment / "a"), "done", "2.1")
+    plain = status.read(str(place.experiment.parent), place.experiment.name)
+    for _ in range(2):
+        kept = status.read(str(place.experiment.parent), place.experiment.name, cache)
+        assert [run._replace(attempts=()) for run in kept.runs] == [run._replace(attempts=()) for run in plain.runs]
+        told = [(attempt.path, attempt.number, attempt.started, attempt.end) for attempt in kept.runs[0].attempts]
+        assert told == [(each.path, each.number, each.started, each.end) for each in plain.runs[0].attempts]
+
+
+CHANGES = {
+    "deleted": lambda run, place: shutil.rmtree(run),
+    "renamed": lambda run, place: os.rename(run, f"{run}-new"),
+    "made anew under its name": lambda run, place: (os.rename(run, f"{run}-old"), place.run(name="a")),
+    "queued again": lambda run, place: local.announce(place.submission(Job(run, "2.0"))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changed_since_is_read_anew(place, cache, change):
+    run = place.run(name="a")
+    ended(run)
+    look(place, cache)
+    CHANGES[change](run, place)
+    assert look(place, cache) == look(place, None)
+
+
+@pytest.mark.parametrize("looked_meanwhile", [True, False])
+def test_an_attempt_that_a_pool_made_and_left_is_read(place, cache, looked_meanwhile):
+    run = place.run(name="a")
+    ended(run, "failed")
+    look(place, cache)
+    handed = place.submission(Job(run, "2.0"))
+    job = local.announce(handed)
+    if looked_meanwhile:
+        assert look(place, cache) == {"a": State.QUEUED}
+    ended(run, "done", "2.0")
+    local.release(handed, job)
+    assert look(place, cache) == {"a": State.DONE}
+
+
+def test_what_ended_just_now_is_looked_at_again(place, cache):
+    run = place.run(name="a")
+    ended(run, ago_s=records.SETTLED_S - 30)
+    look(place, cache)
+    ended(run, "failed", "2.0")
+    assert look(place, cache) == {"a": State.FAILED}
+
+
+BROKEN = ["", "{", "[]", "null", '{"format": 99}', '{"format": 1, "experiment": "x", "runs": {}}', "RUNS", "\xff"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_damaged_memory_is_no_memory(place, cache, text):
+    ended(place.run(name="a"))
+    first = look(place, cache)
+    (shelf,) = Path(cache, "runs").iterdir()
+    kept = json.loads(shelf.read_text())
+    rows = ({}, [], {"a": []}, {"a": [1, 2, 3, 4, 5, 6]}, {"a": None})
+    for runs in rows if text == "RUNS" else [None]:
+        shelf.write_text(json.dumps({**kept, "runs": runs}) if text == "RUNS" else text)
+        assert look(place, cache) == first
+        assert json.loads(shelf.read_text()) == kept
+
+
+def test_a_cache_that_cannot_be_written_is_no_cache(place, tmp_path):
+    ended(place.run(name="a"))
+    (tmp_path / "file").touch()
+    assert look(place, str(tmp_path / "file" / "cache")) == {"a": State.DONE}
+
+
+def test_a_run_of_runx_is_always_read(place, cache, opened):
+    place.experiment.joinpath("old").mkdir()
+    place.experiment.joinpath("old", layout.RUNX_METRICS).touch()
+    assert look(place, cache) == look(place, cache) == {"old": State.UNKNOWN}
+
+
+def test_an_unreadable_run_is_told_at_every_look(place, cache):
+    Path(place.run(name="a"), layout.RUN).write_text("{")
+    for _ in range(2):
+        found = status.read(str(place.experiment.parent), place.experiment.name, cache)
+        assert [problem.rpartition("/")[2].partition(":")[0] for problem in found.problems] == ["run.json"]
