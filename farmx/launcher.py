@@ -315,7 +315,8 @@ def _stage(
             stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
         if choice.job == "take" and choice.run:
             jobs.append(base.next_job(choice.run))
-            stage.ask(choice.run, jobs[-1].number, order.only)
+            if len(choice.spec.stages) > 1:
+                stage.ask(choice.run.path, jobs[-1].number, order.only)
             wants.append(choice.spec.resources)
         if choice.job != "new":
             continue

@@ -58,7 +58,8 @@ def retry(
     told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
     jobs = tuple(map(base.next_job, chosen))
     for run, job in zip(chosen, jobs):
-        stage.ask(run, job.number, only)
+        if len(run.stages) > 1:
+            stage.ask(run.path, job.number, only)
     return Retry(jobs, wants, tuple(map(base.next_job, fresh)), tuple(left), told)
 
 

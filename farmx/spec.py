@@ -170,7 +170,7 @@ class Run(NamedTuple):
     hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
     outside a launch).  identity: None likewise.  attempts: oldest first.  note: why the state is what it is, for
     people.  generation: how often its point had been launched anew, from 1.  held: what farms were handed for its
-    newest attempt, while it has not ended.  stages: in order, () while it is under way.
+    newest attempt, while it has not ended.  stages: in order, none done while it is under way.
     """
 
     name: str

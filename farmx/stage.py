@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from farmx import interpreter, layout, shelltext
 from farmx.errors import ConfigError, StageError
-from farmx.spec import Run, RunSpec, Stage
+from farmx.spec import RunSpec, Stage
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
@@ -235,10 +235,10 @@ def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[S
         layout.write_json(os.path.join(path, layout.RUN), fresh)
 
 
-def ask(run: Run, number: str, only: Sequence[str]) -> None:
-    """Let the attempt `number` of `run`, which is to be queued, run only these stages; () for all."""
-    queued = number.partition(".")[0]
-    if tuple(run.only.get(queued, ())) != tuple(only):
-        path = os.path.join(run.path, layout.RUN)
-        told = layout.read_json(path, layout.RUN_FORMAT)
-        layout.write_json(path, {**told, "only": {queued: list(only)} if only else {}})
+def ask(run: str, number: str, only: Sequence[str]) -> None:
+    """Let attempt `number` of the run at `run`, which is to be queued, run only these of its stages; () for all."""
+    path = os.path.join(run, layout.RUN)
+    told = layout.read_json(path, layout.RUN_FORMAT)
+    wanted = {number.partition(".")[0]: list(only)} if only else {}
+    if told.get("only", {}) != wanted:
+        layout.write_json(path, {**told, "only": wanted})

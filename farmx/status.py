@@ -210,19 +210,17 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") 
     if helds and state in _UNSURE or (attempts and attempts[-1].end is None and state not in LIVE):
         attempts = records.attempts(read.path)  # it may have ended since its end was looked for
         state, note = _decide(attempts, helds, answers, now)
-    standing = () if state in LIVE else _standing(read.path, record, attempts)
+    standing = _standing(read.path, record["stages"], attempts if state not in LIVE else ())
     if state is State.DONE and not all(stage.done for stage in standing):
         state, note = State.STAGED, _to_come(standing)
     return Run(read.name, read.path, read.experiment, state, read.hparams or {}, attempts, record["point"],
                record["digest"], read.goal, note, record["generation"], tuple(helds), standing)  # fmt: skip
 
 
-def _standing(path: str, record: Mapping[str, Any], attempts: Sequence[Attempt]) -> tuple[Standing, ...]:
-    """Each stage and whether the newest attempt left it done."""
-    done = stages.standing(path, record["stages"], attempts[-1].end if attempts else None)
-    return tuple(
-        Standing(stage["name"], stage.get("form", ""), each) for stage, each in zip(record["stages"], done)
-    )
+def _standing(path: str, told: Sequence[Mapping[str, Any]], attempts: Sequence[Attempt]) -> tuple[Standing, ...]:
+    """Each stage and whether it is done; told: of run.json.  attempts: none where nothing is."""
+    done = stages.standing(path, told, attempts[-1].end) if attempts else [False] * len(told)
+    return tuple(Standing(stage["name"], stage.get("form", ""), each) for stage, each in zip(told, done))
 
 
 def _to_come(standing: Sequence[Standing]) -> str:

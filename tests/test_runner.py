@@ -274,6 +274,7 @@ def test_the_environment_of_a_program_is_exactly_this(hostile, monkeypatch):
     before = {"LC_CTYPE", "_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES"}  # set by shells, Python and readline
     assert execute(run, env={"CUDA_VISIBLE_DEVICES": "0,1"}).state == "done"
     told = json.loads(output(run))
+    owner = json.loads(Path(run, "attempts/1.0/owner.json").read_text())
     assert {name: text for name, text in told.items() if name not in before} == {
         **{name: text for name, text in os.environ.items() if name not in before},
         "FARMX_RUN": run,
@@ -282,6 +283,7 @@ def test_the_environment_of_a_program_is_exactly_this(hostile, monkeypatch):
         "FARMX_EXPERIMENT": "sweep",
         "FARMX_POINT": json.loads(Path(run, "run.json").read_text())["point"],
         "LOGDIR": run,
+        "FARMX_STARTED": time.strftime("%Y%m%d.%H%M%S", time.localtime(owner["started"])),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": f"{run}/code",
         "MINE": run,

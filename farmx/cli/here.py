@@ -46,13 +46,13 @@ def run(order: Order, places: tuple[local.Slot, ...] | None, lives_on: bool = Fa
     return _close(summary, farm, typed(order))
 
 
-def commands(submission: Submission) -> dict[str, str]:
-    """What to show of each job: its command, LOGDIR as the word, read back from the run."""
+def commands(submission: Submission, between: str) -> dict[str, str]:
+    """What to show of each job: its command, LOGDIR as the word, read back from the run; between: its stages."""
     told = {}
     for job in submission.jobs:
         record = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)
         todo = stages.plan(job.run, job.number, record)
-        told[job.run] = "\n".join(_line(todo.stages[place], todo.stages) for place in todo.run)
+        told[job.run] = between.join(_line(todo.stages[place], todo.stages) for place in todo.run)
     return told
 
 
@@ -106,13 +106,13 @@ class Here:
     def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:
         from farmx.farms import terminal  # pools do without one
 
-        watch = screen.Foreground(commands(submission))
+        watch = screen.Foreground(commands(submission, "\n"))
         self.counts = watch.counts
         inbox.heard = lambda count: watch.stopping(1, count > 1)
         return local.foreground(submission, watch, inbox, terminal.console)
 
     def _pool(self, submission: Submission, places: Sequence[local.Slot], inbox: Inbox) -> list[Outcome]:
-        watch = screen.Pool(len(submission.jobs), commands(submission), max(len(slot.name) for slot in places))
+        watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(len(slot.name) for slot in places))
         self.counts = watch.counts
         try:
             return local.pool(submission, places, watch, inbox)
