@@ -1,6 +1,5 @@
 """A farm elsewhere, as a command uses it: made from the configuration, called, and what is said of it."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from farmx.cli import screen
 from farmx.cli.here import called, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import Config
-from farmx.errors import ConfigError
 from farmx.farms.base import Farm
 from farmx.launcher import Order, Summary
 from farmx.spec import Submission
@@ -27,18 +25,22 @@ def farm(settings: Config) -> Farm:
         from farmx.farms import slurm  # only its users
 
         return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues)
-    raise ConfigError(f"farm '{settings.farm.name}' has EXECUTOR {settings.farm.executor}, which this version lacks")
+    from farmx.farms import command  # only its users
+
+    given = settings.farm
+    return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources)
 
 
 def run(order: Order, to: Farm) -> int:
     """Launch the order there and say so; return the exit code."""
     progress, close = screen.staging_bar()
+    queuing = Queuing()
 
     def told(summary: Summary) -> None:
         close()
         tell_summary(summary, f"{order.farm} ({to.executor})")
+        queuing.begun = bool(summary.jobs)
 
-    queuing = Queuing()
     try:
         summary = launcher.launch(order, to, told, progress, queuing.heard)
     finally:
@@ -52,7 +54,7 @@ def run(order: Order, to: Farm) -> int:
 
 def queue(to: Farm, submissions: Sequence[Submission]) -> None:
     """Hand over what is written down already, and say so."""
-    queuing = Queuing()
+    queuing = Queuing(begun=True)
     try:
         to.submit(submissions, queuing.heard)
     finally:
@@ -60,10 +62,10 @@ def queue(to: Farm, submissions: Sequence[Submission]) -> None:
 
 
 class Queuing:
-    """Counts what a farm takes; says so at the end, even when it refused the rest."""
+    """Counts what a farm takes; says so at the end, even when it refused the rest. begun: it was handed something."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, begun: bool = False) -> None:
+        self.count, self.begun = 0, begun
 
     def heard(self, submission: Submission, queued: int) -> None:
         """So many more."""
@@ -71,7 +73,7 @@ class Queuing:
 
     def close(self) -> None:
         """Say how many."""
-        if self.count or sys.exc_info()[0]:
+        if self.count or (self.begun and sys.exc_info()[0]):
             tell(f"      {self.count} queued")
 
 

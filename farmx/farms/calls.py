@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from farmx import layout
@@ -30,6 +30,10 @@ _TRANSIENT = (
     "submitjoblimit",
     "maxsubmitjobsperuser",
     "communication error",
+    "unable to contact qmaster",
+    "can't reach qmaster",
+    "no response from",
+    "send timeout",
 )
 
 
@@ -41,13 +45,15 @@ class Said(NamedTuple):
     error: str
 
 
-def call(argv: Sequence[str], text: str = "", timeout_s: float = TIMEOUT_S) -> Said:
-    """Run a command to its end in `environment`, `text` on its standard input."""
+def call(
+    argv: Sequence[str], text: str = "", timeout_s: float = TIMEOUT_S, env: Mapping[str, str] | None = None
+) -> Said:
+    """Run a command to its end in `environment` and `env`, `text` on its standard input."""
     import subprocess  # spares those who ask no scheduler
 
     try:
         made = subprocess.run(argv, input=text, capture_output=True, encoding="utf-8", errors="replace",
-                              env=environment(), timeout=timeout_s, check=False)  # fmt: skip
+                              env={**environment(), **(env or {})}, timeout=timeout_s, check=False)  # fmt: skip
     except FileNotFoundError:
         return Said(None, "", f"there is no {argv[0]} here")
     except subprocess.TimeoutExpired:

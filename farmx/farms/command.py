@@ -1,0 +1,196 @@
+"""Any scheduler that a command submits to: SUBMIT_CMD called once a job; never decides what became of a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from farmx import layout
+from farmx.errors import FarmError, FarmxError
+from farmx.farms import base, carried, command_words
+from farmx.farms.base import Answer, Answers, Batch
+from farmx.farms.calls import Said, call, transient
+from farmx.farms.command_words import Template
+from farmx.spec import Held, Job, State, Submission
+
+if TYPE_CHECKING:
+    import threading
+
+EXECUTOR = "command"
+PARALLEL = 16  # submit commands at once
+DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
+NAMELESS = "?"  # a job whose id the submit command did not say
+SCRIPT_SUFFIX = ".sh"
+# A number that is a word: not the 5 of `pbs5`, nor what a name of ours has for a date.
+_NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-])(?!\.\w)")
+
+
+class Farm(NamedTuple):
+    """What SUBMIT_CMD reaches.
+
+    origins: where each setting is from, for messages.  resources: of the configuration, by name all that SUBMIT_CMD
+    may speak of.  job_id: a pattern whose first group is a job's id in what SUBMIT_CMD prints.
+    """
+
+    name: str
+    submit_cmd: str
+    origins: Mapping[str, str] = {}
+    resources: Mapping[str, Any] = {}
+    job_id: str | None = None
+    parallel: int = PARALLEL
+    delays_s: Sequence[float] = DELAYS_S
+    executor: str = EXECUTOR
+
+    def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Raises ConfigError for a SUBMIT_CMD that does not fit these resources, FarmError where there is no such."""
+        template = self._template()
+        every = {key: value for resources in (self.resources, *wanted) for key, value in resources.items()}
+        command_words.check(template, self._where(), every, self.origins)
+        path = template.env.get("PATH") or os.environ.get("PATH")
+        if shutil.which(template.program(), path=path) is None:
+            raise FarmError(f"there is no {template.program()} here; launch where it is, or choose another --farm")
+
+    def _where(self) -> str:
+        origin = self.origins.get("SUBMIT_CMD")
+        return f"{origin}: SUBMIT_CMD" if origin else "SUBMIT_CMD"
+
+    def _template(self) -> Template:
+        return command_words.read(self.submit_cmd, self._where())
+
+    def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
+        """Jobs of equal resources together; each is submitted alone all the same."""
+        return base.alike(jobs, max(1, len(jobs)))
+
+    def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
+        """SUBMIT_CMD for each job, several at once."""
+        import threading  # these only for who submits
+        from concurrent.futures import ThreadPoolExecutor, as_completed
+
+        for submission in submissions:
+            self._record(submission)
+        stop, refused = threading.Event(), None
+        with ThreadPoolExecutor(self.parallel) as pool:
+            try:
+                calls = {pool.submit(self._queue, submission, place, stop): submission
+                         for submission in submissions for place in range(len(submission.jobs))}  # fmt: skip
+                for done in as_completed(calls):
+                    refused = refused or done.exception()
+                    if done.exception() is None and done.result():
+                        heard(calls[done], 1)
+            finally:
+                stop.set()  # whatever ended us: what is called already is waited for and recorded, nothing more called
+        if refused is not None:
+            raise refused
+
+    def _record(self, submission: Submission) -> None:
+        """job.json, then a script for each index."""
+        record = {
+            "format": layout.JOB_FORMAT,
+            "farm": self.name,
+            "executor": EXECUTOR,
+            "submitted": time.time(),
+            "resources": dict(submission.resources),
+            "node": {},
+        }
+        layout.write_json(os.path.join(submission.path, layout.JOB), record)
+        text = carried.command(submission.path, "$index")
+        for place in range(len(submission.jobs)):
+            layout.write(_script(submission, place), f"#!/bin/sh\nindex={place}\n{text}\n", 0o777)
+
+    def _queue(self, submission: Submission, place: int, stop: threading.Event) -> bool:
+        """Submit one job and record it; False when the launch has stopped before. Raises FarmError, and stops it."""
+        if stop.is_set():
+            return False
+        try:
+            said = self._call(submission, place, stop)
+            if said is None:
+                return False
+            base.record_queued(submission.path, place, place, self._name(said, submission.jobs[place]))
+        except FarmxError:
+            stop.set()
+            raise
+        return True
+
+    def _call(self, submission: Submission, place: int, stop: threading.Event) -> Said | None:
+        """What SUBMIT_CMD said when it took the job; None when the launch stopped while the farm could not answer."""
+        env, argv = command_words.fill(self._template(), _own(submission, place), submission.resources)
+        for delay_s in (*self.delays_s, None):
+            said = call(argv, env=env)
+            if said.code == 0:
+                return said
+            if delay_s is None or not transient(said.error + said.output):
+                break
+            if stop.wait(delay_s):
+                return None
+        run = os.path.basename(submission.jobs[place].run)
+        raise FarmError(f"{argv[0]} exited {said.code} for run {run}: {_reason(said)}; "
+                        "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
+
+    def _name(self, said: Said, job: Job) -> str:
+        """The job's id in what SUBMIT_CMD said."""
+        if self.job_id is None:
+            return last_word(said.output) or NAMELESS
+        found = re.search(self.job_id, said.output) or re.search(self.job_id, said.error)
+        if found is None or not (found[1] or "").strip():
+            raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID {self.job_id!r} finds "
+                            f"no id in what it said: {_reason(said)}; the job may wait there; the same command queues "
+                            "the run again, and it starts once")  # fmt: skip
+        return " ".join(found[1].split())
+
+
+# ---------------------------------------------------------------- what a job is told
+
+
+def _script(submission: Submission, place: int) -> str:
+    return os.path.join(submission.path, f"{place}{SCRIPT_SUFFIX}")
+
+
+def _own(submission: Submission, place: int) -> dict[str, str | None]:
+    """What farmx knows of a job, by the names that SUBMIT_CMD may say."""
+    run = submission.jobs[place].run
+    script = _script(submission, place)
+    return {
+        "name": job_name(run),
+        "logdir": run,
+        "log": os.path.join(submission.path, f"{place}{layout.LOG_SUFFIX}"),
+        "script": script,
+        "command": f"sh {shlex.quote(script)}",
+        "experiment": os.path.basename(os.path.dirname(run)),
+    }
+
+
+def job_name(run: str) -> str:
+    """EXPERIMENT_RUN, of characters that schedulers take for a job's name, a letter first."""
+    experiment, name = os.path.split(run)
+    plain = re.sub(r"[^A-Za-z0-9._+=-]", "_", f"{os.path.basename(experiment)}_{name}")
+    return plain if plain[0].isalpha() else f"exp_{plain}"
+
+
+def last_word(output: str) -> str:
+    """A job's id where nobody says how to find it: the last number that stands alone, else the last word, or ''."""
+    numbers = _NUMBER.findall(output)
+    return (numbers or output.split() or [""])[-1]
+
+
+def _reason(said: Said) -> str:
+    """What a command said, in one line: the last of its errors, else of its output."""
+    lines = [line.strip() for text in (said.error, said.output) for line in text.splitlines()[-1:] if line.strip()]
+    return lines[0] if lines else "it gave no reason"
+
+
+# ---------------------------------------------------------------- asking
+
+
+def poll(helds: Sequence[Held]) -> Answers:
+    """What STATUS_CMD says of each, in one call."""
+    return {(held.submission, held.place): Answer(State.QUEUED) for held in helds if held.name}
+
+
+def cancel(helds: Sequence[Held]) -> None:
+    """CANCEL_CMD for all of them, in one call. Raises FarmError."""
+    raise FarmError("no CANCEL_CMD")
