@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, records, stages
+from farmx import farms, layout, polls, records, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
@@ -155,12 +155,13 @@ def is_experiment(path: str) -> bool:
 def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
     """The runs of these names in the experiment directory `path`, by name; what is no run is left out.
 
-    Every farm that holds what has not ended is asked once.
+    Every farm that holds what has not ended is asked once. cache: remembers what has ended, and for a few seconds what
+    farms said; None asks and reads it all.
     """
     handed = _handed(path)
     found, problems = _readings(path, names, handed.newest, cache)
     helds = {read.name: _open(read, handed.open.get(read.name, ())) for read in found if read.record is not None}
-    answers = _ask([held for each in helds.values() for held in each])
+    answers = _ask([(held, len(read.attempts)) for read in found for held in helds.get(read.name, ())], cache)
     now = _Clock(path)
     runs = []
     for read in found:
@@ -303,18 +304,18 @@ def _open(read: Reading, helds: Sequence[Held]) -> Sequence[Held]:
     return () if ended or helds[0].number < last.number[0] else helds
 
 
-def _ask(helds: Sequence[Held]) -> Answers:
-    """What the farms say, each asked once."""
+def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
+    """What the farms say of each, of which so many attempts have begun; each farm is asked once at most."""
     answers: dict[tuple[str, int], Answer] = {}
-    by_farm: dict[str, list[Held]] = {}
-    for held in helds:
+    by_farm: dict[str, list[tuple[Held, int]]] = {}
+    for held, begun in helds:
         if held.record.get("executor", LOCAL) == LOCAL:
             answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
         else:
-            key = f"{held.record['executor']} {held.record.get('farm')}"
-            by_farm.setdefault(key, []).append(held)
-    for group in by_farm.values():
-        answers.update(farms.leaf(group[0].record).poll(group))
+            by_farm.setdefault(f"{held.record['executor']} {held.record.get('farm')}", []).append((held, begun))
+    for farm, group in by_farm.items():
+        asked, counts = zip(*group)
+        answers.update(polls.ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
     return answers
 
 

@@ -25,7 +25,7 @@ LADDER = (
     ("logx", "pipeline", "node"),
     ("config", "sweep", "metrics", "snapshot", "records"),
     ("plan", "farms.base"),
-    ("farms",),
+    ("farms", "polls"),
     ("farms.calls", "farms.carried", "farms.slurm_words", "farms.command_words"),
     ("farms.*",),
     ("stage", "status", "steps"),
@@ -59,7 +59,7 @@ LEAVES = ("farms.", "reports.")  # import none of:
 ABOVE_LEAVES = {"launcher", "relaunch", "naming", "compose", "config", "cli", "api"}
 
 # Who may see the process around us; everybody else gets it as an argument. `cli` stands for all of the package.
-AGES = ("layout", "farms.base", "farms.local", "farms.slurm", "farms.command", "boards", "records")  # how old is a file; when did this happen
+AGES = ("layout", "farms.base", "farms.local", "farms.slurm", "farms.command", "boards", "records", "polls")  # how old is a file; when did this happen
 SEES = {
     "sys.argv": {"cli", "runner", "__main__"},
     "os.getcwd": {"cli", "api"},
