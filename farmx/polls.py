@@ -54,7 +54,8 @@ def _kept(path: str, farm: str, helds: Sequence[Held], begun: Sequence[int]) -> 
             return None
         if any((held.submission, held.place) not in asked for held in helds):
             return None
-        answers = {(submission, place): Answer(State(state), note) for submission, place, state, note in told["answers"]}
+        rows = told["answers"]
+        answers = {(submission, place): Answer(State(state), note) for submission, place, state, note in rows}
         for held, count in zip(helds, begun):
             here = held.submission, held.place
             if count > asked[here] and here in answers and answers[here].state is State.QUEUED:
