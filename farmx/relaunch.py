@@ -1,11 +1,11 @@
 """Runs that are there: queued once more, or ended; never found by name, never made."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, runner, snapshot, stage
-from farmx.errors import FarmError, StageError, UsageError, nearest
+from farmx import farms, layout, records, runner, snapshot, stage, status
+from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local
 from farmx.farms.base import Farm
 from farmx.spec import Held, Job, Run, State, Submission
@@ -13,6 +13,7 @@ from farmx.spec import Held, Job, Run, State, Submission
 RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
 OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was ended by others its own
 BUSY = (State.RUNNING, State.QUEUED, State.PREEMPTED)
+WAITING = (State.STAGED, State.QUEUED, State.PREEMPTED, State.INTERRUPTED, State.LOST)  # what may still begin
 ASKED = "asked to end"
 
 
@@ -41,9 +42,10 @@ def retry(
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
     code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
-    PATH and the like of `environ`.  only: the stages to run, () for all from the first that is not done. Afterwards
-    the records of those runs say so. Raises FarmxError, before anything is changed, when `environ` lacks what a run is
-    to be passed, `farm` would refuse what a run wants, or a run lacks a stage.
+    PATH and the like of `environ`.  only: the stages to run, done or not; () for all from the first that is not done,
+    of a run that is done for all. Afterwards the records of those runs say so. Raises FarmxError, before anything is
+    changed, when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, or a run lacks a
+    stage.
     """
     chosen: list[Run] = []
     left: list[Run] = []
@@ -59,7 +61,8 @@ def retry(
     jobs = tuple(map(base.next_job, chosen))
     for run, job in zip(chosen, jobs):
         if len(run.stages) > 1:
-            stage.ask(run.path, job.number, only)
+            done = all(each.done for each in run.stages)
+            stage.ask(run.path, job.number, again=only or [each.name for each in run.stages if done])
     return Retry(jobs, wants, tuple(map(base.next_job, fresh)), tuple(left), told)
 
 
@@ -124,13 +127,25 @@ def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
         tell(run, did if why is None else _but(did, why))
 
 
+def left_behind(experiment: str, sweep: str, wanted: Collection[str]) -> list[Run]:
+    """The runs that wait and that this sweep file once made, of points that are not `wanted` any more, by name.
+
+    Raises RecordError when a run cannot be read: it may be one of them.
+    """
+    look = status.of(experiment, layout.names(experiment))
+    if look.problems:
+        raise RecordError(look.problems[0])
+    waiting = [run for run in look.runs if run.state in WAITING and run.identity and run.identity not in wanted]
+    return [run for run in waiting if (records.of(run.path, layout.RUN, layout.RUN_FORMAT) or {}).get("sweep") == sweep]
+
+
 def _but(did: str, why: str) -> str:
     return f"not cancelled: {why}" if did == ASKED else f"{did}; its job is still queued and will end at once: {why}"
 
 
 def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
     """What became of it, and what its farm is to end."""
-    if run.state in (State.STAGED, State.QUEUED, State.INTERRUPTED, State.LOST, State.PREEMPTED):
+    if run.state in WAITING:
         facts = {"farm": local.NAME, "submission": ""}
         if _close(run.path, _next(run), facts):
             return "cancelled", _elsewhere(run)

@@ -37,7 +37,7 @@ LADDER = (
     ("cli", "cli.surroundings"),
     ("cli.options", "cli.screen"),
     ("cli.here", "cli.looking", "cli.logs", "cli.why"),
-    ("cli.there",),
+    ("cli.there", "cli.pruning"),
     ("cli.launching", "cli.watching"),
     ("cli.relaunching", "api"),
     ("cli.main",),

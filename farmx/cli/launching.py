@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farmx import compose, config, plan, sweep
 from farmx.cli.surroundings import tell, user
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
 from farmx.spec import Surroundings
+
+if TYPE_CHECKING:  # spares a -n
+    from farmx.launcher import Order
 
 
 def launch(given: Mapping[str, Any], at: Surroundings) -> int:
@@ -24,12 +27,21 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
     asked_here = given["interactive"] or given["jobs"] is not None or given["gpus"] is not None
     if there.elsewhere(made.config) and not asked_here:
         farm = there.farm(made.config)
-        _guard(made, given["max_runs"])
-        return there.run(compose.order(made, at, user()), farm)
+        return there.run(_order(made, given, at), farm)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
+    return here.run(_order(made, given, at), places)
+
+
+def _order(made: Composed, given: Mapping[str, Any], at: Surroundings) -> "Order":
+    """What is to be launched, after everybody who has to be asked was."""
     _guard(made, given["max_runs"])
-    return here.run(compose.order(made, at, user()), places)
+    order = compose.order(made, at, user())
+    if given["prune"]:
+        from farmx.cli import pruning  # only who asks for it
+
+        pruning.prune(order, given["sure"])
+    return order
 
 
 def request_of(given: Mapping[str, Any]) -> Request:

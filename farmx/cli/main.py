@@ -67,6 +67,8 @@ _here = options(
 @click.option("--exp-name", "--exp_name", metavar="NAME", help="The experiment's name; default: the sweep file's.")
 @click.option("--no-cooldir", "--no_cooldir", is_flag=True, help="Name runs TAG, TAG_2, ...")
 @where
+@click.option("--prune", is_flag=True, help="Also cancel waiting runs that left the sweep file; shown first.")
+@click.option("-y", "--yes", "sure", is_flag=True, help="Do not ask before cancelling what --prune shows.")
 @click.option("--again", is_flag=True, help="Run every point once more, in new directories.")
 @click.option("--first", type=count, metavar="N", help="Only the first N points.")
 @stages

@@ -1,0 +1,48 @@
+"""launch --prune: the runs that wait and have left the sweep file: shown first, then cancelled."""
+
+import sys
+
+from farmx import relaunch
+from farmx.cli.surroundings import tell
+from farmx.errors import UsageError
+from farmx.launcher import Order
+from farmx.spec import Run
+
+SHOWN = 20  # runs that are named one by one
+
+
+def prune(order: Order, sure: bool) -> None:
+    """Show what waits in the order's experiment and is not in its sweep file any more; cancel it once that is agreed.
+
+    sure: agreed before.  Raises UsageError where nobody can be asked, or who was asked said no: nothing was cancelled
+    then, and nothing launched.
+    """
+    runs = relaunch.left_behind(order.experiment, order.sweep, {spec.identity for spec in order.specs})
+    if not runs:
+        return
+    _show(runs)
+    if not sure:
+        _ask(len(runs))
+    relaunch.cancel(runs, _note)
+
+
+def _show(runs: list[Run]) -> None:
+    tell(f"prune {len(runs)} waiting run{'s' * (len(runs) != 1)} left the sweep file:")
+    for run in runs[:SHOWN]:
+        values = " ".join(f"{key}={value}" for key, value in run.hparams.items())
+        tell(f"      {run.name}  {run.state}  {values}")
+    if len(runs) > SHOWN:
+        tell(f"      and {len(runs) - SHOWN} more")
+
+
+def _ask(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"--prune would cancel {count} run{'s' * (count != 1)}; give -y if you mean it")
+    import click  # only who is asked
+
+    if not click.confirm("Cancel them?", err=True):
+        raise UsageError("nothing was cancelled and nothing launched")
+
+
+def _note(run: Run, did: str) -> None:
+    tell(f"      {run.name}  {did}")
