@@ -300,8 +300,7 @@ def _run_stages(
     own_code(run, record["digest"], record["code"]["staging"])
     environ = environment(run, record, attempt, env)
     todo = stages.plan(run, os.path.basename(attempt.path), record)
-    if not todo.run:
-        return Outcome("interrupted", note="it was asked for stages that this run has not")
+    attempt.stages, outcome = todo.told({}), Outcome("done", code=0)
     for place in todo.kept - set(todo.run):
         attempt.event(stages.KEPT, stage=todo.stages[place]["name"], **todo.marks(place))
     ended: dict[int, str] = {}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from farmx import interpreter, layout, shelltext
 from farmx.errors import ConfigError, StageError
 from farmx.spec import RunSpec, Stage
+from farmx.stages import AGAIN, ONLY
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
@@ -144,7 +145,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "code": dict(shared.code),
         "sweep": shared.sweep,
         "staged": shared.now,
-        **({"only": {"1": list(shared.only)}} if shared.only else {}),
+        **({ONLY: {"1": list(shared.only)}} if shared.only else {}),
     }
 
 
@@ -235,10 +236,13 @@ def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[S
         layout.write_json(os.path.join(path, layout.RUN), fresh)
 
 
-def ask(run: str, number: str, only: Sequence[str]) -> None:
-    """Let attempt `number` of the run at `run`, which is to be queued, run only these of its stages; () for all."""
+def ask(run: str, number: str, only: Sequence[str] = (), again: Sequence[str] = ()) -> None:
+    """Let attempt `number` of the run at `run`, which is to be queued, run only these of the stages that are not done,
+    () for all; or these, done or not."""
     path = os.path.join(run, layout.RUN)
     told = layout.read_json(path, layout.RUN_FORMAT)
-    wanted = {number.partition(".")[0]: list(only)} if only else {}
-    if told.get("only", {}) != wanted:
-        layout.write_json(path, {**told, "only": wanted})
+    queued = number.partition(".")[0]
+    wanted = {key: {queued: list(names)} for key, names in ((ONLY, only), (AGAIN, again)) if names}
+    fresh = {**{key: value for key, value in told.items() if key not in (ONLY, AGAIN)}, **wanted}
+    if fresh != told:
+        layout.write_json(path, fresh)

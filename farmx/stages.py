@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from farmx import layout
 
+ONLY, AGAIN = "only", "again"  # of run.json: attempt (the number of its queuing) -> names of stages
 DONE, KEPT, LEFT = "done", "kept", "left"  # in this attempt, in one before it, still to come
 
 
@@ -38,23 +39,23 @@ class Plan(NamedTuple):
 
 
 def plan(run: str, number: str, record: Mapping[str, Any]) -> Plan:
-    """What attempt `number` of the run at `run` is to do: what it was asked for, from the first stage that is not done.
+    """What attempt `number` of the run at `run` is to do, by run.json, `record`.
 
-    record: run.json. Where all of that is done, somebody wants it once more.
+    That is all stages from the first that is not done; of these the `only` ones it was asked for. The `again` ones are
+    run whether they are done or not.
     """
     stages = tuple(record["stages"])
-    asked = only(record, number)
-    wanted = [place for place, stage in enumerate(stages) if not asked or stage["name"] in asked]
+    again, only = (_asked(record, key, number) for key in (AGAIN, ONLY))
+    wanted = [place for place, stage in enumerate(stages) if not (again or only) or stage["name"] in (again or only)]
     done = _done(run, number, stages) if len(stages) > 1 else frozenset()
-    begin = next((place for place in wanted if place not in done), -1)
+    begin = 0 if again else next((place for place in wanted if place not in done), len(stages))
     return Plan(stages, done, tuple(place for place in wanted if place >= begin))
 
 
-def only(record: Mapping[str, Any], number: str) -> tuple[str, ...]:
-    """The names of the stages that attempt `number` was asked for; () for all."""
-    asked = record.get("only")
-    queued = number.partition(".")[0]
-    return tuple(asked.get(queued) or ()) if isinstance(asked, dict) else ()
+def _asked(record: Mapping[str, Any], key: str, number: str) -> Sequence[str]:
+    """The names of the stages that attempt `number` was asked for; () where it was not."""
+    asked = record.get(key)
+    return asked.get(number.partition(".")[0], ()) if isinstance(asked, dict) else ()
 
 
 def standing(run: str, stages: Sequence[Mapping[str, Any]], end: Mapping[str, Any] | None) -> list[bool]:

@@ -34,6 +34,8 @@ def of(spec: RunSpec, run: Run, only: Sequence[str]) -> Step:
     came = run.state is State.DONE or (run.state is State.FAILED and changed <= reached)
     todo = [place for place, stage in enumerate(spec.stages) if not only or stage.name in only]
     begin = next((place for place in todo if place >= len(done) or not done[place]), None)
+    if begin is None and run.state in (State.INTERRUPTED, State.LOST) and not only:
+        return Step(True, moved)  # it did all and could not say so
     if begin is None or not (run.state in TAKEN or (moved and came)):
         return Step(False, moved)
     return Step(True, moved, spec.stages[begin].name if begin else "")

@@ -34,23 +34,23 @@ def attempt(run: Path, number: str, rows: list[dict], end: dict | None = None) -
         (home / "end.json").write_text(json.dumps(end))
 
 
-def plan(run: Path, told: list[dict] = ALL, only: dict | None = None, number: str = "9.0") -> Plan:
-    return stages.plan(str(run), number, {"stages": told, **({"only": only} if only else {})})
+def plan(run: Path, told: list[dict] = ALL, number: str = "9.0", **asked: dict) -> Plan:
+    return stages.plan(str(run), number, {"stages": told, **asked})
 
 
 PLANS = [
-    # what earlier attempts did, the stages that are asked for, those kept and those run
+    # what earlier attempts did, the only stages that are asked for, those kept and those run
     ([], [], "", "train avg test"),
     (["train+ avg+ test-"], [], "train avg", "test"),
     (["train-"], [], "", "train avg test"),
     (["train"], [], "", "train avg test"),
     (["train+ avg"], [], "train", "avg test"),
     (["train+ avg-", "avg+ test-"], [], "train avg", "test"),
-    (["train+ avg+ test+"], [], "train avg test", "train avg test"),
+    (["train+ avg+ test+"], [], "train avg test", ""),
     (["train+ avg+ test+", "train-"], [], "", "train avg test"),
     (["train+ avg+ test+", "train+"], [], "train", "avg test"),
     (["train+ avg+ test+", "avg+"], [], "train avg", "test"),
-    (["train+"], ["train"], "train", "train"),
+    (["train+"], ["train"], "train", ""),
     (["train+"], ["test"], "train", "test"),
     (["train+"], ["train", "avg"], "train", "avg"),
     ([], ["test"], "", "test"),
@@ -64,9 +64,16 @@ PLANS = [
 def test_an_attempt_begins_at_the_first_stage_that_is_not_done(before, asked, kept, run, tmp_path):
     for count, text in enumerate(before, 1):
         attempt(tmp_path, f"{count}.0", happened(text))
-    made = plan(tmp_path, only={"9": asked} if asked else None)
+    made = plan(tmp_path, only={"9": asked} if asked else {})
     assert [ALL[place]["name"] for place in sorted(made.kept)] == kept.split()
     assert [ALL[place]["name"] for place in made.run] == run.split()
+
+
+def test_what_is_asked_for_again_runs_whether_it_is_done_or_not(tmp_path):
+    attempt(tmp_path, "1.0", happened("train+ avg+ test-"))
+    assert plan(tmp_path, again={"9": ["avg", "train"]}) == Plan(tuple(ALL), frozenset({0, 1}), (0, 1))
+    assert plan(tmp_path, again={"8": ["train"]}).run == (2,)
+    assert plan(tmp_path, again=3, only=None).run == (2,)
 
 
 def test_what_another_attempt_was_asked_for_is_its_own(tmp_path):
@@ -135,6 +142,7 @@ TOLD = [
     (set(), {0: "done", 1: "failed"}, ["done", "failed", "left"]),
     ({0}, {1: "done", 2: "done"}, ["kept", "done", "done"]),
     ({0, 1, 2}, {1: "done"}, ["kept", "done", "left"]),
+    ({0, 1}, {}, ["kept", "kept", "left"]),
     ({0, 1, 2}, {0: "interrupted"}, ["interrupted", "left", "left"]),
     (set(), {2: "done"}, ["left", "left", "done"]),
 ]

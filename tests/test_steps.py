@@ -46,6 +46,8 @@ STEPS = [
     (there(STAGED, 0, "x", "y"), ("x", "y"), ("b",), Step(True, False, "b")),
     (there(State.LOST, 1, "x", "y"), ("x", "Y"), (), Step(True, True, "b")),
     (there(State.INTERRUPTED, 0, "x"), ("x",), (), Step(True)),
+    (there(State.INTERRUPTED, 2, "x", "y"), ("x", "y"), (), Step(True)),
+    (there(State.INTERRUPTED, 2, "x", "y"), ("x", "y"), ("a",), Step(False)),
     # under way
     (there(RUNNING, 0, "x", "y"), ("x", "y"), (), Step(False)),
     (there(RUNNING, 0, "x", "y"), ("x", "Y"), (), Step(False, late=True)),

@@ -30,7 +30,8 @@ def status(experiment: str | None, as_json: bool, root: str, now: float) -> str:
 
 def _fields(run: Run, now: float) -> dict[str, Any]:
     seconds, attempts = time_spent(run, now), len(run.attempts)
-    note = "" if run.state in (State.STAGED, State.QUEUED) else run.note  # the state says it all
+    plain = run.state is State.QUEUED or not run.attempts  # the state says it all
+    note = "" if plain else run.note
     return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
 
 
