@@ -1,10 +1,16 @@
 """What a farm starts on a node: from a submission and an index to an attempt, and what the scheduler is asked for it.
 
-Carried there with runner; which scheduler it is, only the submission's job.json knows. There `node` says: `job` and
-`restarts`, the variables that hold the job's id and how often it was restarted; `each`, the words that start a command
-once a task; `notice_s`, how long before the end NOTICE comes; `requeue`, the command that, with the job's id, requeues
-it, and `max_requeues`, how often; `ask`, the command that tells how the job stands, `answer` the pattern of its word,
-and `words`, what those mean: cancelled, preempted, time, memory.
+Carried there with runner; which scheduler it is, only the submission's job.json knows. There `node` says
+
+    job, restarts           the variables that hold the job's id and how often it was restarted
+    each                    the words that start a command once a task
+    notice_s, grace_s       how long before the end NOTICE comes; how long a program has after a stop
+    requeue, max_requeues   the command that, with the job's id, requeues it, and how often
+    ask                     the command that, with the job's id, tells how it stands
+    words                   (pattern, what it means: again, cancelled, evicted, time, memory) pairs: the first counts
+                            that is found in that or in what the scheduler wrote into the job's own output; {next} in it
+                            is the number of the next restart
+    everybody               the pattern by which that output tells that the program was signalled as we were
 """
 
 import os
@@ -19,6 +25,7 @@ from farmx.processes import Inbox
 from farmx.runner import Outcome
 
 ASK_S = 15.0  # a scheduler that takes longer has no answer
+OVER = ("done", "cancelled")  # what a scheduler may restart, and is not executed again
 
 
 class Scheduler:
@@ -30,18 +37,38 @@ class Scheduler:
         self.job = os.environ.get(str(node.get("job")), "")
         count = os.environ.get(str(node.get("restarts")), "")
         self.restarts = int(count) if count.isdecimal() else 0
+        self._began = len(_printed())
+
+    def held(self) -> str | None:
+        """Why this restart is not to be executed, None when it is: another job has the attempt, or it is over.
+
+        An attempt may be queued twice: restarts of the other job and ours have other numbers, so that both could begin.
+        """
+        for count in range(self.restarts):
+            name = layout.attempt_name(self._queued, count)
+            owner, end = (
+                runner.read(os.path.join(self._run, layout.ATTEMPTS, name, record), layout.ATTEMPT_FORMAT) or {}
+                for record in (layout.OWNER, layout.END)
+            )
+            if owner.get("job") not in (None, "", self.job):
+                return f"attempt {name} is that of job {owner['job']}"
+            if end.get("state") in OVER:
+                return f"attempt {name} is {end['state']}"
+        return None
 
     def judge(self, outcome: Outcome) -> Outcome:
         """What the end of a program was, when more is known of it than how it ended."""
         if outcome.state == "preempted":
             return self._again(outcome, "it was told that its time is up")
-        if outcome.state in ("done", "cancelled"):
+        if outcome.state in OVER:
             return outcome
         word = self._word()
+        if word == "again":
+            return outcome._replace(state="preempted", note="its job was stopped and is queued again")
         if word == "cancelled":
             return outcome._replace(state="cancelled", note="its job was cancelled")
-        if word == "preempted":
-            return outcome._replace(state="preempted", note="others go first; its job is queued again")
+        if word == "evicted":
+            return outcome._replace(state="interrupted", note="others went first; its job is not queued again")
         if word == "time":
             return outcome._replace(state="failed", note="it reached its time limit")
         if word == "memory":
@@ -54,27 +81,39 @@ class Scheduler:
             return outcome._replace(state="interrupted", note=f"{why}; this farm cannot be asked to queue it again")
         if self.requeues() >= most:
             return outcome._replace(state="failed", note=f"{why}, and it was requeued {most} times (MAX_REQUEUES)")
-        return outcome._replace(note=f"{why}; its job is queued again")
+        return outcome._replace(again=True, note=f"{why}; its job is queued again")
 
     def requeues(self) -> int:
         """How many attempts of this job ended so that we requeued it."""
         home = os.path.join(self._run, layout.ATTEMPTS)
         numbers = [layout.attempt_name(self._queued, count) for count in range(self.restarts)]
         ends = (runner.read(os.path.join(home, name, layout.END), layout.ATTEMPT_FORMAT) for name in numbers)
-        return sum((end or {}).get("state") == "preempted" for end in ends)
+        return sum((end or {}).get("again") is True for end in ends)
+
+    def everybody(self) -> bool:
+        """Whether the scheduler, which asks us to stop, has asked our program, too."""
+        pattern = self._node.get("everybody")
+        return bool(pattern and re.search(pattern, self._said()))
 
     def _word(self) -> str | None:
-        """Our word for how the job stands; None when nobody answers, or there is nothing to say."""
-        argv, pattern = self._node.get("ask"), self._node.get("answer")
-        if not argv or not pattern or not self.job:
-            return None
+        """How the job stands; None when nobody answers, or there is nothing to say."""
+        told = f"{self._asked()}\n{self._said()}"
+        following = str(self.restarts + 1)
+        words = self._node.get("words") or ()
+        return next((word for pattern, word in words if re.search(pattern.replace("{next}", following), told)), None)
+
+    def _asked(self) -> str:
+        if not self._node.get("ask") or not self.job:
+            return ""
+        argv = [*self._node["ask"], self.job]
         try:
-            said = subprocess.run([*argv, self.job], capture_output=True, text=True, timeout=ASK_S, check=False).stdout
+            return subprocess.run(argv, capture_output=True, text=True, timeout=ASK_S, check=False).stdout
         except (OSError, subprocess.SubprocessError):
-            return None
-        found = re.search(pattern, said)
-        words = self._node.get("words") or {}
-        return words.get(found[1]) if found else None
+            return ""
+
+    def _said(self) -> str:
+        """What the scheduler wrote into our output since we began."""
+        return _printed()[self._began :].decode(errors="replace")
 
     def requeue(self) -> str | None:
         """Ask for this job to be queued again; what went wrong, if it did. The scheduler may end us meanwhile."""
@@ -86,8 +125,17 @@ class Scheduler:
         return None if said.returncode == 0 else said.stderr.strip() or f"{argv[0]} exited {said.returncode}"
 
 
+def _printed() -> bytes:
+    """What the file holds that is our output; b"" when it is none."""
+    try:
+        with open("/proc/self/fd/2", "rb") as file:
+            return file.read() if file.seekable() else b""
+    except OSError:
+        return b""
+
+
 def main(argv: Sequence[str]) -> int:
-    """Execute the attempt that SUBMISSION INDEX names; return the exit code of the job: 0 for done, or held by others."""
+    """Execute the attempt that SUBMISSION INDEX names; return the job's exit code: 0 for done, or others have it."""
     submission, index = argv
     job = layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
     name, (queued, _) = layout.runs_of(submission)[int(index)]
@@ -95,15 +143,20 @@ def main(argv: Sequence[str]) -> int:
     node: Mapping[str, Any] = job.get("node") or {}
     scheduler = Scheduler(node, run, queued)
     number = layout.attempt_name(queued, scheduler.restarts)
+    if why := scheduler.held():
+        print(f"{name} {number} held: {why}", flush=True)
+        return 0
     facts = {"farm": job["farm"], "submission": os.path.basename(submission), "index": int(index),
              "job": scheduler.job}  # fmt: skip
-    with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S)) as inbox:
+    notice_s = float(node.get("notice_s") or processes.BEAT_S)
+    with Inbox(notice_s=notice_s, everybody=scheduler.everybody) as inbox:
         try:
-            outcome = runner.execute(run, number, facts, inbox, each=node.get("each") or (), judge=scheduler.judge)
+            outcome = runner.execute(run, number, facts, inbox, each=node.get("each") or (), judge=scheduler.judge,
+                                     grace_s=float(node.get("grace_s") or runner.GRACE_S))  # fmt: skip
         except FileNotFoundError as error:
             print(f"{run}: {error.filename} is gone: was the run moved or deleted while it waited?", file=sys.stderr)
             return 1
         print(f"{name} {number} {outcome.state}: {outcome.note}".rstrip(": "), flush=True)
-        if outcome.state == "preempted" and inbox.noticed and (problem := scheduler.requeue()):
+        if outcome.again and (problem := scheduler.requeue()):
             print(f"{name} {number} was not queued again: {problem}", file=sys.stderr)
     return 0 if outcome.state in ("done", "held") else outcome.code or 1

@@ -85,14 +85,21 @@ class Inbox:
     """The signals that arrived, in order, and a descriptor that wakes a select; the old handlers return at exit.
 
     heard: called, in the middle of anything, with how many asked us to stop so far, at each one.  notice_s: NOTICE is
-    taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.
+    taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.  everybody:
+    whether who asked us to stop asked our program, too; a second TERM would break into what it does about the first.
     """
 
-    def __init__(self, heard: Callable[[int], None] = lambda count: None, notice_s: float | None = None) -> None:
+    def __init__(
+        self,
+        heard: Callable[[int], None] = lambda count: None,
+        notice_s: float | None = None,
+        everybody: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.stops: list[int] = []
         self.cancelled = False
         self.noticed = False
         self.notice_s = notice_s
+        self.everybody = everybody
         self.heard = heard
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -264,6 +271,7 @@ class Stop:
         self._group, self._grace_s, self._note, self._cancelled = group, grace_s, note, cancelled
         self._deadline: float | None = None
         self._seen = 0
+        self._followed = False
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
@@ -272,12 +280,13 @@ class Stop:
         )
         asked = len(inbox.stops) + inbox.cancelled + inbox.noticed
         if asked and self.state is None:
-            self.ask(*self._asked(inbox))
+            self.ask(*self._asked(inbox), told=self._followed and bool(inbox.stops) and inbox.everybody())
             self._seen = 1  # there may be two already
         if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
             self._send(signal.SIGKILL)
         self._seen = asked
+        self._followed = True  # what came before was for us alone: the program had not begun
 
     def _asked(self, inbox: Inbox) -> tuple[str, float]:
         """What the first request makes of the program, and its grace."""
@@ -287,11 +296,12 @@ class Stop:
             return "interrupted", self._grace_s
         return "preempted", max(inbox.notice_s - _RECORD_S, inbox.notice_s / 2)
 
-    def ask(self, state: str, grace_s: float) -> None:
-        """Ask the program to end within so many seconds, as `state`."""
+    def ask(self, state: str, grace_s: float, told: bool = False) -> None:
+        """Ask the program to end within so many seconds, as `state`; told: it was asked already."""
         self.state = state
         self._deadline = time.monotonic() + grace_s
-        self._send(signal.SIGTERM)
+        if not told:
+            self._send(signal.SIGTERM)
 
     def timeout_s(self) -> float:
         """How long until `follow` must be called again."""

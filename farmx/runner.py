@@ -28,7 +28,8 @@ class Outcome(NamedTuple):
     """How an attempt ended, or who has it.
 
     state: done, failed, cancelled, interrupted; held when somebody else took the attempt first.
-    code, signal: the program's exit code, or the name of the signal that ended it.  note: one line for people.
+    code, signal: the program's exit code, or the name of the signal that ended it.  note: one line for people.  again:
+    whether we, and nobody else, are to have it queued again.
     """
 
     state: str
@@ -36,6 +37,7 @@ class Outcome(NamedTuple):
     signal: str | None = None
     seconds: float = 0.0
     note: str = ""
+    again: bool = False
 
 
 # ---------------------------------------------------------------- records
@@ -269,7 +271,8 @@ def execute(
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
-    attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note)
+    again = {"again": True} if outcome.again else {}
+    attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note, **again)
     return outcome._replace(seconds=seconds)
 
 

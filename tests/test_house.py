@@ -27,6 +27,8 @@ LADDER = (
     ("plan", "farms.base"),
     ("farms", "polls"),
     ("farms.calls", "farms.carried", "farms.slurm_words", "farms.command_words"),
+    ("farms.command_asked",),
+    ("farms.slurm_script",),
     ("farms.*",),
     ("stage", "status", "steps"),
     ("sumx", "claims"),

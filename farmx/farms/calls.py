@@ -11,6 +11,10 @@ from farmx import layout
 TIMEOUT_S = 120.0  # a scheduler that takes longer does not answer
 _DROPPED = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SRUN_")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+_IN_A_JOB = ("SLURM_JOB_ID", "JOB_ID", "PBS_JOBID", "LSB_JOBID")
+_OF_A_TASK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT",
+              "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+              "ZE_AFFINITY_MASK")  # fmt: skip
 _OURS = (layout.ENV_RUN, layout.ENV_ATTEMPT, layout.ENV_ATTEMPT_DIR, layout.ENV_EXPERIMENT, layout.ENV_POINT,
          layout.ENV_LOGDIR)  # fmt: skip
 _TRANSIENT = (
@@ -26,9 +30,7 @@ _TRANSIENT = (
     "backup controller in standby",
     "transport endpoint is not connected",
     "try again",
-    "submit limit",
-    "submitjoblimit",
-    "maxsubmitjobsperuser",
+    "maxsubmitjob",
     "communication error",
     "unable to contact qmaster",
     "can't reach qmaster",
@@ -44,16 +46,25 @@ class Said(NamedTuple):
     output: str
     error: str
 
+    def reason(self) -> str:
+        """The last line of its errors, else of its output."""
+        lines = [text.strip().splitlines()[-1].strip() for text in (self.error, self.output) if text.strip()]
+        return lines[0] if lines else "it gave no reason"
+
 
 def call(
-    argv: Sequence[str], text: str = "", timeout_s: float = TIMEOUT_S, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    text: str = "",
+    timeout_s: float = TIMEOUT_S,
+    env: Mapping[str, str] | None = None,
+    cluster: Mapping[str, str] | None = None,
 ) -> Said:
-    """Run a command to its end in `environment` and `env`, `text` on its standard input."""
+    """Run a command to its end in the `environment` of that cluster and `env`, `text` on its standard input."""
     import subprocess  # spares those who ask no scheduler
 
     try:
         made = subprocess.run(argv, input=text, capture_output=True, encoding="utf-8", errors="replace",
-                              env={**environment(), **(env or {})}, timeout=timeout_s, check=False)  # fmt: skip
+                              env={**environment(cluster), **(env or {})}, timeout=timeout_s, check=False)  # fmt: skip
     except FileNotFoundError:
         return Said(None, "", f"there is no {argv[0]} here")
     except subprocess.TimeoutExpired:
@@ -63,10 +74,30 @@ def call(
     return Said(made.returncode, made.stdout, made.stderr)
 
 
-def environment() -> dict[str, str]:
-    """Ours without what a job that we are in would hand down: SLURM_NTASKS of this job is not that of the next."""
-    kept = {key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(_DROPPED)}
-    return {key: value for key, value in kept.items() if key not in _OURS}
+def environment(cluster: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours without what a job that we are in would hand down: SLURM_NTASKS, or RANK, of this job is not the next one's.
+
+    cluster: what `here` said when the cluster was asked first; None: as it is here.
+    """
+    inside = any(name in os.environ for name in _IN_A_JOB)
+    named = here() if cluster is None else _there(cluster)
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(_DROPPED) and key not in _OURS and not (inside and key in _OF_A_TASK)
+    }
+    return {**kept, **{key: value for key, value in named.items() if value}}
+
+
+def here() -> dict[str, str]:
+    """Which cluster the commands of a scheduler reach from here, for asking the same one from elsewhere."""
+    return {key: os.environ.get(key, "") for key in _KEPT}
+
+
+def _there(cluster: Mapping[str, str]) -> Mapping[str, str]:
+    """`cluster`, as far as this machine knows it: a job may have had a configuration that only nodes have."""
+    conf = cluster.get("SLURM_CONF")
+    return cluster if not conf or os.path.exists(conf) else here()
 
 
 def transient(error: str) -> bool:

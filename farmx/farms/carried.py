@@ -1,4 +1,4 @@
-"""What a farm carries to its nodes: the runner as one file, and the command that starts it; never what it does there."""
+"""What a farm carries to its nodes: the runner as one file, and the command that starts it; never what it does."""
 
 import hashlib
 import os
@@ -9,7 +9,8 @@ from io import BytesIO
 
 from farmx import layout
 
-MODULES = ("errors", "layout", "processes", "stages", "runner", "node")  # with what they import: the standard library only
+# With what they import: the standard library only.
+MODULES = ("errors", "layout", "processes", "stages", "runner", "node")
 _MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
 
 

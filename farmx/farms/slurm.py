@@ -1,39 +1,31 @@
 """Slurm: job arrays through sbatch, asked with squeue and sacct; never decides what to run or what became of a run.
 
-submitit names the parameters and writes the batch script. It is handed nothing else: its own jobs are pickles that it
-moves after sbatch returned, so a launcher killed in between would fail the array; and its rules for time limits are not
-ours. The script is one line, the runner with the submission and the array's index.
+Which job is ours its name tells, which holds the submission's id: so what was queued by a call whose answer nobody
+heard is found, and a number that Slurm has given to another job since is never taken for ours.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout
 from farmx.errors import ConfigError, FarmError, nearest
-from farmx.farms import base, carried, slurm_words
+from farmx.farms import base, carried, slurm_script, slurm_words
 from farmx.farms.base import Answer, Answers, Batch
-from farmx.farms.calls import call, transient
+from farmx.farms.calls import call, here, transient
 from farmx.spec import Held, Job, State, Submission
 
 EXECUTOR = "slurm"
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a controller that does not answer
-NOTICE_S = 60  # how long before its limit or its preemption a program is told
 NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
-OURS = ("array", "chdir", "comment", "error", "input", "job_name", "open_mode", "output", "parsable", "requeue",
-        "no_requeue", "test_only", "wait", "wrap")  # fmt: skip
-PARALLEL = "array_parallelism"
-# Set for every task of a run that has several, as torch.distributed reads them.
-RANKS = (
-    "export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID NODE_RANK=$SLURM_NODEID "
-    'LOCAL_WORLD_SIZE=$(echo "$SLURM_STEP_TASKS_PER_NODE" | cut -d, -f$((SLURM_NODEID + 1)) | cut -d"(" -f1); exec "$@"'
-)
+OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
+        "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
+CLUSTERS = ("cluster", "clusters")
+MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
 
 
 class Farm(NamedTuple):
@@ -58,11 +50,13 @@ class Farm(NamedTuple):
     def _check_names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
         for key, value in resources.items():
             name = key.replace("-", "_")
+            if name in CLUSTERS:
+                raise ConfigError(f"{self._where(key)}: set SLURM_CLUSTERS in the environment, for all commands")
             if name in OURS:
                 raise ConfigError(f"{self._where(key)} is set by farmx itself; take it out")
-            if name not in known and name != PARALLEL:
-                raise ConfigError(f"{self._where(key)} is no option of sbatch{nearest(name, list(known))}")
-            if name == PARALLEL and not (type(value) is int and value > 0):
+            if name not in known and name != slurm_script.PARALLEL:
+                raise ConfigError(f"{self._where(key)} is no option of sbatch{_close(name, known)}")
+            if name == slurm_script.PARALLEL and not (type(value) is int and value > 0):
                 raise ConfigError(f"{self._where(key)}: {value!r} is not allowed; it must be a whole number above 0")
             if any(character in str(value) for character in "\n\\"):
                 raise ConfigError(f"{self._where(key)}: sbatch takes no newline and no backslash; write it without")
@@ -71,7 +65,7 @@ class Farm(NamedTuple):
                                   "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
 
     def _check_values(self, resources: Mapping[str, Any]) -> None:
-        said = call(["sbatch", "--test-only"], text=script("true", resources, 1))
+        said = call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
         reason = _reason(said.error)
         if said.code == 0 or transient(said.error) or "down, drained or reserved" in said.error:
             return
@@ -85,13 +79,13 @@ class Farm(NamedTuple):
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
-        return base.alike(jobs, _max_array())
+        return base.alike(jobs, max(1, _setting("MaxArraySize", MAX_ARRAY)))
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """One sbatch for each array."""
         for submission in submissions:
             self._record(submission)
-            layout.write(os.path.join(submission.path, layout.SCRIPT), script(
+            layout.write(os.path.join(submission.path, layout.SCRIPT), slurm_script.text(
                 carried.command(submission.path, '"$SLURM_ARRAY_TASK_ID"'), submission.resources, len(submission.jobs)
             ))  # fmt: skip
         for submission in submissions:
@@ -108,99 +102,47 @@ class Farm(NamedTuple):
             "submitted": time.time(),
             "user": _user(),
             "name": _job_name(submission),
+            "cluster": here(),
             "resources": dict(resources),
-            "node": _for_the_runner(resources, self.max_requeues),
+            "node": slurm_script.node(resources, self.max_requeues, _setting("KillWait", KILL_WAIT_S)),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
 
     def _queue(self, submission: Submission) -> str:
         """The id of the array, queued now or by a call that gave no answer. Raises FarmError."""
-        argv = _sbatch(submission)
-        for delay_s in (*self.delays_s, None):
-            said = call(argv)
-            if said.code == 0:
-                return said.output.strip().split(";")[0]
-            if not transient(said.error):
+        argv, name = _sbatch(submission), _job_name(submission)
+        said, found = call(argv), None
+        for delay_s in self.delays_s:
+            if said.code == 0 or not transient(said.error):
                 break
-            if found := _found(_job_name(submission)):
+            time.sleep(delay_s)
+            answered, found = _found(name)
+            if found:
                 return found
-            if delay_s is not None:
-                time.sleep(delay_s)
-        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: {_reason(said.error)}; "
+            said = call(argv) if answered else said  # who cannot say whether it is queued is not asked to queue it
+        if said.code == 0 or transient(said.error):
+            found = _id(said.output) or _found(name)[1]
+        if found:
+            return found
+        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: {_reason(said.error or said.output)}; "
                         "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
 
 
 # ---------------------------------------------------------------- what sbatch is given
 
 
-def script(command: str, resources: Mapping[str, Any], tasks: int) -> str:
-    """The batch script of an array of so many jobs: submitit's text for `resources`, and the command."""
-    import warnings  # only who submits
-
-    from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string  # a fifth of a second; only who submits
-
-    wanted = {key.replace("-", "_"): _text(value) for key, value in resources.items() if value not in (None, False)}
-    parallel = wanted.pop(PARALLEL, None)
-    known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
-    named = {key: wanted.pop(key) for key in list(wanted) if key in known}
-    ours = {"array": f"0-{tasks - 1}" + (f"%{parallel}" if parallel else ""), "requeue": True,
-            "signal": f"B:USR2@{NOTICE_S}", **wanted}  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its advice on combinations is for its own users
-        text: str = _make_sbatch_string(
-            _lines(command, resources), folder="/dev/null", **{"time": None, "nodes": None, **named},
-            wckey=None, use_srun=False, stderr_to_stdout=True, additional_parameters=ours,
-        )  # fmt: skip
-    # What its own jobs know each other by, and an output that the command line says.
-    unwanted = ("export SUBMITIT_", "#SBATCH --output=", "#SBATCH --job-name=", "#SBATCH --open-mode=")
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(unwanted))
-
-
-def _lines(command: str, resources: Mapping[str, Any]) -> str:
-    if not _tasks(resources):
-        return command
-    port = "$((20000 + SLURM_JOB_ID % 20000))"
-    return f'export MASTER_ADDR="$(hostname)" MASTER_PORT={port}\n{command}'
-
-
-def _text(value: Any) -> Any:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _tasks(resources: Mapping[str, Any]) -> bool:
-    """Whether a run of these resources has several tasks."""
-    counts = {key.replace("-", "_"): str(value) for key, value in resources.items() if value is not None}
-    return any(counts.get(key, "1") != "1" for key in ("nodes", "ntasks", "ntasks_per_node", "ntasks_per_gpu"))
-
-
-def _for_the_runner(resources: Mapping[str, Any], max_requeues: int) -> dict[str, Any]:
-    """What a node needs to know of Slurm: see node."""
-    each = ["srun", "--kill-on-bad-exit=1", "/bin/sh", "-c", RANKS, "rank"] if _tasks(resources) else []
-    signal = str(resources.get("signal") or f"B:USR2@{NOTICE_S}")
-    return {
-        "job": "SLURM_JOB_ID",
-        "restarts": "SLURM_RESTART_COUNT",
-        "each": each,
-        "notice_s": int(signal.rpartition("@")[2]),
-        "requeue": ["scontrol", "requeue"],
-        "max_requeues": max_requeues,
-        "ask": ["scontrol", "show", "job", "-o"],
-        "answer": r"JobState=(\w+)",
-        "words": {"CANCELLED": "cancelled", "PREEMPTED": "preempted", "TIMEOUT": "time", "PENDING": "preempted",
-                  "REQUEUED": "preempted", "OUT_OF_MEMORY": "memory"},
-    }  # fmt: skip
-
-
 def _sbatch(submission: Submission) -> list[str]:
-    """The call. What may hold any character stands here: a line of the script loses some."""
-    path = submission.path.replace("%", "%%")
+    """The call. What may hold any character stands here: a line of the script loses some.
+
+    The output is named relative to the working directory, whose name may have % and backslashes, which mean something.
+    """
     return [
         "sbatch",
         "--parsable",
         f"--job-name={_job_name(submission)}",
         f"--comment={submission.id}",
         f"--chdir={submission.path}",
-        f"--output={path}/%a{layout.LOG_SUFFIX}",
+        f"--output=%a{layout.LOG_SUFFIX}",
         "--open-mode=append",
         os.path.join(submission.path, layout.SCRIPT),
     ]
@@ -225,16 +167,22 @@ def _options() -> list[str]:
     said = call(["sbatch", "--help"])
     if said.code is None:
         raise FarmError("there is no sbatch here; launch from a machine of the cluster, or choose another --farm")
-    found = re.findall(r"--([a-z][a-z-]+)", said.output)
+    found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
     if not found:
         raise FarmError(f"sbatch --help says no options but: {_reason(said.error)}; is Slurm set up here?")
     return sorted({name.replace("-", "_") for name in found})
 
 
-def _max_array() -> int:
-    """How many jobs an array may hold."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", call(["scontrol", "show", "config"]).output)
-    return int(found[1]) if found else 1001  # Slurm's default
+def _close(name: str, known: Sequence[str]) -> str:
+    """The end of a message about a name that is no option; all of them would be two screens."""
+    told = nearest(name, list(known))
+    return told if "mean" in told else "; see sbatch --help"
+
+
+def _setting(name: str, default: int) -> int:
+    """A number of Slurm's configuration."""
+    found = re.search(rf"^{name}\s*=\s*(\d+)", call(["scontrol", "show", "config"]).output, re.MULTILINE)
+    return int(found[1]) if found else default
 
 
 def _known(key: str | None, resources: Mapping[str, Any]) -> str:
@@ -263,10 +211,16 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _found(name: str) -> str | None:
-    """The id of the array of this name, None when there is none such or nobody answers."""
-    said = call(["squeue", "-h", "-t", "all", f"--name={name}", "-o", "%F"])
-    return said.output.split()[0] if said.code == 0 and said.output.split() else None
+def _id(output: str) -> str | None:
+    """The id that sbatch prints, perhaps with its cluster; a plugin of the site may say something before."""
+    found = re.findall(r"^(\d+)(?:;.*)?$", output, re.MULTILINE)
+    return found[-1] if found else None
+
+
+def _found(name: str, cluster: Mapping[str, str] | None = None) -> tuple[bool, str | None]:
+    """(whether Slurm answered, the id of the array of this name if there is one)."""
+    said = call(["squeue", "-h", "-t", "all", f"--name={name}", "-o", "%F"], cluster=cluster)
+    return said.code == 0, said.output.split()[0] if said.code == 0 and said.output.split() else None
 
 
 # ---------------------------------------------------------------- asking
@@ -274,18 +228,43 @@ def _found(name: str) -> str | None:
 
 def poll(helds: Sequence[Held]) -> Answers:
     """What squeue says of each, in one call; for those it has forgotten, what sacct says, where there is accounting."""
-    if not helds:
-        return {}
+    answers: dict[tuple[str, int], Answer] = {}
+    for cluster, group in _by_cluster(helds):
+        answers.update(_polled(group, cluster))
+    return answers
+
+
+def _by_cluster(helds: Sequence[Held]) -> Iterator[tuple[Mapping[str, str], Sequence[Held]]]:
+    """Who was submitted to the same place is asked together; nearly always that is all."""
+    groups: dict[str, list[Held]] = {}
+    for held in helds:
+        groups.setdefault(repr(held.record.get("cluster")), []).append(held)
+    for group in groups.values():
+        yield group[0].record.get("cluster") or here(), group
+
+
+def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
     names = {str(held.record.get("name")): held.submission for held in helds}
     users = ",".join(sorted({str(held.record.get("user")) for held in helds}))
     by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
-    said = call(["squeue", "-h", "-r", "-t", "all", "-u", users, *by_name, "-o", "%K|%T|%r|%j"])
+    ask = ["squeue", "-h", "-r", "-t", "all", "-u", users, *by_name, "-o", "%K|%T|%r|%j"]
+    said = call(ask, cluster=cluster)
     if said.code != 0:
         note = f"Slurm cannot be asked: {_reason(said.error)}" if said.code is not None else "there is no squeue here"
         return {(held.submission, held.place): Answer(State.UNKNOWN, note) for held in helds}
     answers = dict(_answers(names, (line.split("|", 3) for line in said.output.splitlines())))
     forgotten = [held for held in helds if (held.submission, held.place) not in answers]
-    return {**_accounted(forgotten, users), **answers}
+    return {**_hidden(forgotten), **_accounted(forgotten, users, cluster), **answers}
+
+
+def _hidden(helds: Sequence[Held]) -> Answers:
+    """Jobs of others that we are not told of: they may be gone, or hidden from us."""
+    me = _user()
+    return {
+        (held.submission, held.place): Answer(State.UNKNOWN, f"only {held.record.get('user')} can ask for it")
+        for held in helds
+        if held.name is not None and held.record.get("user") != me and os.getuid() != 0
+    }
 
 
 def _answers(names: Mapping[str, str], rows: Iterator[list[str]]) -> Iterator[tuple[tuple[str, int], Answer]]:
@@ -294,7 +273,7 @@ def _answers(names: Mapping[str, str], rows: Iterator[list[str]]) -> Iterator[tu
             yield (names[name], int(index)), slurm_words.answer(state, reason)
 
 
-def _accounted(helds: Sequence[Held], users: str) -> Answers:
+def _accounted(helds: Sequence[Held], users: str, cluster: Mapping[str, str]) -> Answers:
     """How those jobs ended that squeue has forgotten; {} without accounting. Only those that were ever queued."""
     helds = [held for held in helds if held.name is not None]
     if not helds:
@@ -303,7 +282,8 @@ def _accounted(helds: Sequence[Held], users: str) -> Answers:
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
     by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
-    said = call(["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *by_name, "-o", "JobID,State,Reason,JobName"])
+    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *by_name, "-o", "JobID,State,Reason,JobName"]
+    said = call(ask, cluster=cluster)
     rows = (line.split("|", 3) for line in said.output.splitlines() if said.code == 0)
     return dict(_answers(names, ([row[0].rpartition("_")[2], *row[1:]] for row in rows)))
 
@@ -313,18 +293,33 @@ def _accounted(helds: Sequence[Held], users: str) -> Answers:
 
 def cancel(helds: Sequence[Held]) -> None:
     """End these jobs, waiting or running, in one call. Raises FarmError; what has ended already is no error."""
+    for cluster, group in _by_cluster(helds):
+        _cancel(group, cluster)
+
+
+def _cancel(helds: Sequence[Held], cluster: Mapping[str, str]) -> None:
     wanted: dict[str, list[int]] = {}
     for held in helds:
-        name = held.name or _found(str(held.record.get("name")))  # queued, and nobody lived to record it
-        if name:
-            wanted.setdefault(name, []).append(held.place)
-    if not wanted:
+        # By its name: Slurm may have given the number that was recorded to another job since.
+        wanted.setdefault(str(held.record.get("name")), []).append(held.place)
+    jobs = dict(_arrays(wanted, cluster))
+    if not jobs:
         return
-    said = call(["scancel", *(f"{name}_[{_ranges(places)}]" for name, places in wanted.items())])
-    if said.code is None:
-        raise FarmError("there is no scancel here; cancel from a machine of the cluster")
+    said = call(["scancel", *(f"{job}_[{_ranges(wanted[name])}]" for job, name in jobs.items())], cluster=cluster)
     if said.code != 0 and not any(word in said.error for word in ("Invalid job id", "already completed")):
         raise FarmError(f"scancel: {_reason(said.error)}")
+
+
+def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(id, name) of each array in the queue that has one of these names. Raises FarmError."""
+    by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
+    said = call(["squeue", "-h", *by_name, "-o", "%F|%j"], cluster=cluster)
+    if said.code is None:
+        raise FarmError("there is no squeue here; cancel from a machine of the cluster")
+    if said.code != 0:
+        raise FarmError(f"squeue: {_reason(said.error)}")
+    rows = (line.partition("|") for line in said.output.splitlines())
+    yield from ((job, name) for job, _, name in rows if name in names)
 
 
 def _ranges(places: Sequence[int]) -> str:

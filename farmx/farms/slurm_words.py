@@ -94,6 +94,17 @@ def plain(reason: str) -> str:
     return f"Slurm says {reason}"
 
 
+def seconds(limit: str) -> int | None:
+    """A time limit as sbatch takes it: MIN, MIN:SEC, H:MIN:SEC, D-H, D-H:MIN, D-H:MIN:SEC; None for none such."""
+    days, dash, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdecimal() for part in (*parts, days or "0")) or len(parts) > 3:
+        return None
+    numbers = [int(part) for part in parts]
+    hours, minutes, secs = (numbers + [0, 0])[:3] if dash else ([0] * (len(parts) < 3) + numbers + [0])[:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + secs
+
+
 def blamed(reason: str, resources: Mapping[str, Any]) -> str | None:
     """The key of `resources` that sbatch complains of; None where it does not say."""
     keys = {key.replace("-", "_"): key for key in resources}

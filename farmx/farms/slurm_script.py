@@ -1,0 +1,117 @@
+"""What Slurm is handed for an array: the batch script, and what the runner needs to know there; never calls Slurm.
+
+submitit names the parameters and writes the script. It is handed nothing else: its own jobs are pickles that it moves
+after sbatch returned, so a launcher killed in between would fail the array; and its rules for time limits are not ours.
+The script is one line, the runner with the submission and the array's index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from farmx.farms import slurm_words
+
+NOTICE_S = 60  # how long before its limit or its preemption a program is told
+PARALLEL = "array_parallelism"
+# Set for every task of a run that has several, as torch.distributed reads them.
+RANKS = (
+    """export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID NODE_RANK=$SLURM_NODEID """
+    # 4(x2),1 is 4, 4 and 1 tasks
+    """LOCAL_WORLD_SIZE=$(echo "$SLURM_STEP_TASKS_PER_NODE" | awk -F, -v n="$SLURM_NODEID" """
+    """'{for (i = 1; i <= NF; i++) {split($i, a, /[(x)]+/); n -= a[2] ? a[2] : 1; if (n < 0) {print a[1]; exit}}}'); """
+    """exec "$@\""""
+)
+# What scontrol says of a job, or slurmstepd writes into its output, when a program was ended; the first that is there.
+# While a job is being ended scontrol says only COMPLETING; one that comes back has one restart more.
+WORDS = (
+    (r"JobState=(PENDING|REQUEUED)\b", "again"),
+    (r"\bRestarts={next}\b", "again"),
+    (r"JobState=TIMEOUT|DUE TO TIME LIMIT", "time"),
+    (r"JobState=OUT_OF_MEMORY|Exceeded job memory limit|oom.kill", "memory"),
+    (r"JobState=PREEMPTED|DUE TO PREEMPTION", "evicted"),
+    (r"JobState=CANCELLED|CANCELLED AT \S+ \*\*\*", "cancelled"),
+)
+TOLD = r"error: \*\*\* (JOB|STEP) .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
+
+
+def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
+    """The batch script of an array of so many jobs: submitit's text for `resources`, and the command."""
+    import warnings  # only who submits
+
+    from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string  # a fifth of a second; only who submits
+
+    wanted = {key.replace("-", "_"): _text(value) for key, value in resources.items() if value not in (None, False)}
+    parallel = wanted.pop(PARALLEL, None)
+    known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
+    named = {key: wanted.pop(key) for key in list(wanted) if key in known}
+    ours = {"array": f"0-{tasks - 1}" + (f"%{parallel}" if parallel else ""), "requeue": True,
+            "signal": f"B:USR2@{_notice_s(resources)}", **wanted}  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its advice on combinations is for its own users
+        made: str = _make_sbatch_string(
+            _lines(command, resources), folder="/dev/null", **{"time": None, "nodes": None, **named},
+            wckey=None, use_srun=False, stderr_to_stdout=True, additional_parameters=ours,
+        )  # fmt: skip
+    # What its own jobs know each other by, and an output that the command line says.
+    unwanted = ("export SUBMITIT_", "#SBATCH --output=", "#SBATCH --job-name=", "#SBATCH --open-mode=")
+    return "".join(line for line in made.splitlines(keepends=True) if not line.startswith(unwanted))
+
+
+def _lines(command: str, resources: Mapping[str, Any]) -> str:
+    if not _tasks(resources):
+        return command
+    port = "$((10000 + SLURM_JOB_ID % 20000))"  # below those that the kernel hands out
+    return f'export MASTER_ADDR="$(hostname)" MASTER_PORT={port}\n{command}'
+
+
+def _text(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _plain(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Option, spelled with underscores -> value, of what is set."""
+    return {key.replace("-", "_"): value for key, value in resources.items() if value is not None}
+
+
+def _tasks(resources: Mapping[str, Any]) -> bool:
+    """Whether a run of these resources has several tasks."""
+    counts = _plain(resources)
+    return any(str(counts.get(key, 1)) != "1" for key in ("nodes", "ntasks", "ntasks_per_node", "ntasks_per_gpu"))
+
+
+def _notice_s(resources: Mapping[str, Any]) -> int:
+    """How long before its limit a program is told: what is asked for, else NOTICE_S, but never more than half of it."""
+    wanted = _plain(resources)
+    if "signal" in wanted:
+        return int(str(wanted["signal"]).rpartition("@")[2])
+    limit_s = slurm_words.seconds(str(wanted.get("time", "")))
+    return NOTICE_S if limit_s is None else max(1, min(NOTICE_S, limit_s // 2))
+
+
+def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> dict[str, Any]:
+    """What a node needs to know of Slurm, as farmx.node reads it."""
+    return {
+        "job": "SLURM_JOB_ID",
+        "restarts": "SLURM_RESTART_COUNT",
+        "each": _each(resources),
+        "notice_s": _notice_s(resources),
+        "grace_s": max(kill_wait_s - 5, kill_wait_s / 2),  # the rest is for recording the end
+        "requeue": ["scontrol", "requeue"],
+        "max_requeues": max_requeues,
+        "ask": ["scontrol", "show", "job", "-o"],
+        "words": WORDS,
+        "everybody": TOLD,
+    }
+
+
+def _each(resources: Mapping[str, Any]) -> list[str]:
+    """The words that start a command once a task; none for a run of one task.
+
+    srun takes neither cpus_per_task nor, where sbatch has been told what to export, our environment from its job.
+    """
+    if not _tasks(resources):
+        return []
+    cpus = _plain(resources).get("cpus_per_task")
+    more = [f"--cpus-per-task={cpus}"] if cpus else []
+    return ["srun", "--kill-on-bad-exit=1", "--export=ALL", *more, "/bin/sh", "-c", RANKS, "rank"]

@@ -1,0 +1,105 @@
+"""A project whose farm is a real Slurm, for tests through the command line: sweeps go there, facts come back."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands import Done, Project, read
+from launching import until
+
+from farms.slurm import Slurm
+
+ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
+PYTHON = sys.executable
+
+
+@dataclass(frozen=True)
+class Site:
+    """A project on a Slurm. Its program is `job.py`, or whatever the sweep says."""
+
+    project: Project
+    slurm: Slurm
+
+    def setup(self, resources: str = "{}", more: str = "") -> None:
+        """Write .farmx.yaml: the farm and what a run asks of it; a run takes little of a node."""
+        wanted = {"mem": 50, "cpus-per-task": 1, **json_of(resources)}
+        farm = f"big:\n  EXECUTOR: slurm\n  RESOURCES: {json.dumps(wanted)}\n"
+        self.project.write(".farmx.yaml", f"FARM: big\n{farm}{more}")
+
+    def sweep(self, program: str, hparams: str = "{n: [1, 2]}", more: str = "") -> None:
+        """A sweep of a Python program; `note(text)` in it appends a line to a file outside LOGROOT."""
+        self.project.write("job.py", PREAMBLE + program)
+        self.project.sweep(hparams, f"{PYTHON} job.py", more)
+
+    def __call__(self, *argv: str, **more: object) -> Done:
+        return self.project(*argv, **{"SLURM_CONF": str(self.slurm.conf), **more})
+
+    def ok(self, *argv: str, **more: object) -> Done:
+        """The command must end well."""
+        done = self(*argv, **more)
+        assert done.code == 0, done.err + done.out
+        return done
+
+    # ------------------------------------------------------------ facts
+
+    def told(self, name: str = "sweep") -> list[dict]:
+        """What status says of each run, by the value of n where there is one."""
+        runs = json.loads(self.ok("status", name, "--json").out)["runs"]
+        home = self.project.root / name
+        return sorted(runs, key=lambda run: read(home / run["run"] / "hparams.json").get("n", run["run"]))
+
+    def states(self, name: str = "sweep") -> list[str]:
+        return [run["state"] for run in self.told(name)]
+
+    def ended(self, name: str = "sweep", seconds: float = 60) -> list[str]:
+        """The states once every run has ended."""
+        return until(lambda: now if set(now := self.states(name)) <= set(ENDED) else None, seconds)
+
+    def notes(self) -> list[str]:
+        """What programs noted, in order."""
+        side = self.project.side
+        return side.read_text().splitlines() if side.exists() else []
+
+    def noted(self, *lines: str, seconds: float = 60) -> None:
+        """Wait until programs noted all of these."""
+        until(lambda: set(lines) <= set(self.notes()), seconds)
+
+    def run(self, place: int = 0) -> Path:
+        return self.project.runs()[place]
+
+    def submissions(self) -> list[Path]:
+        return sorted((self.project.experiment / ".farmx" / "submissions").iterdir())
+
+    def queue(self) -> list[str]:
+        """The jobs that this project has in the queue, ended or not: 'index state' each."""
+        names = ",".join(read(each / "job.json")["name"] for each in self.submissions())
+        return self.slurm.says("squeue", "-h", "-r", "-t", "all", f"--name={names}", "-o", "%K %T").splitlines()
+
+    def job(self) -> str:
+        """The id of the job of a project that has one."""
+        (place,) = self.submissions()
+        return self.slurm.says("squeue", "-h", "-t", "all", f"--name={read(place / 'job.json')['name']}", "-o", "%A")
+
+
+PREAMBLE = """
+import os, signal, sys, time
+def note(*words):
+    with open(os.environ["SIDE"], "a") as side:
+        side.write(" ".join(map(str, words)) + "\\n")
+def wait(path):
+    while not os.path.exists(path):
+        time.sleep(0.05)
+n, attempt = sys.argv[-1], os.environ["FARMX_ATTEMPT"]
+"""
+
+
+def json_of(text: str) -> dict:
+    return json.loads(text)
+
+
+def attempts(run: Path) -> dict[str, str]:
+    """attempt -> how it ended, '' while it has not."""
+    home = run / "attempts"
+    return {name: read(end)["state"] if (end := home / name / "end.json").exists() else "" for name in os.listdir(home)}
