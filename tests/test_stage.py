@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from launching import HOSTILE, PLACE, Place, execute, ordinary_rights, output, spec, tree
 
-from farmx import layout, stage
+from farmx import layout, plan, stage, templates
 from farmx.errors import RecordError, StageError
 from farmx.spec import Goal, RunSpec
 from farmx.version import __version__
@@ -346,3 +346,100 @@ def test_renewing_a_run_whose_record_is_torn_is_one_line(place):
     Path(run, "run.json").write_text('{"format"')
     with pytest.raises(RecordError):
         stage.renew(run, "d", {})
+
+
+# ---------------------------------------------------------------- several stages
+
+
+def pipeline(*texts: str) -> tuple[plan.StageTemplate, ...]:
+    """Stages a, b, ..., each a template."""
+    return tuple(plan.StageTemplate(name, templates.read(text, "here")) for name, text in zip("abcd", texts))
+
+
+def started(run: str, *argv: str, code: int = 0) -> str:
+    """What launch.sh prints when it is started by hand with these arguments."""
+    words = [os.path.join(run, layout.LAUNCH), *argv]
+    done = subprocess.run(words, cwd="/", capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_launch_sh_runs_the_stage_it_is_told_and_by_hand_all_in_order(place):
+    stages = pipeline("echo one LOGDIR {x}", "cd . && echo two {_name} {x}", "pwd")
+    run = place.run(stages=stages, hparams={"x": "it's"})
+    code = os.path.realpath(os.path.join(run, "code"))
+    told = {"a": f"one {run} it's\n", "b": "two one it's\n", "c": f"{code}\n"}
+    assert {name: started(run, name) for name in told} == told
+    assert started(run) == "".join(told.values())
+    assert started(run, "d", code=2) == "launch.sh: no stage d; stages: a b c\n"
+
+
+@pytest.mark.parametrize("setup", ["", "set -e", "set -u"])
+@pytest.mark.parametrize("second", ["sh -c 'exit 3'", "true && (exit 3)"])
+def test_by_hand_too_a_stage_that_fails_stops_the_rest(place, setup, second):
+    run = place.run(stages=pipeline("echo one", second, "echo three"), setup=setup)
+    assert started(run, code=3) == "one\n"
+    assert started(run, "b", code=3) == ""
+
+
+def test_the_time_is_the_same_for_all_stages_by_hand(place):
+    clock = 'date() { echo "$1" >> "$LOGDIR/asked"; wc -l < "$LOGDIR/asked"; }'
+    run = place.run(stages=pipeline("true && echo {_time}", "echo {_time}"), setup=clock)
+    assert started(run).split() == ["1", "1"]
+    assert Path(run, "asked").read_text() == "+%Y%m%d.%H%M%S\n"
+
+
+def test_launch_sh_of_plain_stages_needs_no_bash(place):
+    run = place.run(stages=pipeline("echo one", "echo two"))
+    assert Path(run, "launch.sh").read_text().splitlines()[-18:] == [
+        'cd -- "$LOGDIR"/code || exit 1',
+        "stage() {",
+        "case $1 in",
+        "a)", "exec echo one", ";;",
+        "b)", "exec echo two", ";;",
+        '*) echo "launch.sh: no stage $1; stages: a b" >&2; exit 2 ;;',
+        "esac",
+        "}",
+        'if [ $# -gt 0 ]; then stage "$1"; exit; fi',
+        "for each in a b; do",
+        '(stage "$each")',
+        "code=$?",
+        "[ $code -eq 0 ] || exit $code",
+        "done",
+    ]  # fmt: skip
+    assert Path(run, "launch.sh").read_text().startswith("#!/bin/sh\n")
+
+
+def test_the_record_holds_each_stage_as_it_is_to_run(place):
+    stages = (*pipeline("echo {x}", "true && echo {x}"), plan.StageTemplate("c", templates.read("x", ""), "", {"g": 2}))
+    told = json.loads(Path(place.run(stages=stages, hparams={"x": 1}), "run.json").read_text())
+    forms = plan.forms([("echo", "{x}"), "true && echo {x}", ("x",)])
+    assert told["stages"] == [
+        {"name": "a", "words": ["echo", "1"]},
+        {"name": "b", "words": [], "shell": "true && echo 1", "form": forms[1]},
+        {"name": "c", "words": ["x"], "form": forms[2], "resources": {"g": 2}},
+    ]
+
+
+def test_renewing_gives_other_stages(place):
+    run = place.run(stages=pipeline("echo one", "echo two"))
+    other = spec(stages=pipeline("echo one", "echo three")).stages
+    stage.renew(run, place.snapshot(), dict(os.environ), other)
+    told = json.loads(Path(run, "run.json").read_text())
+    assert [each["words"] for each in told["stages"]] == [["echo", "one"], ["echo", "three"]]
+    assert started(run) == "one\nthree\n"
+
+
+def test_an_attempt_is_asked_for_some_stages(place):
+    run = place.run(stages=pipeline("echo one", "echo two"))
+    before = json.loads(Path(run, "run.json").read_text())
+
+    number = os.stat(os.path.join(run, "run.json")).st_ino
+    stage.ask(run, "1.0")
+    assert os.stat(os.path.join(run, "run.json")).st_ino == number
+    stage.ask(run, "1.0", ["b"])
+    assert json.loads(Path(run, "run.json").read_text()) == {**before, "only": {"1": ["b"]}}
+    stage.ask(run, "2.0", again=["a", "b"])
+    assert json.loads(Path(run, "run.json").read_text()) == {**before, "again": {"2": ["a", "b"]}}
+    stage.ask(run, "3.0")
+    assert json.loads(Path(run, "run.json").read_text()) == before
