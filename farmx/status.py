@@ -24,13 +24,15 @@ class Hold(NamedTuple):
     """The newest that farms were handed for a run: attempt `number` (queued by us).
 
     answer: what the farm says of it, None when it answered and does not list it.  queued: whether the farm ever said
-    that it has it.  asked: whether somebody asked for the end of that attempt.
+    that it has it.  asked: whether somebody asked for the end of that attempt.  after: whether it begins only when the
+    attempt before it has ended well.
     """
 
     number: int
     answer: Answer | None
     queued: bool = False
     asked: bool = False
+    after: bool = False
 
 
 def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s: float) -> tuple[State, str]:
@@ -40,7 +42,7 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
     silent_s: age of its heartbeat.
     The run's own end record comes first, then what the farm says, then that it is staged.
     """
-    if hold is not None and (last is None or hold.number > last.number[0]) and (told := _waiting(hold)):
+    if hold is not None and _comes(hold, last) and (told := _waiting(hold)):
         return told
     if last is None:
         return State.STAGED, "not started"
@@ -61,6 +63,14 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
         return State.LOST, f"on {host}; its job is gone and recorded no end"
     why = same.answer.note if same and same.answer else "which cannot be asked from here"
     return State.UNKNOWN, f"on {host}, {why}; silent for {silent_s / 60:.0f} min"
+
+
+def _comes(hold: Hold, last: Attempt | None) -> bool:
+    """Whether the hold is for an attempt that is still to come."""
+    if last is None:
+        return True
+    broken = hold.after and last.end is not None and last.end.get("state") not in (State.DONE, State.PREEMPTED)
+    return hold.number > last.number[0] and not broken
 
 
 def _waiting(hold: Hold) -> tuple[State, str] | None:
@@ -264,7 +274,7 @@ class _Clock:
 
 
 class _Handed(NamedTuple):
-    """What farms were handed. open: run -> what may still be held for its newest attempt among them all.
+    """What farms were handed. open: run -> what may still be held for it.
 
     newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it.
     """
@@ -283,25 +293,18 @@ def _handed(experiment: str) -> _Handed:
         for run, held in base.held(path, record):
             found.newest[run] = max(held.number, found.newest.get(run, 0))
             if not dead:  # else nothing in it waits any more
-                _keep(found.open, run, held)
+                found.open.setdefault(run, []).append(held)
     return found
-
-
-def _keep(newest: dict[str, list[Held]], run: str, held: Held) -> None:
-    known = newest.setdefault(run, [held])
-    if held.number > known[0].number:
-        newest[run] = [held]
-    elif held.number == known[0].number and known[0] is not held:
-        known.append(held)
 
 
 def _open(read: Reading, helds: Sequence[Held]) -> Sequence[Held]:
     """Those of which a farm may know more than the run's records."""
     last = read.attempts[-1] if read.attempts else None
-    if last is None or not helds or helds[0].number > last.number[0]:
+    if last is None:
         return helds
     ended = last.end is not None and last.end.get("state") != State.PREEMPTED
-    return () if ended or helds[0].number < last.number[0] else helds
+    first = last.number[0] + ended  # an attempt after it may be waiting for it: a later stage's job
+    return [held for held in helds if held.number >= first]
 
 
 def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
@@ -320,11 +323,14 @@ def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
 
 
 def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold | None:
-    """The hold that counts: of several for one number (an attempt may be queued twice) the one that has most life."""
+    """The hold that counts: that of the attempt that comes first, and of several for one number (an attempt may be
+    queued twice) the one that has most life."""
     if not helds:
         return None
+    number = min(held.number for held in helds)
+    helds = [held for held in helds if held.number == number]
     told = [answers.get((held.submission, held.place)) for held in helds]
     best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))
     queued = any(held.name is not None for held in helds)
     asked = best is None and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
-    return Hold(helds[0].number, best, queued, asked)
+    return Hold(number, best, queued, asked, any(held.record.get("after") for held in helds))

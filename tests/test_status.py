@@ -31,8 +31,8 @@ STATES = [state.value for state in State]
 WAITS = "waits for its turn"
 
 
-def hold(number=1, state=None, note="", queued=True, asked=False) -> Hold:
-    return Hold(number, None if state is None else Answer(State(state), note), queued, asked)
+def hold(number=1, state=None, note="", queued=True, asked=False, after=False) -> Hold:
+    return Hold(number, None if state is None else Answer(State(state), note), queued, asked, after)
 
 
 HERE_DECIDED = [
@@ -78,6 +78,10 @@ ELSEWHERE_DECIDED = [
     (attempt(end={"state": "failed"}), hold(2), None, 0.0, "lost", "its job left the queue and never began"),
     (attempt(end={"state": "failed"}), hold(2, queued=False), None, 0.0, "failed", ""),
     (attempt(end={"state": "failed"}), hold(2, "queued"), None, 0.0, "queued", WAITS),
+    # a later stage's job
+    (attempt(end={"state": "done"}), hold(2, "queued", "waits for its turn", after=True), None, 0.0, "queued", WAITS),
+    (attempt(end={"state": "failed"}), hold(2, "cancelled", after=True), None, 0.0, "failed", ""),
+    (attempt(end={"state": "failed"}), hold(2, after=True), None, 0.0, "failed", ""),
     # while it has no end
     (attempt(), hold(1, "running"), None, OLD, "running", "on here"),
     (attempt(), hold(1, "running", "it is suspended"), False, OLD, "running", "on here, it is suspended"),
