@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from farmx import claims, layout, status
+from farmx import layout, status
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.spec import Run
 
@@ -34,6 +34,8 @@ def find(logroot: str, names: Sequence[str], newest: bool = False) -> list[Run]:
     first.  Raises UsageError for a name that is nothing of these, or of several; RecordError when a record of a found
     run cannot be read.
     """
+    from farmx import claims  # only who changes runs
+
     found: dict[str, Run] = {}
     for name in names:
         named = resolve(logroot, name)

@@ -138,7 +138,8 @@ def _ended(told: Account, run: Run, lines: list[str], farm: list[str], pids: Seq
     if run.state is State.FAILED and not cause and (said := evidence.memory(lines, trace)):
         cause = "memory"
     shown = tuple(line for line in (said,) if line and line not in (run.note, told.error))
-    return told._replace(cause=cause, why=_why(told, run, cause), evidence=shown)
+    told = told._replace(cause=cause, evidence=shown)
+    return told._replace(why=_why(told, run, cause))
 
 
 def _why(told: Account, run: Run, cause: str) -> str:
@@ -149,7 +150,8 @@ def _why(told: Account, run: Run, cause: str) -> str:
         plain += "; nothing here says that its memory was used up, its node's kernel may know"
     if run.state in (State.FAILED, State.UNKNOWN):
         return ": ".join(filter(None, (run.note, plain)))
-    parts = (_STATES.get(run.state, ""), run.note, _CAUSES.get(cause, ""))
+    known = "" if told.evidence == () and run.note else _CAUSES.get(cause, "")  # the note says it itself
+    parts = (_STATES.get(run.state, ""), run.note, known)
     return ": ".join(dict.fromkeys(filter(None, parts)))
 
 

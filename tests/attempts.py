@@ -32,4 +32,5 @@ def attempt(run: Path, number: str, outputs: dict[str, bytes], end: str | None =
 
 
 def ended(path: Path, state: str, **more: object) -> None:
-    (path / layout.END).write_text(json.dumps({"format": 1, "state": state, "started": 1.0, "ended": 2.0, **more}))
+    record = {"format": 1, "state": state, "started": 1.0, "ended": 2.0, "stages": [{"form": "", "state": state}]}
+    (path / layout.END).write_text(json.dumps({**record, **more}))

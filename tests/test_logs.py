@@ -15,7 +15,8 @@ from launching import HOSTILE, Place, until
 from typed import Typed, write
 
 from farmx import logs, naming
-from farmx.spec import Run, State
+from farmx.farms import local
+from farmx.spec import Job, Run, State
 
 BINARY = bytes(range(256)) * 3
 
@@ -222,7 +223,8 @@ def test_a_run_is_followed_over_stages_and_attempts_until_it_has_ended(place, at
         lambda: attempt(run, "1.0", {"train": b"a"}, None),
         lambda: more(first / "train.log", b"b\n"),
         lambda: more(first / "avg.log", b"c\n"),
-        lambda: (ended(first, "preempted"), more(first / "avg.log", b"last\n")),
+        lambda: (local.announce(place.submission(Job(str(run), "2.0"))), ended(first, "failed"),
+                 more(first / "avg.log", b"last\n")),
         lambda: attempt(run, "2.0", {"train": b"A\n"}, None),
         lambda: (more(second / "avg.log", b"B\n"), ended(second, "done")),
     ])  # fmt: skip
@@ -245,7 +247,7 @@ def test_an_attempt_that_is_followed_alone_ends_with_it(place, at_once):
     attempt(run, "1.0", {"main": b"first\n"}, None)
     attempt(run, "2.0", {"main": b"second\n"}, None)
     assert b"".join(Played(run, []).follow(only="1.0")) == b"first\n"
-    played = Played(run, [lambda: None, lambda: ended(run / "attempts/2.0", "preempted")])
+    played = Played(run, [lambda: None, lambda: ended(run / "attempts/2.0", "failed")])
     assert b"".join(played.follow(only="2.0")) == b"second\n"
 
 

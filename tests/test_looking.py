@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from conftest import BIN
 from typed import Typed, everything, ran, timeless, write
+
+from farmx.cli import looking
+from farmx.spec import Attempt, Run, State
 
 SWEEP = "CMD: sh t.sh\nHPARAMS: {n: [0, 1]}\n"
 
@@ -70,6 +74,7 @@ def test_json_has_the_same(typed):
         "counts": {"done": 1, "failed": 1},
         "spent_s": 67.5,
         "left_s": None,
+        "done_at": None,
         "unreadable": [],
         "runs": [
             {"run": "run", "state": "done", "attempts": 1, "seconds": 65.5, "note": ""},
@@ -120,6 +125,99 @@ def test_a_runner_that_died_left_an_interrupted_run(typed):
     assert run == {
         "run": "run_2", "state": "interrupted", "attempts": 1, "seconds": None, "note": "its launcher or pool ended",
     }  # fmt: skip
+
+
+def test_runs_and_several_experiments_can_be_named(typed):
+    times(typed, "run", 60)
+    times(typed, "run_2", 2)
+    assert typed("farmx status run_2") == (
+        0,
+        "run    state   attempts  time\n"
+        "run_2  failed  1         0:02  main exited with 1\n"
+        "1 run: 1 failed; 0:02 spent\n",
+        "",
+    )
+    assert timeless(typed("farmx status other sweep/run sweep run_2 other").out) == (
+        "run          state   attempts  time\n"
+        "other/run    done    1         T\n"
+        "sweep/run    done    1         T\n"
+        "sweep/run_2  failed  1         T  main exited with 1\n"
+        "3 runs: 2 done, 1 failed; T spent\n"
+    )
+
+
+SHORTENED = [("sw", "sweep"), ("runs/sweep", "sweep"), ("run_", "sweep/run_2"), ("s/run_2", "sweep/run_2"),
+             ("sweep/r", "'sweep/r' may be sweep/run or sweep/run_2; type more of it"),
+             ("run", "'run' is a run of other and of sweep; name it other/run"),
+             ("e", "empty"), ("ru", "'ru' may be other/run, sweep/run or sweep/run_2; type more of it")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, meant", SHORTENED)
+def test_names_may_be_shortened_while_they_are_unique(typed, name, meant):
+    said = typed(f"farmx status {name}")
+    assert said == ((2, "", f"farmx: {meant}\n") if "; " in meant else typed(f"farmx status {meant}"))
+
+
+def test_json_of_several_names_is_a_list_and_of_one_an_object(typed):
+    (one,) = told(typed, "farmx status run_2 --json")["runs"]
+    several = told(typed, "farmx status run_2 other --json")
+    assert one["run"] == "run_2"
+    assert [(each["experiment"], [run["run"] for run in each["runs"]]) for each in several] == [
+        ("sweep", ["run_2"]), ("other", ["run"]),
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- how long it takes
+
+
+NOW = 1_800_000_000.0
+
+
+def a(state: State, *spans: tuple[float, float | None], experiment: str = "sweep", name: str = "") -> Run:
+    """A run whose attempts began and ended so long ago."""
+    def attempt(number: int, begun: float, ended: float | None) -> Attempt:
+        end = None if ended is None else {"started": NOW - begun, "ended": NOW - ended}
+        return Attempt("", (number, 0), {"started": NOW - begun}, end)
+
+    made = tuple(attempt(number, *span) for number, span in enumerate(spans, 1))
+    name = name or f"{state}-{len(spans)}"
+    return Run(name, f"/{experiment}/{name}", experiment, state, {}, made)
+
+
+TOTALS = [
+    ([], 0, None, None),
+    ([a(State.DONE, (100, 40))], 60, None, None),
+    ([a(State.DONE, (100, 40)), a(State.STAGED)], 60, 60, None),
+    ([a(State.DONE, (100, 40)), a(State.RUNNING, (20, None))], 80, 40, NOW + 40),
+    ([a(State.DONE, (100, 40)), a(State.RUNNING, (90, None))], 150, 0, NOW),
+    ([a(State.RUNNING, (20, None)), a(State.QUEUED)], 20, None, None),
+    ([a(State.DONE, (100, 40)), a(State.RUNNING, (90, 80), (20, None)), a(State.QUEUED)], 90, 100, NOW + 100),
+    ([a(State.DONE, (100, 40)), *[a(State.RUNNING, (0, None), name=str(each)) for each in range(2)],
+      *[a(State.QUEUED, name=f"q{each}") for each in range(4)]], 60, 180, NOW + 180),
+    ([a(State.DONE, (100, 40)), a(State.DONE, (9, 2), experiment="b"), a(State.QUEUED), a(State.QUEUED, experiment="b"),
+      a(State.RUNNING, (0, None))], 67, 127, NOW + 127),
+    ([a(State.DONE, (100, 40)), a(State.QUEUED, experiment="b")], 60, None, None),
+    ([a(State.DONE, (100, 40)), a(State.FAILED, (9, 2))], 67, None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("runs, spent, left, done", TOTALS)
+def test_what_is_left_is_told_from_the_mean_of_the_done(runs, spent, left, done):
+    found = looking.totals(runs, NOW)
+    assert (found["spent_s"], found["left_s"], found["done_at"]) == (spent, left, done)
+
+
+CLOCKS = [(60, "09:01"), (0, "09:00"), (15 * 3600, "Sat 00:00"), (5 * 86400, "Wed 09:00"),
+          (7 * 86400, "2027-01-22 09:00"), (-86400, "2027-01-14 09:00")]  # fmt: skip
+
+
+@pytest.mark.parametrize("later, told", CLOCKS)
+def test_a_point_in_time_says_its_day_unless_it_is_today(monkeypatch, later, told):
+    monkeypatch.setenv("TZ", "UTC-1")
+    time.tzset()
+    assert looking.clock(NOW + later, NOW) == told
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_looking_changes_nothing(typed):

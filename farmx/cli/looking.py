@@ -1,31 +1,51 @@
-"""farmx status: how the runs of an experiment, or the experiments of LOGROOT, stand."""
+"""farmx status: how the runs of experiments, runs that are named, or the experiments of LOGROOT, stand."""
 
 import json
 import os
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from farmx import naming
 from farmx import status as records
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import tell
 from farmx.spec import Run, State
 
+ORDER = (State.DONE, State.RUNNING, State.QUEUED, State.STAGED, *State)  # of counts
 OPEN = (State.STAGED, State.QUEUED, State.RUNNING, State.INTERRUPTED, State.LOST, State.PREEMPTED)
+HEADS = ["run", "state", "attempts", "time", ""]
 
 
-def status(experiment: str | None, as_json: bool, root: str, now: float) -> str:
+def status(names: Sequence[str], as_json: bool, root: str, now: float) -> str:
     """The text to print. now: seconds since the epoch."""
-    if experiment is None:
+    if not names:
         return _experiments(root, as_json, now)
-    look = records.read(root, experiment)
-    for problem in look.problems:
+    looks = look(names, root)
+    for problem in (problem for each in looks.values() for problem in each.problems):
         tell(f"unreadable: {problem}")
-    fields = [_fields(run, now) for run in look.runs]
     if as_json:
-        told = {"experiment": experiment, **totals(look.runs, now), "unreadable": list(look.problems)}
-        return json.dumps({**told, "runs": fields}, indent=2)
-    return _table(fields) + "\n" + _told(look.runs, now)
+        told = [_record(home, each, now) for home, each in looks.items()]
+        return json.dumps(told[0] if len(names) == 1 else told, indent=2)
+    runs = [run for each in looks.values() for run in each.runs]
+    return table(runs, now, several=len(looks) > 1) + "\n" + summary(runs, now)
+
+
+def look(names: Sequence[str], root: str) -> dict[str, records.Look]:
+    """How what `names` name stands, each run once: directory of the experiment -> its runs that are meant."""
+    looks: dict[str, records.Look] = {}
+    for name in dict.fromkeys(names):
+        named = naming.resolve(root, name)
+        found, before = naming.read(named), looks.get(named.home, records.Look(()))
+        runs = {run.path: run for run in (*before.runs, *found.runs)}
+        looks[named.home] = records.Look(tuple(runs.values()), tuple(dict.fromkeys(before.problems + found.problems)))
+    return looks
+
+
+def _record(home: str, found: records.Look, now: float) -> dict[str, Any]:
+    told = {"experiment": os.path.basename(home), **totals(found.runs, now), "unreadable": list(found.problems)}
+    return {**told, "runs": [_fields(run, now) for run in found.runs]}
 
 
 def _fields(run: Run, now: float) -> dict[str, Any]:
@@ -33,6 +53,9 @@ def _fields(run: Run, now: float) -> dict[str, Any]:
     plain = run.state is State.QUEUED or not run.attempts  # the state says it all
     note = "" if plain else run.note
     return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
+
+
+# ---------------------------------------------------------------- times
 
 
 def time_spent(run: Run, now: float) -> float | None:
@@ -44,15 +67,30 @@ def time_spent(run: Run, now: float) -> float | None:
 
 
 def totals(runs: Sequence[Run], now: float) -> dict[str, Any]:
-    """counts: state -> runs.  spent_s: of all attempts.  left_s: an estimate from the done runs, None without one."""
+    """counts: state -> runs.  spent_s: of all attempts.
+
+    left_s: an estimate from the done runs of the same experiments, None without one; done_at: when that is over, while
+    a run runs.
+    """
     spent = {run.path: time_spent(run, now) for run in runs}
-    counts = Counter(str(run.state) for run in runs)
-    done = [seconds for run in runs if run.state is State.DONE and (seconds := spent[run.path]) is not None]
-    mean = sum(done) / len(done) if done else 0.0
-    left = [max(0.0, mean - _elapsed(run, now)) for run in runs if run.state in OPEN]
-    busy = max(1, counts[str(State.RUNNING)])
-    left_s = sum(left) / busy if done and left else None
-    return {"counts": dict(counts), "spent_s": sum(filter(None, spent.values())), "left_s": left_s}
+    found = Counter(run.state for run in runs)
+    counts = {str(state): found[state] for state in dict.fromkeys(ORDER) if state in found}
+    left_s = _left_s(runs, spent, now, max(1, found[State.RUNNING]))
+    done_at = None if left_s is None or not found[State.RUNNING] else now + left_s
+    return {"counts": counts, "spent_s": sum(filter(None, spent.values())), "left_s": left_s, "done_at": done_at}
+
+
+def _left_s(runs: Sequence[Run], spent: dict[str, float | None], now: float, busy: int) -> float | None:
+    """How long what is left takes, so many runs at a time; None while an experiment has no done run to judge by."""
+    took: dict[str, list[float]] = {}
+    for run in runs:
+        if run.state is State.DONE and (seconds := spent[run.path]) is not None:
+            took.setdefault(os.path.dirname(run.path), []).append(seconds)
+    left = [run for run in runs if run.state in OPEN]
+    if not left or any(os.path.dirname(run.path) not in took for run in left):
+        return None
+    means = {home: sum(seconds) / len(seconds) for home, seconds in took.items()}
+    return sum(max(0.0, means[os.path.dirname(run.path)] - _elapsed(run, now)) for run in left) / busy
 
 
 def _elapsed(run: Run, now: float) -> float:
@@ -60,39 +98,55 @@ def _elapsed(run: Run, now: float) -> float:
     return now - (run.attempts[-1].started or now) if run.state is State.RUNNING and run.attempts else 0.0
 
 
-def _table(fields: Sequence[dict[str, Any]]) -> str:
-    rows = [[f["run"], f["state"], f["attempts"] or "", _time(f["seconds"]), f["note"]] for f in fields]
-    return _aligned([["run", "state", "attempts", "time", ""], *rows])
+def clock(when: float, now: float) -> str:
+    """A point in time for people: 17:05 today, Tue 17:05 this week, else the date in front."""
+    at, today = time.localtime(when), time.localtime(now)
+    day = "" if at[:3] == today[:3] else "%a " if 0 < when - now < 6 * 86400 else "%Y-%m-%d "
+    return time.strftime(f"{day}%H:%M", at)
 
 
-def _time(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
+# ---------------------------------------------------------------- text
 
 
-def _aligned(rows: Sequence[Sequence[Any]]) -> str:
+def table(runs: Iterable[Run], now: float, several: bool = False) -> str:
+    """A line a run below a line of heads. several: runs of more than one experiment, so that is told."""
+    return aligned([HEADS, *(row(run, now, several) for run in runs)])
+
+
+def row(run: Run, now: float, several: bool = False) -> list[Any]:
+    """The cells of a run."""
+    f = _fields(run, now)
+    name = f"{run.experiment}/{run.name}" if several else run.name
+    return [name, f["state"], f["attempts"] or "", "" if f["seconds"] is None else duration(f["seconds"]), f["note"]]
+
+
+def aligned(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of equal length as lines, each column as wide as its widest cell."""
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     padded = [[f"{cell!s:<{width}}" for cell, width in zip(row, widths, strict=True)] for row in rows]
     return "\n".join("  ".join(row).rstrip() for row in padded)
 
 
-def _told(runs: Sequence[Run], now: float) -> str:
+def summary(runs: Sequence[Run], now: float) -> str:
+    """One line of all: how many, in which states, time spent and left, and when it will be done."""
+    if not runs:
+        return "no runs"
     found = totals(runs, now)
     counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
     left = f", about {duration(found['left_s'])} left" if found["left_s"] is not None else ""
-    if not runs:
-        return "no runs"
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}; {duration(found['spent_s'])} spent{left}"
+    done = f", done at {clock(found['done_at'], now)}" if found["done_at"] is not None else ""
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}; {duration(found['spent_s'])} spent{left}{done}"
 
 
 def _experiments(root: str, as_json: bool, now: float) -> str:
     found = records.every(root)
-    for problem in (problem for look in found.values() for problem in look.problems):
+    for problem in (problem for each in found.values() for problem in each.problems):
         tell(f"unreadable: {problem}")
     if as_json:
-        told = [{"experiment": name, **totals(look.runs, now), "unreadable": list(look.problems)}
-                for name, look in found.items()]  # fmt: skip
+        told = [{"experiment": name, **totals(each.runs, now), "unreadable": list(each.problems)}
+                for name, each in found.items()]  # fmt: skip
         return json.dumps(told, indent=2)
     if not found:
         return f"no experiments in {root}"
-    rows = [[name, _told(look.runs, now)] for name, look in found.items()]
-    return _aligned(rows) + f"\nin {os.path.abspath(root)}"
+    rows = [[name, summary(each.runs, now)] for name, each in found.items()]
+    return aligned(rows) + f"\nin {os.path.abspath(root)}"

@@ -35,11 +35,12 @@ def sumx(
     config_file: str | None,
 ) -> None:
     """A row for each run of the experiments: what differs, the last and the best metrics, how long an epoch takes."""
-    from farmx import layout, metrics, reports
+    from farmx import layout, metrics, naming, reports
     from farmx import sumx as table
 
     at = surroundings()
-    runs, problems = _runs([located(name, at) for name in experiments], logroot_of(logroot, config_file, at))
+    root = logroot_of(logroot, config_file, at)
+    runs, problems = _runs([naming.experiment(root, located(name, at)) for name in experiments], root)
     logs = metrics.read(runs, layout.cache_folder(at.home, at.environ), at.now)
     hidden = [name.strip() for name in ignore.split(",") if name.strip()]
     made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)

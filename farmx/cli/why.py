@@ -22,8 +22,11 @@ def tell(given: Mapping[str, Any], at: Surroundings) -> None:
     if given["as_json"]:
         print(json.dumps(account._asdict(), indent=2))
         return
-    lines = [f"{called}  {run.state}" + (f": {account.why}" if account.why else ""), *(f"      {line}" for line in _details(run, account, at))]
-    print("\n".join([*lines, *(f"next  {line}" for line in account.next)]))
+    print(f"{called}  {run.state}" + (f": {account.why}" if account.why else ""))
+    for line in _details(run, account, at):
+        print(f"      {line}")
+    for line in account.next:
+        print(f"next  {line}")
 
 
 def _details(run: Run, told: why.Account, at: Surroundings) -> Iterator[str]:
