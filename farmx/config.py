@@ -33,6 +33,12 @@ class Farm(NamedTuple):
     ngc_logroot: str | None
     workspace: str | None
     max_requeues: int = 3
+    submit_parallel: int = 16
+    job_id: str | None = None
+    status_cmd: str | None = None
+    status_line: str | None = None
+    status: Mapping[str, str] = {}
+    cancel_cmd: str | None = None
 
 
 class Config(NamedTuple):
@@ -285,8 +291,8 @@ def _farm(name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> F
     executor = LOCAL if name == LOCAL else values["EXECUTOR"] or ("command" if command else "")
     if executor == "command" and not command:
         raise ConfigError(f"{origins['EXECUTOR']}: the farm {name} has EXECUTOR command and no SUBMIT_CMD; add it")
-    return Farm(name, executor, command, values["RESOURCES"], values["NGC_LOGROOT"], values["WORKSPACE"],
-                values["MAX_REQUEUES"])  # fmt: skip
+    fields = {key.lower(): values[key] for key in FARM_KEYS if key.lower() in Farm._fields}
+    return Farm(**{**fields, "name": name, "executor": executor})
 
 
 def _logroot(layers: Sequence[_Layer], cwd: str, home: str, environ: Mapping[str, str]) -> str:

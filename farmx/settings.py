@@ -10,6 +10,7 @@ from farmx.yaml12 import Fields, Items, Node, Scalar
 
 LOCAL = "local"
 EXECUTORS = (LOCAL, "slurm", "command")
+FARM_STATES = ("queued", "running", "done", "failed", "cancelled")  # what a farm may say of a job
 
 
 class Setting(NamedTuple):
@@ -133,11 +134,41 @@ def _resources(node: Node) -> dict[str, Any]:
     return resources
 
 
+def _pattern(*groups: str) -> Callable[[Node], str]:
+    """A regular expression with these groups; without any named, with one at least."""
+
+    def read(node: Node) -> str:
+        text = _text(node)
+        try:
+            found = re.compile(text)
+        except re.error as error:
+            raise Bad(f"{text!r} is no regular expression: {error}", node) from None
+        if not found.groups or any(group not in found.groupindex for group in groups):
+            raise Bad(node=node)
+        return text
+
+    return read
+
+
+def _state_words(node: Node) -> dict[str, str]:
+    if not isinstance(node, Fields):
+        raise Bad
+    return {key: _choice(*FARM_STATES)(value) for key, value in node.items.items()}
+
+
 TABLE = (
     Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
     Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
     Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _choice(*EXECUTORS)),
     Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
+    Setting("SUBMIT_PARALLEL", "how many submit commands run at once", "a whole number above 0", _number((int,)), 16),
+    Setting("JOB_ID", "where a job's id is in what SUBMIT_CMD prints", "a regular expression with a group", _pattern()),
+    Setting("STATUS_CMD", "the command that tells how jobs stand, {ids} for which", "a command", _text),
+    Setting("STATUS_LINE", "how a line of what STATUS_CMD prints is read",
+            "a regular expression with groups named id and state", _pattern("id", "state")),
+    Setting("STATUS", "what the farm's words for states mean", f"a mapping of its words to {_either(FARM_STATES)}",
+            _state_words, {}),
+    Setting("CANCEL_CMD", "the command that ends jobs, {ids} for which", "a command", _text),
     Setting("RESOURCES", "what a run asks of the farm; merged by key", "a mapping", _resources),
     Setting("CODE_IGNORE_PATTERNS", "what to leave out of snapshots", "a comma list or a list", _comma_list, ()),
     Setting("CODE_LINK", "live paths that runs see in their code, such as data", "a path or a list", _texts, ()),
@@ -157,4 +188,5 @@ TABLE = (
 )
 BY_KEY = {setting.key: setting for setting in TABLE}
 KEYS = [setting.key for setting in TABLE]
-FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "RESOURCES", "MAX_REQUEUES", "NGC_LOGROOT", "WORKSPACE")
+FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "SUBMIT_PARALLEL", "JOB_ID", "STATUS_CMD", "STATUS_LINE",
+             "STATUS", "CANCEL_CMD", "RESOURCES", "MAX_REQUEUES", "NGC_LOGROOT", "WORKSPACE")  # fmt: skip

@@ -12,9 +12,10 @@ from typed import Typed, everything, ran, write
 from farmx import config
 
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
-SETTINGS = "ARG_STYLE, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, CODE_MAX_MB, CODE_STAGING, ENV, \
-ENV_PASS, EXECUTOR, FARM, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, PYTHONPATH, RESOURCES, SETUP, SUBMIT_CMD, WORKSPACE"
-KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("LOGROOT, MAX", "GOAL, HPARAMS, LOGROOT, MAX", 1)
+SETTINGS = "ARG_STYLE, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, CODE_MAX_MB, \
+CODE_STAGING, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, PYTHONPATH, RESOURCES, SETUP, \
+STATUS, STATUS_CMD, STATUS_LINE, SUBMIT_CMD, SUBMIT_PARALLEL, WORKSPACE"
+KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("JOB_ID,", "GOAL, HPARAMS, JOB_ID,", 1)
 STATES = "cancelled, done, failed, interrupted, lost, preempted, pruned, queued, running, staged, unknown"
 
 
@@ -51,6 +52,14 @@ WRONG_SETTINGS = [
     ("EXECUTOR: [slurm]", 11, "EXECUTOR: a list is not allowed; it must be local, slurm or command"),
     ("SUBMIT_CMD: true", 13, "SUBMIT_CMD: 'true' is not allowed; it must be a command"),
     ("SUBMIT_CMD: [sbatch]", 13, "SUBMIT_CMD: a list is not allowed; it must be a command"),
+    ("SUBMIT_PARALLEL: 0", 18, "SUBMIT_PARALLEL: '0' is not allowed; it must be a whole number above 0"),
+    ("JOB_ID: job", 9, "JOB_ID: 'job' is not allowed; it must be a regular expression with a group"),
+    ("STATUS_CMD: [qstat]", 13, "STATUS_CMD: a list is not allowed; it must be a command"),
+    ("STATUS_LINE: (.*)", 14, "STATUS_LINE: '(.*)' is not allowed; it must be a regular expression with groups named "
+                              "id and state"),
+    ("STATUS: {qw: waiting}", 14,
+     "STATUS: 'waiting' is not allowed; it must be queued, running, done, failed or cancelled"),
+    ("CANCEL_CMD: {a: b}", 13, "CANCEL_CMD: a mapping is not allowed; it must be a command"),
     ("RESOURCES: 3", 12, "RESOURCES: '3' is not allowed; it must be a mapping"),
     ("RESOURCES: {gpu: {n: 1}}", 18,
      "RESOURCES: gpu holds a mapping; it takes text, numbers, true, false and lists"),

@@ -107,20 +107,29 @@ big:
   NGC_LOGROOT: /ngc
   WORKSPACE: 12
   MAX_REQUEUES: 0
+  SUBMIT_PARALLEL: 4
+  JOB_ID: 'Job (\\d+)'
+  STATUS_CMD: qstat {ids}
+  STATUS_LINE: ^(?P<id>\\d+) (?P<state>\\w+)
+  STATUS: {qw: queued, 2: running}
+  CANCEL_CMD: qdel {ids}
 """
 
 
 def test_every_setting_is_read(place):
     place.write("project", EVERYTHING)
-    origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[5:16]], 1)}
-    farm = {"EXECUTOR": 15, "SUBMIT_CMD": 16, "RESOURCES": 17, "NGC_LOGROOT": 18, "WORKSPACE": 19, "MAX_REQUEUES": 20}
+    origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[11:22]], 1)}
+    keys = ["EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
+            "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD"]  # fmt: skip
+    farm = {key: line for line, key in enumerate(keys, 15)}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
     origins |= {f"RESOURCES.{key}": f".farmx.yaml:17:{column}" for key, column in columns.items()}
     resources = {"gpu": 2, "time": "12:30:00", "exclusive": True, "volumes": ["/a", "/b"], "image": None}
     assert place.compose() == Config(
         logroot="/logs",
-        farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0),
+        farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0, 4, r"Job (\d+)", "qstat {ids}",
+                  r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}"),  # fmt: skip
         code_ignore_patterns=(".git", "*.pyc", "docs*"),
         code_link=("data",),
         code_include=("a b", "c"),
@@ -466,6 +475,18 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("FARM: [a]", 7, "a list is not allowed; it must be a name"),
     ("EXECUTOR: pbs", 11, "'pbs' is not allowed; it must be local, slurm or command"),
     ("EXECUTOR: Slurm", 11, "'Slurm' is not allowed; it must be local, slurm or command; did you mean slurm?"),
+    ("SUBMIT_PARALLEL: 0.5", 18, "'0.5' is not allowed; it must be a whole number above 0"),
+    ("JOB_ID: '('", 9,
+     "'(' is no regular expression: missing ), unterminated subpattern at position 0"),
+    ("JOB_ID: '[0-9]+'", 9, "'[0-9]+' is not allowed; it must be a regular expression with a group"),
+    ("STATUS_CMD: true", 13, "'true' is not allowed; it must be a command"),
+    ("STATUS_LINE: '(?P<id>.) (.)'", 14,
+     "'(?P<id>.) (.)' is not allowed; it must be a regular expression with groups named id and state"),
+    ("STATUS: qstat", 9,
+     "'qstat' is not allowed; it must be a mapping of its words to queued, running, done, failed or cancelled"),
+    ("STATUS: {Q: queud}", 13,
+     "'queud' is not allowed; it must be queued, running, done, failed or cancelled; did you mean queued?"),
+    ("CANCEL_CMD: [qdel]", 13, "a list is not allowed; it must be a command"),
     ("MAX_REQUEUES: -1", 15, "'-1' is not allowed; it must be a whole number, 0 for never"),
     ("SUBMIT_CMD: [a, b]", 13, "a list is not allowed; it must be a command"),
     ("RESOURCES: gpu", 12, "'gpu' is not allowed; it must be a mapping"),
@@ -625,7 +646,8 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
     text = (ROOT / ".farmx.example.yaml").read_text()
     compose = example(place, re.sub(r"(?m)^# ([A-Z_]+:|  - )", r"\1", text))
     found = compose()
-    of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES"}
+    of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
+                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD"}  # fmt: skip
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
     defaults = {setting.key: setting.default for setting in config.table()}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])

@@ -28,7 +28,9 @@ def farm(settings: Config) -> Farm:
     from farmx.farms import command  # only its users
 
     given = settings.farm
-    return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources)
+    asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
+    return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources, given.job_id,
+                        given.submit_parallel, asking, given.workspace, given.ngc_logroot)  # fmt: skip
 
 
 def run(order: Order, to: Farm) -> int:

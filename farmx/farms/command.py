@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from farmx import layout
 from farmx.errors import FarmError, FarmxError
 from farmx.farms import base, carried, command_words
-from farmx.farms.base import Answer, Answers, Batch
+from farmx.farms.base import Batch
 from farmx.farms.calls import Said, call, transient
+from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll
 from farmx.farms.command_words import Template
-from farmx.spec import Held, Job, State, Submission
+from farmx.spec import Job, Submission
 
 if TYPE_CHECKING:
     import threading
 
+__all__ = ["LINE", "Asking", "Farm", "cancel", "poll"]  # a leaf has the last two
+
 EXECUTOR = "command"
 PARALLEL = 16  # submit commands at once
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
-NAMELESS = "?"  # a job whose id the submit command did not say
 SCRIPT_SUFFIX = ".sh"
 # A number that is a word: not the 5 of `pbs5`, nor what a name of ours has for a date.
 _NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-])(?!\.\w)")
@@ -34,7 +36,8 @@ class Farm(NamedTuple):
     """What SUBMIT_CMD reaches.
 
     origins: where each setting is from, for messages.  resources: of the configuration, by name all that SUBMIT_CMD
-    may speak of.  job_id: a pattern whose first group is a job's id in what SUBMIT_CMD prints.
+    may speak of.  job_id: a pattern whose first group is a job's id in what SUBMIT_CMD prints.  asking: how its jobs
+    are asked.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Farm(NamedTuple):
     resources: Mapping[str, Any] = {}
     job_id: str | None = None
     parallel: int = PARALLEL
+    asking: Asking = Asking()
+    workspace: str | None = None
+    ngc_logroot: str | None = None
     delays_s: Sequence[float] = DELAYS_S
     executor: str = EXECUTOR
 
@@ -51,6 +57,7 @@ class Farm(NamedTuple):
         template = self._template()
         every = {key: value for resources in (self.resources, *wanted) for key, value in resources.items()}
         command_words.check(template, self._where(), every, self.origins)
+        self.asking.record(self.origins)
         path = template.env.get("PATH") or os.environ.get("PATH")
         if shutil.which(template.program(), path=path) is None:
             raise FarmError(f"there is no {template.program()} here; launch where it is, or choose another --farm")
@@ -96,6 +103,7 @@ class Farm(NamedTuple):
             "submitted": time.time(),
             "resources": dict(submission.resources),
             "node": {},
+            "ask": self.asking.record(self.origins),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
         text = carried.command(submission.path, "$index")
@@ -118,7 +126,7 @@ class Farm(NamedTuple):
 
     def _call(self, submission: Submission, place: int, stop: threading.Event) -> Said | None:
         """What SUBMIT_CMD said when it took the job; None when the launch stopped while the farm could not answer."""
-        env, argv = command_words.fill(self._template(), _own(submission, place), submission.resources)
+        env, argv = command_words.fill(self._template(), self._own(submission, place), submission.resources)
         for delay_s in (*self.delays_s, None):
             said = call(argv, env=env)
             if said.code == 0:
@@ -128,7 +136,7 @@ class Farm(NamedTuple):
             if stop.wait(delay_s):
                 return None
         run = os.path.basename(submission.jobs[place].run)
-        raise FarmError(f"{argv[0]} exited {said.code} for run {run}: {_reason(said)}; "
+        raise FarmError(f"{argv[0]} exited {said.code} for run {run}: {said.reason()}; "
                         "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
 
     def _name(self, said: Said, job: Job) -> str:
@@ -138,30 +146,32 @@ class Farm(NamedTuple):
         found = re.search(self.job_id, said.output) or re.search(self.job_id, said.error)
         if found is None or not (found[1] or "").strip():
             raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID {self.job_id!r} finds "
-                            f"no id in what it said: {_reason(said)}; the job may wait there; the same command queues "
+                            f"no id in what it said: {said.reason()}; the job may wait there; the same command queues "
                             "the run again, and it starts once")  # fmt: skip
         return " ".join(found[1].split())
 
+    def _own(self, submission: Submission, place: int) -> dict[str, str | None]:
+        """What farmx knows of a job, by the names that SUBMIT_CMD may say."""
+        run, script = submission.jobs[place].run, _script(submission, place)
+        told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
+        return {
+            "name": job_name(run),
+            "logdir": run,
+            "log": os.path.join(submission.path, f"{place}{layout.LOG_SUFFIX}"),
+            "script": script,
+            "command": f"sh {shlex.quote(script)}",
+            "experiment": os.path.basename(os.path.dirname(run)),
+            "env_pass": ",".join(told["env_pass"]) or None,
+            "workspace": self.workspace,
+            "ngc_logroot": self.ngc_logroot,
+        }
 
-# ---------------------------------------------------------------- what a job is told
+
+# ---------------------------------------------------------------- what a job is called
 
 
 def _script(submission: Submission, place: int) -> str:
     return os.path.join(submission.path, f"{place}{SCRIPT_SUFFIX}")
-
-
-def _own(submission: Submission, place: int) -> dict[str, str | None]:
-    """What farmx knows of a job, by the names that SUBMIT_CMD may say."""
-    run = submission.jobs[place].run
-    script = _script(submission, place)
-    return {
-        "name": job_name(run),
-        "logdir": run,
-        "log": os.path.join(submission.path, f"{place}{layout.LOG_SUFFIX}"),
-        "script": script,
-        "command": f"sh {shlex.quote(script)}",
-        "experiment": os.path.basename(os.path.dirname(run)),
-    }
 
 
 def job_name(run: str) -> str:
@@ -175,22 +185,3 @@ def last_word(output: str) -> str:
     """A job's id where nobody says how to find it: the last number that stands alone, else the last word, or ''."""
     numbers = _NUMBER.findall(output)
     return (numbers or output.split() or [""])[-1]
-
-
-def _reason(said: Said) -> str:
-    """What a command said, in one line: the last of its errors, else of its output."""
-    lines = [line.strip() for text in (said.error, said.output) for line in text.splitlines()[-1:] if line.strip()]
-    return lines[0] if lines else "it gave no reason"
-
-
-# ---------------------------------------------------------------- asking
-
-
-def poll(helds: Sequence[Held]) -> Answers:
-    """What STATUS_CMD says of each, in one call."""
-    return {(held.submission, held.place): Answer(State.QUEUED) for held in helds if held.name}
-
-
-def cancel(helds: Sequence[Held]) -> None:
-    """CANCEL_CMD for all of them, in one call. Raises FarmError."""
-    raise FarmError("no CANCEL_CMD")

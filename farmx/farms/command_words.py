@@ -46,11 +46,7 @@ def references(word: str) -> list[str]:
 
 def read(text: str, where: str) -> Template:
     """SUBMIT_CMD; one without placeholders gets those of its form. Raises ConfigError, beginning with `where`."""
-    words = split(text, where)
-    env: dict[str, str] = {}
-    while words and (found := _VARIABLE.fullmatch(words[0])):
-        env[found[1]] = found[2]
-        words = words[1:]
+    env, words = assigned(split(text, where))
     if not words:
         raise ConfigError(f"{where}: it sets variables and calls nothing; write the command after them")
     if not any(references(word) for word in words):
@@ -71,6 +67,16 @@ def split(text: str, where: str) -> list[str]:
         return shlex.split(line)
     except ValueError as problem:
         raise ConfigError(f"{where}: {str(problem).lower()}; quote it as in a shell") from None
+
+
+def assigned(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(variables, words) of a command whose first words may be VAR=value."""
+    env: dict[str, str] = {}
+    for place, word in enumerate(words):
+        if not (found := _VARIABLE.fullmatch(word)):
+            return env, list(words[place:])
+        env[found[1]] = found[2]
+    return env, []
 
 
 def is_ngc(words: Sequence[str]) -> bool:
@@ -109,9 +115,10 @@ def check(template: Template, where: str, wanted: Mapping[str, Any], origins: Ma
             continue
         origin = origins.get(f"RESOURCES.{key}")
         told = f"{origin}: RESOURCES.{key}" if origin else f"RESOURCES.{key}"
-        why = f"{{{key}}} in SUBMIT_CMD is farmx's own; call the resource otherwise" if key in OWN else (
-            f"SUBMIT_CMD does not say {{{key}}}, so no job would get it; write it there, or {{resources}} for all")
-        raise ConfigError(f"{told}: {why}")
+        if key in OWN:
+            raise ConfigError(f"{told}: {{{key}}} in SUBMIT_CMD is farmx's own; call the resource otherwise")
+        raise ConfigError(f"{told}: SUBMIT_CMD does not say {{{key}}}, so no job would get it; write it there, or "
+                          "{resources} for all")  # fmt: skip
 
 
 def _check_word(word: str, where: str, wanted: Mapping[str, Any]) -> None:

@@ -1,0 +1,170 @@
+"""STATUS_CMD and CANCEL_CMD, called once for many jobs: from records alone; never decides what became of a run.
+
+The record that a job was queued with says how it is asked: a change of the configuration is for jobs queued after it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import layout
+from farmx.errors import ConfigError, FarmError, nearest
+from farmx.farms import command_words
+from farmx.farms.base import Answer, Answers
+from farmx.farms.calls import Said, call
+from farmx.spec import Held, State
+
+NAMELESS = "?"  # a job whose id the submit command did not say
+IDS = "{ids}"
+LINE = r"^\s*(?P<id>\S+)\s+(?P<state>\S+)"  # the first two words of a line
+_STATES = {"queued": State.QUEUED, "running": State.RUNNING, "done": State.LOST, "failed": State.FAILED,
+           "cancelled": State.CANCELLED}  # fmt: skip
+_NOTES = {"done": "its job ended without recording an end", "failed": "its job failed before it could say why",
+          "cancelled": "its job was cancelled", "running": ""}  # fmt: skip
+# What schedulers say, where STATUS does not: Grid Engine, PBS, LSF, HTCondor's numbers, Slurm and NGC in long words.
+_COMMON = {
+    "queued": "qw hqw hRwq Rq Q H W PEND PSUSP WAIT 1 5 PENDING REQUEUED CREATED QUEUED STARTING",
+    "running": "r t Rr Rt dr dt s S T R E B RUN USUSP SSUSP 2 RUNNING COMPLETING SUSPENDED",
+    "done": "C F X DONE 4 COMPLETED FINISHED_SUCCESS",
+    "failed": "Eqw Ehqw EXIT ZOMBI FAILED TIMEOUT OUT_OF_MEMORY NODE_FAIL FAILED_RUN_LIMIT_EXCEEDED",
+    "cancelled": "3 CANCELLED KILLED_BY_USER KILLED_BY_SYSTEM CANCELED",
+}
+WORDS = {word: state for state, words in _COMMON.items() for word in words.split()}
+
+
+class Asking(NamedTuple):
+    """How the jobs of a farm are asked and ended. line: a pattern with the groups id and state, of a line of what
+    STATUS_CMD prints.  words: a state there -> queued, running, done, failed or cancelled."""
+
+    status: str | None = None
+    line: str = LINE
+    words: Mapping[str, str] = {}
+    cancel: str | None = None
+
+    def record(self, origins: Mapping[str, str]) -> dict[str, Any]:
+        """What job.json says of it. Raises ConfigError."""
+        return {
+            "status": _words(self.status, "STATUS_CMD", origins),
+            "line": self.line,
+            "words": {**WORDS, **self.words},
+            "cancel": _words(self.cancel, "CANCEL_CMD", origins),
+        }
+
+
+def _words(text: str | None, key: str, origins: Mapping[str, str]) -> list[str] | None:
+    if text is None:
+        return None
+    where = f"{origins[key]}: {key}" if key in origins else key
+    words = command_words.split(text, where)
+    names = [name for word in words for name in command_words.references(word)]
+    for name in names:
+        if name != "ids":
+            raise ConfigError(f"{where}: {{{name}}} is nothing here{nearest(name, ['ids'])}")
+    if key == "CANCEL_CMD" and not names:
+        raise ConfigError(f"{where}: it does not say which jobs; write {IDS} where their ids go")
+    return words
+
+
+def _call(words: Sequence[str], ids: Sequence[str]) -> Said:
+    """Call it for these jobs: {ids} alone becomes a word each, in a word their list with commas."""
+    env, argv = command_words.assigned(words)
+    each = (ids if word == IDS else [word.replace(IDS, ",".join(ids))] for word in argv)
+    return call([word for part in each for word in part], env=env)
+
+
+# ---------------------------------------------------------------- poll
+
+
+def poll(helds: Sequence[Held]) -> Answers:
+    """What STATUS_CMD says of each, in one call for all that are asked alike."""
+    answers: dict[tuple[str, int], Answer] = {}
+    for group in _alike([held for held in helds if held.name is not None]):
+        if _ask(group[0]).get("status"):
+            known = [held for held in group if held.name != NAMELESS]
+            answers.update(_answered(known))
+            answers.update(_unasked([held for held in group if held.name == NAMELESS], "its submit command said no id"))
+        else:
+            farm = group[0].record.get("farm")
+            answers.update(_unasked(group, f"farm {farm} has no STATUS_CMD"))
+    return answers
+
+
+def _ask(held: Held) -> Mapping[str, Any]:
+    return held.record.get("ask") or {}
+
+
+def _alike(helds: Sequence[Held]) -> list[list[Held]]:
+    groups: dict[str, list[Held]] = {}
+    for held in helds:
+        groups.setdefault(repr(_ask(held)), []).append(held)
+    return list(groups.values())
+
+
+def _ids(helds: Sequence[Held]) -> list[str]:
+    return list(dict.fromkeys(str(held.name) for held in helds if held.name not in (None, NAMELESS)))
+
+
+def _answered(helds: Sequence[Held]) -> Iterator[tuple[tuple[str, int], Answer]]:
+    """What the farm says of each that it lists; all others unknown where it could not answer."""
+    if not helds:
+        return
+    ask, farm = _ask(helds[0]), str(helds[0].record.get("farm"))
+    said = _call(ask["status"], _ids(helds))
+    lines = filter(None, (re.search(ask["line"], line) for line in said.output.splitlines()))
+    told = {found["id"]: found["state"] for found in lines}
+    for held in helds:
+        if held.name in told:
+            yield (held.submission, held.place), _answer(told[held.name], ask["words"], farm)
+        elif said.code != 0:
+            why = said.reason() if said.code is None else f"{ask['status'][0]} exited {said.code}: {said.reason()}"
+            yield (held.submission, held.place), Answer(State.UNKNOWN, f"farm {farm} cannot be asked: {why}")
+
+
+def _answer(word: str, words: Mapping[str, str], farm: str) -> Answer:
+    ours = words.get(word, "")
+    if ours not in _STATES:
+        return Answer(State.UNKNOWN, f"farm {farm} says {word!r}, which STATUS does not name")
+    return Answer(_STATES[ours], _NOTES.get(ours, f"farm {farm} says {word}"))
+
+
+def _unasked(helds: Sequence[Held], why: str) -> Iterator[tuple[tuple[str, int], Answer]]:
+    """Nobody can say how these stand: what has not begun is queued as far as we know, the rest its heartbeat tells."""
+    runs: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    for held in helds:
+        if held.submission not in runs:
+            runs[held.submission] = layout.runs_of(held.submission)
+        state = State.UNKNOWN if _begun(held, runs[held.submission][held.place][0]) else State.QUEUED
+        yield (held.submission, held.place), Answer(state, why)
+
+
+def _begun(held: Held, run: str) -> bool:
+    """Whether there is such an attempt, or a later one."""
+    experiment = os.path.dirname(os.path.dirname(os.path.dirname(held.submission)))
+    names = layout.names(os.path.join(experiment, run, layout.ATTEMPTS))
+    return any(number >= (held.number, 0) for number in filter(None, map(layout.attempt_number, names)))
+
+
+# ---------------------------------------------------------------- cancel
+
+
+def cancel(helds: Sequence[Held]) -> None:
+    """CANCEL_CMD for all of them, in one call for all that are asked alike. Raises FarmError."""
+    for group in _alike([held for held in helds if held.name is not None]):
+        farm, words = group[0].record.get("farm"), _ask(group[0]).get("cancel")
+        if not words:
+            raise FarmError(f"farm {farm} has no CANCEL_CMD")
+        ids = _ids(group)
+        if not ids:
+            raise FarmError(f"farm {farm} did not say what it calls the job")
+        said = _call(words, ids)
+        if said.code != 0 and not _all_gone(group):
+            raise FarmError(f"{words[0]} exited {said.code}: {said.reason()}")
+
+
+def _all_gone(helds: Sequence[Held]) -> bool:
+    """Whether the farm, asked again, has none of them any more: a job that ended meanwhile cannot be cancelled."""
+    live = (State.QUEUED, State.RUNNING, State.UNKNOWN)
+    return not any(answer.state in live for answer in poll(helds).values())

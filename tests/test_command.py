@@ -1,0 +1,202 @@
+"""A farm that a command submits to: what is called and recorded, what a refusal leaves, how often a run starts."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from farmx.farms import command
+
+KEPT = "what was queued before is kept, the rest is staged: the same command goes on"
+SUBMIT = """#!/usr/bin/env bash
+# Takes a job: its arguments to calls, a number to its output; runs it where RUN says so.
+[ -e "$HOLD/refuse" ] && { cat "$HOLD/refuse" >&2; exit 7; }
+if [ -e "$HOLD/busy" ]; then rm "$HOLD/busy"; echo "try again" >&2; exit 1; fi
+exec 9>>"$HOLD/calls"
+flock 9
+echo x >> "$HOLD/count"
+number=$(wc -l < "$HOLD/count")
+if [ -e "$HOLD/most" ] && [ "$number" -gt "$(cat "$HOLD/most")" ]; then echo "quota reached" >&2; exit 1; fi
+printf '%s\\0' "$@" >&9; printf '\\n\\0' >&9
+flock -u 9
+[ -e "$HOLD/said" ] && cat "$HOLD/said" || echo "job $number is queued"
+exec 9>&-
+[ -e "$HOLD/run" ] || exit 0
+while [ $# -gt 1 ]; do shift; done
+bash -c "$1" > "$HOLD/out.$number" 2>&1 < /dev/null
+exit 0
+"""
+
+
+@pytest.fixture
+def hold(tmp_path, monkeypatch):
+    """What the submit command reads and writes, and the command on PATH."""
+    path = tmp_path / "hold"
+    path.mkdir()
+    (path / "submit_job").write_text(SUBMIT)
+    (path / "submit_job").chmod(0o755)
+    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
+    monkeypatch.setenv("HOLD", str(path))
+    return path
+
+
+@pytest.fixture
+def big(project, hold):
+    """A project whose farm is the submit command."""
+    configure(project)
+    return project
+
+
+def configure(project, submit="submit_job", more="RESOURCES: {gpu: 2}", farm="big") -> None:
+    lines = [f"FARM: {farm}", f"{farm}:", f"  SUBMIT_CMD: {submit}", *(f"  {line}" for line in more.splitlines())]
+    project.write(".farmx.yaml", "\n".join(lines) + "\n")
+
+
+def calls(hold: Path) -> list[list[str]]:
+    """The arguments of each call that was taken, in order."""
+    text = (hold / "calls").read_text() if (hold / "calls").exists() else ""
+    return [each.split("\0")[:-1] for each in text.split("\n\0")[:-1]]
+
+
+def submission(project) -> Path:
+    (path,) = (project.experiment / ".farmx/submissions").iterdir()
+    return path
+
+
+def test_a_launch_submits_each_run_in_runxs_form_and_records_it(big, hold):
+    done = big.ok("sweep.yml")
+    at = submission(big)
+    lines = (at / "runs").read_text().splitlines()
+    assert sorted(calls(hold)) == sorted(
+        ["--gpu", "2", "--name", f"sweep_{line[4:]}", "-c", f"sh {at}/{place}.sh"] for place, line in enumerate(lines)
+    )
+    assert sorted(line.split()[0] for line in (at / "queued").read_text().splitlines()) == ["0-0", "1-1"]
+    assert sorted(line.split()[1] for line in (at / "queued").read_text().splitlines()) == ["1", "2"]
+    record = json.loads((at / "job.json").read_text())
+    assert {key: record[key] for key in ("format", "farm", "executor", "resources")} == {
+        "format": 1, "farm": "big", "executor": "command", "resources": {"gpu": 2}}  # fmt: skip
+    assert "farm  big (command)\n" in done.err and "      2 queued\n" in done.err
+    assert set(big.states().values()) == {"queued"}
+
+
+def test_what_is_submitted_runs_and_records_its_end(big, hold):
+    (hold / "run").touch()
+    big.ok("sweep.yml")
+    assert (set(big.states().values()), len(big.starts())) == ({"done"}, 2)
+
+
+def test_launching_again_leaves_what_is_queued_alone(big, hold):
+    big.ok("sweep.yml")
+    big.ok("sweep.yml")
+    assert len(calls(hold)) == 2
+
+
+def test_a_script_is_for_one_index_and_may_be_executed(big, hold):
+    configure(big, "submit_job {script}", "")
+    big.ok("sweep.yml")
+    at = submission(big)
+    assert sorted(calls(hold)) == [[f"{at}/0.sh"], [f"{at}/1.sh"]]
+    assert all(os.access(at / f"{place}.sh", os.X_OK) for place in (0, 1))
+
+
+def test_a_refusal_stops_the_launch_and_loses_nothing(big, hold):
+    big.sweep("{n: [1, 2, 3, 4, 5]}")
+    configure(big, more="SUBMIT_PARALLEL: 1")
+    (hold / "most").write_text("2")
+    done = big("sweep.yml")
+    last = done.err.splitlines()[-1]
+    assert done.code == 4
+    assert last.startswith("farmx: submit_job exited 1 for run ")
+    assert last.endswith(f": quota reached; {KEPT}")
+    assert "      2 queued\n" in done.err
+    assert sorted(big.states().values()) == ["queued"] * 2 + ["staged"] * 3
+    assert len(calls(hold)) == 2
+    (hold / "most").unlink()
+    big.ok("sweep.yml")
+    names = [call[call.index("--name") + 1] for call in calls(hold)]
+    assert (len(names), len(set(names)), set(big.states().values())) == (5, 5, {"queued"})
+
+
+def test_a_farm_that_cannot_answer_now_is_asked_again(big, hold):
+    configure(big, more="SUBMIT_PARALLEL: 1")
+    (hold / "busy").touch()
+    big.ok("sweep.yml")
+    assert len(calls(hold)) == 2
+
+
+def test_no_more_submit_commands_run_at_once_than_the_farm_allows(big, hold):
+    big.sweep(f"{{n: {list(range(8))}}}")
+    (hold / "submit_job").write_text(
+        '#!/usr/bin/env bash\nmkdir "$HOLD/at.$$"; ls -d "$HOLD"/at.* | wc -l >> "$HOLD/most"; sleep 0.1; '
+        'rmdir "$HOLD/at.$$"; echo 1\n'
+    )
+    configure(big, more="SUBMIT_PARALLEL: 3")
+    big.ok("sweep.yml")
+    most = [int(line) for line in (hold / "most").read_text().split()]
+    assert (len(most), max(most)) == (8, 3)
+
+
+def test_leading_variables_are_in_the_environment_of_the_submit_command(big, hold):
+    (hold / "submit_job").write_text('#!/bin/sh\nprintf "%s\\n" "$WHO" "$N" >> "$HOLD/env"\necho 1\n')
+    configure(big, "WHO='a b' N={gpu} submit_job {script}")
+    big.sweep("{n: [1]}")
+    big.ok("sweep.yml")
+    assert (hold / "env").read_text() == "a b\n2\n"
+
+
+REFUSED = [
+    ("nowhere", "", 4, "there is no nowhere here; launch where it is, or choose another --farm"),
+    ("'submit_job {gpus} {script}'", "RESOURCES: {gpu: 2}", 2,
+     ".farmx.yaml:3:3: SUBMIT_CMD: {gpus} is no resource and none of farmx's; did you mean gpu?; {{gpus}} is that "
+     "text"),
+    ("'submit_job {script}'", "RESOURCES: {gpu: 2}", 2,
+     ".farmx.yaml:4:15: RESOURCES.gpu: SUBMIT_CMD does not say {gpu}, so no job would get it; write it there, or "
+     "{resources} for all"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("submit", "more", "code", "problem"), REFUSED)
+def test_what_would_be_refused_is_told_before_anything_is_made(big, hold, submit, more, code, problem):
+    configure(big, submit, more)
+    assert big("sweep.yml").line(code) == problem
+    assert (calls(hold), big.experiment.exists()) == ([], False)
+
+
+# ---------------------------------------------------------------- what a job is called
+
+LAST = [
+    ("12\n", "12"),
+    ("Submitted batch job 42\n", "42"),
+    ('Your job 12 ("sweep_brave-otter_2026.11.21_05.34") has been submitted\n', "12"),
+    ("Job <123> is submitted to default queue <normal>.\n", "123"),
+    ("Submitting job(s).\n1 job(s) submitted to cluster 57.\n", "57"),
+    ("123.pbs2.example.org\n", "123.pbs2.example.org"),
+    ("a note\nabc-7\n", "abc-7"),
+    ("", ""),
+    ("\n \n", ""),
+]
+
+
+@pytest.mark.parametrize(("output", "name"), LAST)
+def test_a_jobs_id_is_the_last_number_that_stands_alone_else_the_last_word(output, name):
+    assert command.last_word(output) == name
+
+
+JOB_NAMES = [
+    ("/l/sweep/brave-otter_2026.11.21_05.34", "sweep_brave-otter_2026.11.21_05.34"),
+    ("/l/3d/tag=1,2+a", "exp_3d_tag=1_2+a"),
+    ("/l/it's $HOME;\n größe/größe", "it_s__HOME___gr__e_gr__e"),
+    ("/l/-x/a", "exp_-x_a"),
+]
+
+
+@pytest.mark.parametrize(("run", "name"), JOB_NAMES)
+def test_a_jobs_name_is_the_experiments_and_the_runs(run, name):
+    assert command.job_name(run) == name
+
+
+def test_a_submit_command_that_says_nothing_has_taken_the_job(big, hold):
+    (hold / "said").touch()
+    big.ok("sweep.yml")
+    assert (submission(big) / "queued").read_text().split() in (["0-0", "?", "1-1", "?"], ["1-1", "?", "0-0", "?"])
