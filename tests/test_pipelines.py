@@ -192,6 +192,10 @@ def test_every_stages_command_is_printed_behind_its_name(pipeline):
         "test   sh work.sh test LOGDIR/avg.txt\n" for n in (1, 2)
     )  # fmt: skip
     assert done.err == "3 grid, 1 equal to another: 2 runs\n"
+    some = pipeline.ok("sweep.yml", "-n", "--stage", "test,train")
+    test = "test   sh work.sh test LOGDIR/avg.txt\n"
+    assert some.out == "".join(f"train  sh work.sh train --n {n}\n{test}" for n in (1, 2))
+    assert some.err == done.err
 
 
 def test_every_value_arrives_in_every_stage_as_it_was_written(project):

@@ -62,10 +62,11 @@ def request_of(given: Mapping[str, Any]) -> Request:
 
 def _print(made: Composed) -> int:
     """-n: every command to stdout, the count to stderr."""
-    stages = max(1, len(made.sweep.stages))
-    lines = list((plan.stage_lines if made.sweep.stages else plan.commands)(made.template, made.points()))
+    wanted = [stage for stage in made.template.stages if not made.request.stages or stage.name in made.request.stages]
+    template = made.template._replace(stages=tuple(wanted))
+    lines = list((plan.stage_lines if wanted else plan.commands)(template, made.points()))
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    tell(_count(made, len(lines) // stages))
+    tell(_count(made, len(lines) // max(1, len(wanted))))
     return 0
 
 
