@@ -8,7 +8,7 @@ from farmx.cli import here
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.cli.surroundings import surroundings, tell, user
 from farmx.errors import UsageError
-from farmx.farms import local
+from farmx.farms.gpus import slots
 from farmx.spec import Run
 
 
@@ -47,7 +47,7 @@ def launch(
     pooled = jobs is not None or gpus is not None
     if not (interactive or pooled):
         raise UsageError("launch(): this version runs on this machine only; interactive=True, or jobs=N")
-    if here.run(order, local.slots(jobs, gpus) if pooled else None, lives_on=True) == 130:
+    if here.run(order, slots(jobs, gpus) if pooled else None, lives_on=True) == 130:
         raise KeyboardInterrupt  # what was to follow in the caller's program is not wanted either
     held = claims.holders(order.experiment)
     names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]

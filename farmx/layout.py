@@ -28,6 +28,7 @@ TREE = "code"
 RUNS = "runs"  # launch: line i: attempt and run of index i
 JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
 SCRIPT = "script"  # the farm: what it was handed
+POOL_LOG = "pool.log"  # a detached pool of this machine: what one on a terminal would show
 QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 
 # LOGROOT/<experiment>/<run>/

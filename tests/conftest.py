@@ -32,6 +32,7 @@ def home(tmp_path_factory, monkeypatch):
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
         monkeypatch.setenv(name, "somebody@example.org")
     monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("FARMX_LOCKS", str(path / ".gpus"))  # GPU 0 of a test is not that of another
     monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
     return path
 

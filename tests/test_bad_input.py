@@ -253,8 +253,8 @@ LINES = [
     ("farmx other/sweep.yml -n", "other/sweep.yml: no such sweep file; there is no directory HERE/other"),
     ("farmx . -n", ".: is a directory; give a sweep file"),
     ("farmx '' -n", "'': is a directory; give a sweep file"),
-    ("farmx sweep.yml", "no farm is set up; give -i to run here, or -j N to run N at a time"),
-    ("farmx sweep.yml --farm local", "farm 'local' is this machine; give -i to run here, or -j N to run N at a time"),
+    ("farmx sweep.yml", "no farm is set up; give -i to run here, -j N to run N at a time, --farm local to leave "
+                        "them to a pool of this machine"),
     ("farmx sweep.yml t.py", "got unexpected extra argument (t.py); see farmx launch --help"),
     ("farmx sweep.yml --tga x", "no such option --tga; did you mean --tag?"),
     ("farmx sweep.yml --no-run=3", "option '--no-run' does not take a value; see farmx --help"),
@@ -318,7 +318,7 @@ def test_a_wrong_command_line_is_told_in_one_line(typed, line, message):
 
 def test_gpus_that_cannot_be_listed_are_told(typed, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = "--gpus free: there is no nvidia-smi to ask; name the GPUs: --gpus 0,1"
+    told = "--gpus 'free': there is no nvidia-smi to ask; name the GPUs: '0,1'"
     refused(typed, "farmx sweep.yml --gpus free", 4, told)
 
 

@@ -14,6 +14,7 @@ from launching import Place, state, until
 
 from farmx import status
 from farmx.farms import local, terminal
+from farmx.farms.gpus import Slot
 from farmx.processes import Inbox
 from farmx.spec import Job
 
@@ -324,7 +325,7 @@ def test_a_worker_killed_between_two_runs_is_replaced(tmp_path):
     jobs = [Job(place.run(name=name), "1.0") for name in ("one", "two", "three")]
     watch = Killer()
     with Inbox() as inbox:
-        local.pool(place.submission(*jobs), local.slots(1, None), watch, inbox)
+        local.pool(place.submission(*jobs), (Slot("0"),), watch, inbox)
     assert watch.ends == ["done", "interrupted", "done"]
     assert [run.state.value for run in status.of(str(place.experiment), ["two"]).runs] == ["staged"]
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,122 +11,10 @@ import pytest
 from launching import Place, end, exists, gone, number, output, python, until
 
 from farmx import layout, processes, runner
-from farmx.errors import FarmError, UsageError
+from farmx.errors import FarmError
 from farmx.farms import base, local
-from farmx.farms.local import Slot
+from farmx.farms.gpus import Gpu, Slot
 from farmx.spec import Attempt, Job, Submission
-
-# ---------------------------------------------------------------- slots
-
-
-def gpu(name: str, visible: str) -> Slot:
-    return Slot(f"gpu {name}", {"CUDA_VISIBLE_DEVICES": visible})
-
-
-SLOTS = [
-    (None, None, [Slot("0")]),
-    (1, None, [Slot("0")]),
-    (3, None, [Slot("0"), Slot("1"), Slot("2")]),
-    (None, "0", [gpu("0", "0")]),
-    (None, "0,1", [gpu("0", "0"), gpu("1", "1")]),
-    (None, " 0 , 1 ", [gpu("0", "0"), gpu("1", "1")]),
-    (None, "0+1,2+3", [gpu("0+1", "0,1"), gpu("2+3", "2,3")]),
-    (None, "0,0", [gpu("0", "0"), gpu("0", "0")]),
-    (None, "10,3", [gpu("10", "10"), gpu("3", "3")]),
-    (None, "GPU-8f1c,MIG-1/2", [gpu("GPU-8f1c", "GPU-8f1c"), gpu("MIG-1/2", "MIG-1/2")]),
-    (3, "0,1", [gpu("0", "0"), gpu("1", "1"), gpu("0", "0")]),
-    (1, "0,1", [gpu("0", "0")]),
-]
-
-
-@pytest.mark.parametrize("count, gpus, told", SLOTS, ids=[f"-j {row[0]} --gpus {row[1]}" for row in SLOTS])
-def test_the_slots_that_a_command_asks_for(count, gpus, told):
-    assert list(local.slots(count, gpus)) == told
-
-
-@pytest.mark.parametrize("count", [0, -1])
-def test_a_pool_of_no_slots_is_refused(count):
-    with pytest.raises(UsageError) as caught:
-        local.slots(count, None)
-    assert str(caught.value) == f"-j {count}: a pool has at least one slot; give -j 1 or more"
-
-
-@pytest.mark.parametrize(
-    "gpus, wrong",
-    [("", ""), (",", ""), ("0,", ""), ("0,,1", ""), ("x", "x"), ("-1", "-1"), ("0+", "0+"), ("0+x,1", "0+x"),
-     ("1.5", "1.5"), ("0 1", "0 1"), ("²", "²"), ("Free", "Free"), ("free,0", "free"), ("0;rm", "0;rm")],
-)  # fmt: skip
-def test_what_is_no_gpu_is_refused(gpus, wrong):
-    with pytest.raises(UsageError) as caught:
-        local.slots(None, gpus)
-    assert str(caught.value) == f"--gpus {gpus!r}: '{wrong}' is no GPU; give 0,1 or 0+1,2+3 or free"
-
-
-@pytest.fixture
-def nvidia(tmp_path, monkeypatch):
-    """Make an nvidia-smi that says this, and nothing else in PATH."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    def say(text: str, code: int = 0) -> None:
-        path, asked = tmp_path / "nvidia-smi", str(tmp_path / "asked")
-        body = f"open({asked!r}, 'w').write(' '.join(sys.argv[1:]))\nsys.stdout.write({text!r})\nsys.exit({code})\n"
-        path.write_text(f"#!{sys.executable} -IS\nimport sys\n{body}")
-        path.chmod(0o755)
-
-    return say
-
-
-IDLE = [
-    # index, memory used, total, utilization
-    ("0, 0, 143771, 0\n", ["0"]),
-    ("0, 0, 143771, 0\n1, 7000, 143771, 0\n2, 7300, 143771, 0\n3, 5, 143771, 98\n", ["0", "1"]),
-    ("0, 90000, 143771, 100\n1, 3, 143771, [N/A]\n", ["1"]),
-    ("0, [N/A], [N/A], 0\n1, [N/A], [N/A], 50\n", ["0"]),
-    ("\n 10 ,0,  143771, 4 \r\n\n", ["10"]),
-]
-
-
-@pytest.mark.parametrize("text, told", IDLE, ids=[repr(row[0]) for row in IDLE])
-def test_free_is_a_slot_for_each_gpu_that_is_idle_as_nvidia_smi_counts_them(nvidia, tmp_path, text, told):
-    nvidia(text)
-    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    assert list(local.slots(None, "free")) == [
-        Slot(f"gpu {index}", {"CUDA_VISIBLE_DEVICES": index, **order}) for index in told
-    ]
-    assert (tmp_path / "asked").read_text() == (
-        "--query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv,noheader,nounits"
-    )
-    assert len(local.slots(5, " free ")) == 5
-
-
-BUSY = [
-    ("0, 90000, 143771, 100\n", 0, "none of the 1 GPUs is idle now"),
-    ("", 0, "none of the 0 GPUs is idle now"),
-    ("No devices were found\n", 0, "nvidia-smi said 'No devices were found'"),
-    ("0, 1, 2\n", 0, "nvidia-smi said '0, 1, 2'"),
-    ("0, 0, 1, 0\nUnable to determine the device handle for GPU0\n", 0,
-     "nvidia-smi said 'Unable to determine the device handle for GPU0'"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text, code, told", BUSY, ids=[repr(row[0]) for row in BUSY])
-def test_where_none_is_idle_the_user_is_to_name_them(nvidia, text, code, told):
-    nvidia(text, code)
-    with pytest.raises(FarmError) as caught:
-        local.slots(None, "free")
-    assert str(caught.value) == f"--gpus free: {told}; name them: --gpus 0,1"
-
-
-def test_where_nvidia_smi_fails_or_is_missing_the_user_is_to_name_them(nvidia):
-    with pytest.raises(FarmError) as caught:
-        local.slots(None, "free")
-    assert str(caught.value) == "--gpus free: there is no nvidia-smi to ask; name the GPUs: --gpus 0,1"
-    nvidia("NVIDIA-SMI has failed\n", 9)
-    with pytest.raises(FarmError) as caught:
-        local.slots(None, "free")
-    assert str(caught.value).startswith("--gpus free: nvidia-smi cannot list the GPUs (")
-    assert "\n" not in str(caught.value)
-
 
 # ---------------------------------------------------------------- running
 
@@ -139,6 +26,7 @@ def place(tmp_path):
 
 FARM = """
 from farmx.farms import local
+from farmx.farms.gpus import Gpu, Slot
 from farmx.processes import Inbox, Console
 from farmx.spec import Job, Submission
 import farmx.runner
@@ -148,6 +36,7 @@ class Told:
     def say(self, *words):
         print(json.dumps(words), flush=True)
     def tick(self): pass
+    def waiting(self, job, slot, why): self.say("waiting", os.path.basename(job.run), slot, why)
     def started(self, job, slot): self.say("started", os.path.basename(job.run), slot)
     def ended(self, job, slot, outcome): self.say("ended", os.path.basename(job.run), slot, outcome.state)
     def stopping(self, running, now): self.say("stopping", running, now)
@@ -160,7 +49,7 @@ with Inbox() as inbox:
     if given["slots"] is None:
         outcomes = local.foreground(submission, Told(), inbox, Console)
     else:
-        places = [local.Slot(*slot) for slot in given["slots"]]
+        places = [Slot(name, tuple(Gpu(*each) for each in gpus), idle) for name, gpus, idle in given["slots"]]
         outcomes = local.pool(submission, places, Told(), inbox)
 print(json.dumps([outcome.state for outcome in outcomes]))
 """
@@ -216,7 +105,7 @@ def test_a_slot_gives_its_gpus_to_one_run_at_a_time_and_no_more_run_than_there_a
     text = ('echo "$CUDA_VISIBLE_DEVICES" > LOGDIR/gpu; mkdir "$SIDE/$CUDA_VISIBLE_DEVICES" || exit 1; sleep 0.03; '
             'rmdir "$SIDE/$CUDA_VISIBLE_DEVICES"')  # fmt: skip
     runs = [place.shell(text, name, env={"SIDE": str(tmp_path)}) for name in "abcdefgh"]
-    slots = [("gpu 0+1", {"CUDA_VISIBLE_DEVICES": "0,1"}), ("gpu 2", {"CUDA_VISIBLE_DEVICES": "2"})]
+    slots = [Slot("gpu 0+1", (Gpu("0", "0"), Gpu("1", "1"))), Slot("gpu 2", (Gpu("2", "2"),))]
     told, states = finish(farm(place, *runs, slots=slots))
     assert states == ["done"] * 8
     used = {os.path.basename(run): Path(run, "gpu").read_text().strip() for run in runs}
@@ -355,7 +244,7 @@ def signalled():
 os.fork = signalled
 with Inbox() as inbox:""")
     handed = place.submission(*(Job(run, "1.0") for run in runs))
-    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", {}], ["1", {}]]}
+    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", [], 0], ["1", [], 0]]}
     told, states = finish(python(code, json.dumps(given)))
     assert set(states) <= {"interrupted"}
     assert not [run for run in runs if os.path.exists(f"{run}/go")]
@@ -367,6 +256,7 @@ def test_a_stop_that_reaches_a_worker_before_its_first_line_ends_its_run(place):
     code = """
 import signal
 from farmx.farms import local
+from farmx.farms.gpus import Slot
 from farmx.processes import Inbox
 from farmx.spec import Job, Submission
 given = json.loads(sys.argv[1])
@@ -378,10 +268,10 @@ with Inbox() as inbox:
             os.kill(pid, signal.SIGTERM)
         return pid
     os.fork = stopped
-    worker = local._Worker(local.Slot("0"), Submission("s", given[1], (Job(*given[0]),)), [])
+    worker = local._Worker(Slot("0"), local.Handed(Submission("s", given[1], (Job(*given[0]),))), [])
     os.fork = fork
     worker.start(0, Job(*given[0]))
-    print(worker.answer())
+    print(worker.hear())
     worker.close()
 """
     told, _ = python(code, json.dumps([[run, "1.0"], handed.path])).communicate(timeout=20)
@@ -396,7 +286,7 @@ def test_what_the_pools_own_process_was_about_to_print_is_printed_once(place):
     code = FARM.replace("given = json", "sys.stdout.write('mine\\n')\ngiven = json").replace(", flush=True", "")
     runs = [place.run(name=name) for name in "xy"]
     handed = place.submission(*(Job(run, "1.0") for run in runs))
-    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", {}], ["1", {}]]}
+    given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", [], 0], ["1", [], 0]]}
     with python(code, json.dumps(given)) as process:
         assert process.stdout.read().count("mine\n") == 1
 
@@ -405,7 +295,7 @@ def test_a_bug_in_a_worker_keeps_its_traceback(place):
     run = place.run()
     code = FARM.replace("given = json", "farmx.runner.execute = None\ngiven = json")
     handed = place.submission(Job(run, "1.0"))
-    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", {}]]}
+    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", [], 0]]}
     with python(code, json.dumps(given), stderr=subprocess.PIPE) as process:
         assert json.loads(process.stdout.read().splitlines()[-1]) == ["interrupted"]
         assert "TypeError: 'NoneType' object is not callable" in process.stderr.read()

@@ -11,6 +11,7 @@ from launching import Place
 from farmx.cli import screen
 from farmx.farms import local
 from farmx.farms.base import Watch
+from farmx.farms.gpus import Slot
 from farmx.processes import Inbox
 from farmx.runner import Outcome
 from farmx.spec import Job
@@ -49,7 +50,7 @@ def test_a_second_ctrl_c_that_comes_while_the_first_is_told_kills(tmp_path):
     submission = place.submission(Job(place.python(DEAF.format(str(ready))), "1.0"))
     watch = Impatient(ready)
     with Inbox() as inbox:
-        local.pool(submission, local.slots(1, None), watch, inbox)
+        local.pool(submission, (Slot("0"),), watch, inbox)
     assert watch.told == [(1, False), (1, True)]
     assert watch.ends == [Outcome("interrupted", None, "SIGKILL", note="main was ended by SIGKILL")]
 

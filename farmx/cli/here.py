@@ -12,6 +12,8 @@ from farmx.config import Farm
 from farmx.errors import FarmxError, UsageError
 from farmx.farms import local
 from farmx.farms.base import Batch
+from farmx.farms.gpus import Slot
+from farmx.farms.gpus import slots as slots_of
 from farmx.launcher import Order, Summary
 from farmx.processes import Inbox
 from farmx.runner import Outcome
@@ -20,20 +22,22 @@ from farmx.spec import Job, Submission
 
 def slots(
     jobs: int | None, gpus: str | None, interactive: bool, farm: Farm, named: bool
-) -> tuple[local.Slot, ...] | None:
+) -> tuple[Slot, ...] | None:
     """The slots to run in, None for the foreground. Raises UsageError where nobody said how to run here.
 
     named: whether somebody chose the farm.
     """
     if jobs is not None or gpus is not None:
-        return local.slots(jobs, gpus)
+        return slots_of(jobs, gpus)
     if interactive:
         return None
-    what = f"farm '{farm.name}' is this machine" if named else "no farm is set up"
-    raise UsageError(f"{what}; give -i to run here, or -j N to run N at a time")
+    if named:
+        raise UsageError(f"farm '{farm.name}' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here")
+    raise UsageError("no farm is set up; give -i to run here, -j N to run N at a time, --farm local to leave them to a "
+                     "pool of this machine")  # fmt: skip
 
 
-def run(order: Order, places: tuple[local.Slot, ...] | None, lives_on: bool = False) -> int:
+def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -> int:
     """Launch the order here and say so; return the exit code. lives_on: this process does not end with the launch."""
     progress, close = screen.staging_bar()
     farm = Here(places, lives_on)
@@ -68,7 +72,7 @@ class Here:
 
     executor = "local"
 
-    def __init__(self, places: Sequence[local.Slot] | None, lives_on: bool = False) -> None:
+    def __init__(self, places: Sequence[Slot] | None, lives_on: bool = False) -> None:
         self._places, self._lives_on = places, lives_on
         self.counts = screen.Counts()
         self.stopped = False
@@ -111,8 +115,8 @@ class Here:
         inbox.heard = lambda count: watch.stopping(1, count > 1)
         return local.foreground(submission, watch, inbox, terminal.console)
 
-    def _pool(self, submission: Submission, places: Sequence[local.Slot], inbox: Inbox) -> list[Outcome]:
-        watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(len(slot.name) for slot in places))
+    def _pool(self, submission: Submission, places: Sequence[Slot], inbox: Inbox) -> list[Outcome]:
+        watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(slot.width for slot in places))
         self.counts = watch.counts
         try:
             return local.pool(submission, places, watch, inbox)

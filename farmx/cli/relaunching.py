@@ -9,7 +9,7 @@ from farmx import compose, config, layout, naming, records, relaunch
 from farmx.cli import here, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import UsageError, nearest
-from farmx.farms import local
+from farmx.farms import gpus, local
 from farmx.farms.base import Farm
 from farmx.spec import Job, Run, State, Surroundings
 
@@ -44,7 +44,7 @@ def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings) -> Fa
         if there.elsewhere(settings):
             return there.farm(settings)
     pooled = pooled or given["as_json"]  # stdout is for json alone
-    return here.Here(local.slots(given["jobs"], given["gpus"]) if pooled else None)
+    return here.Here(gpus.slots(given["jobs"], given["gpus"]) if pooled else None)
 
 
 def _last_farm(runs: Sequence[Run]) -> str | None:

@@ -73,6 +73,9 @@ class Foreground(Watch):
         if outcome.state != "done":
             tell(f"{os.path.basename(job.run)} {outcome.state}: {outcome.note}")
 
+    def waiting(self, job: Job, slot: str, why: str) -> None:
+        return
+
     def stopping(self, running: int, now: bool) -> None:
         os.write(2, f"{stopping(running, now)}\n".encode())  # a signal's handler may stand inside a print
 
@@ -97,6 +100,9 @@ class Pool(Watch):
         used = len(f"START  {slot:<{self._width}}  {os.path.basename(job.run)}  ")
         self._line("START", slot, job, short(self._labels.get(job.run, ""), room - used))
 
+    def waiting(self, job: Job, slot: str, why: str) -> None:
+        self._line("WAIT", slot, job, why)
+
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)
         see = why(job.run) if outcome.state == "failed" else ""
@@ -107,7 +113,7 @@ class Pool(Watch):
                 self._bar.advance(self._bar.task_ids[0])
 
     def stopping(self, running: int, now: bool) -> None:
-        self._print(stopping(running, now))
+        self.say(stopping(running, now))
 
     def tick(self) -> None:
         if self._bar:
@@ -121,9 +127,10 @@ class Pool(Watch):
                 self._bar.stop()
 
     def _line(self, word: str, slot: str, job: Job, text: str) -> None:
-        self._print(f"{word:<5}  {slot:<{self._width}}  {os.path.basename(job.run)}  {text}".rstrip())
+        self.say(f"{word:<5}  {slot:<{self._width}}  {os.path.basename(job.run)}  {text}".rstrip())
 
-    def _print(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """One line."""
         if not self._bar:
             tell(text)
             return

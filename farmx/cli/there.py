@@ -6,17 +6,20 @@ from collections.abc import Sequence
 
 from farmx import launcher
 from farmx.cli import screen
+from farmx.cli.detached import Detached
 from farmx.cli.here import called, tell_summary, typed
 from farmx.cli.surroundings import tell
-from farmx.config import Config
+from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm
 from farmx.launcher import Order, Summary
+from farmx.settings import LOCAL
 from farmx.spec import Submission
 
 
 def elsewhere(settings: Config) -> bool:
-    """Whether the farm of these settings is reached through a scheduler."""
-    return settings.farm.executor in ("slurm", "command")
+    """Whether these settings name a farm that runs go to without us: a scheduler, or a pool of this machine."""
+    chosen = settings.origins.get("FARM", DEFAULT) != DEFAULT
+    return settings.farm.executor in ("slurm", "command") or (settings.farm.executor == LOCAL and chosen)
 
 
 def farm(settings: Config) -> Farm:
@@ -25,9 +28,11 @@ def farm(settings: Config) -> Farm:
         from farmx.farms import slurm  # only its users
 
         return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues)
+    given = settings.farm
+    if given.executor == LOCAL:
+        return Detached(given.name, given.resources, settings.origins)
     from farmx.farms import command  # only its users
 
-    given = settings.farm
     asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
     return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources, given.job_id,
                         given.submit_parallel, asking, given.workspace, given.ngc_logroot)  # fmt: skip
@@ -40,7 +45,7 @@ def run(order: Order, to: Farm) -> int:
 
     def told(summary: Summary) -> None:
         close()
-        tell_summary(summary, f"{order.farm} ({to.executor})")
+        tell_summary(summary, to.told() if isinstance(to, Detached) else f"{order.farm} ({to.executor})")
         queuing.begun = bool(summary.jobs)
 
     try:
@@ -82,6 +87,8 @@ class Queuing:
 def _next(summary: Summary, name: str, again: str) -> list[str]:
     quoted = shlex.quote(name)
     lines = [f"farmx status {quoted}", f"sumx {quoted}"]
+    if summary.jobs:
+        lines[1:1] = ["farmx logs RUN -f", f"farmx cancel {quoted}"]
     failed = summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
     if failed:
         lines.append(f"farmx retry {quoted}  # {failed} failed or cancelled")

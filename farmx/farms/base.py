@@ -28,6 +28,9 @@ class Watch(Protocol):
     def started(self, job: Job, slot: str) -> None:
         """An attempt begins in a slot ('' for the foreground, else '0', 'gpu 1', ...)."""
 
+    def waiting(self, job: Job, slot: str, why: str) -> None:
+        """A slot has its next job, and waits for GPUs that others use."""
+
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         """An attempt ended, or was found to be held by somebody else."""
 

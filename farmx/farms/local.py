@@ -3,88 +3,27 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from farmx import layout, processes, runner
-from farmx.errors import FarmError, FarmxError, StageError, UsageError
+from farmx.errors import FarmError, FarmxError, StageError
+from farmx.farms import shares
 from farmx.farms.base import Watch
+from farmx.farms.gpus import Slot
 from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
 from farmx.spec import Attempt, Job, Submission
 
 NAME = "local"
-_QUERY = "index,memory.used,memory.total,utilization.gpu"
 
 
-class Slot(NamedTuple):
-    """One place in a pool: how people call it and what it adds to a program's environment."""
-
-    name: str
-    env: Mapping[str, str] = {}
-
-
-def slots(count: int | None, gpus: str | None) -> tuple[Slot, ...]:
-    """The slots that -j and --gpus ask for: `0,1` two, `0+1,2+3` two of two GPUs, `0,0` two on one, `free` the idle.
-
-    With both, `count` slots that share the GPUs in turn. Raises UsageError, FarmError when GPUs cannot be listed.
-    """
-    if count is not None and count < 1:
-        raise UsageError(f"-j {count}: a pool has at least one slot; give -j 1 or more")
-    if gpus is None:
-        return tuple(Slot(str(index)) for index in range(count or 1))
-    free = gpus.strip() == "free"
-    groups = _idle() if free else [group.strip() for group in gpus.split(",")]
-    for group in groups:
-        if not group or not all(_is_gpu(part) for part in group.split("+")):
-            raise UsageError(f"--gpus {gpus!r}: '{group}' is no GPU; give 0,1 or 0+1,2+3 or free")
-    chosen = [groups[index % len(groups)] for index in range(count or len(groups))]
-    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if free else {}  # nvidia-smi's, by which they were found
-    return tuple(Slot(f"gpu {group}", {"CUDA_VISIBLE_DEVICES": group.replace("+", ","), **order}) for group in chosen)
-
-
-def _is_gpu(text: str) -> bool:
-    return (text.isascii() and text.isdecimal()) or text.startswith(("GPU-", "MIG-"))
-
-
-def _idle() -> list[str]:
-    """The GPUs on which no process computes and that hold less than 5 % of their memory, by index."""
-    asked = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout
-    except FileNotFoundError:
-        raise FarmError("--gpus free: there is no nvidia-smi to ask; name the GPUs: --gpus 0,1") from None
-    except (OSError, subprocess.SubprocessError) as error:
-        raise FarmError(f"--gpus free: nvidia-smi cannot list the GPUs ({error}); name them: --gpus 0,1") from error
-    rows = [_row(line.strip()) for line in told.splitlines() if line.strip()]
-    free = [index for index, used, total, busy in rows if used <= 0.05 * total and busy < 5]
-    if not free:
-        raise FarmError(f"--gpus free: none of the {len(rows)} GPUs is idle now; name them: --gpus 0,1")
-    return free
-
-
-def _row(line: str) -> tuple[str, float, float, float]:
-    """A GPU as nvidia-smi tells it: index, memory used and there is, utilization in percent; 0 for what it hides."""
-    cells = [cell.strip() for cell in line.split(",")]
-    if len(cells) != 4 or not _is_gpu(cells[0]):
-        raise FarmError(f"--gpus free: nvidia-smi said {line!r}; name them: --gpus 0,1")
-    used, total, busy = map(_number, cells[1:])
-    return cells[0], used, total, busy
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:  # "[N/A]" under MIG, and for memory that the GPU shares with the processor
-        return 0.0
-
-
-def announce(submission: Submission) -> dict[str, Any]:
+def announce(submission: Submission, farm: str = NAME) -> dict[str, Any]:
     """Record that this process is the farm that holds `submission`, as long as it lives; return what it says."""
-    job = {"format": layout.JOB_FORMAT, "farm": NAME, "submitted": time.time(), **processes.this()}
+    job = {"format": layout.JOB_FORMAT, "farm": farm, "executor": NAME, "submitted": time.time(), **processes.this()}
     layout.write_json(os.path.join(submission.path, layout.JOB), job)
     return job
 
@@ -103,9 +42,15 @@ def release(submission: Submission, job: Mapping[str, Any]) -> None:
         layout.write_json(os.path.join(submission.path, layout.JOB), {**job, "ended": time.time()})
 
 
-def facts(submission: Submission) -> dict[str, Any]:
-    """What every attempt's owner record says of where it came from."""
-    return {"farm": NAME, "submission": submission.id}
+class Handed(NamedTuple):
+    """A submission and the farm, by name, that this process is for it."""
+
+    submission: Submission
+    farm: str = NAME
+
+    def facts(self) -> dict[str, Any]:
+        """What every attempt's owner record says of where it came from."""
+        return {"farm": self.farm, "submission": self.submission.id}
 
 
 # ---------------------------------------------------------------- foreground
@@ -120,18 +65,18 @@ def foreground(
         if inbox.stops:
             break
         watch.started(job, "")
-        outcomes.append(_execute(job, submission, inbox, console(), {}))
+        outcomes.append(_execute(job, Handed(submission), inbox, console(), shares.Grip("", {})))
         watch.ended(job, "", outcomes[-1])
     return outcomes
 
 
-def _execute(
-    job: Job, submission: Submission, inbox: Inbox, console: Console | None, env: Mapping[str, str]
-) -> Outcome:
+def _execute(job: Job, handed: Handed, inbox: Inbox, console: Console | None, grip: shares.Grip) -> Outcome:
+    def pulse() -> None:
+        beat(handed.submission)
+        grip.touch()
+
     try:
-        return runner.execute(
-            job.run, job.number, facts(submission), inbox, console, env, pulse=lambda: beat(submission)
-        )
+        return runner.execute(job.run, job.number, handed.facts(), inbox, console, grip.env, pulse=pulse)
     except StageError as error:
         return Outcome("interrupted", note=str(error))
     except FileNotFoundError:
@@ -140,15 +85,19 @@ def _execute(
         return Outcome("interrupted", note=f"{error.filename or job.run}: {error.strerror}")
 
 
-# ---------------------------------------------------------------- pool
+# ---------------------------------------------------------------- workers
+
+# What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so.
+_WAITS, _BEGINS, _ENDED = "waits", "begins", "ended"
 
 
 class _Worker:
-    """A process that executes one attempt after another in its slot. The pool writes indices, it answers outcomes."""
+    """A process that executes one attempt after another in its slot. The pool writes indices, it answers lines."""
 
-    def __init__(self, slot: Slot, submission: Submission, others: Sequence["_Worker"]) -> None:
-        self.slot = slot
+    def __init__(self, slot: Slot, handed: Handed, others: Sequence["_Worker"]) -> None:
+        self.slot, self.place = slot, slot.name  # place: what people are told of its job's GPUs
         self.job: Job | None = None
+        self._said = b""
         requests, self._requests = os.pipe()
         self.answers, answers = os.pipe()
         parent = os.getpid()
@@ -157,10 +106,10 @@ class _Worker:
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                for worker in (self, *others):  # a pipe held open by a neighbour would never end
+                for worker in (self, *others):  # so that each ends when the pool lets it go
                     os.close(worker._requests)
                     os.close(worker.answers)
-                _work(slot, submission, requests, answers, parent, mask)
+                _work(slot, handed, requests, answers, parent, mask)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(requests)
@@ -168,19 +117,15 @@ class _Worker:
 
     def start(self, index: int, job: Job) -> None:
         """Ask for job `index`; the worker is idle. One that was killed has no answer then."""
-        self.job = job
+        self.job, self.place = job, self.slot.name
         with suppress(BrokenPipeError):
             os.write(self._requests, f"{index}\n".encode())
 
-    def answer(self) -> Outcome | None:
-        """How its job ended; None when the worker itself died instead."""
-        line = b""
-        while not line.endswith(b"\n"):
-            chunk = os.read(self.answers, 65536)
-            if not chunk:
-                return None
-            line += chunk
-        return Outcome(*json.loads(line))
+    def hear(self) -> list[list[Any]] | None:
+        """What it says now, which may be half a line; None when the worker itself died."""
+        chunk = os.read(self.answers, 65536)
+        *lines, self._said = (self._said + chunk).split(b"\n")
+        return [json.loads(line) for line in lines] if chunk else None
 
     def close(self) -> None:
         """Let it go and wait for its end."""
@@ -189,9 +134,7 @@ class _Worker:
         os.waitpid(self.pid, 0)
 
 
-def _work(
-    slot: Slot, submission: Submission, requests: int, answers: int, parent: int, mask: Collection[int]
-) -> None:
+def _work(slot: Slot, handed: Handed, requests: int, answers: int, parent: int, mask: Collection[int]) -> None:
     """The life of a worker; never returns. mask: the signals to block from when it can take them."""
     code = 1
     try:
@@ -205,8 +148,7 @@ def _work(
                 line = os.read(requests, 64)
                 if not line:
                     break
-                outcome = _execute(submission.jobs[int(line)], submission, inbox, None, slot.env)
-                os.write(answers, json.dumps(outcome).encode() + b"\n")
+                _say(answers, _ENDED, *_attempt(slot, handed, handed.submission.jobs[int(line)], inbox, answers))
         code = 0
     except BrokenPipeError:
         code = 0  # the pool is gone; the attempt's own record says all
@@ -218,16 +160,49 @@ def _work(
         os._exit(code)  # what the pool had not yet printed when it forked is the pool's to print
 
 
-def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: Inbox) -> list[Outcome]:
+def _say(answers: int, *words: object) -> None:
+    os.write(answers, json.dumps(words).encode() + b"\n")
+
+
+def _attempt(slot: Slot, handed: Handed, job: Job, inbox: Inbox, answers: int) -> Outcome:
+    """Execute a job with the GPUs of its slot, for which it may have to wait."""
+    taken = os.path.join(job.run, layout.ATTEMPTS, job.number)
+
+    def pause(seconds: float) -> bool:
+        inbox.wait([], seconds)
+        return not inbox.stops and not os.path.exists(taken)  # cancelled, or somebody else's by now
+
+    patience = shares.Patience(pause, partial(_say, answers, _WAITS))
+    try:
+        grip = shares.acquire(slot, os.sep.join(job.run.split(os.sep)[-2:]), patience)
+    except (OSError, FarmError) as error:
+        return Outcome("interrupted", note=f"no GPU could be had for it: {error}")
+    if grip is None and inbox.stops:
+        return Outcome("interrupted", note="it had not begun")
+    grip = grip or shares.Grip(slot.name, {})  # it will not begin
+    try:
+        _say(answers, _BEGINS, grip.name)
+        return _execute(job, handed, inbox, None, grip)
+    finally:
+        grip.close()
+
+
+# ---------------------------------------------------------------- pool
+
+
+def pool(
+    submission: Submission, places: Sequence[Slot], watch: Watch, inbox: Inbox, farm: str = NAME
+) -> list[Outcome]:
     """Run the jobs, each in the first slot that is free; return their outcomes as they came, to the first stop."""
+    handed = Handed(submission, farm)
     queue = iter(enumerate(submission.jobs))
     outcomes: list[Outcome] = []
     workers: list[_Worker] = []
     ended = False
     try:
         for slot in places[: len(submission.jobs)]:
-            workers.append(_Worker(slot, submission, workers))
-        busy = [worker for worker in workers if _next(worker, queue, watch, inbox)]
+            workers.append(_Worker(slot, handed, workers))
+        busy = [worker for worker in workers if _next(worker, queue, inbox)]
         told = 0
         while busy:
             told = _pass_on(busy, inbox, watch, told)
@@ -235,9 +210,13 @@ def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: In
             watch.tick()
             ready = inbox.wait([worker.answers for worker in busy], watch.tick_s)
             for worker in [each for each in busy if each.answers in ready]:
-                fresh = _collect(worker, workers, submission, outcomes, watch)
+                outcome = _hear(worker, watch)
+                if outcome is None:
+                    continue
+                outcomes.append(outcome)
                 busy.remove(worker)
-                if _next(fresh, queue, watch, inbox):
+                fresh = worker if outcome is not _KILLED else _replace(worker, workers, handed)
+                if _next(fresh, queue, inbox):
                     busy.append(fresh)
         ended = True
     finally:
@@ -249,33 +228,44 @@ def pool(submission: Submission, places: Sequence[Slot], watch: Watch, inbox: In
     return outcomes
 
 
-def _next(worker: _Worker, queue: Iterator[tuple[int, Job]], watch: Watch, inbox: Inbox) -> bool:
+def _next(worker: _Worker, queue: Iterator[tuple[int, Job]], inbox: Inbox) -> bool:
     """Give the idle worker its next job; False when there is none or no more are to start."""
     found = None if inbox.stops else next(queue, None)
     if found is None:
         return False
-    watch.started(found[1], worker.slot.name)
     worker.start(*found)
     return True
 
 
-def _collect(
-    worker: _Worker, workers: list[_Worker], submission: Submission, outcomes: list[Outcome], watch: Watch
-) -> _Worker:
-    """Take in the answer of a worker; when it died, put a new one in its slot. Return whoever is in the slot now."""
-    outcome = worker.answer()
-    job = worker.job
-    assert job is not None
-    if outcome is None:
-        worker.close()
-        runner.clear(job.run)
-        workers.remove(worker)
-        worker = _Worker(worker.slot, submission, workers)
-        workers.append(worker)
-        outcome = Outcome("interrupted", note="its worker was killed")
-    outcomes.append(outcome)
-    watch.ended(job, worker.slot.name, outcome)
-    return worker
+_KILLED = Outcome("interrupted", note="its worker was killed")
+
+
+def _hear(worker: _Worker, watch: Watch) -> Outcome | None:
+    """Pass on what a worker says; how its job ended, None while it goes on."""
+    assert worker.job is not None
+    said = worker.hear()
+    outcome = _KILLED if said is None else None
+    for kind, *words in said or ():
+        if kind == _WAITS:
+            watch.waiting(worker.job, worker.place, *words)
+        elif kind == _BEGINS:
+            worker.place = words[0]
+            watch.started(worker.job, worker.place)
+        else:
+            outcome = Outcome(*words)
+    if outcome is not None:
+        watch.ended(worker.job, worker.place, outcome)
+    return outcome
+
+
+def _replace(worker: _Worker, workers: list[_Worker], handed: Handed) -> _Worker:
+    """A new worker in the slot of one that was killed."""
+    assert worker.job is not None
+    worker.close()
+    runner.clear(worker.job.run)
+    workers.remove(worker)
+    workers.append(_Worker(worker.slot, handed, workers))
+    return workers[-1]
 
 
 def _pass_on(busy: Sequence[_Worker], inbox: Inbox, watch: Watch, told: int) -> int:

@@ -1,0 +1,160 @@
+"""A pool of this machine that outlives the command and its terminal: started, and what its process does then."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from farmx import layout
+from farmx.cli import here, screen
+from farmx.cli.surroundings import tell
+from farmx.errors import FarmError
+from farmx.farms import base, gpus, local, shares
+from farmx.farms.base import Batch
+from farmx.farms.gpus import Gpu, Slot
+from farmx.processes import Inbox
+from farmx.spec import Job, Submission
+
+# A fresh process: ours may have threads, open files and the memory of whoever called launch(). It imports what we do.
+_BEGIN = "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; "
+_BEGIN += "from farmx.cli import detached; detached.main(given)"
+
+
+class Detached:
+    """A farm with EXECUTOR local: each launch leaves its runs to one process of its own."""
+
+    executor = local.NAME
+
+    def __init__(self, name: str, resources: Mapping[str, Any], origins: Mapping[str, str] = {}) -> None:
+        self.name, self._resources, self._origins = name, resources, origins
+
+    def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Raises ConfigError for what this machine does not give, FarmError when GPUs cannot be listed or shared."""
+        for resources in wanted or [{}]:
+            slots = self._slots(resources)
+            if any(slot.gpus or slot.idle for slot in slots):
+                shares.folder()
+
+    def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
+        """Those that want the same together; the pool takes them in order."""
+        return base.alike(((job, self._merged(wants)) for job, wants in jobs), max(1, len(jobs)))
+
+    def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
+        """Start the pool; it holds all of them when this returns."""
+        if not submissions:
+            return
+        pools = [[each.id, each.path, self._slots(each.resources)] for each in submissions]
+        _start({"farm": self.name, "pools": pools}, _log(submissions[0]))
+        for submission in submissions:
+            heard(submission, len(submission.jobs))
+
+    def told(self) -> str:
+        """What it is, for people."""
+        slots = self._slots({})
+        names = list(dict.fromkeys(slot.name for slot in slots if slot.gpus))
+        idle = next((slot.idle for slot in slots), 0)
+        on = f", on {', '.join(names)}" if names else f", {idle} idle GPU{'s' * (idle > 1)} each" if idle else ""
+        count = "one at a time" if len(slots) == 1 else f"{len(slots)} at a time"
+        return f"{self.name}: a pool of this machine, {count}{on}"
+
+    def _merged(self, wants: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a run wants; how many run at once is the pool's to say, as it is configured now."""
+        jobs = {"jobs": self._resources["jobs"]} if "jobs" in self._resources else {}
+        return {**self._resources, **wants, **jobs}
+
+    def _slots(self, wants: Mapping[str, Any]) -> tuple[Slot, ...]:
+        return gpus.configured(self._merged(wants), self._origins)
+
+
+def _log(submission: Submission) -> str:
+    return os.path.join(submission.path, layout.POOL_LOG)
+
+
+def _start(told: Mapping[str, Any], log: str) -> None:
+    """Start a pool; raises FarmError when it does not come up, returns when the submissions are its own."""
+    ready, readied = os.pipe()
+    try:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        given = {"path": _import_path(), "ready": readied, **told}
+        code = subprocess.run([sys.executable, "-I", "-c", _BEGIN, log], input=json.dumps(given).encode(),
+                              stdout=output, stderr=output, cwd=os.sep, start_new_session=True, pass_fds=[readied],
+                              check=False).returncode  # fmt: skip
+        os.close(output)
+    except OSError as error:
+        raise FarmError(f"the pool cannot be started: {error.filename or log}: {error.strerror}") from error
+    finally:
+        os.close(readied)
+        up = os.read(ready, 1)
+        os.close(ready)
+    if code != 0 or not up:
+        raise FarmError(f"the pool ended before it held a run; why is in {log}")
+
+
+def _import_path() -> list[str]:
+    """Where the pool, whose directory is another, finds what we import; farmx also where a hook has found it for us."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(layout.__file__)))
+    return [*(os.path.abspath(path) for path in sys.path if path), ours]
+
+
+# ---------------------------------------------------------------- in the pool's own process
+
+
+def main(given: Mapping[str, Any]) -> None:
+    """The life of a pool. Its parent ends at once, so it leads no session and no terminal can become its own."""
+    if os.fork():
+        os._exit(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    pools = [_Pool(_submission(name, path), _slots(slots), given["farm"]) for name, path, slots in given["pools"]]
+    os.write(given["ready"], b"1")
+    os.close(given["ready"])
+    for pool in pools:
+        if not pool.run():
+            break
+
+
+def _submission(name: str, path: str) -> Submission:
+    home = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+    jobs = [Job(os.path.join(home, run), layout.attempt_name(*number)) for run, number in layout.runs_of(path)]
+    return Submission(name, path, tuple(jobs))
+
+
+def _slots(told: Sequence[Any]) -> tuple[Slot, ...]:
+    return tuple(Slot(name, tuple(Gpu(*each) for each in chosen), idle) for name, chosen, idle in told)
+
+
+class _Pool:
+    """One submission, ours from now on."""
+
+    def __init__(self, submission: Submission, slots: Sequence[Slot], farm: str) -> None:
+        self._submission, self._slots, self._farm = submission, slots, farm
+        width = max(slot.width for slot in slots)
+        self._watch = Log(len(submission.jobs), here.commands(submission, "; "), width)
+        self._record = local.announce(submission, farm)
+
+    def run(self) -> bool:
+        """Run its jobs; whether nobody asked us to stop."""
+        log = os.open(_log(self._submission), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        self._watch.say(f"POOL   process {os.getpid()}, {len(self._submission.jobs)} runs; kill {os.getpid()} ends it")
+        with Inbox() as inbox:
+            local.pool(self._submission, self._slots, self._watch, inbox, self._farm)
+            stopped = bool(inbox.stops)
+        self._watch.say(f"POOL   {self._watch.counts.told()}")
+        local.release(self._submission, self._record)
+        return not stopped
+
+
+class Log(screen.Pool):
+    """What a pool on a terminal shows, each line with its time."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        tell(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
