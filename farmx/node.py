@@ -10,7 +10,8 @@ Carried there with runner; which scheduler it is, only the submission's job.json
     words                   (pattern, what it means: again, cancelled, evicted, time, memory) pairs: the first counts
                             that is found in that or in what the scheduler wrote into the job's own output; {next} in it
                             is the number of the next restart
-    everybody               the pattern by which that output tells that the program was signalled as we were
+    told                    the pattern by which that output tells that the program was signalled as we were
+    tell                    the command that, with the job's id, asks all tasks of a program to end
 """
 
 import os
@@ -90,10 +91,12 @@ class Scheduler:
         ends = (runner.read(os.path.join(home, name, layout.END), layout.ATTEMPT_FORMAT) for name in numbers)
         return sum((end or {}).get("again") is True for end in ends)
 
-    def everybody(self) -> bool:
-        """Whether the scheduler, which asks us to stop, has asked our program, too."""
-        pattern = self._node.get("everybody")
-        return bool(pattern and re.search(pattern, self._said()))
+    def told(self) -> bool:
+        """Whether the scheduler has asked our program to end, with us or now, in our place."""
+        pattern, argv = self._node.get("told"), self._node.get("tell")
+        if pattern and re.search(pattern, self._said()):
+            return True
+        return self._call(argv) is not None
 
     def _word(self) -> str | None:
         """How the job stands; None when nobody answers, or there is nothing to say."""
@@ -103,13 +106,17 @@ class Scheduler:
         return next((word for pattern, word in words if re.search(pattern.replace("{next}", following), told)), None)
 
     def _asked(self) -> str:
-        if not self._node.get("ask") or not self.job:
-            return ""
-        argv = [*self._node["ask"], self.job]
+        return self._call(self._node.get("ask")) or ""
+
+    def _call(self, argv: Sequence[str] | None) -> str | None:
+        """What the command says of our job; None when it fails, or there is none such."""
+        if not self.job or not argv:
+            return None
         try:
-            return subprocess.run(argv, capture_output=True, text=True, timeout=ASK_S, check=False).stdout
+            said = subprocess.run([*argv, self.job], capture_output=True, text=True, timeout=ASK_S, check=False)
         except (OSError, subprocess.SubprocessError):
-            return ""
+            return None
+        return said.stdout if said.returncode == 0 else None
 
     def _said(self) -> str:
         """What the scheduler wrote into our output since we began."""
@@ -149,7 +156,7 @@ def main(argv: Sequence[str]) -> int:
     facts = {"farm": job["farm"], "submission": os.path.basename(submission), "index": int(index),
              "job": scheduler.job}  # fmt: skip
     notice_s = float(node.get("notice_s") or processes.BEAT_S)
-    with Inbox(notice_s=notice_s, everybody=scheduler.everybody) as inbox:
+    with Inbox(notice_s=notice_s, told=scheduler.told) as inbox:
         try:
             outcome = runner.execute(run, number, facts, inbox, each=node.get("each") or (), judge=scheduler.judge,
                                      grace_s=float(node.get("grace_s") or runner.GRACE_S))  # fmt: skip

@@ -85,21 +85,21 @@ class Inbox:
     """The signals that arrived, in order, and a descriptor that wakes a select; the old handlers return at exit.
 
     heard: called, in the middle of anything, with how many asked us to stop so far, at each one.  notice_s: NOTICE is
-    taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.  everybody:
-    whether who asked us to stop asked our program, too; a second TERM would break into what it does about the first.
+    taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.  told: whether
+    others than us tell the program to end, or did; a second TERM would break into what it does about the first.
     """
 
     def __init__(
         self,
         heard: Callable[[int], None] = lambda count: None,
         notice_s: float | None = None,
-        everybody: Callable[[], bool] = lambda: False,
+        told: Callable[[], bool] = lambda: False,
     ) -> None:
         self.stops: list[int] = []
         self.cancelled = False
         self.noticed = False
         self.notice_s = notice_s
-        self.everybody = everybody
+        self.told = told
         self.heard = heard
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -280,7 +280,7 @@ class Stop:
         )
         asked = len(inbox.stops) + inbox.cancelled + inbox.noticed
         if asked and self.state is None:
-            self.ask(*self._asked(inbox), told=self._followed and bool(inbox.stops) and inbox.everybody())
+            self.ask(*self._asked(inbox), told=self._followed and inbox.told())
             self._seen = 1  # there may be two already
         if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
@@ -300,8 +300,7 @@ class Stop:
         """Ask the program to end within so many seconds, as `state`; told: it was asked already."""
         self.state = state
         self._deadline = time.monotonic() + grace_s
-        if not told:
-            self._send(signal.SIGTERM)
+        (self._note if told else self._send)(signal.SIGTERM)
 
     def timeout_s(self) -> float:
         """How long until `follow` must be called again."""

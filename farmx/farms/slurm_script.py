@@ -32,7 +32,7 @@ WORDS = (
     (r"JobState=PREEMPTED|DUE TO PREEMPTION", "evicted"),
     (r"JobState=CANCELLED|CANCELLED AT \S+ \*\*\*", "cancelled"),
 )
-TOLD = r"error: \*\*\* (JOB|STEP) .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
+TOLD = r"error: \*\*\* JOB .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
 
 
 def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
@@ -101,7 +101,9 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "max_requeues": max_requeues,
         "ask": ["scontrol", "show", "job", "-o"],
         "words": WORDS,
-        "everybody": TOLD,
+        "told": TOLD,
+        # srun, told to end, kills its tasks at once.
+        "tell": ["scancel", "--signal=TERM"] if _tasks(resources) else [],
     }
 
 
