@@ -48,11 +48,14 @@ def find(logroot: str, names: Sequence[str], newest: bool = False) -> list[Run]:
     return list(found.values())
 
 
-def read(named: Named) -> status.Look:
-    """The runs that are meant, as they stand; nothing is changed. Raises UsageError for an experiment without runs."""
+def read(named: Named, cache: str | None = None) -> status.Look:
+    """The runs that are meant, as they stand; nothing is changed. cache: as status.read's.
+
+    Raises UsageError for an experiment without runs.
+    """
     if named.run is not None:
-        return status.of(named.home, [named.run])
-    return status.read(os.path.dirname(named.home), os.path.basename(named.home))
+        return status.of(named.home, [named.run], cache)
+    return status.read(os.path.dirname(named.home), os.path.basename(named.home), cache)
 
 
 def one(logroot: str, name: str) -> Run:
@@ -171,8 +174,13 @@ def _is_run(path: str) -> bool:
 def offered(logroot: str, typed: str, runs: bool) -> list[str]:
     """What begins with `typed`: experiments; `runs`: also EXPERIMENT/RUN after a slash, and runs after one letter.
 
-    Directories are listed, nothing in them is opened: any visible name in an experiment counts as a run.
+    Directories are listed, nothing in them is opened: any visible name in an experiment counts as a run. A name that
+    no shell would take on one line is not offered.
     """
+    return [name for name in _offered(logroot, typed, runs) if name.isprintable()]
+
+
+def _offered(logroot: str, typed: str, runs: bool) -> list[str]:
     experiments = status.experiments(logroot)
     home, slash, begin = typed.rpartition("/")
     if not runs or not typed:

@@ -18,11 +18,11 @@ OPEN = (State.STAGED, State.QUEUED, State.RUNNING, State.INTERRUPTED, State.LOST
 HEADS = ["run", "state", "attempts", "time", ""]
 
 
-def status(names: Sequence[str], as_json: bool, root: str, now: float) -> str:
-    """The text to print. now: seconds since the epoch."""
+def status(names: Sequence[str], as_json: bool, root: str, now: float, cache: str | None = None) -> str:
+    """The text to print. now: seconds since the epoch.  cache: as status.read's."""
     if not names:
-        return _experiments(root, as_json, now)
-    looks = look(names, root)
+        return _experiments(root, as_json, now, cache)
+    looks = look(names, root, cache)
     for problem in (problem for each in looks.values() for problem in each.problems):
         tell(f"unreadable: {problem}")
     if as_json:
@@ -32,12 +32,12 @@ def status(names: Sequence[str], as_json: bool, root: str, now: float) -> str:
     return table(runs, now, several=len(looks) > 1) + "\n" + summary(runs, now)
 
 
-def look(names: Sequence[str], root: str) -> dict[str, records.Look]:
+def look(names: Sequence[str], root: str, cache: str | None) -> dict[str, records.Look]:
     """How what `names` name stands, each run once: directory of the experiment -> its runs that are meant."""
     looks: dict[str, records.Look] = {}
     for name in dict.fromkeys(names):
         named = naming.resolve(root, name)
-        found, before = naming.read(named), looks.get(named.home, records.Look(()))
+        found, before = naming.read(named, cache), looks.get(named.home, records.Look(()))
         runs = {run.path: run for run in (*before.runs, *found.runs)}
         looks[named.home] = records.Look(tuple(runs.values()), tuple(dict.fromkeys(before.problems + found.problems)))
     return looks
@@ -138,8 +138,8 @@ def summary(runs: Sequence[Run], now: float) -> str:
     return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}; {duration(found['spent_s'])} spent{left}{done}"
 
 
-def _experiments(root: str, as_json: bool, now: float) -> str:
-    found = records.every(root)
+def _experiments(root: str, as_json: bool, now: float, cache: str | None) -> str:
+    found = records.every(root, cache)
     for problem in (problem for each in found.values() for problem in each.problems):
         tell(f"unreadable: {problem}")
     if as_json:

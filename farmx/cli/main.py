@@ -21,7 +21,7 @@ class Launching(Plain, click.Group):
             args = ["--help"]
         if args[0] not in self.commands and args[0] not in ("-h", "--help", "--version"):
             close = "" if os.path.exists(args[0]) else nearest(args[0], list(self.commands))
-            if close.startswith("; did"):
+            if close.startswith("; did") and not ctx.resilient_parsing:  # Tab says nothing
                 ctx.fail(f"there is no command and no sweep file {args[0]!r}{close}")
             args = ["launch", *args]
         return super().parse_args(ctx, args)
@@ -90,16 +90,18 @@ def launch(**given: Any) -> None:
 @one_line
 def status(names: tuple[str, ...], watch: bool, as_json: bool, logroot: str | None, config_file: str | None) -> None:
     """How runs stand: those of an EXPERIMENT, each RUN that is named, or the counts of every experiment."""
+    from farmx import layout  # spares a --help
     from farmx.cli import looking
 
     at = surroundings()
     root, places = logroot_of(logroot, config_file, at), [located(name, at) for name in names]
+    cache = layout.cache_folder(at.home, at.environ)
     if not watch:
-        print(looking.status(places, as_json, root, at.now))
+        print(looking.status(places, as_json, root, at.now, cache))
         return
     from farmx.cli import watching  # only a terminal wants it
 
-    watching.watch(places, as_json, root)
+    watching.watch(places, as_json, root, cache)
 
 
 @farmx.command(short_help="What a run printed.")

@@ -24,7 +24,7 @@ _ENDED = (State.DONE, State.PRUNED)
 _STYLES = {State.RUNNING: "green", State.FAILED: "red", State.LOST: "red", State.DONE: "dim"}
 
 
-def watch(names: Sequence[str], as_json: bool, root: str) -> None:
+def watch(names: Sequence[str], as_json: bool, root: str, cache: str | None) -> None:
     """Show how runs stand until q or Ctrl-C; then leave one line of it. Raises UsageError where no terminal is."""
     from rich.console import Console
     from rich.live import Live
@@ -36,11 +36,11 @@ def watch(names: Sequence[str], as_json: bool, root: str) -> None:
     console = Console(highlight=False)
     looks: Mapping[str, records.Look] = {}
     try:
-        looks = _look(names, root)
+        looks = _look(names, root, cache)
         with Live(console=console, screen=True, auto_refresh=False) as live, _keys() as pressed:
             while True:
                 begun = time.monotonic()
-                looks = _look(names, root)
+                looks = _look(names, root, cache)
                 took = time.monotonic() - begun
                 if not _shown(live, looks, max(EVERY_S, took / SHARE), pressed):
                     break
@@ -49,8 +49,8 @@ def watch(names: Sequence[str], as_json: bool, root: str) -> None:
     print(looking.summary([run for each in looks.values() for run in each.runs], time.time()))
 
 
-def _look(names: Sequence[str], root: str) -> Mapping[str, records.Look]:
-    return looking.look(names, root) if names else records.every(root)
+def _look(names: Sequence[str], root: str, cache: str | None) -> Mapping[str, records.Look]:
+    return looking.look(names, root, cache) if names else records.every(root, cache)
 
 
 def _shown(live: Any, looks: Mapping[str, records.Look], seconds: float, pressed: Any) -> bool:

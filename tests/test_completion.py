@@ -1,0 +1,130 @@
+"""Tab: what each shell's own script asks for and is answered; names are listed, no record is opened."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import BIN
+
+RUNS = {"sweep": ["brave-cat", "bright-emu", "other"], "swift": ["brave-cat", "größe 漢字"], "empty": []}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A LOGROOT whose records nobody can open: they are pipes that nobody writes to."""
+    monkeypatch.setenv("FARMX_LOGROOT", str(tmp_path / "logs"))
+    for experiment, runs in RUNS.items():
+        (tmp_path / "logs" / experiment / ".farmx").mkdir(parents=True)
+        for run in (*runs, ".hidden"):
+            (tmp_path / "logs" / experiment / run).mkdir()
+            os.mkfifo(tmp_path / "logs" / experiment / run / "run.json")
+    return tmp_path
+
+
+def asked(place: Path, line: str, shell: str) -> tuple[list[str], str]:
+    """What is offered for the last word of a line, as the script of that shell asks; and stderr."""
+    program, words = line.split(" ")[0], line.split(" ")
+    position = words[-1] if shell == "fish" else str(len(words) - 1)
+    asks = {f"_{program.upper()}_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": position}
+    env = {**os.environ, **asks}
+    done = subprocess.run([BIN / program], cwd=place, env=env, capture_output=True, text=True, timeout=20)
+    return OFFERED[shell](done.stdout), done.stderr
+
+
+def bash(text: str) -> list[str]:
+    return [line.partition(",")[2] for line in text.splitlines() if line.startswith("plain,")]
+
+
+def zsh(text: str) -> list[str]:
+    lines = text.splitlines()
+    kinds = [(lines[place], lines[place + 1]) for place in range(0, len(lines) - 2, 3)]
+    return [name for kind, name in kinds if kind == "plain"]
+
+
+def fish(text: str) -> list[str]:
+    lines = text.splitlines()
+    if "," in (lines or [""])[0]:  # before click 8.2
+        return [line.partition(",")[2].partition("\t")[0] for line in lines if line.startswith("plain,")]
+    return [lines[place + 1] for place in range(0, len(lines) - 2, 3) if lines[place] == "plain"]
+
+
+OFFERED = {"bash": bash, "zsh": zsh, "fish": fish}
+LINES = [
+    ("farmx sta", ["status"]),
+    ("farmx status ", ["empty", "sweep", "swift"]),
+    ("farmx status sw", ["sweep", "swift"]),
+    ("farmx status sweep/", ["sweep/brave-cat", "sweep/bright-emu", "sweep/other"]),
+    ("farmx status sweep/br", ["sweep/brave-cat", "sweep/bright-emu"]),
+    ("farmx status sw/br", []),
+    ("farmx status br", ["brave-cat", "bright-emu"]),
+    ("farmx status sweep br", ["brave-cat", "bright-emu"]),
+    ("farmx logs -f br", ["brave-cat", "bright-emu"]),
+    ("farmx why gr", ["größe 漢字"]),
+    ("farmx retry --code own br", ["brave-cat", "bright-emu"]),
+    ("farmx retry --code o", ["own"]),
+    ("farmx cancel e", ["empty"]),
+    ("farmx cancel .", []),
+    ("farmx logs --logroot nowhere ", []),
+    ("farmx logs --st", ["--stage"]),
+    ("farmx statsu x", []),
+    ("sumx ", ["empty", "sweep", "swift"]),
+    ("sumx br", []),
+    ("sumx sweep/b", []),
+    ("sumx sweep sw", ["sweep", "swift"]),
+]
+
+
+@pytest.mark.parametrize("shell", OFFERED)
+@pytest.mark.parametrize("line, names", LINES)
+def test_a_shell_is_offered_what_fits(place, line, names, shell):
+    assert asked(place, line, shell) == (names, "")
+
+
+def test_names_that_no_shell_takes_on_a_line_are_left_out(place):
+    (place / "logs/sweep/br\noken").mkdir()
+    (place / "logs/sweep/br\x1b[2J").mkdir()
+    assert asked(place, "farmx why br", "zsh") == (["brave-cat", "bright-emu"], "")
+
+
+def test_where_the_configuration_is_wrong_nothing_is_offered_and_nothing_said(place, monkeypatch):
+    monkeypatch.delenv("FARMX_LOGROOT")
+    (place / ".farmx.yaml").write_text("LOGROOT: [")
+    assert asked(place, "farmx status s", "bash") == ([], "")
+
+
+def test_of_ten_thousand_runs_none_is_looked_at(place):
+    """The runs are names without directories: whatever was looked at would not be there."""
+    code = """
+import os, sys
+from farmx import layout, naming
+real = layout.names
+layout.names = lambda path: [f"run_{each}" for each in range(10_000)] if path.endswith("sweep") else real(path)
+seen = []
+sys.addaudithook(lambda event, args: seen.append(args) if event in ("open", "os.listdir", "os.scandir") else None)
+print(len(naming.offered(sys.argv[1], "run_99", True)), len(seen))
+"""
+    done = subprocess.run([BIN / "python", "-c", code, place / "logs"], capture_output=True, text=True, check=True)
+    assert done.stdout == "111 3\n"  # logs, empty and swift were listed
+
+
+# ---------------------------------------------------------------- bash itself
+
+IN_BASH = """
+eval "$(_{upper}_COMPLETE=bash_source {program})"
+complete -p {program} >&2
+COMP_WORDS=({words}) COMP_CWORD={position}
+_{program}_completion {program}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize("line, names", [each for each in LINES if each[1] and each[0] != "farmx sta"])
+def test_bash_itself_completes_it(place, line, names):
+    program, words = line.split(" ")[0], line.split(" ")
+    typed = shlex.join(words)  # what is not typed yet is an empty word
+    code = IN_BASH.format(upper=program.upper(), program=program, words=typed, position=len(words) - 1)
+    done = subprocess.run(["bash", "--norc", "-c", code], cwd=place, capture_output=True, text=True, timeout=20)
+    assert done.stderr == f"complete -o nosort -F _{program}_completion {program}\n"
+    assert done.stdout.splitlines() == names
