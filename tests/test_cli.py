@@ -403,8 +403,9 @@ def test_farmx_alone_is_its_help(place):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("farmx st", ["plain,status", "file,st"]),
-        ("farmx sw", ["file,sw"]),
+        ("farmx st", ["plain,status"]),
+        ("farmx sw", ["plain,sweep.yml"]),
+        ("farmx x", ["file,x"]),
         ("farmx launch sw", ["file,sw"]),
         ("farmx status s", ["plain,sweep"]),
         ("farmx retry s", ["plain,sweep"]),

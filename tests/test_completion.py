@@ -15,6 +15,8 @@ RUNS = {"sweep": ["brave-cat", "bright-emu", "other"], "swift": ["brave-cat", "g
 def place(tmp_path, monkeypatch):
     """A LOGROOT whose records nobody can open: they are pipes that nobody writes to."""
     monkeypatch.setenv("FARMX_LOGROOT", str(tmp_path / "logs"))
+    for name in ("sweep.yml", "swift.yaml", "swift.py"):
+        (tmp_path / name).touch()
     for experiment, runs in RUNS.items():
         (tmp_path / "logs" / experiment / ".farmx").mkdir(parents=True)
         for run in (*runs, ".hidden"):
@@ -53,6 +55,9 @@ def fish(text: str) -> list[str]:
 OFFERED = {"bash": bash, "zsh": zsh, "fish": fish}
 LINES = [
     ("farmx sta", ["status"]),
+    ("farmx s", ["status", "sweep.yml", "swift.yaml"]),
+    ("farmx wh", ["why"]),
+    ("farmx launch s", []),
     ("farmx status ", ["empty", "sweep", "swift"]),
     ("farmx status sw", ["sweep", "swift"]),
     ("farmx status sweep/", ["sweep/brave-cat", "sweep/bright-emu", "sweep/other"]),
@@ -109,6 +114,12 @@ print(len(naming.offered(sys.argv[1], "run_99", True)), len(seen))
     assert done.stdout == "111 3\n"  # logs, empty and swift were listed
 
 
+def test_where_nothing_else_fits_the_shell_looks_for_files(place):
+    env = {**os.environ, "COMP_WORDS": "farmx sub/sw", "COMP_CWORD": "1", "_FARMX_COMPLETE": "bash_complete"}
+    done = subprocess.run([BIN / "farmx"], cwd=place, env=env, capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("file,sub/sw\n", "")
+
+
 # ---------------------------------------------------------------- bash itself
 
 IN_BASH = """
@@ -120,7 +131,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
-@pytest.mark.parametrize("line, names", [each for each in LINES if each[1] and each[0] != "farmx sta"])
+@pytest.mark.parametrize("line, names", [each for each in LINES if each[1]])
 def test_bash_itself_completes_it(place, line, names):
     program, words = line.split(" ")[0], line.split(" ")
     typed = shlex.join(words)  # what is not typed yet is an empty word

@@ -31,10 +31,13 @@ class Launching(Plain, click.Group):
         return list(self.commands)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Commands, options and, as `launch` may be left out, files."""
+        """Commands, options and, as `launch` may be left out, sweep files; any file where nothing else fits."""
         from click.shell_completion import CompletionItem  # only Tab
 
-        return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="file")]
+        # A shell that is told to look for files itself forgets what else it was told.
+        files = [] if not incomplete else [name for name in os.listdir() if name.endswith((".yml", ".yaml"))]
+        found = [CompletionItem(name) for name in sorted(files) if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *found] or [CompletionItem(incomplete, type="file")]
 
 
 @click.group(cls=Launching, context_settings=CONTEXT)
