@@ -59,7 +59,7 @@ def install(home: Path, *words: str) -> None:
 @cache
 def farmx() -> Path:
     """The bin directory of an environment with this checkout installed as users install it: from a wheel."""
-    home = Path(python("click", "pyyaml", "coolname", "gitpython", "pathspec", "rich", "tabulate")).parent.parent
+    home = Path(python("click", "pyyaml", "coolname", "gitpython", "pathspec", "rich", "submitit")).parent.parent
     copy = place()  # building in the checkout would leave its marks there
     shutil.copytree(ROOT / "farmx", copy / "farmx", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -1,0 +1,130 @@
+"""What a real Slurm costs: queuing runs beside one sbatch a run and beside submitit's map_array, and looking at them.
+
+Needs tests/farms/install and root. All jobs are held, so nothing runs meanwhile; each round has a Slurm without
+accounting of its own, so that no queue is longer than another's. sbatch is measured for SBATCHES runs and multiplied.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import harness
+from harness import Cost, Row
+
+sys.path.insert(0, str(harness.ROOT / "tests"))
+from farms.slurm import Slurm  # noqa: E402  tests bring it up, and so does this
+
+RUNS = (1000, 10_000)
+SBATCHES = 100
+TIMES = 3
+SUBMITIT = """
+import sys, submitit
+executor = submitit.SlurmExecutor(folder=sys.argv[1])
+executor.update_parameters(time=10, array_parallelism=100000, additional_parameters={"hold": True})
+executor.map_array(print, range(int(sys.argv[2])))
+"""
+SINGLE = "for each in $(seq {count}); do sbatch --hold --time=10 --wrap true >/dev/null || exit; done"
+CONFIG = "FARM: big\nbig:\n  EXECUTOR: slurm\n  RESOURCES: {hold: true, time: 10}\n"
+
+
+def rows() -> list[Row]:
+    return [row for count in RUNS for row in queued(count)] + looked(RUNS[-1])
+
+
+def queued(count: int) -> list[Row]:
+    ours, theirs, single = [], [], []
+    for _ in range(TIMES):
+        ours.append(on_a_slurm(lambda home, env: launch(home, env, count)).wall_s)
+        theirs.append(on_a_slurm(lambda home, env: submitit(home, env, count)).wall_s)
+        single.append(on_a_slurm(sbatch).wall_s / SBATCHES * count)
+    what, farmx, array, each = f"queuing {count:,} runs on Slurm", median(ours), median(theirs), median(single)
+    return [
+        harness.at_least(f"{what}: faster than one sbatch a run", each / farmx, 20),
+        harness.at_most(f"{what}, submitit's map_array = 1", farmx / array, 1),
+        Row(f"{what}: farmx, submitit, sbatch", f"{farmx:.2f} s, {array:.2f} s, {each:.0f} s", "", None),
+    ]
+
+
+def on_a_slurm(measure) -> Cost:
+    home = harness.place()
+    slurm = Slurm.up(accounting=False)
+    try:
+        return measure(home, {**harness.surroundings(home), **slurm.env()})
+    finally:
+        slurm.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def launch(home: Path, env: dict[str, str], count: int) -> Cost:
+    project(home, count)
+    return harness.cost(["farmx", "sweep.yml", "--max-runs", "100000"], home, env)
+
+
+def project(home: Path, count: int) -> None:
+    (home / ".farmx.yaml").write_text(CONFIG)
+    harness.grid(home / "sweep.yml", "'true'", [count])
+
+
+def submitit(home: Path, env: dict[str, str], count: int) -> Cost:
+    python = harness.python("submitit==1.5.4")
+    return harness.cost([python, "-c", SUBMITIT, str(home / "jobs"), str(count)], home, env)
+
+
+def sbatch(home: Path, env: dict[str, str]) -> Cost:
+    return harness.cost(["sh", "-c", SINGLE.format(count=SBATCHES)], home, env)
+
+
+# Looking
+
+
+def looked(count: int) -> list[Row]:
+    """One status of runs that all wait, then one of runs that have all ended."""
+    home, slurm = harness.place(), Slurm.up(accounting=False)
+    try:
+        env = {**harness.surroundings(home), **slurm.env()}
+        project(home, count)
+        harness.cost(["farmx", "sweep.yml", "--max-runs", "100000"], home, env)
+        asked = home / "asked"
+        first = look(home, counting(home, env, slurm, asked))
+        calls = len(asked.read_text().splitlines())
+        live = opens(home, env)
+    finally:
+        slurm.stop()
+    return [
+        harness.at_most(f"farmx status of {count:,} waiting runs: scheduler calls", calls, 1, ""),
+        harness.at_most(f"farmx status of {count:,} waiting runs: opens below LOGROOT a run", live / count, 2, ""),
+        Row(f"farmx status of {count:,} waiting runs", f"{first.wall_s:.2f} s", "", None),
+    ]
+
+
+def look(home: Path, env: dict[str, str]) -> Cost:
+    return harness.cost(["farmx", "status", "sweep"], home, env)
+
+
+def counting(home: Path, env: dict[str, str], slurm: Slurm, log: Path) -> dict[str, str]:
+    """An environment in which each call of Slurm's commands leaves a line."""
+    folder = home / "bin"
+    folder.mkdir()
+    for name in ("squeue", "sacct", "scontrol", "sinfo"):
+        path = folder / name
+        path.write_text(f'#!/bin/sh\necho {name} >>{log}\nexec {shutil.which(name)} "$@"\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return {**env, "PATH": f"{folder}:{env['PATH']}"}
+
+
+def opens(home: Path, env: dict[str, str]) -> int:
+    """How often a second look opens something of a run."""
+    report = home / "strace.out"
+    look(home, env)
+    line = ["strace", "-f", "-e", "trace=open,openat", "-o", report, "farmx", "status", "sweep"]
+    subprocess.run(line, cwd=home, env=env, check=True, capture_output=True)
+    below = os.path.join(home, "runs", "sweep", "")
+    return sum(below in row and f"{below}.farmx" not in row for row in report.read_text().splitlines())
+
+
+if __name__ == "__main__":
+    harness.show(rows())
