@@ -1,10 +1,10 @@
-"""farmx from Python: launch a sweep here, read runs back. What the commands do, as values."""
+"""farmx from Python: launch a sweep, read runs back. What the commands do, as values."""
 
 import threading
 from collections.abc import Sequence
 
 from farmx import claims, compose, status
-from farmx.cli import here
+from farmx.cli import here, there
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.cli.surroundings import surroundings, tell, user
 from farmx.errors import UsageError
@@ -30,11 +30,14 @@ def launch(
 ) -> list[Run]:
     """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
 
-    Points that had a run before keep it, so the list is the same however often this is called. Raises FarmxError for
-    whatever is wrong, before anything is made, and KeyboardInterrupt after Ctrl-C ended it; a run that fails raises
-    nothing: look at its `state`.
+    interactive=False without these is `farmx SWEEP`: the runs are left to the farm, and this returns at once. Points
+    that had a run before keep it, so the list is the same however often this is called. Raises FarmxError for whatever
+    is wrong, before anything is made, and KeyboardInterrupt after Ctrl-C ended it; a run that fails raises nothing:
+    look at its `state`.
     """
-    if threading.current_thread() is not threading.main_thread():
+    pooled = jobs is not None or gpus is not None
+    here_now = interactive or pooled
+    if here_now and threading.current_thread() is not threading.main_thread():
         raise UsageError("launch() answers Ctrl-C, and only the main thread of a program can; call it there")
     at = surroundings()
     flags = {key: value for key, value in {"LOGROOT": logroot, "FARM": farm}.items() if value is not None}
@@ -44,10 +47,12 @@ def launch(
     for warning in made.sweep.warnings:
         tell(warning)
     order = compose.order(made, at, user())
-    pooled = jobs is not None or gpus is not None
-    if not (interactive or pooled):
-        raise UsageError("launch(): this version runs on this machine only; interactive=True, or jobs=N")
-    if here.run(order, slots(jobs, gpus) if pooled else None, lives_on=True) == 130:
+    if not here_now:
+        if not there.elsewhere(made.config):
+            raise UsageError("launch(): no farm is set up; interactive=True or jobs=N runs here, farm='local' leaves "
+                             "the runs to a pool of this machine")  # fmt: skip
+        there.run(order, there.farm(made.config))
+    elif here.run(order, slots(jobs, gpus) if pooled else None, lives_on=True) == 130:
         raise KeyboardInterrupt  # what was to follow in the caller's program is not wanted either
     held = claims.holders(order.experiment)
     names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]

@@ -48,6 +48,20 @@ def test_launch_returns_the_runs_in_the_order_of_the_points_however_often(place)
     assert len(set(lines[2::3])) == 1
 
 
+def test_some_stages_are_launched(place):
+    write(place, {"stages.yml": "CMD:\n  a: python t.py\n  b: 'true'\n"})
+    told = python(
+        "import farmx\n"
+        "for stages in (['a'], ()):\n"
+        "    (run,) = farmx.launch('stages.yml', stages=stages)\n"
+        "    print('STATE', run.state, [(stage.name, stage.done) for stage in run.stages])\n",
+        place,
+    )
+    assert [line for line in told.splitlines() if line.startswith("STATE")] == [
+        "STATE staged [('a', True), ('b', False)]", "STATE done [('a', True), ('b', True)]"
+    ]  # fmt: skip
+
+
 def test_runs_reads_them_back_by_name(place):
     python("import farmx; farmx.launch('sweep.yml', tag='t', first=4)", place)
     read = farmx.runs("sweep")
@@ -85,7 +99,8 @@ WRONG = [
     ({"sweep": "sweep.yml", "jobs": 0}, "-j 0: a pool has at least one slot; give -j 1 or more"),
     ({"sweep": "sweep.yml", "gpus": "x"}, "--gpus 'x': 'x' is no GPU; give 0,1 or 0+1,2+3 or free"),
     ({"sweep": "sweep.yml", "interactive": False},
-     "launch(): this version runs on this machine only; interactive=True, or jobs=N"),
+     "launch(): no farm is set up; interactive=True or jobs=N runs here, farm='local' leaves the runs to a pool of "
+     "this machine"),
     ({"sweep": "sweep.yml", "logroot": "$NOPE"},
      "command line: LOGROOT: $NOPE is not set; export it, or write the path"),
 ]  # fmt: skip

@@ -35,9 +35,7 @@ class Detached:
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for what this machine does not give, FarmError when GPUs cannot be listed or shared."""
         for resources in wanted or [{}]:
-            slots = self._slots(resources)
-            if any(slot.gpus or slot.idle for slot in slots):
-                shares.folder()
+            shares.check(self._slots(resources))
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Those that want the same together; the pool takes them in order."""

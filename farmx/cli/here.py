@@ -10,7 +10,7 @@ from farmx.cli import screen
 from farmx.cli.surroundings import logroot, surroundings, tell
 from farmx.config import Farm
 from farmx.errors import FarmxError, UsageError
-from farmx.farms import local
+from farmx.farms import local, shares
 from farmx.farms.base import Batch
 from farmx.farms.gpus import Slot
 from farmx.farms.gpus import slots as slots_of
@@ -78,7 +78,8 @@ class Here:
         self.stopped = False
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
-        """Resources are what a farm gives; here there is what there is."""
+        """Resources are what farms give; here is what there is. Raises FarmError where GPUs cannot be shared."""
+        shares.check(self._places or ())
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """All together."""

@@ -23,7 +23,7 @@ from farmx.farms.gpus import Gpu, Slot
 
 FOLDER = "FARMX_LOCKS"  # the environment's word for the directory, where /tmp is not the same for all
 POLLS_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between looks; nvidia-smi may take a second itself
-TELL_IDLE = 3  # the look at which to tell of waiting for an idle GPU: one does not look idle right after a run
+TELL_AT = 3  # the look at which to tell of waiting: right after a run a GPU does not look idle
 _ANY = "any"  # the line of those who take whatever is idle
 
 Taken = TypeVar("Taken", "_Held", "Grip")
@@ -46,6 +46,12 @@ def folder() -> str:
         raise FarmError(f"{path}: pools share GPUs there, and it is not a directory of yours alone; "
                         f"remove it, chmod 700 it, or set {FOLDER} to another")  # fmt: skip
     return path
+
+
+def check(slots: Sequence[Slot]) -> None:
+    """Raises FarmError when these slots want GPUs that cannot be shared with other pools."""
+    if any(slot.gpus or slot.idle for slot in slots):
+        folder()
 
 
 # ---------------------------------------------------------------- files and locks
@@ -164,7 +170,7 @@ def acquire(slot: Slot, what: str, patience: Patience) -> Grip | None:
         return Grip(slot.name, {})
     home = folder()
     if slot.idle:
-        return _in_turn(home, _ANY, partial(_idle, home, slot.idle, what), patience, TELL_IDLE)
+        return _in_turn(home, _ANY, partial(_idle, home, slot.idle, what), patience)
     held: list[_Held] = []
     try:
         for gpu in sorted(slot.gpus, key=lambda gpu: gpu.key):
@@ -179,10 +185,8 @@ def acquire(slot: Slot, what: str, patience: Patience) -> Grip | None:
         Grip(slot.name, {}, held).close()  # what was not enough
 
 
-def _in_turn(
-    home: str, key: str, take: Callable[[], Taken | str], patience: Patience, tell_at: int = 0
-) -> Taken | None:
-    """What `take` returns when it is our turn and nobody holds it. tell_at: the look at which waiting is told of."""
+def _in_turn(home: str, key: str, take: Callable[[], Taken | str], patience: Patience) -> Taken | None:
+    """What `take` returns when it is our turn and nobody holds it; None when there is no sense in waiting any more."""
     line: int | None = None
     try:
         for look in count():
@@ -190,7 +194,7 @@ def _in_turn(
             taken = "others wait before it" if line is None else take()
             if not isinstance(taken, str):
                 return taken
-            if look == tell_at:
+            if look == TELL_AT:
                 patience.tell(taken)
             if not patience.pause(POLLS_S[min(look, len(POLLS_S) - 1)]):
                 break
