@@ -123,6 +123,7 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         pythonpath=_roots("LOGDIR/code" if settings.pythonpath is None else settings.pythonpath),
         resources=settings.farm.resources,
         tag=request.tag,
+        retry=settings.retry,
         stages=tuple(plan.StageTemplate(each.name, each.template, resources=each.resources) for each in made.stages),
     )
 

@@ -62,6 +62,9 @@ class Config(NamedTuple):
     pythonpath: str | None
     arg_style: str
     origins: Mapping[str, str]
+    retry: Mapping[str, Any] = {}
+    breaker: int = 5
+    sentinel: bool | None = None
 
 
 class Source(NamedTuple):

@@ -43,6 +43,7 @@ class Template(NamedTuple):
     resources: Mapping[str, Any] = {}
     tag: str | None = None
     stages: tuple[StageTemplate, ...] = ()
+    retry: Mapping[str, Any] = {}
 
 
 # ---------------------------------------------------------------- words
@@ -290,6 +291,7 @@ def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) 
         pythonpath=template.pythonpath,
         resources={**template.resources, **{name: value.data for name, value in point.resources.items()}},
         goal=template.goal,
+        retry=template.retry,
     )
 
 

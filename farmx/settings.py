@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from farmx import yaml12
+from farmx import policy, yaml12
 from farmx.errors import nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
@@ -156,6 +156,33 @@ def _state_words(node: Node) -> dict[str, str]:
     return {key: _choice(*FARM_STATES)(value) for key, value in node.items.items()}
 
 
+def _retry(node: Node) -> dict[str, Any]:
+    """RETRY as policy reads it, checked."""
+    if not isinstance(node, Fields):
+        raise Bad
+    for cause, value in node.items.items():
+        if cause not in policy.CAUSES:
+            raise Bad(f"there is no cause {cause!r}{nearest(cause, list(policy.CAUSES))}", _at(cause, node))
+        try:
+            policy.rule(cause, yaml12.plain(value))
+        except policy.Wrong as wrong:
+            inner = value.items[wrong.key] if isinstance(value, Fields) and wrong.key else value
+            raise Bad(f"{cause}: {wrong}", inner) from None
+    retry: dict[str, Any] = yaml12.plain(node)
+    return retry
+
+
+def _at(key: str, node: Fields) -> Node:
+    """Where a key stands."""
+    return Scalar(key, key, node.marks[key], True)
+
+
+def _truth(node: Node) -> bool:
+    if not isinstance(node, Scalar) or not isinstance(node.data, bool):
+        raise Bad(node=node)
+    return node.data
+
+
 TABLE = (
     Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
     Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
@@ -181,6 +208,11 @@ TABLE = (
     Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
     Setting("PYTHONPATH", "import roots in place of LOGDIR/code", "a colon list or a list", _joined(":")),
     Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
+    Setting("RETRY", "which ends of a run call for another attempt",
+            f"a mapping of {_either(tuple(policy.CAUSES))} to what they are given", _retry, {}),
+    Setting("BREAKER", "how many first runs that fail alike hold the rest", "a whole number, 0 for never", _count, 5),
+    Setting("SENTINEL", "whether a job of its own does what RETRY says when the runs have ended", "true or false",
+            _truth),
     Setting("MAX_REQUEUES", "how often a run whose time is up is queued again by itself", "a whole number, 0 for never",
             _count, 3),
     Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),

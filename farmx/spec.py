@@ -103,7 +103,8 @@ class RunSpec(NamedTuple):
     """All that a run directory is made from but its name and the snapshot of the code.
 
     identity: the digest of `preimage`; two points with one identity are one run.
-    env, pythonpath, stages: LOGDIR in them still stands for the run's directory.
+    env, pythonpath, stages: LOGDIR in them still stands for the run's directory.  retry: the setting, as policy reads
+    it.
     """
 
     identity: str
@@ -117,6 +118,7 @@ class RunSpec(NamedTuple):
     pythonpath: tuple[str, ...]
     resources: Mapping[str, Any]
     goal: Goal | None
+    retry: Mapping[str, Any] = {}
 
 
 class Attempt(NamedTuple):

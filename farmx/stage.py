@@ -17,6 +17,7 @@ from farmx.stages import AGAIN, ONLY
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
+RETRY = "retry"  # of run.json: the setting
 SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
@@ -146,6 +147,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "sweep": shared.sweep,
         "staged": shared.now,
         **({ONLY: {"1": list(shared.only)}} if shared.only else {}),
+        **({RETRY: dict(spec.retry)} if spec.retry else {}),
     }
 
 

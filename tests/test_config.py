@@ -100,6 +100,9 @@ ENV_PASS: [WANDB_API_KEY, HF_TOKEN]
 SETUP: [module load cuda, "export X='a b'"]
 PYTHONPATH: [LOGDIR/code, LOGDIR/code/lib]
 ARG_STYLE: hydra
+RETRY: {oom: {mem: x1.5, max: 128G, times: 4}, node_fail: 3, time: x2, error: 0}
+BREAKER: 0
+SENTINEL: true
 big:
   EXECUTOR: slurm
   SUBMIT_CMD: sbatch
@@ -118,13 +121,13 @@ big:
 
 def test_every_setting_is_read(place):
     place.write("project", EVERYTHING)
-    origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[11:22]], 1)}
+    origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[11:25]], 1)}
     keys = ["EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
             "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD"]  # fmt: skip
-    farm = {key: line for line, key in enumerate(keys, 15)}
+    farm = {key: line for line, key in enumerate(keys, 18)}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
-    origins |= {f"RESOURCES.{key}": f".farmx.yaml:17:{column}" for key, column in columns.items()}
+    origins |= {f"RESOURCES.{key}": f".farmx.yaml:20:{column}" for key, column in columns.items()}
     resources = {"gpu": 2, "time": "12:30:00", "exclusive": True, "volumes": ["/a", "/b"], "image": None}
     assert place.compose() == Config(
         logroot="/logs",
@@ -142,6 +145,9 @@ def test_every_setting_is_read(place):
         pythonpath="LOGDIR/code:LOGDIR/code/lib",
         arg_style="hydra",
         origins=origins,
+        retry={"oom": {"mem": "x1.5", "max": "128G", "times": 4}, "node_fail": 3, "time": "x2", "error": 0},
+        breaker=0,
+        sentinel=True,
     )
 
 
@@ -530,6 +536,22 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("ARG_STYLE: unix", 12, "'unix' is not allowed; it must be gnu, equals or hydra"),
     ("ARG_STYLE: equal", 12, "'equal' is not allowed; it must be gnu, equals or hydra; did you mean equals?"),
     ("ARG_STYLE: [gnu]", 12, "a list is not allowed; it must be gnu, equals or hydra"),
+    ("RETRY: 3", 8, "'3' is not allowed; it must be a mapping of oom, node_fail, time or error to what they are given"),
+    ("RETRY: {omm: 3}", 9, "there is no cause 'omm'; did you mean oom?"),
+    ("RETRY: {oom: 1, nodes: 3}", 17, "there is no cause 'nodes'; known: error, node_fail, oom, time"),
+    ("RETRY: {error: -1}", 16,
+     "error: -1 is not allowed; it must be a whole number of further attempts, a factor such as x1.5, or a mapping "
+     "such as {mem: x1.5, max: 128G}"),
+    ("RETRY: {error: x2}", 16, "error: 'x2': error is about no resource; write {mem: x2}, or whichever is to grow"),
+    ("RETRY: {oom: {mem: 1.5}}", 20, "oom: 1.5 is not allowed; it must be a factor above 1, such as x1.5"),
+    ("RETRY: {oom: {mem: x1, max: 1G}}", 20, "oom: 'x1' is not allowed; it must be a factor above 1, such as x1.5"),
+    ("RETRY: {oom: {max: 128G}}", 14, "oom: no resource is to grow; name one resource: {mem: x1.5, max: 128G}"),
+    ("RETRY: {oom: {mem: x2, gpus: x2}}", 14, "oom: mem, gpus is to grow; name one resource: {mem: x1.5, max: 128G}"),
+    ("RETRY: {oom: {mem: x2, max: lots}}", 29,
+     "oom: 'lots' is not allowed; it must be an amount such as 128G, 2-00:00:00 or 16"),
+    ("RETRY: {oom: {mem: x2, times: x}}", 31, "oom: 'x' is not allowed; it must be a whole number of attempts"),
+    ("BREAKER: -1", 10, "'-1' is not allowed; it must be a whole number, 0 for never"),
+    ("SENTINEL: 1", 11, "'1' is not allowed; it must be true or false"),
     ("NGC_LOGROOT: [a]", 14, "a list is not allowed; it must be a path"),
     ("WORKSPACE: false", 12, "'false' is not allowed; it must be a name"),
 ]
@@ -639,7 +661,7 @@ def test_the_example_loads_for_every_farm_in_it(place):
         ("command", "submit_job"),
         ("command", "ngc batch run"),
     ]
-    assert farms[0].resources == {"partition": "gpu", "gpus": 8, "time": "12:00:00"}
+    assert farms[0].resources == {"partition": "gpu", "gpus": 8, "mem": "64G", "time": "12:00:00"}
 
 
 def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
@@ -647,7 +669,7 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
     compose = example(place, re.sub(r"(?m)^# ([A-Z_]+:|  - )", r"\1", text))
     found = compose()
     of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
-                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD"}  # fmt: skip
+                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY"}  # fmt: skip
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
     defaults = {setting.key: setting.default for setting in config.table()}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])
