@@ -148,7 +148,8 @@ def why(run: str) -> str:
     except OSError:
         return ""
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"\n       {short(last, LINE)}\n       see {min(path, os.path.relpath(path), key=len)}"
+    near = os.path.relpath(path) if os.getcwd() != os.sep else path
+    return f"\n       {short(last, LINE)}\n       see {min(path, near, key=len)}"
 
 
 def stopping(running: int, now: bool) -> str:
