@@ -10,7 +10,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout
@@ -168,13 +168,18 @@ class Shelf:
             self._changed = True
         self._fresh[reading.name] = row
 
-    def save(self) -> None:
-        """Keep it for the next look; what cannot be kept is read again then."""
-        if self._path is None or not (self._changed or self._fresh.keys() != self._kept.keys()):
+    def save(self, there: Container[str]) -> None:
+        """Keep it for the next look, and what was kept before of runs that are `there` and were not looked at now.
+
+        What cannot be kept is read again then.
+        """
+        gone = [name for name in self._kept if name not in there]
+        if self._path is None or not (self._changed or gone):
             return
+        runs = {**{name: row for name, row in self._kept.items() if name in there}, **self._fresh}
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            layout.write_json(self._path, {"format": _FORMAT, "experiment": self._experiment, "runs": self._fresh})
+            layout.write_json(self._path, {"format": _FORMAT, "experiment": self._experiment, "runs": runs})
         except (OSError, StageError):
             return
 

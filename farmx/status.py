@@ -13,6 +13,7 @@ from farmx.spec import Attempt, Held, Run, Standing, State
 
 LOCAL = "local"  # the executor of a record that names none
 WAITS = "waits for its turn"
+NEW = "not started"
 LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
 _UNSURE = (State.LOST, State.UNKNOWN, State.INTERRUPTED, State.CANCELLED, State.FAILED)
 # Of several answers about one attempt the first of these counts; None: not listed.
@@ -45,7 +46,7 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
     if hold is not None and _comes(hold, last) and (told := _waiting(hold)):
         return told
     if last is None:
-        return State.STAGED, "not started"
+        return State.STAGED, NEW
     same = hold if hold is not None and hold.number == last.number[0] else None
     if last.end is not None:
         between = last.end.get("state") == State.PREEMPTED
@@ -202,7 +203,7 @@ def _readings(
             problems.append(str(error))
             continue
         found += [read] if read else []
-    shelf.save()
+    shelf.save(inodes)
     return found, problems
 
 

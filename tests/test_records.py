@@ -105,6 +105,19 @@ def test_an_attempt_that_a_pool_made_and_left_is_read(place, cache, looked_meanw
     assert look(place, cache) == {"a": State.DONE}
 
 
+def test_a_look_at_one_run_forgets_none_of_the_others(place, cache, opened):
+    for name in ("a", "b"):
+        ended(place.run(name=name))
+    look(place, cache)
+    status.of(str(place.experiment), ["a"], cache)
+    shutil.rmtree(place.experiment / "a")
+    opened.clear()
+    assert look(place, cache) == {"b": State.DONE}
+    assert of_runs(opened, place) == []
+    (shelf,) = Path(cache, "runs").iterdir()
+    assert list(json.loads(shelf.read_text())["runs"]) == ["b"]
+
+
 def test_what_ended_just_now_is_looked_at_again(place, cache):
     run = place.run(name="a")
     ended(run, ago_s=records.SETTLED_S - 30)

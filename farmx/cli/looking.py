@@ -50,8 +50,7 @@ def _record(home: str, found: records.Look, now: float) -> dict[str, Any]:
 
 def _fields(run: Run, now: float) -> dict[str, Any]:
     seconds, attempts = time_spent(run, now), len(run.attempts)
-    plain = run.state is State.QUEUED or not run.attempts  # the state says it all
-    note = "" if plain else run.note
+    note = "" if run.note in (records.WAITS, records.NEW) else run.note  # the state says it all
     return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
 
 

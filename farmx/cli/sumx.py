@@ -40,8 +40,9 @@ def sumx(
 
     at = surroundings()
     root = logroot_of(logroot, config_file, at)
-    runs, problems = _runs([naming.experiment(root, located(name, at)) for name in experiments], root)
-    logs = metrics.read(runs, layout.cache_folder(at.home, at.environ), at.now)
+    cache = layout.cache_folder(at.home, at.environ)
+    runs, problems = _runs([naming.experiment(root, located(name, at)) for name in experiments], root, cache)
+    logs = metrics.read(runs, cache, at.now)
     hidden = [name.strip() for name in ignore.split(",") if name.strip()]
     made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)
     if csv_file is not None:
@@ -52,11 +53,11 @@ def sumx(
         click.echo(note, err=True)
 
 
-def _runs(experiments: Sequence[str], root: str) -> tuple[list[Run], list[str]]:
+def _runs(experiments: Sequence[str], root: str, cache: str) -> tuple[list[Run], list[str]]:
     """The runs of all experiments, each once, and a line about those that cannot be read."""
     from farmx import status
 
-    looks = [status.read(root, name) for name in dict.fromkeys(experiments)]
+    looks = [status.read(root, name, cache) for name in dict.fromkeys(experiments)]
     problems = [problem for look in looks for problem in look.problems]
     runs = f"run{'s' * (len(problems) != 1)}"
     notes = [f"{len(problems)} {runs} unreadable: {'; '.join(problems)}"] if problems else []
