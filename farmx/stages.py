@@ -55,7 +55,8 @@ def plan(run: str, number: str, record: Mapping[str, Any]) -> Plan:
 def _asked(record: Mapping[str, Any], key: str, number: str) -> Sequence[str]:
     """The names of the stages that attempt `number` was asked for; () where it was not."""
     asked = record.get(key)
-    return asked.get(number.partition(".")[0], ()) if isinstance(asked, dict) else ()
+    names = asked.get(number.partition(".")[0]) if isinstance(asked, dict) else None
+    return names if isinstance(names, list) else ()
 
 
 def standing(run: str, stages: Sequence[Mapping[str, Any]], end: Mapping[str, Any] | None) -> list[bool]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import KILL, Project, read, runs
-from launching import HOSTILE
+from launching import HOSTILE, until
 from test_faults import steps
 
 WORK = """\
@@ -23,6 +23,9 @@ CMD:
   test: sh work.sh test {_output}/avg.txt
 HPARAMS: {n: [1]}
 """
+
+
+WAITS = 'until [ -e "$SIDE.go" ]; do sleep 0.05; done; echo {n}'
 
 
 @pytest.fixture
@@ -165,6 +168,35 @@ def test_a_failed_run_takes_a_stage_that_was_mended_and_waits_with_one_it_did_no
     change(pipeline, "avg {n}", "avg2 {n}")
     assert counts(pipeline.ok("sweep.yml", "-i").err) == "1: 1 from avg"
     assert did(pipeline) == ["avg2 2.0", "test2 2.0"]
+
+
+def test_a_run_under_way_keeps_the_stages_it_began_with_and_the_next_launch_tells(pipeline):
+    change(pipeline, "sh work.sh avg {n}", WAITS)
+    behind = pipeline.behind("sweep.yml", "-j", "1")
+    until(lambda: any(pipeline.experiment.glob("*/attempts/1.0/avg.log")))
+    change(pipeline, "echo {n}", "echo x{n}")
+    done = pipeline.ok("sweep.yml", "-i")
+    assert counts(done.err) == "1: 1 running"
+    assert "note  1 under way with the stages they began with; launch again when they have ended\n" in done.err
+    Path(f"{pipeline.side}.go").touch()
+    assert behind.wait() == 0
+    assert (only(pipeline) / "avg.txt").read_text() == "1\n"
+    assert did(pipeline) == ["train 1.0", "test 1.0"]
+    assert counts(pipeline.ok("sweep.yml", "-i").err) == "1: 1 from avg"
+    assert did(pipeline) == ["test 2.0"]
+    assert (only(pipeline) / "avg.txt").read_text() == "x1\n"
+
+
+def test_a_cancelled_run_goes_on_at_the_stage_that_was_cancelled(pipeline):
+    change(pipeline, "sh work.sh avg {n}", WAITS)
+    behind = pipeline.behind("sweep.yml", "-j", "1")
+    until(lambda: any(pipeline.experiment.glob("*/attempts/1.0/avg.log")))
+    pipeline.ok("cancel", "sweep")
+    behind.wait()
+    assert ended(only(pipeline), "1.0") == [("train", "done"), ("avg", "cancelled"), ("test", "left")]
+    Path(f"{pipeline.side}.go").touch()
+    pipeline.ok("retry", "sweep", "-i")
+    assert did(pipeline) == ["train 1.0", "test 2.0"]
 
 
 def test_one_command_that_becomes_the_first_stage_keeps_its_runs(pipeline):

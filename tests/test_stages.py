@@ -74,6 +74,7 @@ def test_what_is_asked_for_again_runs_whether_it_is_done_or_not(tmp_path):
     assert plan(tmp_path, again={"9": ["avg", "train"]}) == Plan(tuple(ALL), frozenset({0, 1}), (0, 1))
     assert plan(tmp_path, again={"8": ["train"]}).run == (2,)
     assert plan(tmp_path, again=3, only=None).run == (2,)
+    assert plan(tmp_path, again={"9": 3}, only={"9": None}).run == (2,)
 
 
 def test_what_another_attempt_was_asked_for_is_its_own(tmp_path):
