@@ -94,6 +94,22 @@ def better(metric: float | None, best: float | None, higher_better: bool) -> boo
     return bool(metric > best if higher_better else metric < best)
 
 
+def spare(folder: str, keep: int) -> list[str]:
+    """The checkpoints in `folder` that are neither among the `keep` best nor the `keep` newest; [] without a record.
+
+    The best and the last never are among them, nor a best one whose metric the record does not know.
+    """
+    try:
+        book = _read(os.path.join(folder, layout.CHECKPOINTS))
+    except (FileNotFoundError, NotADirectoryError, RecordError):
+        return []
+    found = sorted(filter(None, map(_NAME.fullmatch, layout.names(folder))), key=lambda match: -int(match[2]))
+    best = {entry.file for place, entry in enumerate(book.best) if place < keep or entry.metric is None}
+    newest = [match[0] for match in found if match[1] == LAST][:keep]
+    kept = {*best, *newest, *([book.last.file] if book.last else [])}
+    return [match[0] for match in found if match[0] not in kept and (book.best or match[1] == LAST)]
+
+
 class Checkpoints:
     """The checkpoints in `folder`; `tell` takes a line for people. Made, it has touched nothing."""
 

@@ -18,6 +18,7 @@ STAGING = "staging"  # stage: runs being made
 POINTS = "points"  # launch: symlinks, the claims
 SUBMISSIONS = "submissions"  # launch
 LAUNCHES = "launches"  # launch: what was asked for, when, by whom
+TRASH = "trash"  # clean: what is being deleted
 RUNNER = "runner"  # farms: runner-<digest>.pyz, what a node executes attempts with
 
 # LOGROOT/<experiment>/.farmx/snapshots/<digest>/

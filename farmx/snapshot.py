@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from io import FileIO
 from typing import NamedTuple
 
@@ -262,6 +263,8 @@ def take(code: Listing, farmx: str) -> Snapshot:
     # The first of an experiment is copied right away: reading all files to look for it would cost half as much again.
     existing, note = _find(home, _digest(_manifest(code.root, code))) if layout.names(home) else (None, "")
     if existing:
+        with suppress(OSError):
+            os.utime(os.path.join(home, existing))  # clean leaves what was asked for of late
         return Snapshot(existing, os.path.join(home, existing), new=False, note=note)
     try:
         made = _copy(code, home)

@@ -372,7 +372,8 @@ def test_ctrl_c_stops_at_once_or_after_a_grace_and_the_same_command_goes_on(plac
 
 # ---------------------------------------------------------------- help, completion, pipes
 
-HELPS = ["farmx", "farmx launch", "farmx status", "farmx logs", "farmx why", "farmx retry", "farmx cancel", "sumx"]
+HELPS = ["farmx", "farmx launch", "farmx status", "farmx logs", "farmx why", "farmx retry", "farmx clean",
+         "farmx cancel", "sumx"]
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -392,6 +393,7 @@ def test_the_commands_are_told_whole_in_the_order_of_use(place):
         "  logs    What a run printed.\n"
         "  why     What became of a run, and what to do next.\n"
         "  retry   Run again what failed, was cancelled, interrupted or lost.\n"
+        "  clean   Remove ended runs, checkpoints or snapshots.\n"
         "  cancel  End runs on this machine.\n"
     )
 

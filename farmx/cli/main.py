@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farmx.cli.options import CONTEXT, PATH, Plain, count, options, runs, stages, version, where
+from farmx.cli.options import CONTEXT, PATH, Plain, count, keep, options, runs, stages, version, where
 from farmx.cli.surroundings import located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
@@ -152,6 +152,21 @@ def retry(**given: Any) -> None:
     from farmx.cli import relaunching
 
     sys.exit(relaunching.retry(given, surroundings()))
+
+
+@farmx.command(short_help="Remove ended runs, checkpoints or snapshots.")
+@click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
+@click.option("--failed", is_flag=True, help="Remove those that failed or were cancelled.")
+@click.option("--checkpoints", type=keep, metavar="keep=K", help="Remove all but the K best and K newest checkpoints.")
+@click.option("--snapshots", is_flag=True, help="Remove the code that no run needs any more.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@where
+@one_line
+def clean(**given: Any) -> None:
+    """Remove the directories of runs that have ended, or only what the options say; what goes is shown first."""
+    from farmx.cli import cleaning
+
+    sys.exit(cleaning.clean(given, surroundings()))
 
 
 @farmx.command(short_help="End runs on this machine.")

@@ -56,6 +56,11 @@ def count(text: str) -> int:
     return int(digits)
 
 
+def keep(text: str) -> int:
+    """How many checkpoints stay, as `keep=2` or `2`."""
+    return count(str(text).removeprefix("keep="))
+
+
 def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """What Tab offers for EXPERIMENT: those of LOGROOT; none where a configuration file is wrong."""
     return _offered(ctx, incomplete, runs=False)

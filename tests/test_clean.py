@@ -1,0 +1,395 @@
+"""farmx clean: what has ended goes, whole or not at all, and only what was shown; what lives, waits or begins stays."""
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from attempts import attempt, ended, staged
+from commands import KILL, Fault, Project
+from conftest import BIN
+from launching import Place, until
+from typed import Typed, everything
+
+from farmx import checkpoints, clean, layout, naming, snapshot
+from farmx.farms import local
+from farmx.spec import Job, Run, State
+
+OLD = 1_000_000_000
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("FARMX_LOGROOT", str(tmp_path / "logs"))
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def typed(place, monkeypatch, capfd, tmp_path) -> Typed:
+    return Typed(monkeypatch, capfd, tmp_path)
+
+
+@pytest.fixture
+def all_states(place):
+    """A run in each state that records can say, named by it, and one that farmx did not launch."""
+    for state in State:
+        if state not in (State.STAGED, State.QUEUED, State.RUNNING, State.PREEMPTED):
+            attempt(staged(place, name=state.value), "1.0", {"main": b"said\n"}, state.value)
+    staged(place, name="staged")
+    attempt(staged(place, name="running"), "1.0", {"main": b""}, None)
+    local.announce(place.submission(Job(str(staged(place, name="queued")), "1.0")))
+    (place.experiment / "runx").mkdir()
+    (place.experiment / "runx/hparams.json").write_text("{}")
+    return place
+
+
+def runs(place: Place) -> list[Run]:
+    return naming.find(str(place.experiment.parent), ["sweep"])
+
+
+def visible(place: Place) -> list[str]:
+    return sorted(name for name in os.listdir(place.experiment) if not name.startswith("."))
+
+
+# ---------------------------------------------------------------- which runs
+
+
+GOES = [
+    ("", ["cancelled", "done", "failed", "interrupted", "lost", "pruned"]),
+    ("--failed", ["cancelled", "failed"]),
+    ("--snapshots", []),
+    ("--checkpoints keep=1", []),
+    ("--failed --checkpoints 1 --snapshots", ["cancelled", "failed"]),
+]
+
+
+@pytest.mark.parametrize("options, gone", GOES)
+def test_what_has_ended_goes_and_what_lives_or_waits_stays(all_states, typed, options, gone):
+    before = visible(all_states)
+    said = typed(f"farmx clean sweep -y {options}")
+    assert said.code == 0
+    assert visible(all_states) == [name for name in before if name not in gone]
+    assert f"removed {len(gone)} of {len(gone)}" in said.err if gone else said.out == "nothing to remove\n"
+    assert not (all_states.experiment / ".farmx/trash").exists()
+
+
+def test_what_would_go_is_shown_first_and_without_a_terminal_nothing_goes(all_states, typed):
+    before = everything(all_states.experiment)
+    said = typed("farmx clean failed cancelled running queued")
+    assert (said.code, everything(all_states.experiment)) == (2, before)
+    sizes = clean.measured(clean.plan([run for run in runs(all_states) if run.name == "failed"], clean.Wish()).items)
+    assert said.out.splitlines()[1] == f"        failed  failed  {sizes}"
+    assert said.out.splitlines()[0].startswith("remove  2 runs: ")
+    assert said.err == (
+        "note    the next launch of their sweep file runs again what is removed\n"
+        "left    1 running, 1 queued\n"
+        "farmx: there is no terminal to ask on; give -y to remove this\n"
+    )
+
+
+WRONG = [
+    ("farmx clean", "EXPERIMENT|RUN... is missing; see farmx clean --help"),
+    ("farmx clean nope", "no experiment or run named 'nope' in LOGROOT; known: sweep"),
+    ("farmx clean sweep --checkpoints keep=0",
+     "--checkpoints: '0' is not a whole number above 0; see farmx clean --help"),
+    ("farmx clean sweep --checkpoints all",
+     "--checkpoints: 'all' is not a whole number above 0; see farmx clean --help"),
+]
+
+
+@pytest.mark.parametrize("line, told", WRONG)
+def test_a_wrong_line_is_told_and_removes_nothing(place, typed, line, told):
+    before = everything(place.experiment)
+    assert typed(line) == (2, "", f"farmx: {told.replace('LOGROOT', str(place.experiment.parent))}\n")
+    assert everything(place.experiment) == before
+
+
+@pytest.mark.parametrize("answer, left", [("y", []), ("n", ["one"]), ("", ["one"])])
+def test_on_a_terminal_it_asks(place, tmp_path, answer, left):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [BIN / "farmx", "clean", "one"], cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    text = b""
+
+    def asked() -> bool:
+        nonlocal text
+        text += os.read(ours, 65536)
+        return b"Remove this? [y/N]" in text
+
+    until(asked)
+    os.write(ours, f"{answer}\n".encode())
+    assert process.wait(timeout=30) == 0
+    os.close(ours)
+    assert visible(place) == left
+
+
+def test_a_removed_run_is_launched_again_as_the_next_of_its_point(project: Project):
+    project.ok("sweep.yml", "-i")
+    first = project.runs()[0]
+    project.ok("clean", f"sweep/{first.name}", "-y")
+    project.ok("sweep.yml", "-i")
+    assert sorted(project.again().items()) == [((1, 2), "done"), ((2, 1), "done")] or sorted(
+        project.again().items()
+    ) == [((1, 1), "done"), ((2, 2), "done")]
+
+
+def test_a_directory_that_may_not_be_written_goes_too(place, typed):
+    run = staged(place)
+    attempt(run, "1.0", {"main": b""}, "done")
+    (run / "out/deep").mkdir(parents=True)
+    (run / "out/deep/file").touch()
+    for name in ("out/deep", "out"):
+        (run / name).chmod(0o555)
+    assert typed("farmx clean one -y").code == 0
+    assert (visible(place), os.listdir(place.experiment / ".farmx/submissions")) == ([], [])
+
+
+# ---------------------------------------------------------------- meanwhile
+
+
+def begun(run: Run | Path) -> None:
+    """Somebody's runner takes the next attempt."""
+    path = Path(run.path if isinstance(run, Run) else run)
+    attempt(path, "2.0", {"main": b""}, None)
+
+
+def removed(items: tuple[clean.Item, ...]) -> tuple[int, list[str]]:
+    told: list[str] = []
+    return clean.remove(items, lambda item, why: told.append(f"{item} {why}")), told
+
+
+def test_a_run_that_was_started_since_it_was_shown_stays(place):
+    for name in ("one", "two"):
+        attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    begun(place.experiment / "one")
+    assert removed(items) == (1, ["one is running now"])
+    assert visible(place) == ["one"]
+
+
+def test_a_run_that_was_started_and_has_ended_since_stays(place):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    ended(attempt(place.experiment / "one", "2.0", {"main": b"better\n"}, None), "done")
+    assert removed(items) == (0, ["one was changed or removed meanwhile"])
+
+
+def test_a_run_that_was_queued_since_stays(place):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    local.announce(place.submission(Job(str(place.experiment / "one"), "2.0")))
+    assert removed(items) == (0, ["one is queued now"])
+
+
+def test_a_run_that_is_taken_at_the_last_moment_is_back_in_its_place(place, monkeypatch):
+    """After the last look, before its directory is renamed."""
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    before, real = everything(place.experiment / "one"), os.rename
+    monkeypatch.setattr(os, "rename", lambda *paths: (begun(items[0].run), monkeypatch.undo(), real(*paths)))
+    assert removed(items) == (0, ["one was used meanwhile"])
+    after = everything(place.experiment / "one")
+    assert {name for name in after if name not in before and name.count("/") == 1} == {"attempts/2.0"}
+    assert before.items() <= after.items()
+
+
+def test_what_somebody_removed_or_renamed_meanwhile_is_told(place):
+    for name in ("one", "two"):
+        attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    shutil.rmtree(place.experiment / "one")
+    (place.experiment / "two").rename(place.experiment / "three")
+    assert removed(items) == (0, [f"{name} was changed or removed meanwhile" for name in ("one", "two")])
+    assert visible(place) == ["three"]
+
+
+def test_killed_at_any_step_a_run_is_whole_or_gone(project: Project):
+    """Every step of a clean of two runs in turn: no run is visible in part, and the same command finishes."""
+    project.ok("sweep.yml", "-i", "--tag", "run", "--no-cooldir")
+    kept = project.path.parent / "kept"
+    shutil.copytree(project.root, kept, symlinks=True)
+    whole = {path.name: sorted(everything(path)) for path in project.runs()}
+    steps = project("clean", "sweep", "-y", fault=Fault(str(project.root))).steps
+    assert steps > 4  # deleting is no step of these: it happens where nobody looks
+    for step in range(1, steps + 1):
+        shutil.rmtree(project.root)
+        shutil.copytree(kept, project.root, symlinks=True)
+        project("clean", "sweep", "-y", fault=Fault(str(project.root), step, KILL))
+        for path in project.runs():
+            assert sorted(everything(path)) == whole[path.name], step
+        assert [name for name in os.listdir(project.experiment) if name not in {".farmx", *whole}] == []
+        project.ok("clean", "sweep", "-y")
+        assert project.runs() == []
+
+
+def test_what_a_killed_clean_left_goes_with_a_later_one(place, typed, monkeypatch):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    trash = place.experiment / ".farmx" / layout.TRASH
+    shutil.copytree(place.experiment / "one", trash / "old", symlinks=True)
+    assert [run.name for run in runs(place)] == ["one"]
+    assert typed("farmx clean one -y").code == 0
+    assert os.listdir(trash) == ["old"]  # another clean may be at it
+    monkeypatch.setattr(clean, "STALE_S", -60.0)
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    assert typed("farmx clean one -y").code == 0
+    assert not trash.exists()
+
+
+def test_what_cannot_be_removed_is_one_line(place, typed):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    (place.experiment / ".farmx" / layout.TRASH).touch()
+    said = typed("farmx clean one -y")
+    assert (said.code, said.err.splitlines()[-1]) == (
+        3, f"farmx: {place.experiment}/one: cannot be removed: File exists"
+    )  # fmt: skip
+    assert visible(place) == ["one"]
+
+
+# ---------------------------------------------------------------- how much
+
+
+def test_a_file_counts_where_its_last_name_goes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/file").write_bytes(b"x" * 1000)
+    os.link(tmp_path / "a/file", tmp_path / "b/file")
+    (tmp_path / "a/link").symlink_to("nowhere")
+    a, b = (clean.Item("run", str(tmp_path / name)) for name in ("a", "b"))
+    link = len("nowhere")
+    assert clean.measured([a]) == (2, link)
+    assert clean.measured([a, b]) == (3, 1000 + link)
+    assert clean.measured([clean.Item("checkpoints", str(tmp_path / "a"), None, ("file", "gone"))]) == (1, 0)
+    assert str(clean.Size(1, 2_000_000)) == "1 file, 2.0 MB"
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def saved(folder: Path, metrics: list[float], keep: int = 1, delete_old: bool = False) -> None:
+    """What logx leaves of these epochs."""
+    writer = checkpoints.Checkpoints(str(folder), print)
+    for epoch, metric in enumerate(metrics):
+        writer.save({"w": [metric] * 100}, metric, epoch, True, delete_old, keep, {})
+
+
+def stay(*names: str) -> list[str]:
+    return sorted(f"{name.replace(' ', '_checkpoint_ep')}.pth" for name in names)
+
+
+SPARE = [
+    ([1, 2, 3, 4], 1, 1, ["best 3", "last 3"]),
+    ([4, 3, 2, 1], 1, 1, ["best 0", "last 3"]),
+    ([4, 3, 2, 1], 4, 1, ["best 0", "last 3"]),
+    ([4, 3, 2, 1], 4, 2, ["best 0", "best 1", "last 2", "last 3"]),
+    ([1, 4, 2, 3], 2, 2, ["best 1", "best 3", "last 2", "last 3"]),
+    ([1], 1, 3, ["best 0", "last 0"]),
+    ([float("nan"), float("nan")], 1, 1, ["last 1"]),
+]
+
+
+@pytest.mark.parametrize("metrics, kept, keep, names", SPARE)
+def test_the_best_and_the_newest_checkpoints_stay(place, typed, metrics, kept, keep, names):
+    run = staged(place)
+    attempt(run, "1.0", {"main": b""}, "done")
+    saved(run, metrics, kept)
+    assert typed(f"farmx clean sweep --checkpoints keep={keep} -y").code == 0
+    assert sorted(path.name for path in run.glob("*.pth")) == stay(*names)
+    book = checkpoints.Checkpoints(str(run), print)
+    assert book.newest(True)[0].epoch == len(metrics) - 1
+    assert (book.best() or "").endswith("".join(stay(*[name for name in names if "best" in name][:1]))) or keep > 1
+    assert typed(f"farmx clean sweep --checkpoints keep={keep} -y").out == "nothing to remove\n"
+
+
+def test_checkpoints_of_a_run_that_lives_or_without_a_record_stay(place, typed):
+    for name, state in (("lives", None), ("bare", "done")):
+        run = staged(place, name=name)
+        attempt(run, "1.0", {"main": b""}, state)
+        saved(run, [1, 2, 3])
+    (place.experiment / "bare" / layout.CHECKPOINTS).unlink()
+    before = everything(place.experiment / "lives"), everything(place.experiment / "bare")
+    assert typed("farmx clean sweep --checkpoints keep=1 -y").out == "nothing to remove\n"
+    assert (everything(place.experiment / "lives"), everything(place.experiment / "bare")) == before
+
+
+def test_only_checkpoints_go(place, typed):
+    run = staged(place)
+    attempt(run, "1.0", {"main": b""}, "done")
+    saved(run, [1, 2, 3])
+    (run / "last_checkpoint_ep0.pth.mine").touch()
+    before = set(everything(place.experiment))
+    said = typed("farmx clean sweep --checkpoints keep=1 -y")
+    gone = before - set(everything(place.experiment))
+    assert sorted(gone) == [f"one/{name}" for name in stay("last 0", "last 1")]
+    assert said.out.splitlines()[0].startswith("remove  2 checkpoints: 2 files, ")
+
+
+# ---------------------------------------------------------------- snapshots
+
+
+def kept(place: Place) -> list[str]:
+    return sorted(os.listdir(place.experiment / ".farmx/snapshots"))
+
+
+def snapshots(place: Place) -> tuple[str, str]:
+    """Two snapshots, made long ago: the first that of a run that is done, the second of nobody."""
+    first = json.loads((staged(place) / "run.json").read_text())["digest"]
+    attempt(place.experiment / "one", "1.0", {"main": b""}, "done")
+    (place.source / "t.py").write_text("new")
+    second = place.snapshot()
+    for digest in (first, second):
+        os.utime(place.experiment / ".farmx/snapshots" / digest, (OLD, OLD))
+    return first, second
+
+
+def test_a_snapshot_that_no_run_needs_goes(place, typed):
+    first, second = snapshots(place)
+    assert typed("farmx clean sweep --snapshots -y").code == 0
+    assert kept(place) == [first]
+    assert typed("farmx clean sweep --snapshots -y").out == "nothing to remove\n"
+
+
+def test_with_the_run_that_needed_it_a_snapshot_goes(place, typed):
+    snapshots(place)
+    ended(place.experiment / "one/attempts/1.0", "failed")
+    assert typed("farmx clean sweep --failed --snapshots -y").code == 0
+    assert (kept(place), visible(place)) == ([], [])
+
+
+def test_a_young_snapshot_stays_and_one_that_was_asked_for_is_young(place, typed):
+    first, second = snapshots(place)
+    assert place.snapshot() == second
+    said = typed("farmx clean sweep --snapshots -y")
+    assert (said.out, said.err) == (
+        "nothing to remove\n", "left    1 snapshot younger than a day: a launch may be about to use it\n"
+    )  # fmt: skip
+    assert kept(place) == sorted([first, second])
+
+
+def test_a_snapshot_of_a_run_being_staged_or_by_its_link_alone_stays(place, typed):
+    first, second = snapshots(place)
+    shutil.copytree(place.experiment / "one", place.experiment / ".farmx/staging/two", symlinks=True)
+    record = place.experiment / ".farmx/staging/two/run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "digest": second}))
+    assert typed("farmx clean sweep --snapshots -y").out == "nothing to remove\n"
+    shutil.rmtree(place.experiment / ".farmx/staging/two")
+    (place.experiment / "one/code").unlink()
+    (place.experiment / "one/code").symlink_to(f"../.farmx/snapshots/{second}/code")
+    assert typed("farmx clean sweep --snapshots -y").out == "nothing to remove\n"
+    assert kept(place) == sorted([first, second])
+
+
+def test_a_snapshot_that_is_asked_for_at_the_last_moment_is_back_in_its_place(place, monkeypatch):
+    first, second = snapshots(place)
+    items = clean.plan(runs(place), clean.Wish(snapshots=True)).items
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda *paths: (place.snapshot(), monkeypatch.undo(), real(*paths)))
+    assert removed(items) == (0, [f"{second} was used meanwhile"])
+    assert kept(place) == sorted([first, second])
+    assert snapshot.matches(str(place.experiment / ".farmx/snapshots" / second))
