@@ -112,7 +112,7 @@ def test_a_pool_that_breaks_ends_what_it_began(tmp_path):
     place = Place(tmp_path)
     run = place.shell("echo > LOGDIR/ready; sleep 20")
     handed = place.submission(Job(run, "1.0"))
-    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", {}]]}
+    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", [], 0]]}
     code = FARM.replace("def tick(self): pass", f"def tick(self):{BREAKS}")
     with python(code, json.dumps(given), stderr=subprocess.PIPE) as process:
         _, told = process.communicate(timeout=10)

@@ -12,7 +12,7 @@ from launching import Place, end, exists, gone, number, output, python, until
 
 from farmx import layout, processes, runner
 from farmx.errors import FarmError
-from farmx.farms import base, local
+from farmx.farms import base, local, shares
 from farmx.farms.gpus import Gpu, Slot
 from farmx.spec import Attempt, Job, Submission
 
@@ -112,6 +112,51 @@ def test_a_slot_gives_its_gpus_to_one_run_at_a_time_and_no_more_run_than_there_a
     assert set(used.values()) == {"0,1", "2"}
     slots_used = {run: {"0,1": "gpu 0+1", "2": "gpu 2"}[gpus] for run, gpus in used.items()}
     assert {words[1]: words[2] for words in told if words[0] == "ended"} == slots_used
+
+
+def nobody_waits() -> shares.Patience:
+    return shares.Patience(lambda seconds: False, lambda why: None)
+
+
+GPU_0 = Slot("gpu 0", (Gpu("0", "0"),))
+
+
+def test_a_pool_that_ends_while_it_waits_for_a_gpu_leaves_its_runs_as_they_were(place):
+    runs = [place.run(name=name) for name in "ab"]
+    grip = shares.acquire(GPU_0, "sweep/x", nobody_waits())
+    process = farm(place, *runs, slots=[GPU_0])
+    waits = json.loads(process.stdout.readline())
+    assert waits == ["waiting", "a", "gpu 0", f"process {os.getpid()} uses it for sweep/x"]
+    process.terminate()
+    assert finish(process) == ([["stopping", 1, False]], [])
+    assert not any(os.path.exists(f"{run}/attempts") for run in runs)
+    grip.close()
+    assert finish(farm(place, *runs, slots=[GPU_0]))[1] == ["done", "done"]
+
+
+def test_a_run_keeps_its_gpu_until_its_program_has_ended_and_no_longer(place):
+    run = place.shell(WAIT)
+    process = farm(place, run, slots=[GPU_0])
+    exists(f"{run}/ready")
+    assert shares.acquire(GPU_0, "sweep/x", nobody_waits()) is None
+    Path(run, "go").touch()
+    assert finish(process)[1] == ["done"]
+    shares.acquire(GPU_0, "sweep/x", nobody_waits()).close()
+
+
+def test_a_worker_that_is_killed_lets_go_of_its_gpu(place):
+    runs = [place.shell(WAIT, "a"), place.run(name="b")]
+    process = farm(place, *runs, slots=[GPU_0])
+    exists(f"{runs[0]}/ready")
+    os.kill(owner(runs[0])["pid"], signal.SIGKILL)
+    assert finish(process)[1] == ["interrupted", "done"]
+
+
+def test_locks_that_are_spoilt_while_a_pool_works_interrupt_its_runs(place, monkeypatch, tmp_path):
+    (tmp_path / "locks").touch()
+    monkeypatch.setenv("FARMX_LOCKS", str(tmp_path / "locks"))
+    told, states = finish(farm(place, place.run(), slots=[GPU_0]))
+    assert states == ["interrupted"] and told[0][:2] == ["ended", "one"]
 
 
 def test_runs_of_a_pool_cannot_read_what_is_typed(place):

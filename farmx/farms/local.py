@@ -87,8 +87,9 @@ def _execute(job: Job, handed: Handed, inbox: Inbox, console: Console | None, gr
 
 # ---------------------------------------------------------------- workers
 
-# What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so.
-_WAITS, _BEGINS, _ENDED = "waits", "begins", "ended"
+# What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so, or it was
+# left as it was.
+_WAITS, _BEGINS, _ENDED, _LEFT = "waits", "begins", "ended", "left"
 
 
 class _Worker:
@@ -148,7 +149,8 @@ def _work(slot: Slot, handed: Handed, requests: int, answers: int, parent: int, 
                 line = os.read(requests, 64)
                 if not line:
                     break
-                _say(answers, _ENDED, *_attempt(slot, handed, handed.submission.jobs[int(line)], inbox, answers))
+                outcome = _attempt(slot, handed, handed.submission.jobs[int(line)], inbox, answers)
+                _say(answers, *([_LEFT] if outcome is None else [_ENDED, *outcome]))
         code = 0
     except BrokenPipeError:
         code = 0  # the pool is gone; the attempt's own record says all
@@ -164,8 +166,8 @@ def _say(answers: int, *words: object) -> None:
     os.write(answers, json.dumps(words).encode() + b"\n")
 
 
-def _attempt(slot: Slot, handed: Handed, job: Job, inbox: Inbox, answers: int) -> Outcome:
-    """Execute a job with the GPUs of its slot, for which it may have to wait."""
+def _attempt(slot: Slot, handed: Handed, job: Job, inbox: Inbox, answers: int) -> Outcome | None:
+    """Execute a job with the GPUs of its slot, for which it may have to wait; None when we are to end before that."""
     taken = os.path.join(job.run, layout.ATTEMPTS, job.number)
 
     def pause(seconds: float) -> bool:
@@ -178,7 +180,7 @@ def _attempt(slot: Slot, handed: Handed, job: Job, inbox: Inbox, answers: int) -
     except (OSError, FarmError) as error:
         return Outcome("interrupted", note=f"no GPU could be had for it: {error}")
     if grip is None and inbox.stops:
-        return Outcome("interrupted", note="it had not begun")
+        return None
     grip = grip or shares.Grip(slot.name, {})  # it will not begin
     try:
         _say(answers, _BEGINS, grip.name)
@@ -210,12 +212,12 @@ def pool(
             watch.tick()
             ready = inbox.wait([worker.answers for worker in busy], watch.tick_s)
             for worker in [each for each in busy if each.answers in ready]:
-                outcome = _hear(worker, watch)
-                if outcome is None:
+                heard = _hear(worker, watch)
+                if heard is None:
                     continue
-                outcomes.append(outcome)
+                outcomes += heard
                 busy.remove(worker)
-                fresh = worker if outcome is not _KILLED else _replace(worker, workers, handed)
+                fresh = worker if heard != [_KILLED] else _replace(worker, workers, handed)
                 if _next(fresh, queue, inbox):
                     busy.append(fresh)
         ended = True
@@ -240,8 +242,8 @@ def _next(worker: _Worker, queue: Iterator[tuple[int, Job]], inbox: Inbox) -> bo
 _KILLED = Outcome("interrupted", note="its worker was killed")
 
 
-def _hear(worker: _Worker, watch: Watch) -> Outcome | None:
-    """Pass on what a worker says; how its job ended, None while it goes on."""
+def _hear(worker: _Worker, watch: Watch) -> list[Outcome] | None:
+    """Pass on what a worker says; how its job ended, [] when it never began, None while it goes on."""
     assert worker.job is not None
     said = worker.hear()
     outcome = _KILLED if said is None else None
@@ -251,11 +253,14 @@ def _hear(worker: _Worker, watch: Watch) -> Outcome | None:
         elif kind == _BEGINS:
             worker.place = words[0]
             watch.started(worker.job, worker.place)
+        elif kind == _LEFT:
+            return []
         else:
             outcome = Outcome(*words)
-    if outcome is not None:
-        watch.ended(worker.job, worker.place, outcome)
-    return outcome
+    if outcome is None:
+        return None
+    watch.ended(worker.job, worker.place, outcome)
+    return [outcome]
 
 
 def _replace(worker: _Worker, workers: list[_Worker], handed: Handed) -> _Worker:
