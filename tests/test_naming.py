@@ -83,3 +83,98 @@ def test_a_damaged_run_is_one_line(two):
     with pytest.raises(RecordError) as caught:
         naming.find(str(two.experiment.parent), ["sweep"])
     assert str(caught.value).startswith(f"{two.experiment}/one/run.json: ")
+
+
+# ---------------------------------------------------------------- shortened
+
+
+SHORTENED = [
+    ("sw", ["sweep/one", "sweep/same"]),
+    ("o", "'o' may be other or sweep/one; type more of it"),
+    ("on", ["sweep/one"]),
+    ("gr", ["other/größe; $HOME"]),
+    ("größe;", ["other/größe; $HOME"]),
+    ("sw/o", ["sweep/one"]),
+    ("s/s", ["sweep/same"]),
+    ("oth/same", ["other/same"]),
+    ("sa", "'sa' may be other/same or sweep/same; type more of it"),
+    ("sweep/", ["sweep/one", "sweep/same"]),
+    ("sweep/.", None),
+    (".f", None),
+    ("/s", None),
+    ("//", None),
+    ("ONE", None),
+]
+
+
+@pytest.mark.parametrize("name, meant", SHORTENED)
+def test_a_name_may_be_shortened_while_it_is_unique(two, name, meant):
+    if isinstance(meant, list):
+        assert found(two, name) == meant
+        return
+    with pytest.raises(UsageError) as caught:
+        found(two, name)
+    told = meant or f"no experiment or run named '{name.rstrip('/')}' in {two.experiment.parent}"
+    assert str(caught.value).startswith(told)
+
+
+def test_an_exact_name_wins_over_longer_ones(two, tmp_path):
+    Place(tmp_path, "sweep2").run(name="one_2")
+    two.run(name="one_2")
+    assert found(two, "sweep") == ["sweep/one", "sweep/one_2", "sweep/same"]
+    assert found(two, "one") == found(two, "sweep/one") == ["sweep/one"]
+
+
+def test_what_is_no_run_is_not_shortened_to(two):
+    (two.experiment / "notes").mkdir()
+    with pytest.raises(UsageError, match="no experiment or run named 'not'"):
+        found(two, "not")
+
+
+def test_of_many_candidates_some_are_named(two):
+    for each in range(9):
+        two.run(name=f"run_{each}")
+    with pytest.raises(UsageError) as caught:
+        found(two, "run")
+    names = ", ".join(f"sweep/run_{each}" for each in range(6))
+    assert str(caught.value) == f"'run' may be {names} or others; type more of it"
+
+
+EXPERIMENTS = [("sw", "sweep"), ("sweep", "sweep"), ("o", "other"), ("x", "x"), ("", ""), ("one", "one"),
+               ("/a/path", "/a/path")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, meant", EXPERIMENTS)
+def test_where_only_an_experiment_is_meant_runs_do_not_count(two, name, meant):
+    assert naming.experiment(str(two.experiment.parent), name) == meant
+
+
+def test_an_experiment_that_two_begin_like_is_told(two, tmp_path):
+    Place(tmp_path, "sweep2")
+    with pytest.raises(UsageError) as caught:
+        naming.experiment(str(two.experiment.parent), "sw")
+    assert str(caught.value) == "'sw' may be sweep or sweep2; type more of it"
+
+
+ONE = [
+    ("one", "sweep/one"),
+    ("on", "sweep/one"),
+    ("o", "sweep/one"),
+    ("third", "third/alone"),
+    ("sweep", "'sweep' is an experiment of 2 runs; name one of them: sweep/one, sweep/same"),
+    ("sa", "'sa' may be other/same or sweep/same; type more of it"),
+    ("empty", "'empty' holds no runs; name one that does"),
+]
+
+
+@pytest.mark.parametrize("name, meant", ONE)
+def test_where_one_run_is_meant_a_shortened_name_is_a_runs_first(two, tmp_path, name, meant):
+    Place(tmp_path, "third").run(name="alone")
+    Place(tmp_path, "empty")
+    root = str(two.experiment.parent)
+    if " " not in meant:
+        assert os.path.relpath(naming.one(root, name).path, root) == meant
+        return
+    with pytest.raises(UsageError) as caught:
+        naming.one(root, name)
+    assert str(caught.value) == meant
