@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout
@@ -85,9 +85,9 @@ class Farm(NamedTuple):
         """One sbatch for each array."""
         for submission in submissions:
             self._record(submission)
-            layout.write(os.path.join(submission.path, layout.SCRIPT), slurm_script.text(
-                carried.command(submission.path, '"$SLURM_ARRAY_TASK_ID"'), submission.resources, len(submission.jobs)
-            ))  # fmt: skip
+            command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
+            script = slurm_script.text(command, submission.resources, len(submission.jobs))
+            layout.write(os.path.join(submission.path, layout.SCRIPT), script)
         for submission in submissions:
             name = self._queue(submission)
             base.record_queued(submission.path, 0, len(submission.jobs) - 1, name)
@@ -132,17 +132,14 @@ class Farm(NamedTuple):
 
 
 def _sbatch(submission: Submission) -> list[str]:
-    """The call. What may hold any character stands here: a line of the script loses some.
-
-    The output is named relative to the working directory, whose name may have % and backslashes, which mean something.
-    """
+    """The call. What may hold any character stands here: a line of the script loses some."""
     return [
         "sbatch",
         "--parsable",
         f"--job-name={_job_name(submission)}",
         f"--comment={submission.id}",
         f"--chdir={submission.path}",
-        f"--output=%a{layout.LOG_SUFFIX}",
+        f"--output={slurm_script.output(submission.path)}",
         "--open-mode=append",
         os.path.join(submission.path, layout.SCRIPT),
     ]
@@ -252,9 +249,29 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
     if said.code != 0:
         note = f"Slurm cannot be asked: {_reason(said.error)}" if said.code is not None else "there is no squeue here"
         return {(held.submission, held.place): Answer(State.UNKNOWN, note) for held in helds}
-    answers = dict(_answers(names, (line.split("|", 3) for line in said.output.splitlines())))
-    forgotten = [held for held in helds if (held.submission, held.place) not in answers]
-    return {**_hidden(forgotten), **_accounted(forgotten, users, cluster), **answers}
+    rows = [row for row in (line.split("|", 3) for line in said.output.splitlines()) if len(row) == 4]
+    answers = dict(_answers(names, rows))
+    forgotten = [held for held in helds if held.name is not None and (held.submission, held.place) not in answers]
+    rows += _accounted(forgotten, names, users, cluster) if forgotten else []
+    return {**_hidden(forgotten), **_vanished(forgotten, {names.get(row[3]) for row in rows}),
+            **dict(_answers(names, rows))}  # fmt: skip
+
+
+def _vanished(helds: Sequence[Held], arrays: Collection[str | None]) -> Answers:
+    """Of these arrays, the jobs that began nothing: of one that is cancelled while it waits Slurm keeps no trace."""
+    note = "its job was cancelled while it waited"
+    return {
+        (held.submission, held.place): Answer(State.CANCELLED, note)
+        for held in helds
+        if held.submission in arrays and not _begun(held)
+    }
+
+
+def _begun(held: Held) -> bool:
+    experiment = os.path.dirname(os.path.dirname(os.path.dirname(held.submission)))
+    run, _ = layout.runs_of(held.submission)[held.place]
+    attempts = map(layout.attempt_number, layout.names(os.path.join(experiment, run, layout.ATTEMPTS)))
+    return any(number is not None and number[0] == held.number for number in attempts)
 
 
 def _hidden(helds: Sequence[Held]) -> Answers:
@@ -267,25 +284,29 @@ def _hidden(helds: Sequence[Held]) -> Answers:
     }
 
 
-def _answers(names: Mapping[str, str], rows: Iterator[list[str]]) -> Iterator[tuple[tuple[str, int], Answer]]:
-    for index, state, reason, name in (row for row in rows if len(row) == 4):
-        if name in names and index.isdecimal():
-            yield (names[name], int(index)), slurm_words.answer(state, reason)
+def _answers(names: Mapping[str, str], rows: Iterable[list[str]]) -> Iterator[tuple[tuple[str, int], Answer]]:
+    for indices, state, reason, name in rows:
+        for index in slurm_words.indices(indices) if name in names else ():
+            yield (names[name], index), slurm_words.answer(state, reason)
 
 
-def _accounted(helds: Sequence[Held], users: str, cluster: Mapping[str, str]) -> Answers:
-    """How those jobs ended that squeue has forgotten; {} without accounting. Only those that were ever queued."""
-    helds = [held for held in helds if held.name is not None]
-    if not helds:
-        return {}
-    names = {str(held.record.get("name")): held.submission for held in helds}
+def _accounted(
+    helds: Sequence[Held], names: Mapping[str, str], users: str, cluster: Mapping[str, str]
+) -> list[list[str]]:
+    """What sacct says of jobs that squeue has forgotten, in squeue's form; [] without accounting.
+
+    What it says of jobs that wait or run is old: squeue would know them.
+    """
+    wanted = {held.submission for held in helds}
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
-    by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
-    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *by_name, "-o", "JobID,State,Reason,JobName"]
+    by_name = [name for name, submission in names.items() if submission in wanted]
+    more = [f"--name={','.join(sorted(by_name))}"] if len(by_name) <= NAMED else []
+    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,Reason,JobName"]
     said = call(ask, cluster=cluster)
-    rows = (line.split("|", 3) for line in said.output.splitlines() if said.code == 0)
-    return dict(_answers(names, ([row[0].rpartition("_")[2], *row[1:]] for row in rows)))
+    rows = [row for row in (line.split("|", 3) for line in said.output.splitlines() if said.code == 0) if len(row) == 4]
+    ended = [row for row in rows if slurm_words.answer(row[1], row[2]).state not in (State.QUEUED, State.RUNNING)]
+    return [[row[0].partition("_")[2], *row[1:]] for row in ended]
 
 
 # ---------------------------------------------------------------- cancel

@@ -7,13 +7,16 @@ The script is one line, the runner with the submission and the array's index.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from farmx import layout
 from farmx.farms import slurm_words
 
 NOTICE_S = 60  # how long before its limit or its preemption a program is told
 PARALLEL = "array_parallelism"
+INDEX = '"$SLURM_ARRAY_TASK_ID"'
 # Set for every task of a run that has several, as torch.distributed reads them.
 RANKS = (
     """export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID NODE_RANK=$SLURM_NODEID """
@@ -56,6 +59,16 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
     # What its own jobs know each other by, and an output that the command line says.
     unwanted = ("export SUBMITIT_", "#SBATCH --output=", "#SBATCH --job-name=", "#SBATCH --open-mode=")
     return "".join(line for line in made.splitlines(keepends=True) if not line.startswith(unwanted))
+
+
+def output(submission: str) -> str:
+    """What --output says: a file for each index. A backslash in it would make all of it literal: then there is none."""
+    return os.devnull if "\\" in submission else f"{submission.replace('%', '%%')}/%a{layout.LOG_SUFFIX}"
+
+
+def logged(submission: str) -> str:
+    """Shell text that makes up for an --output that cannot be said; Slurm's own lines are lost then."""
+    return f"exec >>{INDEX}{layout.LOG_SUFFIX} 2>&1\n" if output(submission) == os.devnull else ""
 
 
 def _lines(command: str, resources: Mapping[str, Any]) -> str:

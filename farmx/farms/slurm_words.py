@@ -1,6 +1,6 @@
 """Slurm's words -> ours, and plain ones for people; never asks Slurm."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from farmx.farms.base import Answer
@@ -92,6 +92,15 @@ def plain(reason: str) -> str:
     if word.startswith(_LIMITS):
         return f"a limit of the account or QOS is reached ({word})"
     return f"Slurm says {reason}"
+
+
+def indices(text: str) -> Iterator[int]:
+    """The indices of an array's jobs: `3`, `[0-2,5]`, `[0-9:3%2]`; none for N/A and what else is no index."""
+    for part in text.strip("[]").partition("%")[0].split(","):
+        first, _, rest = part.partition("-")
+        last, _, step = rest.partition(":")
+        if first.isdecimal() and (last or first).isdecimal():
+            yield from range(int(first), int(last or first) + 1, int(step) if step.isdecimal() else 1)
 
 
 def seconds(limit: str) -> int | None:

@@ -13,6 +13,7 @@ from farms.slurm import Slurm
 
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 PYTHON = sys.executable
+LONG_S = float(os.environ.get("FARM_LONG_S", "60"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Site:
         self.project.sweep(hparams, f"{PYTHON} job.py", more)
 
     def __call__(self, *argv: str, **more: object) -> Done:
-        return self.project(*argv, **{"SLURM_CONF": str(self.slurm.conf), **more})
+        return self.project(*argv, **{"SLURM_CONF": str(self.slurm.conf), "XDG_CACHE_HOME": "/dev/null", **more})
 
     def ok(self, *argv: str, **more: object) -> Done:
         """The command must end well."""
@@ -53,7 +54,7 @@ class Site:
     def states(self, name: str = "sweep") -> list[str]:
         return [run["state"] for run in self.told(name)]
 
-    def ended(self, name: str = "sweep", seconds: float = 60) -> list[str]:
+    def ended(self, name: str = "sweep", seconds: float = LONG_S) -> list[str]:
         """The states once every run has ended."""
         return until(lambda: now if set(now := self.states(name)) <= set(ENDED) else None, seconds)
 
@@ -62,7 +63,7 @@ class Site:
         side = self.project.side
         return side.read_text().splitlines() if side.exists() else []
 
-    def noted(self, *lines: str, seconds: float = 60) -> None:
+    def noted(self, *lines: str, seconds: float = LONG_S) -> None:
         """Wait until programs noted all of these."""
         until(lambda: set(lines) <= set(self.notes()), seconds)
 
@@ -72,15 +73,32 @@ class Site:
     def submissions(self) -> list[Path]:
         return sorted((self.project.experiment / ".farmx" / "submissions").iterdir())
 
-    def queue(self) -> list[str]:
-        """The jobs that this project has in the queue, ended or not: 'index state' each."""
-        names = ",".join(read(each / "job.json")["name"] for each in self.submissions())
-        return self.slurm.says("squeue", "-h", "-r", "-t", "all", f"--name={names}", "-o", "%K %T").splitlines()
+    def name(self, submission: Path) -> str:
+        """What Slurm calls the job of a submission."""
+        return read(submission / "job.json")["name"]
 
-    def job(self) -> str:
-        """The id of the job of a project that has one."""
-        (place,) = self.submissions()
-        return self.slurm.says("squeue", "-h", "-t", "all", f"--name={read(place / 'job.json')['name']}", "-o", "%A")
+    def alive(self) -> list[str]:
+        """The jobs of this project that wait or run: 'name index' each."""
+        names = ",".join(map(self.name, self.submissions()))
+        return self.slurm.says("squeue", "-h", "-r", f"--name={names}", "-o", "%j %K").splitlines()
+
+    def job(self, run: str | None = None) -> str:
+        """The job that was queued last for a run, as scancel takes it; without a run for the only one there is."""
+        for submission in reversed(self.submissions()):
+            runs = [line.partition(" ")[2] for line in (submission / "runs").read_text().splitlines()]
+            if run is None or run in runs:
+                array = self.slurm.says("squeue", "-h", "-t", "all", f"--name={self.name(submission)}", "-o", "%F")
+                return f"{array.split()[0]}_{runs.index(run) if run else 0}"
+        raise AssertionError(run)
+
+    def again(self, job: str) -> None:
+        """Let a job that was requeued start as soon as Slurm lets it."""
+        until(lambda: "PENDING" in self.slurm.says("squeue", "-h", "-j", job, "-o", "%T"), LONG_S)
+        self.slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+
+    def go(self) -> None:
+        """Let the programs that wait for it go on."""
+        Path(f"{self.project.side}.go").touch()
 
 
 PREAMBLE = """

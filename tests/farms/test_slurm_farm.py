@@ -1,10 +1,17 @@
 """Sweeps on a real Slurm, from the command line to the last record."""
 
-import pytest
+import json
+import shlex
 
-from farms.site import Site
+import pytest
+from launching import HOSTILE, PLACE, until
+
+from farms.site import LONG_S, PYTHON, Site, attempts
 
 pytestmark = pytest.mark.farm
+
+HELD = '{"hold": true}'  # Slurm keeps such a job waiting until it is released
+GO = "wait(os.environ['SIDE'] + '.go')"
 
 
 @pytest.fixture
@@ -14,7 +21,19 @@ def site(slurm, project):
     return made
 
 
-def test_a_sweep_is_queued_and_runs_to_its_end(site):
+@pytest.fixture
+def plain(slurm_plain, project):
+    made = Site(project, slurm_plain)
+    made.setup()
+    return made
+
+
+# ---------------------------------------------------------------- queued, run, ended
+
+
+@pytest.mark.parametrize("which", ["site", "plain"])
+def test_a_sweep_is_queued_and_runs_to_its_end(request, which):
+    site = request.getfixturevalue(which)
     site.sweep("note(n, attempt); sys.exit(n == '3')", "{n: [1, 2, 3]}")
     done = site.ok("sweep.yml")
     assert "farm  big (slurm)\n" in done.err and "      3 queued\n" in done.err
@@ -22,3 +41,278 @@ def test_a_sweep_is_queued_and_runs_to_its_end(site):
     assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
     assert site("sweep.yml").code == 0
     assert len(site.submissions()) == 1
+
+
+def test_a_failed_run_that_is_retried_takes_todays_code(site):
+    site.sweep("note(n, attempt); sys.exit(3)", "{n: 1}")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"]
+    site.sweep("note('mended', attempt)", "{n: 1}")
+    site.ok("retry", "sweep")
+    assert site.ended() == ["done"]
+    assert site.notes() == ["1 1", "mended 2"]
+    assert attempts(site.run()) == {"1.0": "failed", "2.0": "done"}
+
+
+def test_equal_resources_share_an_array_and_different_ones_do_not(site):
+    site.setup('{"hold": true, "array_parallelism": 2}')
+    site.sweep("", "{n: [1, 2, 3], SUBMIT_JOB.PARTITION: [main, low]}")
+    site.ok("sweep.yml")
+    names = {site.name(each): each.name for each in site.submissions()}
+    ask = ["squeue", "-h", f"--name={','.join(names)}", "-o", "%j|%P|%K|%k"]
+    told = sorted(line.split("|") for line in site.slurm.says(*ask).splitlines())
+    assert told == [[name, queue, "0-2%2", names[name]] for name, queue in zip(sorted(names), ("main", "low"))]
+    assert [name.startswith("sweep.") for name in names] == [True, True]
+    site.ok("cancel", "sweep")
+
+
+def test_more_runs_than_an_array_may_hold_take_several(plain):
+    plain.setup(HELD)
+    plain.sweep("", "{n: " + str(list(range(103))) + "}")
+    plain.ok("sweep.yml")
+    assert [len((each / "runs").read_text().splitlines()) for each in plain.submissions()] == [101, 2]
+    assert plain.states() == ["queued"] * 103
+    plain.ok("cancel", "sweep")
+    assert plain.states() == ["cancelled"] * 103
+    until(lambda: not plain.alive())
+
+
+def test_a_run_that_waits_or_runs_says_so(site):
+    site.setup(HELD)
+    site.sweep(f"note('began'); {GO}", "{n: 1}")
+    site.ok("sweep.yml")
+    assert site.states() == ["queued"]
+    assert site.ok("why", "sweep").out.splitlines()[0].endswith("queued: held by its user; scontrol release lets it go")
+    site.slurm.run("scontrol", "release", site.job())
+    site.noted("began")
+    assert site.states() == ["running"]
+    site.go()
+    assert site.ended() == ["done"]
+
+
+def test_a_launch_from_inside_a_job_asks_for_what_the_sweep_says(site, tmp_path):
+    site.setup('{"mem": null, "mem-per-cpu": 40}')
+    site.sweep("note(os.environ.get('SLURM_NTASKS'), os.environ.get('RANK'))", "{n: 1}")
+    line = f"farmx {shlex.quote(str(site.project.path / 'sweep.yml'))}"
+    env = {**site.project.env, "RANK": "3", "SBATCH_PARTITION": "nosuch"}
+    asked = ["--parsable", "--wait", "-n2", "--mem=100", "-p", "main", f"--output={tmp_path}/log", "--wrap", line]
+    site.slurm.run("sbatch", f"--chdir={site.project.path}", *asked, **env)
+    assert site.ended() == ["done"], (tmp_path / "log").read_text()
+    assert site.notes() == ["None None"]
+
+
+# ---------------------------------------------------------------- names and values
+
+SHOW = """
+import json, os, sys
+with open(os.environ["LOGDIR"] + "/told", "w") as told:
+    json.dump([sys.argv[1:], os.environ["SECRET"]], told)
+"""
+
+
+@pytest.mark.parametrize("place", [PLACE.replace("$HOME", "$"), "100% %A"])
+def test_any_value_reaches_the_program_from_a_logroot_of_any_name(site, tmp_path, place):
+    root = tmp_path / place
+    site.project.write("show.py", SHOW)
+    site.project.sweep(json.dumps({"v": HOSTILE}), f"{PYTHON} show.py", "ENV_PASS: [SECRET]\n")
+    experiment = "it's a 100% größe"
+    site.ok("sweep.yml", "--logroot", str(root), "--exp-name", experiment, SECRET="; $HOME\n'")
+    until(lambda: len(list(root.glob("*/*/attempts/*/end.json"))) == len(HOSTILE), LONG_S)
+    told = [json.loads(each.read_text()) for each in root.glob("*/*/told")]
+    key = json.dumps
+    assert sorted(told, key=key) == sorted(([["--v", each], "; $HOME\n'"] for each in HOSTILE), key=key)
+
+
+# ---------------------------------------------------------------- several tasks
+
+TASK = """
+keys = "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK"
+note(*(os.environ[key] for key in keys), os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"].isdecimal())
+from farmx.logx import logx
+logx.initialize()
+logx.metric("val", {"rank": int(os.environ["RANK"])})
+"""
+
+
+def test_srun_style_starts_the_command_once_a_task_with_its_rank(site):
+    import socket
+
+    site.sweep(TASK, "{n: 1}", "RESOURCES: {nodes: 2, ntasks_per_node: 2}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"]
+    ranks = [(rank, 4, rank % 2, 2, rank // 2) for rank in range(4)]
+    host = socket.gethostname()
+    assert sorted(site.notes()) == [" ".join(map(str, (*each, host, True))) for each in ranks]
+    (rows,) = [each.read_text().splitlines() for each in site.run().glob("attempts/1.0/metrics.jsonl")]
+    assert [json.loads(row)["metrics"] for row in rows][-1:] == [{"rank": 0}]
+
+
+LAUNCHER = """
+given = [each.partition("=")[2] for each in sys.argv[1:5]]
+for local in range(int(given[2])):
+    rank = int(given[1]) * int(given[2]) + local
+    note(rank, *given, os.environ["SLURMD_NODENAME"])
+"""
+
+
+def test_torchrun_style_starts_a_launcher_on_every_node(site):
+    site.project.write("torchrun.py", "import os, sys\ndef note(*words):\n    open(os.environ['SIDE'], 'a').write("
+                       "' '.join(map(str, words)) + '\\n')\n" + LAUNCHER)  # fmt: skip
+    more = "RESOURCES: {nodes: 2, cpus_per_task: 2}\n"
+    words = "--nnodes=$SLURM_NNODES --node-rank=$SLURM_NODEID --nproc-per-node=2 --master=$MASTER_ADDR:$MASTER_PORT"
+    site.project.sweep("{n: 1}", f"{PYTHON} torchrun.py {words} train.py", more)
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"]
+    told = sorted(line.split() for line in site.notes())
+    place = told[0][4]
+    assert [(rank, nodes, node, local) for rank, nodes, node, local, *_ in told] == [
+        ("0", "2", "0", "2"), ("1", "2", "0", "2"), ("2", "2", "1", "2"), ("3", "2", "1", "2")
+    ]  # fmt: skip
+    assert [each[4] for each in told] == [place] * 4
+    assert [each[5] for each in told] == [site.slurm.nodes[int(node)] for _, _, node, *_ in told]
+
+
+SAVES = """
+def save(*_):
+    note(n, attempt, "told", os.environ.get("RANK"))
+    time.sleep(float(os.environ["SLOW"]))
+    note(n, attempt, "saved", os.environ.get("RANK"))
+    sys.exit(0)
+if attempt == "1":
+    signal.signal(signal.SIGTERM, save)
+    note(n, attempt, "began", os.environ.get("RANK"))
+    time.sleep(300)
+note(n, attempt, "went on", os.environ.get("RANK"))
+"""
+
+
+def test_each_task_is_told_once_and_has_its_grace_when_the_time_is_nearly_up(site):
+    site.sweep(SAVES, "{n: 1}", "RESOURCES: {nodes: 2}\nENV: {SLOW: 5}\n")  # longer than KillWait
+    site.ok("sweep.yml")
+    site.noted("1 1 began 0", "1 1 began 1")
+    job = site.job()
+    site.slurm.run("scancel", "--batch", "--signal=USR2", job)
+    site.noted("1 1 saved 0", "1 1 saved 1")
+    site.again(job)
+    assert site.ended() == ["done"]
+    assert sorted(site.notes()) == sorted(
+        f"1 {what} {rank}" for what in ("1 began", "1 told", "1 saved", "2 went on") for rank in (0, 1)
+    )
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
+
+
+# ---------------------------------------------------------------- cancelled
+
+
+def test_what_is_cancelled_by_either_command_is_cancelled_and_can_be_retried(site):
+    site.sweep(SAVES, "{n: [1, 2, 3, 4]}", "ENV: {SLOW: 0.5}\n")
+    site.ok("sweep.yml", "--first", "2")
+    site.noted("1 1 began None", "2 1 began None")
+    site.setup(HELD)
+    site.ok("sweep.yml", "--first", "4")
+    one, two, three, four = (each["run"] for each in site.told())
+    assert site.states() == ["running", "running", "queued", "queued"]
+    site.ok("cancel", one, three)
+    for run in (two, four):
+        site.slurm.run("scancel", site.job(run))
+    assert site.ended() == ["cancelled"] * 4
+    until(lambda: not site.alive())
+    assert sorted(site.notes()) == sorted(f"{n} 1 {what} None" for n in (1, 2) for what in ("began", "told", "saved"))
+    assert site.states() == ["cancelled"] * 4
+    assert len(site.submissions()) == 2
+    site.setup()
+    site.ok("retry", one, four)
+    until(lambda: site.states() == ["done", "cancelled", "cancelled", "running"])
+
+
+# ---------------------------------------------------------------- preempted, requeued, out of time
+
+
+def test_a_preempted_run_is_told_waits_as_preempted_and_goes_on_as_its_second_attempt(site):
+    site.setup('{"partition": "low", "exclusive": true}')
+    site.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.5}\n")
+    site.ok("sweep.yml")
+    site.noted("1 1 began None")
+    job = site.job()
+    asked = ["-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]
+    others = site.slurm.run("sbatch", "--parsable", *asked)
+    site.noted("1 1 saved None")
+    until(lambda: site.states() == ["preempted"])
+    assert site("sweep.yml").code == 0  # touches it not
+    site.again(job)
+    assert site.ended() == ["done"]
+    site.slurm.run("scancel", others.stdout.strip())
+    assert site.notes() == ["1 1 began None", "1 1 told None", "1 1 saved None", "1 2 went on None"]
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
+    assert len(site.submissions()) == 1
+
+
+def test_a_requeue_by_hand_is_a_new_attempt_while_it_runs_and_nothing_once_it_is_done(site):
+    site.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.1}\n")
+    site.ok("sweep.yml")
+    site.noted("1 1 began None")
+    job = site.job()
+    site.slurm.run("scontrol", "requeue", job)
+    site.again(job)
+    assert site.ended() == ["done"]
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
+    until(lambda: not site.alive())
+    site.slurm.run("scontrol", "requeue", job)
+    site.again(job)
+    until(lambda: not site.alive())
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
+    assert site.states() == ["done"]
+    (log,) = site.submissions()[0].glob("0.log")
+    assert log.read_text().splitlines()[-1] == f"{site.run().name} 1.2 held: attempt 1.1 is done"
+
+
+RESUMES = """
+import torch
+from farmx.logx import logx
+logx.initialize()
+kept = logx.resume()
+begin = kept["epoch"] + 1 if kept else 0
+note(attempt, "from", begin)
+for epoch in range(begin, 4):
+    logx.metric("val", {"acc": epoch}, epoch)
+    logx.save_model({"epoch": epoch, "state_dict": {}}, metric=epoch, epoch=epoch)
+    if epoch == int(attempt):
+        note(attempt, "waits")
+        time.sleep(300)
+"""
+TORCH = """
+import pickle
+__version__ = "2.0.0"
+def save(content, file):
+    file.write(pickle.dumps(content))
+def load(path, **how):
+    with open(path, "rb") as file:
+        return pickle.load(file)
+"""
+
+
+def test_a_run_whose_time_is_up_resumes_until_it_has_been_requeued_often_enough(site):
+    site.setup(more="MAX_REQUEUES: 2\n")
+    site.project.write("torch.py", TORCH)
+    site.sweep(RESUMES, "{n: 1}")
+    site.ok("sweep.yml")
+    for attempt, told in ((1, "1 from 0"), (2, "2 from 2"), (3, "3 from 3")):
+        site.noted(told, f"{attempt} waits")
+        job = site.job()
+        site.slurm.run("scancel", "--batch", "--signal=USR2", job)
+        if attempt < 3:
+            site.again(job)
+    assert site.ended() == ["failed"]
+    (told,) = site.told()
+    assert told["note"] == "it was told that its time is up, and it was requeued 2 times (MAX_REQUEUES)"
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "preempted", "1.2": "failed"}
+
+
+def test_before_its_time_limit_a_run_is_told_and_queued_again(plain):
+    plain.setup('{"time": 1}', more="MAX_REQUEUES: 1\n")
+    plain.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.1}\n")
+    plain.ok("sweep.yml")
+    plain.noted("1 1 saved None", seconds=90)
+    plain.again(plain.job())
+    assert plain.ended() == ["done"]
+    assert attempts(plain.run()) == {"1.0": "preempted", "1.1": "done"}
