@@ -31,6 +31,7 @@ class Detached:
 
     def __init__(self, name: str, resources: Mapping[str, Any], origins: Mapping[str, str] = {}) -> None:
         self.name, self._resources, self._origins = name, resources, origins
+        self._known: dict[str, tuple[Slot, ...]] = {}  # by what was wanted: nvidia-smi may take seconds
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for what this machine does not give, FarmError when GPUs cannot be listed or shared."""
@@ -65,7 +66,11 @@ class Detached:
         return {**self._resources, **wants, **jobs}
 
     def _slots(self, wants: Mapping[str, Any]) -> tuple[Slot, ...]:
-        return gpus.configured(self._merged(wants), self._origins)
+        merged = self._merged(wants)
+        key = repr(sorted(merged.items()))
+        if key not in self._known:
+            self._known[key] = gpus.configured(merged, self._origins)
+        return self._known[key]
 
 
 def _log(submission: Submission) -> str:

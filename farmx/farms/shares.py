@@ -22,7 +22,8 @@ from farmx.farms import gpus
 from farmx.farms.gpus import Gpu, Slot
 
 FOLDER = "FARMX_LOCKS"  # the environment's word for the directory, where /tmp is not the same for all
-POLLS_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between looks; nvidia-smi may take a second itself
+LOOKS_S = (0.1, 0.2, 0.5)  # between looks at who holds a GPU: a thousandth of a second each
+ASKS_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between questions to nvidia-smi, which may take a second itself
 TELL_AT = 3  # the look at which to tell of waiting: right after a run a GPU does not look idle
 _ANY = "any"  # the line of those who take whatever is idle
 
@@ -170,11 +171,11 @@ def acquire(slot: Slot, what: str, patience: Patience) -> Grip | None:
         return Grip(slot.name, {})
     home = folder()
     if slot.idle:
-        return _in_turn(home, _ANY, partial(_idle, home, slot.idle, what), patience)
+        return _in_turn(home, _ANY, partial(_idle, home, slot.idle, what), patience, ASKS_S)
     held: list[_Held] = []
     try:
         for gpu in sorted(slot.gpus, key=lambda gpu: gpu.key):
-            if one := _in_turn(home, gpu.key, partial(_take, home, gpu, what), patience):
+            if one := _in_turn(home, gpu.key, partial(_take, home, gpu, what), patience, LOOKS_S):
                 held.append(one)
             else:
                 return None
@@ -185,7 +186,9 @@ def acquire(slot: Slot, what: str, patience: Patience) -> Grip | None:
         Grip(slot.name, {}, held).close()  # what was not enough
 
 
-def _in_turn(home: str, key: str, take: Callable[[], Taken | str], patience: Patience) -> Taken | None:
+def _in_turn(
+    home: str, key: str, take: Callable[[], Taken | str], patience: Patience, delays_s: Sequence[float]
+) -> Taken | None:
     """What `take` returns when it is our turn and nobody holds it; None when there is no sense in waiting any more."""
     line: int | None = None
     try:
@@ -196,7 +199,7 @@ def _in_turn(home: str, key: str, take: Callable[[], Taken | str], patience: Pat
                 return taken
             if look == TELL_AT:
                 patience.tell(taken)
-            if not patience.pause(POLLS_S[min(look, len(POLLS_S) - 1)]):
+            if not patience.pause(delays_s[min(look, len(delays_s) - 1)]):
                 break
         return None
     finally:
