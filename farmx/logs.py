@@ -14,7 +14,7 @@ from farmx.spec import Run, State
 
 CHUNK = 1 << 18  # bytes read at once
 POLL_S = 0.3  # between two looks at a log that is followed
-LOOK_S = 5.0  # between two looks at how its run stands
+LOOK_S = 15.0  # between two looks at how its run stands, for which its farm may be asked
 GOING = (State.STAGED, State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)  # more may come
 
 
@@ -150,7 +150,7 @@ def follow(
 
     stand: how the run stands now.  only: an attempt to follow alone, to its end.  A run that waits says so once.
     """
-    run, looked = stand(), time.monotonic()
+    run, looked, ends = stand(), time.monotonic(), 0
     newest = attempts(run.path)[-1:]
     first = layout.attempt_number(only or (newest[0] if newest else "")) or (0, 0)
     if run.state in GOING and run.state is not State.RUNNING:
@@ -162,14 +162,20 @@ def follow(
         if over:  # decided before its logs were read to their end
             return
         time.sleep(POLL_S)
-        if time.monotonic() - looked > LOOK_S or _ended(run.path, attempts(run.path)[-1:]):
+        before, ends = ends, _ends(run.path)
+        if ends > before or time.monotonic() - looked > LOOK_S:
             run, looked = stand(), time.monotonic()
 
 
 def _left(run: str, only: str | None) -> bool:
     """Whether the attempt to be followed alone will say no more."""
-    return only is not None and (_ended(run, [only]) or only not in attempts(run)[-1:])
+    return only is not None and (_has_ended(run, only) or only not in attempts(run)[-1:])
 
 
-def _ended(run: str, names: list[str]) -> bool:
-    return any(os.path.exists(os.path.join(run, layout.ATTEMPTS, name, layout.END)) for name in names)
+def _ends(run: str) -> int:
+    """How many of a run's attempts have ended."""
+    return sum(_has_ended(run, name) for name in attempts(run))
+
+
+def _has_ended(run: str, name: str) -> bool:
+    return os.path.exists(os.path.join(run, layout.ATTEMPTS, name, layout.END))

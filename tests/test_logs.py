@@ -242,6 +242,30 @@ def test_of_a_followed_run_one_stage_can_be_asked_for(place, at_once):
     assert (b"".join(played.follow(stage="avg")), played.told) == (b"b", [])
 
 
+def test_how_a_run_stands_is_looked_at_when_an_attempt_ends_and_else_seldom(place, monkeypatch):
+    """Each look may ask a scheduler: of a hundred polls in which nothing ends none does, though one ended before."""
+    monkeypatch.setattr(logs, "LOOK_S", 1e9)
+    run = staged(place)
+    attempt(run, "1.0", {"main": b"first\n"}, "failed")
+    local.announce(place.submission(Job(str(run), "2.0")))
+    looks, polls = [], []
+    played = Played(run, [])
+
+    def sleep(seconds: float) -> None:
+        polls.append(seconds)
+        if len(polls) == 100:
+            attempt(run, "2.0", {"main": b"second\n"}, "done")
+
+    def stand() -> Run:
+        looks.append(len(polls))
+        return played()
+
+    monkeypatch.setattr(logs.time, "sleep", sleep)
+    read = logs.follow(logs.Reader(played.told.append), stand, None, None, played.told.append)
+    assert b"".join(read) == b"first\nsecond\n"
+    assert looks == [0, 1, 100]
+
+
 def test_an_attempt_that_is_followed_alone_ends_with_it(place, at_once):
     run = staged(place)
     attempt(run, "1.0", {"main": b"first\n"}, None)

@@ -98,6 +98,11 @@ def test_an_experiment_may_be_a_path(typed, name):
     assert typed(f"sumx {name}".replace("HERE", str(typed.cwd))) == typed("sumx sweep")
 
 
+def test_an_experiment_may_be_shortened_while_it_is_unique(typed):
+    assert typed("sumx sw --json") == typed("sumx sweep --json")
+    assert typed("sumx o") == (2, "", "sumx: 'o' may be old or other; type more of it\n")
+
+
 def test_a_path_means_the_same_from_elsewhere(typed, launched, monkeypatch):
     monkeypatch.setenv("FARMX_LOGROOT", str(launched / "runs"))
     expected = typed("sumx sweep")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from farmx import logs, naming
+from farmx import layout, logs, naming
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import UsageError
 from farmx.spec import Run, Surroundings
@@ -19,7 +19,7 @@ def show(given: Mapping[str, Any], at: Surroundings) -> None:
     if given["as_json"]:
         print(json.dumps(_fields(run, attempt, given["stage"]), indent=2))
     elif given["follow"]:
-        _follow(run, given["stage"], attempt)
+        _follow(run, given["stage"], attempt, layout.cache_folder(at.home, at.environ))
     else:
         _print(run, given["stage"], attempt)
 
@@ -38,12 +38,12 @@ def _print(run: Run, stage: str | None, attempt: str | None) -> None:
         tell(f"{run.name} has printed nothing{f' in {stage}' if stage else ''}, it is {run.state}{why}{waits}")
 
 
-def _follow(run: Run, stage: str | None, attempt: str | None) -> None:
+def _follow(run: Run, stage: str | None, attempt: str | None, cache: str) -> None:
     named = naming.Named(os.path.dirname(run.path), run.name)
     last = [run]
 
     def stand() -> Run:
-        last[:] = naming.read(named).runs or last  # a record that is torn now is whole at the next look
+        last[:] = naming.read(named, cache).runs or last  # a record that is torn now is whole at the next look
         if not os.path.isdir(run.path):
             raise UsageError(f"{run.path} is gone: somebody renamed or deleted it")
         return last[0]

@@ -1,5 +1,6 @@
 """sumx: the runs of experiments as one table."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,13 +36,13 @@ def sumx(
     config_file: str | None,
 ) -> None:
     """A row for each run of the experiments: what differs, the last and the best metrics, how long an epoch takes."""
-    from farmx import layout, metrics, naming, reports
+    from farmx import layout, metrics, reports
     from farmx import sumx as table
 
     at = surroundings()
     root = logroot_of(logroot, config_file, at)
     cache = layout.cache_folder(at.home, at.environ)
-    runs, problems = _runs([naming.experiment(root, located(name, at)) for name in experiments], root, cache)
+    runs, problems = _runs([_whole(root, located(name, at)) for name in experiments], root, cache)
     logs = metrics.read(runs, cache, at.now)
     hidden = [name.strip() for name in ignore.split(",") if name.strip()]
     made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)
@@ -51,6 +52,15 @@ def sumx(
         sys.stdout.write(reports.of("json" if as_json else "text")(made))
     for note in (*problems, *made.notes):
         click.echo(note, err=True)
+
+
+def _whole(root: str, name: str) -> str:
+    """The experiment's whole name."""
+    if name and os.path.isdir(os.path.join(root, name)):
+        return name
+    from farmx import naming  # only who typed a part of it
+
+    return naming.experiment(root, name)
 
 
 def _runs(experiments: Sequence[str], root: str, cache: str) -> tuple[list[Run], list[str]]:
