@@ -167,7 +167,7 @@ def _options() -> list[str]:
     found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
     if not found:
         raise FarmError(f"sbatch --help says no options but: {_reason(said.error)}; is Slurm set up here?")
-    return sorted({name.replace("-", "_") for name in found})
+    return sorted({name.replace("-", "_") for name in found} - {*OURS, *CLUSTERS})
 
 
 def _close(name: str, known: Sequence[str]) -> str:

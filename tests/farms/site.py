@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,11 @@ class Site:
         """A sweep of a Python program; `note(text)` in it appends a line to a file outside LOGROOT."""
         self.project.write("job.py", PREAMBLE + program)
         self.project.sweep(hparams, f"{PYTHON} job.py", more)
+
+    def end(self) -> None:
+        """End every job of this Slurm, so that the next test has all of it."""
+        self.slurm.run("scancel", "--user=root")
+        until(lambda: not self.slurm.says("squeue", "-h"), LONG_S)
 
     def __call__(self, *argv: str, **more: object) -> Done:
         return self.project(*argv, **{"SLURM_CONF": str(self.slurm.conf), "XDG_CACHE_HOME": "/dev/null", **more})
@@ -70,6 +77,9 @@ class Site:
     def run(self, place: int = 0) -> Path:
         return self.project.runs()[place]
 
+    def named(self, name: str) -> Path:
+        return self.project.experiment / name
+
     def submissions(self) -> list[Path]:
         return sorted((self.project.experiment / ".farmx" / "submissions").iterdir())
 
@@ -92,8 +102,10 @@ class Site:
         raise AssertionError(run)
 
     def again(self, job: str) -> None:
-        """Let a job that was requeued start as soon as Slurm lets it."""
-        until(lambda: "PENDING" in self.slurm.says("squeue", "-h", "-j", job, "-o", "%T"), LONG_S)
+        """Start a job that was requeued as soon as its old credentials have expired; by itself Slurm takes its time."""
+        pattern = r"JobState=PENDING[^$]*EligibleTime=(\S+)"
+        (eligible,) = until(lambda: re.findall(pattern, self.slurm.says("scontrol", "show", "job", job)), LONG_S)
+        until(lambda: time.strftime("%Y-%m-%dT%H:%M:%S") > eligible, LONG_S)
         self.slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def go(self) -> None:

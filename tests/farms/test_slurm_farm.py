@@ -18,14 +18,16 @@ GO = "wait(os.environ['SIDE'] + '.go')"
 def site(slurm, project):
     made = Site(project, slurm)
     made.setup()
-    return made
+    yield made
+    made.end()
 
 
 @pytest.fixture
 def plain(slurm_plain, project):
     made = Site(project, slurm_plain)
     made.setup()
-    return made
+    yield made
+    made.end()
 
 
 # ---------------------------------------------------------------- queued, run, ended
@@ -190,10 +192,9 @@ def test_each_task_is_told_once_and_has_its_grace_when_the_time_is_nearly_up(sit
     site.sweep(SAVES, "{n: 1}", "RESOURCES: {nodes: 2}\nENV: {SLOW: 5}\n")  # longer than KillWait
     site.ok("sweep.yml")
     site.noted("1 1 began 0", "1 1 began 1")
-    job = site.job()
-    site.slurm.run("scancel", "--batch", "--signal=USR2", job)
+    site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
     site.noted("1 1 saved 0", "1 1 saved 1")
-    site.again(job)
+    site.again(site.job())
     assert site.ended() == ["done"]
     assert sorted(site.notes()) == sorted(
         f"1 {what} {rank}" for what in ("1 began", "1 told", "1 saved", "2 went on") for rank in (0, 1)
@@ -220,9 +221,12 @@ def test_what_is_cancelled_by_either_command_is_cancelled_and_can_be_retried(sit
     assert sorted(site.notes()) == sorted(f"{n} 1 {what} None" for n in (1, 2) for what in ("began", "told", "saved"))
     assert site.states() == ["cancelled"] * 4
     assert len(site.submissions()) == 2
-    site.setup()
     site.ok("retry", one, four)
+    site.slurm.run("scontrol", "release", site.job(four))
+    site.noted("1 2 went on None", "4 1 began None")
     until(lambda: site.states() == ["done", "cancelled", "cancelled", "running"])
+    assert attempts(site.named(one)) == {"1.0": "cancelled", "2.0": "done"}
+    assert attempts(site.named(four)) == {"1.0": ""}  # the job that was cancelled before had not begun it
 
 
 # ---------------------------------------------------------------- preempted, requeued, out of time
@@ -233,13 +237,12 @@ def test_a_preempted_run_is_told_waits_as_preempted_and_goes_on_as_its_second_at
     site.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.5}\n")
     site.ok("sweep.yml")
     site.noted("1 1 began None")
-    job = site.job()
     asked = ["-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]
     others = site.slurm.run("sbatch", "--parsable", *asked)
     site.noted("1 1 saved None")
     until(lambda: site.states() == ["preempted"])
     assert site("sweep.yml").code == 0  # touches it not
-    site.again(job)
+    site.again(site.job())
     assert site.ended() == ["done"]
     site.slurm.run("scancel", others.stdout.strip())
     assert site.notes() == ["1 1 began None", "1 1 told None", "1 1 saved None", "1 2 went on None"]
@@ -259,11 +262,10 @@ def test_a_requeue_by_hand_is_a_new_attempt_while_it_runs_and_nothing_once_it_is
     until(lambda: not site.alive())
     site.slurm.run("scontrol", "requeue", job)
     site.again(job)
-    until(lambda: not site.alive())
+    (log,) = site.submissions()[0].glob("0.log")
+    until(lambda: log.read_text().endswith(f"{site.run().name} 1.2 held: attempt 1.1 is done\n"), LONG_S)
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
     assert site.states() == ["done"]
-    (log,) = site.submissions()[0].glob("0.log")
-    assert log.read_text().splitlines()[-1] == f"{site.run().name} 1.2 held: attempt 1.1 is done"
 
 
 RESUMES = """
@@ -298,10 +300,9 @@ def test_a_run_whose_time_is_up_resumes_until_it_has_been_requeued_often_enough(
     site.ok("sweep.yml")
     for attempt, told in ((1, "1 from 0"), (2, "2 from 2"), (3, "3 from 3")):
         site.noted(told, f"{attempt} waits")
-        job = site.job()
-        site.slurm.run("scancel", "--batch", "--signal=USR2", job)
+        site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
         if attempt < 3:
-            site.again(job)
+            site.again(site.job())
     assert site.ended() == ["failed"]
     (told,) = site.told()
     assert told["note"] == "it was told that its time is up, and it was requeued 2 times (MAX_REQUEUES)"

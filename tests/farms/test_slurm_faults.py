@@ -1,0 +1,165 @@
+"""What is killed, lost or late between farmx and a real Slurm: an attempt begins at most once, a point ends once."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+from launching import until
+
+from farms import fixtures
+from farms.daemons import environments
+from farms.site import LONG_S, Site, attempts
+from farms.slurm import NERVOUS, Slurm
+
+pytestmark = pytest.mark.farm
+
+GO = "note(n, attempt); wait(os.environ['SIDE'] + '.go')"
+
+
+@pytest.fixture
+def site(slurm_plain, project):
+    made = Site(project, slurm_plain)
+    made.setup()
+    yield made
+    made.end()
+
+
+# ---------------------------------------------------------------- never twice
+
+# In place of sbatch: the real one, and the command that called it killed before, after, or at its second call.
+SBATCH = """#!/bin/sh
+case "$*" in *--help*|*--test-only*) exec {sbatch} "$@";; esac
+echo call >>{calls}
+[ "$(wc -l <{calls})" -eq {nth} ] || exec {sbatch} "$@"
+if [ {when} = after ]; then {sbatch} "$@" >/dev/null; fi
+kill -9 $PPID
+if [ {when} = later ]; then sleep 1; exec {sbatch} "$@"; fi
+"""
+
+
+def wrapped(site: Site, when: str, nth: int) -> str:
+    """A PATH whose sbatch kills who calls it."""
+    folder = site.project.path.parent / "bin"
+    folder.mkdir(exist_ok=True)
+    calls = folder / "calls"
+    calls.unlink(missing_ok=True)
+    text = SBATCH.format(sbatch=shutil.which("sbatch"), calls=calls, nth=nth, when=when)
+    (folder / "sbatch").write_text(text)
+    (folder / "sbatch").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("when", "nth", "queued"),
+    [("before", 1, 0), ("after", 1, 2), ("later", 1, 0), ("before", 2, 2), ("after", 2, 4), ("later", 2, 2)],
+)
+def test_a_launch_killed_around_sbatch_is_finished_by_the_same_command(site, when, nth, queued):
+    site.sweep("note(n, attempt)", "{n: [1, 2], SUBMIT_JOB.PARTITION: [main, low]}")
+    assert site("sweep.yml", PATH=wrapped(site, when, nth)).code == -signal.SIGKILL
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"] * 4
+    until(lambda: not site.alive())
+    assert sorted(site.notes()) == ["1 1", "1 1", "2 1", "2 1"]
+    assert [attempts(run) for run in site.project.runs()] == [{"1.0": "done"}] * 4
+    assert site("sweep.yml").code == 0
+
+
+def test_a_second_copy_of_an_attempt_ends_at_the_fence(site):
+    site.sweep(GO, "{n: 1}")
+    site.ok("sweep.yml")
+    site.noted("1 1")
+    (first,) = site.submissions()
+    asked = ["--parsable", "--array=0", "--mem=50", f"--output={first}/second", f"--chdir={first}", f"{first}/script"]
+    second = site.slurm.run("sbatch", *asked).stdout.strip()
+    until(lambda: "held: taken by process" in (first / "second").read_text(), LONG_S)
+    until(lambda: site.slurm.says("squeue", "-h", "-t", "all", "-j", second, "-o", "%T") == "COMPLETED")
+    assert site.states() == ["running"]
+    site.go()
+    assert site.ended() == ["done"]
+    assert site.notes() == ["1 1"]
+
+
+def test_launches_of_one_sweep_at_once_queue_and_start_each_run_once(site):
+    site.sweep("note(n, attempt)", "{n: [1, 2, 3]}")
+    env = {**site.project.env, **site.slurm.env()}
+    behind = [site.project.behind("sweep.yml", **env) for _ in range(4)]
+    assert [each.wait() for each in behind] == [0] * 4
+    until(lambda: site.submissions() and site.states() == ["done"] * 3, LONG_S)
+    until(lambda: not site.alive())
+    assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
+    assert len(site.project.runs()) == 3
+
+
+# ---------------------------------------------------------------- Slurm itself
+
+
+@pytest.fixture(scope="module")
+def nervous():
+    """A Slurm that a test may break, which soon notices that a node is dead, and soon forgets what has ended."""
+    fixtures.need(Slurm)
+    farm = Slurm.up(accounting=False, settings={**NERVOUS, "MinJobAge": "2"})
+    yield farm
+    farm.stop()
+
+
+@pytest.fixture
+def own(nervous, project):
+    made = Site(project, nervous)
+    made.setup()
+    yield made
+    made.end()
+
+
+def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_back(own):
+    own.sweep("note(n, attempt)", "{n: [1, 2], SUBMIT_JOB.PARTITION: [main, low]}")
+    folder = own.project.path.parent / "bin"
+    folder.mkdir()
+    kill = f"{sys.executable} -c 'import os, signal; os.kill({own.slurm.pids('slurmctld')[0]}, signal.SIGKILL)'"
+    (folder / "sbatch").write_text(
+        f'#!/bin/sh\ncase "$*" in *--help*|*--test-only*) exec {shutil.which("sbatch")} "$@";; esac\n'
+        f'[ -e {folder}/called ] && exec {shutil.which("sbatch")} "$@"\n'
+        f'touch {folder}/called\n{shutil.which("sbatch")} "$@" >/dev/null\n{kill}\n'
+        'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2\nexit 1\n'
+    )
+    (folder / "sbatch").chmod(0o755)
+    launch = own.project.behind("sweep.yml", **own.slurm.env(), PATH=f"{folder}:{os.environ['PATH']}")
+    until(lambda: (folder / "called").exists() and not own.slurm.pids("slurmctld"))
+    own.slurm.daemon("slurmctld")
+    assert launch.wait(timeout=90) == 0
+    assert own.ended() == ["done"] * 4
+    assert sorted(own.notes()) == ["1 1", "1 1", "2 1", "2 1"]
+    assert (own.submissions()[0] / "queued").read_text().count("\n") == 1
+
+
+def test_a_run_whose_node_dies_goes_on_elsewhere_as_its_next_attempt(own):
+    own.sweep("note(attempt, os.environ['SLURMD_NODENAME'])\nif attempt == '1': time.sleep(300)", "{n: 1}")
+    own.ok("sweep.yml")
+    (first,) = until(own.notes, LONG_S)
+    node = first.split()[1]
+    own.slurm.kill_node(node)
+    (other,) = set(own.slurm.nodes) - {node}
+    own.noted(f"2 {other}", seconds=90)
+    assert own.ended() == ["done"]
+    assert attempts(own.run()) == {"1.0": "", "1.1": "done"}
+    own.slurm.daemon(node)
+    own.slurm.until(own.slurm.is_idle, "the node does not come back", node)
+
+
+def test_a_run_that_slurm_has_forgotten_is_lost_once_it_is_silent_and_the_same_command_takes_it_up(own):
+    own.sweep("note(n, attempt)\nif attempt == '1': time.sleep(300)", "{n: 1}")
+    own.ok("sweep.yml")
+    own.noted("1 1")
+    owner = own.run() / "attempts" / "1.0"
+    for pid, env in environments():
+        if f"SLURM_JOB_ID={own.job().partition('_')[0]}".encode() in env:
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not own.slurm.says("squeue", "-h", "-t", "all"), LONG_S)
+    assert own.states() == ["running"]  # it was heard of a moment ago; Slurm's answer may be the older one
+    os.utime(owner / "heartbeat", (time.time() - 400,) * 2)
+    assert own.states() == ["lost"]
+    own.ok("sweep.yml")
+    assert own.ended() == ["done"]
+    assert own.notes() == ["1 1", "1 2"]
