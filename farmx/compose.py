@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, plan, shelltext, sweep
-from farmx.errors import SweepError, UsageError, nearest
-from farmx.spec import Point, Surroundings
+from farmx import config, plan, policy, shelltext, sweep
+from farmx.errors import ConfigError, SweepError, UsageError, nearest
+from farmx.settings import LOCAL
+from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
     from farmx.launcher import Order
@@ -141,6 +142,7 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
     roots = interpreter.pythonpath(made.template.pythonpath, made.template.words[:4], at.environ, at.cwd)
     template = made.template._replace(pythonpath=roots)
     specs = tuple(plan.specs(template, made.points()))
+    _check_retry(settings, specs)
     wish = snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
                          settings.code_max_files, settings.code_max_mb)  # fmt: skip
     return Order(
@@ -160,6 +162,14 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
         told=_told(made, at, user),
         only=made.request.stages,
     )
+
+
+def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:
+    """Raises ConfigError when RETRY lets a resource grow that a run of the farm lacks; here nothing is asked for."""
+    wants = {repr(spec.resources): spec.resources for spec in specs} if settings.farm.executor != LOCAL else {}
+    for resources in wants.values():
+        if problem := policy.misfit(settings.retry, resources):
+            raise ConfigError(f"{settings.origins['RETRY']}: RETRY: {problem}")
 
 
 def launch_id(now: float) -> str:

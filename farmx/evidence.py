@@ -21,7 +21,8 @@ GPU_MEMORY = ("CUDA out of memory", "OutOfMemoryError", "CUDA_ERROR_OUT_OF_MEMOR
 MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "DefaultCPUAllocator",
           "insufficient shared memory")  # fmt: skip
 FARM_WORDS = (
-    ("memory", ("oom_kill", "oom-kill", "oom kill", "out of memory", "out_of_memory", "out-of-memory")),
+    ("memory", ("oom_kill", "oom-kill", "oom kill", "out of memory", "out_of_memory", "out-of-memory",
+                "exceeded job memory limit")),
     ("time", ("time limit", "timeout", "timed out")),
     ("node", ("node failure", "node_fail", "node fail")),
     ("preempted", ("preempt",)),

@@ -5,17 +5,16 @@ Not named launch: `farmx.launch` is the function of that name in api.
 """
 
 import os
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import claims, interpreter, layout, plan, provenance, snapshot, stage, status, steps
-from farmx.errors import ConfigError, RecordError, UsageError
+from farmx import claims, interpreter, layout, plan, programs, provenance, snapshot, stage, status, steps, verdicts
+from farmx.errors import ConfigError, RecordError
 from farmx.farms import base
 from farmx.farms.base import Farm
-from farmx.spec import Job, Run, RunSpec, Stage, Submission
+from farmx.spec import Job, Run, RunSpec, Submission
 from farmx.steps import TAKEN, Step
 
 SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
@@ -51,7 +50,7 @@ class Choice(NamedTuple):
     """What a launch does about one point. run: its newest run, as it stands.  generation: of the run to make, or of it.
 
     job: 'new' to make a run, 'take' to queue the one there, 'leave' to queue nothing.  step: what is done about its
-    stages.
+    stages.  why: what RETRY calls for, of a run that failed.
     """
 
     spec: RunSpec
@@ -59,6 +58,7 @@ class Choice(NamedTuple):
     generation: int
     job: str
     step: Step = Step(False)
+    why: str = ""
 
 
 class Summary(NamedTuple):
@@ -104,8 +104,8 @@ def launch(
         _intend(order, choices)
     jobs, wants, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
     said = [taken.note] if taken.note else []
-    notes = (*_elsewhere(order), *_bare(order, code), *code.warnings, *said, *_changes(order),
-             *_late(choices))  # fmt: skip
+    notes = (*_elsewhere(order), *programs.bare(order.specs, order.source, code), *code.warnings, *said,
+             *_changes(order), *_late(choices))  # fmt: skip
     summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
     _record(order, summary, choices)
     batches = farm.batches(list(zip(jobs, wants)))
@@ -127,65 +127,9 @@ def checked(order: Order) -> snapshot.Listing:
         raise ConfigError(f"LOGROOT: {logroot} is a file; name a directory")
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
     code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
-    _check_paths(order, code)
-    _check_program(order, code)
+    programs.check_paths(order.specs, order.source, code)
+    programs.check_first(order.specs, order.source, order.environ, code)
     return code
-
-
-def _check_paths(order: Order, code: snapshot.Listing) -> None:
-    """Raises UsageError for a word that is a path here and will be none where the run starts."""
-    seen: set[str] = set()
-    for word in (word for spec in order.specs for word in _path_words(spec)):
-        if word in seen:
-            continue
-        seen.add(word)
-        if os.path.lexists(os.path.join(order.source, word)) and not code.has(word):
-            raise UsageError(
-                f"'{word}' is here but not in the snapshot of the code, so a run would not find it; name it in "
-                "CODE_LINK (a live path) or CODE_INCLUDE (copied), or give an absolute path"
-            )
-
-
-def _words(stage: Stage) -> tuple[str, ...]:
-    """All words of a stage, those of its shell text as far as they can be told apart."""
-    try:
-        return (*shlex.split(stage.shell or ""), *stage.words)
-    except ValueError:
-        return stage.words
-
-
-def _bare(order: Order, code: snapshot.Listing) -> Iterator[str]:
-    """Notes on words that are paths here or just words: nobody can tell, so they are not refused."""
-    for word in sorted({word for spec in order.specs for each in spec.stages for word in _words(each)}):
-        plain = word and os.sep not in word and "\0" not in word and word[0] not in "-." and len(word) < 250
-        if plain and os.path.lexists(os.path.join(order.source, word)) and not code.has(word):
-            yield f"'{word}' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"
-
-
-def _check_program(order: Order, code: snapshot.Listing) -> None:
-    """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP."""
-    spec = order.specs[0] if order.specs else None
-    if spec is None or spec.setup or "PATH" in spec.env:
-        return
-    for word in (each.words[0] for each in spec.stages if each.shell is None):
-        _check_word(order, code, word)
-
-
-def _check_word(order: Order, code: snapshot.Listing, word: str) -> None:
-    if os.path.isabs(word) or os.sep not in word:
-        there = shutil.which(word, path=order.environ.get("PATH", os.defpath)) is not None
-        if not there and "LOGDIR" not in word:
-            raise UsageError(f"CMD: there is no program '{word}' in PATH; is its environment active?")
-    elif not code.has(word) and "LOGDIR" not in word:
-        raise UsageError(f"CMD: there is no program '{word}' in the code, which is {order.source}")
-
-
-def _path_words(spec: RunSpec) -> Iterator[str]:
-    for text in (*(word for each in spec.stages for word in _words(each)), *spec.env.values()):
-        for part in (text, text.partition("=")[2]):
-            looks = os.sep in part or (os.path.extsep in part and not part.startswith("."))
-            if looks and not os.path.isabs(part) and "\0" not in part and len(part) < 1000:
-                yield part
 
 
 # ---------------------------------------------------------------- what is there
@@ -225,6 +169,8 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
     if run is None or run.identity != spec.identity or holder.generation < goal:
         return Choice(spec, run, max(goal, holder.generation + 1), "new")
     step = steps.of(spec, run, only)
+    if not step.queue and not only and (verdict := verdicts.of(run, spec.retry, spec.resources)).again:
+        return Choice(spec, run, holder.generation, "take", step, verdict.why)
     return Choice(spec, run, holder.generation, "take" if step.queue else "leave", step)
 
 
@@ -314,10 +260,12 @@ def _stage(
         if choice.run and choice.step.renew:
             stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
         if choice.job == "take" and choice.run:
+            if choice.spec.retry:
+                stage.set_retry(choice.run.path, choice.spec.retry)
             jobs.append(base.next_job(choice.run))
             if len(choice.spec.stages) > 1:
                 stage.ask(choice.run.path, jobs[-1].number, order.only)
-            wants.append(choice.spec.resources)
+            wants.append(verdicts.wanted(choice.run, choice.spec.retry, choice.spec.resources))
         if choice.job != "new":
             continue
         name = _make(order, choice, next(names), shared)
@@ -369,7 +317,7 @@ def _summary(
     notes: tuple[str, ...],
 ) -> Summary:
     words = {"new": "new", "take": "taken up"}
-    begins = (f"from {choice.step.begin}" if choice.step.begin else words.get(choice.job) for choice in choices)
+    begins = (_word(choice) or words.get(choice.job) for choice in choices)
     counts = Counter(word or str(each.run.state if each.run else "") for word, each in zip(begins, choices))
     counts.subtract({"new": lost})
     if lost:
@@ -380,6 +328,11 @@ def _summary(
     differs = tuple(snapshot.differing(farmx, digest, changed[-1])) if changed else ()
     kept = {name: count for name, count in counts.items() if count}
     return Summary(order.farm, order.experiment, code.told(), digest, kept, len(changed), differs, notes, jobs)
+
+
+def _word(choice: Choice) -> str:
+    """What a launch does about a run that is there, where that is more than taking it up."""
+    return f"retried ({choice.why})" if choice.why else f"from {choice.step.begin}" if choice.step.begin else ""
 
 
 def _elsewhere(order: Order) -> Iterator[str]:
@@ -411,7 +364,7 @@ def _late(choices: Sequence[Choice]) -> Iterator[str]:
 def _settings(spec: RunSpec) -> dict[str, Any]:
     """What all runs of a launch share and identity leaves out."""
     return {"ENV": dict(spec.env), "SETUP": spec.setup, "PYTHONPATH": list(spec.pythonpath),
-            "RESOURCES": dict(spec.resources)}  # fmt: skip
+            "RESOURCES": dict(spec.resources), "RETRY": dict(spec.retry)}  # fmt: skip
 
 
 def _intend(order: Order, choices: Sequence[Choice]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, records, runner, snapshot, stage, status
+from farmx import farms, layout, records, runner, snapshot, stage, status, verdicts
 from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local
 from farmx.farms.base import Farm
@@ -54,7 +54,7 @@ def retry(
     fresh = [run for run in chosen if code == "now" or (code is None and run.state in OWN_FAULT)]
     records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
-    wants = tuple(records[run.path].get("resources") or {} for run in chosen)
+    wants = tuple(_wants(run, records[run.path]) for run in chosen)
     farm.check(list({repr(each): each for each in wants}.values()))
     _check_stages(chosen, only)
     told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
@@ -64,6 +64,11 @@ def retry(
             done = all(each.done for each in run.stages)
             stage.ask(run.path, job.number, again=only or [each.name for each in run.stages if done])
     return Retry(jobs, wants, tuple(map(base.next_job, fresh)), tuple(left), told)
+
+
+def _wants(run: Run, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What its next attempt is to have: more than it was staged with where RETRY says so."""
+    return verdicts.wanted(run, record.get(verdicts.RETRY) or {}, record.get("resources") or {})
 
 
 def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
@@ -120,7 +125,8 @@ def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
     tell: each run and what was done: 'cancelled', 'asked to end', 'not cancelled: WHY', or its state when it has ended.
     Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
     """
-    done = [(run, *_cancelled(run)) for run in runs]
+    # Those that wait go first: a slot that a cancelled run leaves must not take one of them.
+    done = [(run, *_cancelled(run)) for run in sorted(runs, key=lambda run: run.state is State.RUNNING)]
     refused = _end_jobs([held for _, _, helds in done for held in helds])
     for run, did, helds in done:
         why = next((refused[held.submission] for held in helds if held.submission in refused), None)

@@ -14,10 +14,10 @@ from farmx import interpreter, layout, shelltext
 from farmx.errors import ConfigError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.stages import AGAIN, ONLY
+from farmx.verdicts import RETRY
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
-RETRY = "retry"  # of run.json: the setting
 SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
@@ -236,6 +236,14 @@ def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[S
     layout.write(os.path.join(path, layout.LAUNCH), script(fresh, environ), mode=0o777)
     if fresh != told:
         layout.write_json(os.path.join(path, layout.RUN), fresh)
+
+
+def set_retry(run: str, retry: Mapping[str, Any]) -> None:
+    """Let the run at `run`, which is to be queued, be attempted again as today's RETRY says."""
+    path = os.path.join(run, layout.RUN)
+    told = layout.read_json(path, layout.RUN_FORMAT)
+    if told.get(RETRY) != retry:
+        layout.write_json(path, {**told, RETRY: dict(retry)})
 
 
 def ask(run: str, number: str, only: Sequence[str] = (), again: Sequence[str] = ()) -> None:

@@ -12,9 +12,9 @@ from typed import Typed, everything, ran, write
 from farmx import config
 
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
-SETTINGS = "ARG_STYLE, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, CODE_MAX_MB, \
-CODE_STAGING, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, PYTHONPATH, RESOURCES, SETUP, \
-STATUS, STATUS_CMD, STATUS_LINE, SUBMIT_CMD, SUBMIT_PARALLEL, WORKSPACE"
+SETTINGS = "ARG_STYLE, BREAKER, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, \
+CODE_MAX_MB, CODE_STAGING, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, PYTHONPATH, RESOURCES, \
+RETRY, SENTINEL, SETUP, STATUS, STATUS_CMD, STATUS_LINE, SUBMIT_CMD, SUBMIT_PARALLEL, WORKSPACE"
 KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("JOB_ID,", "GOAL, HPARAMS, JOB_ID,", 1)
 STATES = "cancelled, done, failed, interrupted, lost, preempted, pruned, queued, running, staged, unknown"
 
@@ -75,6 +75,9 @@ WRONG_SETTINGS = [
     ("CODE_MAX_FILES: 1.5", 17, "CODE_MAX_FILES: '1.5' is not allowed; it must be a whole number above 0"),
     ("CODE_MAX_FILES: '9'", 17, "CODE_MAX_FILES: '9' is not allowed; it must be a whole number above 0"),
     ("CODE_MAX_FILES: lots", 17, "CODE_MAX_FILES: 'lots' is not allowed; it must be a whole number above 0"),
+    ("RETRY: {oom: {mem: x}}", 20, "RETRY: oom: 'x' is not allowed; it must be a factor above 1, such as x1.5"),
+    ("BREAKER: five", 10, "BREAKER: 'five' is not allowed; it must be a whole number, 0 for never"),
+    ("SENTINEL: on", 11, "SENTINEL: 'on' is not allowed; it must be true or false"),
     ("CODE_MAX_MB: -1", 14, "CODE_MAX_MB: '-1' is not allowed; it must be a number above 0"),
     ("CODE_MAX_MB: .inf", 14, "CODE_MAX_MB: '.inf' is not allowed; it must be a number above 0"),
     ("CODE_MAX_MB: [1]", 14, "CODE_MAX_MB: a list is not allowed; it must be a number above 0"),

@@ -393,6 +393,7 @@ def test_the_commands_are_told_whole_in_the_order_of_use(place):
         "  logs    What a run printed.\n"
         "  why     What became of a run, and what to do next.\n"
         "  retry   Run again what failed, was cancelled, interrupted or lost.\n"
+        "  tend    Do what RETRY says of runs that failed or were lost.\n"
         "  clean   Remove ended runs, checkpoints or snapshots.\n"
         "  cancel  End runs on this machine.\n"
     )

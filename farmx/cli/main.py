@@ -154,6 +154,18 @@ def retry(**given: Any) -> None:
     sys.exit(relaunching.retry(given, surroundings()))
 
 
+@farmx.command(short_help="Do what RETRY says of runs that failed or were lost.")
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT|RUN]...", shell_complete=runs)
+@click.option("--json", "as_json", is_flag=True, help="Say what was found and done as json.")
+@where
+@one_line
+def tend(**given: Any) -> None:
+    """Queue again what RETRY says of runs that failed or were lost, each on the farm that it was on."""
+    from farmx.cli import tending
+
+    sys.exit(tending.tend(given, surroundings()))
+
+
 @farmx.command(short_help="Remove ended runs, checkpoints or snapshots.")
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--failed", is_flag=True, help="Remove those that failed or were cancelled.")

@@ -1,0 +1,107 @@
+"""farmx tend: does what RETRY says of runs that ended other than well; says what it did, and what it left alone."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import compose, config, layout, naming, records, relaunch, status, verdicts
+from farmx.cli import there
+from farmx.cli.surroundings import located, logroot, tell
+from farmx.errors import FarmxError
+from farmx.farms import local
+from farmx.farms.base import Farm
+from farmx.policy import Verdict
+from farmx.spec import Run, Surroundings
+
+
+class Due(NamedTuple):
+    """A run that ended other than well, and what RETRY says of it."""
+
+    run: Run
+    verdict: Verdict
+
+
+def tend(given: Mapping[str, Any], at: Surroundings) -> int:
+    """Queue what is due, each run on the farm that it was on; return the exit code: of the last farm that refused."""
+    root = logroot(given["logroot"], given["config_file"], at)
+    code = 0
+    told: list[dict[str, Any]] = []
+    names = [located(name, at) for name in given["names"]] or _experiments(root)
+    for name in dict.fromkeys(names):
+        try:
+            dues = list(_due(naming.find(root, [name], newest=True)))
+        except FarmxError as error:
+            if given["names"]:
+                raise
+            tell(f"{name}: {error}")
+            code = error.exit_code
+            continue
+        told += [_fields(due) for due in dues]
+        if not given["as_json"]:
+            _show(dues)
+        code = _queue([due for due in dues if due.verdict.again], given["config_file"], at) or code
+    if given["as_json"]:
+        print(json.dumps(told, indent=2))
+    elif not told:
+        tell("nothing is due: no run failed or was lost that RETRY speaks of")
+    return code
+
+
+def _experiments(root: str) -> list[str]:
+    return [name for name in status.experiments(root) if status.is_experiment(os.path.join(root, name))]
+
+
+def _due(runs: Iterable[Run]) -> Iterator[Due]:
+    for run in runs:
+        verdict = verdicts.of(run)
+        if verdict.why:
+            yield Due(run, verdict)
+
+
+def _show(dues: Sequence[Due]) -> None:
+    for run, verdict in dues:
+        print(f"{run.experiment}/{run.name}  {'again' if verdict.again else 'left'}: {verdict.why}", flush=True)
+
+
+def _fields(due: Due) -> dict[str, Any]:
+    run, verdict = due
+    told = {"experiment": run.experiment, "run": run.name, "again": verdict.again, "why": verdict.why}
+    return {**told, "resources": dict(verdict.resources)} if verdict.again else told
+
+
+def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> int:
+    """One farm after another; what one refuses holds up no other."""
+    groups: dict[str, tuple[Mapping[str, Any], list[Run]]] = {}
+    for due in dues:
+        record = _record(due.run)
+        groups.setdefault(repr((record.get("executor"), record.get("farm"))), (record, []))[1].append(due.run)
+    code = 0
+    for record, runs in groups.values():
+        try:
+            farm = _farm(record, config_file, at)
+            chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
+            there.queue(farm, relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
+        except FarmxError as error:
+            tell(f"{record.get('farm', local.NAME)}: {error}")
+            code = error.exit_code
+    return code
+
+
+def _record(run: Run) -> Mapping[str, Any]:
+    """job.json of the submission that the run was last in; {} where that is gone."""
+    if run.held:
+        return run.held[-1].record
+    home, _ = verdicts.submission(run, run.attempts[-1])
+    return records.of(home, layout.JOB, layout.JOB_FORMAT) or {}
+
+
+def _farm(record: Mapping[str, Any], config_file: str | None, at: Surroundings) -> Farm:
+    """The farm of a submission. The record says all of Slurm; what others are reached by, the configuration does."""
+    name = str(record.get("farm") or local.NAME)
+    if record.get("executor") == "slurm":
+        from farmx.farms import slurm  # only its users
+
+        return slurm.Farm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0))
+    settings = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags={"FARM": name})
+    return there.farm(settings)

@@ -1,0 +1,68 @@
+"""The words of commands that are paths or programs: what a run would not find is told before anything is made."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+
+from farmx.errors import UsageError
+from farmx.snapshot import Listing
+from farmx.spec import RunSpec, Stage
+
+
+def check_paths(specs: Sequence[RunSpec], source: str, code: Listing) -> None:
+    """Raises UsageError for a word that is a path here and will be none where the run starts."""
+    seen: set[str] = set()
+    for word in (word for spec in specs for word in _path_words(spec)):
+        if word in seen:
+            continue
+        seen.add(word)
+        if os.path.lexists(os.path.join(source, word)) and not code.has(word):
+            raise UsageError(
+                f"'{word}' is here but not in the snapshot of the code, so a run would not find it; name it in "
+                "CODE_LINK (a live path) or CODE_INCLUDE (copied), or give an absolute path"
+            )
+
+
+def _words(stage: Stage) -> tuple[str, ...]:
+    """All words of a stage, those of its shell text as far as they can be told apart."""
+    try:
+        return (*shlex.split(stage.shell or ""), *stage.words)
+    except ValueError:
+        return stage.words
+
+
+def bare(specs: Sequence[RunSpec], source: str, code: Listing) -> Iterator[str]:
+    """Notes on words that are paths here or just words: nobody can tell, so they are not refused."""
+    for word in sorted({word for spec in specs for each in spec.stages for word in _words(each)}):
+        plain = word and os.sep not in word and "\0" not in word and word[0] not in "-." and len(word) < 250
+        if plain and os.path.lexists(os.path.join(source, word)) and not code.has(word):
+            yield f"'{word}' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"
+
+
+def check_first(
+    specs: Sequence[RunSpec], source: str, environ: Mapping[str, str], code: Listing
+) -> None:
+    """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP."""
+    spec = specs[0] if specs else None
+    if spec is None or spec.setup or "PATH" in spec.env:
+        return
+    for word in (each.words[0] for each in spec.stages if each.shell is None):
+        _check_word(word, source, environ, code)
+
+
+def _check_word(word: str, source: str, environ: Mapping[str, str], code: Listing) -> None:
+    if os.path.isabs(word) or os.sep not in word:
+        there = shutil.which(word, path=environ.get("PATH", os.defpath)) is not None
+        if not there and "LOGDIR" not in word:
+            raise UsageError(f"CMD: there is no program '{word}' in PATH; is its environment active?")
+    elif not code.has(word) and "LOGDIR" not in word:
+        raise UsageError(f"CMD: there is no program '{word}' in the code, which is {source}")
+
+
+def _path_words(spec: RunSpec) -> Iterator[str]:
+    for text in (*(word for each in spec.stages for word in _words(each)), *spec.env.values()):
+        for part in (text, text.partition("=")[2]):
+            looks = os.sep in part or (os.path.extsep in part and not part.startswith("."))
+            if looks and not os.path.isabs(part) and "\0" not in part and len(part) < 1000:
+                yield part

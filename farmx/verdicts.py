@@ -1,0 +1,92 @@
+"""What RETRY says of runs as they stand: why each attempt ended, from records, logs and farms' words; never acts."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farmx import evidence, layout, policy, records
+from farmx.policy import Verdict
+from farmx.spec import Attempt, Run, State
+
+JUDGED = (State.FAILED, State.LOST)
+NONE = Verdict(False, "")
+RETRY = "retry"  # of run.json: the setting
+_WORDS = {"memory": "oom", "time": "time", "node": "node_fail"}  # evidence's -> RETRY's
+
+
+def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> Verdict:
+    """What becomes of `run`. retry, resources: those of today in place of those that it was staged with.
+
+    Raises RecordError when its records cannot be read.
+    """
+    if run.state not in JUDGED or run.identity is None:
+        return NONE
+    record = {} if retry is not None and resources is not None else _record(run)
+    told = record.get(RETRY) or {} if retry is None else retry
+    wants = record.get("resources") or {} if resources is None else resources
+    return policy.verdict(told, causes(run), wants) if told else NONE
+
+
+def wanted(run: Run, retry: Mapping[str, Any], resources: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the next attempt of a run that was staged with `resources` is to have, whoever queues it."""
+    return policy.raised(retry, causes(run), resources) if retry and run.attempts else resources
+
+
+def causes(run: Run) -> list[str | None]:
+    """Why each attempt ended, oldest first, None where it ended well or was ended by others.
+
+    What a farm had and never began counts as one: it is the farm's failure.
+    """
+    last = run.attempts[-1] if run.attempts else None
+    found = [_cause(run, attempt, attempt is last) for attempt in run.attempts]
+    waited = [held for held in run.held if held.name is not None and held.number > (last.number[0] if last else 0)]
+    return found + ["node_fail"] * len(waited) if run.state in JUDGED else found
+
+
+def _cause(run: Run, attempt: Attempt, newest: bool) -> str | None:
+    end = attempt.end
+    if end is None:
+        if newest and run.state not in JUDGED:
+            return None
+        return _said(run, attempt, run.note if newest else "") or "node_fail"
+    if end.get("cause") in policy.CAUSES:
+        return str(end["cause"])
+    if end.get("state") != State.FAILED:
+        return None
+    return _said(run, attempt, str(end.get("note") or "")) or _of_log(attempt) or "error"
+
+
+def _said(run: Run, attempt: Attempt, note: str) -> str:
+    """What the farm says of its end, there or in what it wrote into its own log."""
+    why, _ = evidence.farm_word([note, *_farm_lines(run, attempt)])
+    return _WORDS.get(why, "")
+
+
+def _farm_lines(run: Run, attempt: Attempt) -> Sequence[str]:
+    """What the farm wrote while it had the attempt: restarts of a job write into one file."""
+    home, index = submission(run, attempt)
+    lines = evidence.tail(os.path.join(home, f"{index}{layout.LOG_SUFFIX}"))
+    queued, restarted = attempt.number
+    before = tuple(f"{run.name} {layout.attempt_name(queued, count)} " for count in range(restarted))
+    begin = max((place for place, line in enumerate(lines) if before and line.startswith(before)), default=-1)
+    return lines[begin + 1 :]
+
+
+def submission(run: Run, attempt: Attempt) -> tuple[str, int | None]:
+    """The submission that the attempt came from, a directory that may be gone, and its index there."""
+    owner = records.of(attempt.path, layout.OWNER, layout.ATTEMPT_FORMAT) or {}
+    home = os.path.join(os.path.dirname(run.path), layout.FARMX, layout.SUBMISSIONS)
+    return os.path.join(home, str(owner.get("submission") or "-")), owner.get("index")
+
+
+def _of_log(attempt: Attempt) -> str:
+    """'oom' where the program itself, or the kernel of this machine, says that there was no more memory."""
+    names = [name for name in layout.names(attempt.path) if name.endswith(layout.LOG_SUFFIX)]
+    logs = sorted((os.path.join(attempt.path, name) for name in names), key=os.path.getmtime)
+    lines = evidence.tail(logs[-1]) if logs else []
+    said = [line for line in evidence.of_farm(lines) if evidence.farm_word([line])[0] == "memory"]
+    return "oom" if said or evidence.memory(lines, evidence.traceback(lines)) else ""
+
+
+def _record(run: Run) -> Mapping[str, Any]:
+    return records.of(run.path, layout.RUN, layout.RUN_FORMAT) or {}

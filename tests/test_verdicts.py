@@ -1,0 +1,128 @@
+"""verdicts: why each attempt of a run ended, by its record, its log and what its farm wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+from attempts import attempt, staged
+from launching import Place
+
+from farmx import records, verdicts
+from farmx.policy import Verdict
+from farmx.spec import Held, Run, State
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def run_of(path: Path, state: State = State.FAILED, note: str = "", held: tuple[Held, ...] = ()) -> Run:
+    return Run(path.name, str(path), "sweep", state, {}, records.attempts(str(path)), "p1-x", note=note, held=held)
+
+
+ENDS = [
+    # how it ended, what its record says beside, its log, the farm's log -> its cause
+    ("done", {}, b"MemoryError", "", None),
+    ("cancelled", {}, b"", "oom_kill", None),
+    ("interrupted", {}, b"", "", None),
+    ("preempted", {}, b"", "", None),
+    ("failed", {"code": 1}, b"hello", "", "error"),
+    ("failed", {"signal": "SIGSEGV"}, b"", "", "error"),
+    ("failed", {"note": "it reached its time limit"}, b"", "", "time"),
+    ("failed", {"note": "out of memory; main was ended by SIGKILL"}, b"", "", "oom"),
+    ("failed", {"cause": "oom"}, b"", "it reached its time limit", "oom"),
+    ("failed", {"cause": "something newer"}, b"", "", "error"),
+    ("preempted", {"cause": "error", "again": True}, b"", "", "error"),
+    ("failed", {"signal": "SIGKILL"}, b"", "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch", "oom"),
+    ("failed", {"signal": "SIGKILL"}, b"", "slurmstepd: error: Exceeded job memory limit", "oom"),
+    ("failed", {"code": 137}, b"slurmstepd: error: Detected 1 oom_kill event\n", "", "oom"),
+    ("failed", {"code": 1}, b"we are out of memory of those days, oom_kill\n", "", "error"),
+    ("failed", {"code": 1}, b"numpy.core._exceptions.MemoryError: Unable to allocate\n", "", "oom"),
+    ("failed", {"code": 1}, b"torch.cuda.OutOfMemoryError: CUDA out of memory.\n", "", "error"),
+    ("failed", {"code": 1}, "it's größe\n".encode(), "slurmstepd: error: *** DUE TO TIME LIMIT ***", "time"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "more", "log", "farm", "cause"), ENDS)
+def test_the_cause_of_an_attempt(place, state, more, log, farm, cause):
+    path = staged(place)
+    farm_log(place, path, attempt(path, "1.0", {"main": log}, state, **more), farm)
+    assert verdicts.causes(run_of(path)) == [cause]
+
+
+def farm_log(place: Place, path: Path, made: Path, text: str) -> None:
+    """What the farm wrote, in a submission of its own."""
+    owner = json.loads((made / "owner.json").read_text())
+    (made / "owner.json").write_text(json.dumps({**owner, "submission": "s;1", "index": 3}))
+    home = place.experiment / ".farmx" / "submissions" / "s;1"
+    home.mkdir(exist_ok=True)
+    (home / "3.log").write_text(text + "\n")
+
+
+UNENDED = [
+    (State.RUNNING, "on h", "", None),
+    (State.UNKNOWN, "", "", None),
+    (State.INTERRUPTED, "", "", None),
+    (State.LOST, "its node failed", "", "node_fail"),
+    (State.LOST, "on h; its job is gone and recorded no end", "", "node_fail"),
+    (State.FAILED, "out of memory", "", "oom"),
+    (State.FAILED, "it reached its time limit", "", "time"),
+    (State.FAILED, "its job failed before it could say why", "error: Exceeded job memory limit", "oom"),
+    (State.FAILED, "its job failed before it could say why", "", "node_fail"),
+]
+
+
+@pytest.mark.parametrize(("state", "note", "farm", "cause"), UNENDED)
+def test_the_cause_of_one_that_left_no_end_is_what_its_farm_says(place, state, note, farm, cause):
+    path = staged(place)
+    farm_log(place, path, attempt(path, "1.0", {"main": b""}, None), farm)
+    assert verdicts.causes(run_of(path, state, note)) == [cause]
+
+
+def test_each_restart_of_a_job_has_its_own_part_of_the_farms_log(place):
+    said = "one 1.0 preempted: its job is queued again\n{}one 1.1 failed: main exited with 1\n{}"
+    rows = (("", "", "error"), ("oom_kill\n", "", "oom"), ("", "oom_kill", "oom"))
+    for place_of, (before, after, cause) in enumerate(rows):
+        path = staged(place, name=f"one{place_of}")
+        for number, state in (("1.0", "preempted"), ("1.1", "failed")):
+            text = "DUE TO TIME LIMIT\n" + said.format(before, after).replace("one", path.name)
+            farm_log(place, path, attempt(path, number, {"main": b""}, state), text)
+        assert verdicts.causes(run_of(path)) == [None, cause]
+
+
+def test_one_that_was_superseded_without_an_end_was_lost(place):
+    path = staged(place)
+    attempt(path, "1.0", {}, None)
+    attempt(path, "2.0", {"main": b""}, "failed", code=1)
+    assert verdicts.causes(run_of(path)) == ["node_fail", "error"]
+
+
+def test_a_job_that_never_began_counts_each_time_it_was_queued(place):
+    path = staged(place)
+    (path / "run.json").write_text(json.dumps({"retry": {"node_fail": 2}, "resources": {"mem": "1G"}}))
+    helds = tuple(Held(f"s{place}", 0, 1, {}, "7") for place in range(3))
+    for count, again in ((1, True), (2, True), (3, False)):
+        run = run_of(path, State.LOST, "its job left the queue and never began", helds[:count])
+        assert verdicts.causes(run) == ["node_fail"] * count
+        assert verdicts.of(run).again is again
+    assert verdicts.causes(run_of(path, State.QUEUED, "", helds)) == []
+    unheard = Held("s", 0, 1, {}, None)
+    assert verdicts.causes(run_of(path, State.FAILED, "", (unheard,))) == []
+
+
+def test_only_what_failed_or_was_lost_is_judged_by_what_it_was_staged_with(place):
+    path = staged(place)
+    record = json.loads((path / "run.json").read_text())
+    retry, resources = {"oom": {"mem": "x2"}, "error": 1}, {"mem": "64G", "it's; $HOME": "a\nb"}
+    (path / "run.json").write_text(json.dumps({**record, "retry": retry, "resources": resources}))
+    attempt(path, "1.0", {"main": b"MemoryError"}, "failed", code=1)
+    again = Verdict(True, "oom, mem 128G", {**resources, "mem": "128G"})
+    assert [verdicts.of(run_of(path, state)) for state in (State.FAILED, State.DONE, State.QUEUED)] == [
+        again, verdicts.NONE, verdicts.NONE
+    ]  # fmt: skip
+    assert verdicts.of(run_of(path), {}, {}) == verdicts.NONE
+    assert verdicts.of(run_of(path), {"oom": 1}, {"mem": 1}) == Verdict(True, "oom", {"mem": 1})
+    assert verdicts.of(run_of(path)._replace(identity=None)) == verdicts.NONE
+    assert verdicts.wanted(run_of(path, State.CANCELLED), retry, resources) == {**resources, "mem": "128G"}
+    assert verdicts.wanted(run_of(path, State.CANCELLED), {}, resources) == resources
