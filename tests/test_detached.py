@@ -189,14 +189,21 @@ def test_when_the_pool_ends_its_runs_are_interrupted_and_the_same_launch_goes_on
 def test_cancel_ends_what_runs_and_what_waits_and_with_them_the_pool(box):
     pid = box.launch()
     box.begun(2)
-    assert box(f"farmx cancel {box.run(3)}").out == f"{box.run(3)}  cancelled\n"
-    assert box.states() == ["running", "running", "cancelled"]
-    assert sorted(line.split("  ")[1] for line in box("farmx cancel sweep").out.splitlines()) == [
-        "asked to end", "asked to end", "cancelled",
+    assert [line.split("  ")[1] for line in box("farmx cancel sweep").out.splitlines()] == [
+        "cancelled", "asked to end", "asked to end",
     ]  # fmt: skip
     gone(pid)
     assert box.states() == ["cancelled"] * 3
     assert len((box.side / "begun").read_text().splitlines()) == 2
+
+
+def test_a_run_that_waits_is_cancelled_alone(box):
+    pid = box.launch()
+    box.begun(2)
+    assert box(f"farmx cancel {box.run(3)}").out == f"{box.run(3)}  cancelled\n"
+    assert box.states() == ["running", "running", "cancelled"]
+    ended(box, pid)
+    assert box.states() == ["done", "done", "cancelled"]
 
 
 def test_retry_goes_back_to_the_farm(box):

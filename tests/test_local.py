@@ -196,6 +196,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rest_goes_on(place):
             *(place.shell("true", name) for name in "bc")]  # fmt: skip
     process = farm(place, *runs)
     exists(f"{runs[0]}/ready")
+    number(f"{runs[0]}/child")
     os.kill(owner(runs[0])["pid"], signal.SIGKILL)
     told, states = finish(process)
     assert states == ["interrupted", "done", "done"]

@@ -266,6 +266,13 @@ def test_a_directory_that_others_might_write_to_is_refused(monkeypatch, tmp_path
     shares.check([Slot("0")])
 
 
+def test_a_relative_directory_is_refused(monkeypatch):
+    monkeypatch.setenv("FARMX_LOCKS", "locks")
+    with pytest.raises(FarmError) as caught:
+        shares.folder()
+    assert str(caught.value) == "FARMX_LOCKS: 'locks' would be another directory for each pool; give an absolute path"
+
+
 def test_a_directory_that_cannot_be_made_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("FARMX_LOCKS", str(tmp_path / "none" / "locks"))
     with pytest.raises(FarmError) as caught:

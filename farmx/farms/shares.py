@@ -37,6 +37,8 @@ def folder() -> str:
     pool survives.
     """
     path = os.environ.get(FOLDER) or f"/tmp/farmx-{os.getuid()}"
+    if not os.path.isabs(path):
+        raise FarmError(f"{FOLDER}: {path!r} would be another directory for each pool; give an absolute path")
     try:
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
