@@ -51,7 +51,7 @@ def staged(project: Project, tmp_path: Path) -> Path:
 def check_named(project: Project) -> None:
     """Status names every run that is there, each in a state that is no end but done; a claim leads to a whole run."""
     if not (project.experiment / ".farmx").exists():
-        assert re.search("no experiment named 'sweep' in |holds no runs", project("status", "sweep").line(2))
+        assert re.search("no experiment or run named 'sweep' in |holds no runs", project("status", "sweep").line(2))
         return
     states = project.states()
     claimed = set(claims(project.experiment).values()) if (project.experiment / ".farmx" / "points").exists() else set()

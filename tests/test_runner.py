@@ -322,7 +322,7 @@ ENDS = [
 def test_an_end_is_recorded_as_it_was(place, text, told):
     run = place.shell(text)
     outcome = execute(run)
-    assert tuple(outcome._replace(seconds=0.0)) == (*told[:3], 0.0, told[3])
+    assert outcome._replace(seconds=0.0) == runner.Outcome(*told[:3], note=told[3])
     names = ("state", "code", "signal", "note")
     assert end(run) == {"format": 1, **dict(zip(names, told, strict=True))}
     record = json.loads(Path(run, "attempts/1.0/end.json").read_text())
