@@ -290,11 +290,11 @@ class Stop:
 
     def _asked(self, inbox: Inbox) -> tuple[str, float]:
         """What the first request makes of the program, and its grace."""
-        if inbox.cancelled or (inbox.stops and self._cancelled is not None and self._cancelled()):
-            return "cancelled", self._grace_s
-        if inbox.stops or inbox.notice_s is None:
-            return "interrupted", self._grace_s
-        return "preempted", max(inbox.notice_s - _RECORD_S, inbox.notice_s / 2)
+        noticed = inbox.notice_s is not None and not inbox.stops and not inbox.cancelled
+        grace_s = max(inbox.notice_s - _RECORD_S, inbox.notice_s / 2) if noticed and inbox.notice_s else self._grace_s
+        if inbox.cancelled or (self._cancelled is not None and self._cancelled()):
+            return "cancelled", grace_s
+        return "preempted" if noticed else "interrupted", grace_s
 
     def ask(self, state: str, grace_s: float, told: bool = False) -> None:
         """Ask the program to end within so many seconds, as `state`; told: it was asked already."""

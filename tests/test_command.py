@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from farmx.farms import calls as calls_of
 from farmx.farms import command
 
 KEPT = "what was queued before is kept, the rest is staged: the same command goes on"
@@ -161,6 +162,19 @@ def test_what_would_be_refused_is_told_before_anything_is_made(big, hold, submit
     configure(big, submit, more)
     assert big("sweep.yml").line(code) == problem
     assert (calls(hold), big.experiment.exists()) == ([], False)
+
+
+SAID = [
+    ("", "Unable to run job: no queue.\nExiting.\n", "Unable to run job: no queue."),
+    ("no memory for this\n", "", "no memory for this"),
+    ("what it does\n", "denied\n", "denied"),
+    (" \n", "", "it gave no reason"),
+]
+
+
+@pytest.mark.parametrize(("output", "error", "reason"), SAID)
+def test_a_reason_is_the_last_line_that_says_something(output, error, reason):
+    assert calls_of.Said(1, output, error).reason() == reason
 
 
 # ---------------------------------------------------------------- what a job is called

@@ -160,6 +160,16 @@ def test_the_first_request_decides_what_it_is_called_and_the_second_kills(monkey
     assert (stop.state, said) == (state, told)
 
 
+@pytest.mark.parametrize("asked, state", [(True, "cancelled"), (False, "preempted")])
+def test_a_notice_is_a_cancel_where_somebody_asked_for_that(monkeypatch, asked, state):
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    with Inbox(notice_s=60.0) as inbox:
+        stop = Stop(7, 30.0, lambda number: None, lambda: asked)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        stop.follow(inbox)
+        assert stop.state == state and 49 < stop.timeout_s() < 51
+
+
 # ---------------------------------------------------------------- starting
 
 SPAWN = """

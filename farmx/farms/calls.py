@@ -33,6 +33,7 @@ _TRANSIENT = (
     "maxsubmitjob",
     "communication error",
     "unable to contact qmaster",
+    "unable to send message to qmaster",
     "can't reach qmaster",
     "no response from",
     "send timeout",
@@ -47,9 +48,12 @@ class Said(NamedTuple):
     error: str
 
     def reason(self) -> str:
-        """The last line of its errors, else of its output."""
-        lines = [text.strip().splitlines()[-1].strip() for text in (self.error, self.output) if text.strip()]
-        return lines[0] if lines else "it gave no reason"
+        """The last line of its errors, else of its output, that says more than `Exiting.`"""
+        for text in (self.error, self.output):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            if lines:
+                return ([line for line in lines if " " in line] or lines)[-1]
+        return "it gave no reason"
 
 
 def call(

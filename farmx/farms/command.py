@@ -28,6 +28,9 @@ EXECUTOR = "command"
 PARALLEL = 16  # submit commands at once
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
 SCRIPT_SUFFIX = ".sh"
+# Grid Engine's -notify sends these to every process of a job. The runner answers them and tells the program by SIGTERM;
+# the program itself would die of them at once.
+SHIELD = ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh"]
 # A number that is a word: not the 5 of `pbs5`, nor what a name of ours has for a date.
 _NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-])(?!\.\w)")
 
@@ -102,7 +105,7 @@ class Farm(NamedTuple):
             "executor": EXECUTOR,
             "submitted": time.time(),
             "resources": dict(submission.resources),
-            "node": {},
+            "node": {"each": SHIELD},
             "ask": self.asking.record(self.origins),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
