@@ -85,6 +85,18 @@ def launch(**given: Any) -> None:
     sys.exit(launching.launch(given, surroundings()))
 
 
+@farmx.command(short_help="Write a .farmx.yaml for this machine.")
+@click.option("--farm", metavar="KIND", help="Write this one: slurm, local, sge, ...; default: what is here.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Where to; default: .farmx.yaml.")
+@click.option("-n", "--no-run", is_flag=True, help="Print it, write nothing.")
+@one_line
+def init(**given: Any) -> None:
+    """Find the scheduler, its partitions and limits, or the GPUs of this machine; write a .farmx.yaml for them."""
+    from farmx.cli import init as command
+
+    command.init(given, surroundings())
+
+
 @farmx.command(short_help="How the runs stand.")
 @click.argument("names", nargs=-1, metavar="[EXPERIMENT|RUN]...", shell_complete=runs)
 @click.option("--watch", is_flag=True, help="Look again every few seconds, on this terminal; q or Ctrl-C ends.")
