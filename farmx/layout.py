@@ -30,6 +30,7 @@ RUNS = "runs"  # launch: line i: attempt and run of index i
 JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
 SCRIPT = "script"  # the farm: what it was handed
 POOL_LOG = "pool.log"  # a detached pool of this machine: what one on a terminal would show
+BREAKER = "breaker.json"  # the runner, or the pool, of a run that failed as the first ones did: the rest is held
 QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 
 # LOGROOT/<experiment>/<run>/
@@ -71,6 +72,7 @@ STARTED_FORM = "%Y%m%d.%H%M%S"
 RUN_FORMAT = 1
 JOB_FORMAT = 1
 LAUNCH_FORMAT = 1
+BREAKER_FORMAT = 1
 ATTEMPT_FORMAT = 1  # owner.json, end.json, the lines of events.jsonl
 CHECKPOINTS_FORMAT = 1
 
@@ -87,12 +89,11 @@ def attempt_number(name: str) -> tuple[int, int] | None:
 
 
 def runs_of(submission: str) -> list[tuple[str, tuple[int, int]]]:
-    """(run, attempt number) of each index of the submission directory, in order; [] while there is no list."""
-    try:
-        with open(os.path.join(submission, RUNS), encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")
-    except FileNotFoundError:
-        return []
+    """(run, attempt number) of each index of the submission directory, in order; [] while there is no list.
+
+    Raises RecordError.
+    """
+    lines = read_lines(os.path.join(submission, RUNS))
     found = [(run, attempt_number(name)) for name, _, run in (line.partition(" ") for line in lines)]
     return [(run, number) for run, number in found if number]
 
@@ -190,6 +191,20 @@ def read_json(path: str, newest: int | None) -> dict[str, Any]:
     if newest is not None and number > newest:
         raise RecordError(f"{path}: written by a newer farmx (format {number}); upgrade farmx to read it")
     return record
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of the file at `path` without their ends, a torn last one too; [] when there is none.
+
+    Raises RecordError.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().split("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def names(path: str) -> list[str]:

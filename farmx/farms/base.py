@@ -119,13 +119,8 @@ def record_queued(path: str, first: int, last: int, name: str) -> None:
 
 def queued(path: str) -> dict[int, str]:
     """index -> what the farm calls it, of all that was recorded as queued; a torn line is none."""
-    try:
-        with open(os.path.join(path, layout.QUEUED), encoding="utf-8") as file:
-            lines = file.read().split("\n")[:-1]
-    except FileNotFoundError:
-        return {}
     names: dict[int, str] = {}
-    for line in lines:
+    for line in layout.read_lines(os.path.join(path, layout.QUEUED))[:-1]:
         indices, _, name = line.partition(" ")
         first, _, last = indices.partition("-")
         if first.isdecimal() and last.isdecimal() and name:
