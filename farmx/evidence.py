@@ -58,6 +58,13 @@ def tail(path: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
+def newest_log(attempt: str) -> list[str]:
+    """The last lines of the log that the attempt in this directory wrote last; [] when there is none."""
+    names = [name for name in layout.names(attempt) if name.endswith(layout.LOG_SUFFIX)]
+    logs = sorted((os.path.join(attempt, name) for name in names), key=os.path.getmtime)
+    return tail(logs[-1]) if logs else []
+
+
 def last_line(lines: Sequence[str]) -> str:
     """The last line that says something."""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

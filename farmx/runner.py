@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
     state: done, failed, cancelled, interrupted; held when somebody else took the attempt first.
     code, signal: the program's exit code, or the name of the signal that ended it.  note: one line for people.  again:
-    whether we, and nobody else, are to have it queued again.
+    whether we, and nobody else, are to have it queued again.  cause: what RETRY calls it, where that is known.
     """
 
     state: str
@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     note: str = ""
     again: bool = False
+    cause: str | None = None
 
 
 # ---------------------------------------------------------------- records
@@ -271,8 +272,9 @@ def execute(
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
-    again = {"again": True} if outcome.again else {}
-    attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note, **again)
+    more = {"again": True} if outcome.again else {}
+    more |= {"cause": outcome.cause} if outcome.cause else {}
+    attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note, **more)
     return outcome._replace(seconds=seconds)
 
 

@@ -81,9 +81,7 @@ def submission(run: Run, attempt: Attempt) -> tuple[str, int | None]:
 
 def _of_log(attempt: Attempt) -> str:
     """'oom' where the program itself, or the kernel of this machine, says that there was no more memory."""
-    names = [name for name in layout.names(attempt.path) if name.endswith(layout.LOG_SUFFIX)]
-    logs = sorted((os.path.join(attempt.path, name) for name in names), key=os.path.getmtime)
-    lines = evidence.tail(logs[-1]) if logs else []
+    lines = evidence.newest_log(attempt.path)
     said = [line for line in evidence.of_farm(lines) if evidence.farm_word([line])[0] == "memory"]
     return "oom" if said or evidence.memory(lines, evidence.traceback(lines)) else ""
 

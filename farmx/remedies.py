@@ -1,0 +1,70 @@
+"""What the runner itself does about a run that failed, by RETRY and BREAKER; never without its scheduler.
+
+Carried to nodes with node: standard library only.
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from farmx import breaker, evidence, layout, policy, runner
+from farmx.runner import Outcome
+
+KILLED = 128 + signal.SIGKILL  # what a shell says of a program that was killed
+
+
+class Remedy(NamedTuple):
+    """Of attempt `number` of the run directory `run`, in the submission directory `submission`.
+
+    requeues: whether its job can be queued again by us, and is this run's alone.
+    """
+
+    submission: str
+    run: str
+    number: str
+    requeues: bool
+
+    def judge(self, outcome: Outcome) -> Outcome:
+        """An end with its cause; preempted where RETRY gives it another attempt with what its job has.
+
+        What is to grow is for somebody else to submit anew.
+        """
+        if outcome.state != "failed":
+            return outcome
+        outcome = outcome._replace(cause=outcome.cause or self._cause(outcome))
+        record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT) or {}
+        told, resources = record.get("retry") or {}, record.get("resources") or {}
+        if not (told and self.requeues and outcome.cause) or self._tripped():
+            return outcome
+        before = self._before()
+        verdict = policy.verdict(told, [*before, outcome.cause], resources)
+        if not verdict.again or verdict.resources != policy.raised(told, before, resources):
+            return outcome
+        note = f"{outcome.note}; its job is queued again (RETRY {outcome.cause})"
+        return outcome._replace(state="preempted", again=True, note=note)
+
+    def held(self, outcome: Outcome, most: int) -> str | None:
+        """After an end was recorded: why the rest of the submission is to be held by us, None when it is not."""
+        ours = outcome.state == "failed" or (outcome.state == "preempted" and outcome.cause == "error")
+        return breaker.check(self.submission, most) if ours else None
+
+    def _cause(self, outcome: Outcome) -> str | None:
+        """What its log says; None after a KILL, of which the scheduler may say more once we are gone."""
+        if outcome.signal == "SIGKILL" or outcome.code == KILLED:
+            return None
+        lines = evidence.newest_log(os.path.join(self.run, layout.ATTEMPTS, self.number))
+        return "oom" if evidence.memory(lines, evidence.traceback(lines)) else "error"
+
+    def _before(self) -> list[str | None]:
+        """The causes of the attempts before this one, as far as their records tell."""
+        home, mine = os.path.join(self.run, layout.ATTEMPTS), layout.attempt_number(self.number) or (0, 0)
+        numbers = sorted(number for name in layout.names(home) if (number := layout.attempt_number(name)))
+        places = [os.path.join(home, layout.attempt_name(*number)) for number in numbers if number < mine]
+        ends: list[Mapping[str, Any] | None] = [
+            runner.read(os.path.join(place, layout.END), layout.ATTEMPT_FORMAT) for place in places
+        ]
+        return ["node_fail" if end is None else end.get("cause") for end in ends]
+
+    def _tripped(self) -> bool:
+        return bool((breaker.read(self.submission) or {}).get("held"))
