@@ -27,12 +27,14 @@ class Named(NamedTuple):
         return name if self.run is None else f"{name}/{self.run}"
 
 
-def find(logroot: str, names: Sequence[str], newest: bool = False) -> list[Run]:
+def find(
+    logroot: str, names: Sequence[str], newest: bool = False, problems: list[str] | None = None
+) -> list[Run]:
     """The runs that `names` name, each once: all of an EXPERIMENT, an EXPERIMENT/RUN, a RUN, or a run's path.
 
     newest: of an EXPERIMENT only the newest generation of each point.  What a crash left claimed is put in its place
-    first.  Raises UsageError for a name that is nothing of these, or of several; RecordError when a record of a found
-    run cannot be read.
+    first.  problems: takes a line for each run whose records cannot be read, which is left out; None: RecordError is
+    raised at the first.  Raises UsageError for a name that is nothing of these, or of several.
     """
     from farmx import claims  # only who changes runs
 
@@ -42,8 +44,10 @@ def find(logroot: str, names: Sequence[str], newest: bool = False) -> list[Run]:
         if named.run is None:
             claims.holders(named.home)
         look = read(named)
-        if look.problems:
+        if look.problems and problems is None:
             raise RecordError(look.problems[0])
+        if problems is not None:
+            problems += look.problems
         found.update({run.path: run for run in (_newest(look) if newest and named.run is None else look).runs})
     return list(found.values())
 

@@ -406,11 +406,24 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(("name", "text", "message"), RECORDS, ids=[f"{Path(r[0]).name} {r[1]!r:.20}" for r in RECORDS])
-@pytest.mark.parametrize("line", ["farmx sweep.yml -i", "farmx retry sweep", "farmx cancel sweep"])
-def test_a_damaged_record_stops_what_would_change_the_run(place, name, text, message, line):
+def test_a_damaged_record_stops_a_launch_that_wants_the_run(place, name, text, message):
     (place.cwd / name).unlink()
     write(place.cwd, {name: text})
-    refused(place, line, 3, f"HERE/{name}: {message}")
+    refused(place, "farmx sweep.yml -i", 3, f"HERE/{name}: {message}")
+
+
+@pytest.mark.parametrize(("name", "text", "message"), RECORDS, ids=[f"{Path(r[0]).name} {r[1]!r:.20}" for r in RECORDS])
+@pytest.mark.parametrize(("line", "did"), [("farmx retry sweep --state done -j 1", "runs  1 again"),
+                                           ("farmx cancel sweep", "run_2  done")])  # fmt: skip
+def test_a_damaged_record_stops_retry_and_cancel_of_its_run_alone(place, name, text, message, line, did):
+    (place.cwd / name).unlink()
+    write(place.cwd, {name: text})
+    before = everything(place.cwd / "runs" / "sweep" / "run")
+    said = place(line)
+    assert (said.code, said.err.count("left alone: ")) == (3, 1)
+    assert f"left alone: {place.cwd}/{name}: {message}\n" in said.err
+    assert did in said.out + said.err
+    assert everything(place.cwd / "runs" / "sweep" / "run") == before
 
 
 @pytest.mark.parametrize(("name", "text", "message"), RECORDS, ids=[f"{Path(r[0]).name} {r[1]!r:.20}" for r in RECORDS])

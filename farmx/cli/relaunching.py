@@ -8,7 +8,7 @@ from typing import Any
 from farmx import compose, config, layout, naming, records, relaunch
 from farmx.cli import here, there
 from farmx.cli.surroundings import located, logroot, tell
-from farmx.errors import UsageError, nearest
+from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import gpus, local
 from farmx.farms.base import Farm
 from farmx.spec import Job, Run, State, Surroundings
@@ -18,18 +18,27 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     """Queue again, here or on the farm; return the exit code."""
     root = logroot(given["logroot"], given["config_file"], at)
     states = states_of(given["state"])
-    runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True)
+    problems: list[str] = []
+    runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems)
+    code = _left_out(problems)
     farm = _farm(given, runs, at)
     chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"])
     _tell(chosen, given["as_json"])
     submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
     if not isinstance(farm, here.Here):
         there.queue(farm, submissions)
-        return 0
+        return code
     farm.submit(submissions, lambda submission, queued: None)
     if farm.counts.states:
         tell(f"      {farm.counts.told()}")
-    return farm.code()
+    return farm.code() or code
+
+
+def _left_out(problems: Sequence[str]) -> int:
+    """Say which runs cannot be read, and so are left as they are; the exit code that this calls for."""
+    for problem in problems:
+        tell(f"left alone: {problem}")
+    return RecordError.exit_code if problems else 0
 
 
 def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings) -> Farm:
@@ -96,7 +105,8 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
         if not as_json:
             print(f"{run.name}  {what}")
 
-    relaunch.cancel(naming.find(root, [located(name, at) for name in names]), note)
+    problems: list[str] = []
+    relaunch.cancel(naming.find(root, [located(name, at) for name in names], problems=problems), note)
     if as_json:
         print(json.dumps(told, indent=2))
-    return int(any(each["did"].startswith("not cancelled") for each in told))
+    return _left_out(problems) or int(any(each["did"].startswith("not cancelled") for each in told))
