@@ -89,7 +89,9 @@ def _between(hold: Hold | None) -> tuple[State, str]:
         return State.INTERRUPTED, "preempted, and its job is not queued again"
     if hold.answer.state in (State.QUEUED, State.RUNNING, State.UNKNOWN):
         return State.PREEMPTED, hold.answer.note or "its job is queued again"
-    return hold.answer.state, hold.answer.note
+    if hold.answer.state is State.CANCELLED:
+        return State.CANCELLED, hold.answer.note
+    return State.INTERRUPTED, f"preempted, and its job is not queued again: {hold.answer.note}"
 
 
 def _unended(hold: Hold, host: str, silent_s: float) -> tuple[State, str] | None:
@@ -324,11 +326,12 @@ def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
 
 
 def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold | None:
-    """The hold that counts: that of the attempt that comes first, and of several for one number (an attempt may be
-    queued twice) the one that has most life."""
+    """The hold that counts: that of the attempt that was queued last, or of those that wait for others the first, and
+    of several for one number (an attempt may be queued twice) the one that has most life."""
     if not helds:
         return None
-    number = min(held.number for held in helds)
+    alone = [held.number for held in helds if not held.record.get("after")]  # a later one was queued for a lost one
+    number = max(alone) if alone else min(held.number for held in helds)
     helds = [held for held in helds if held.number == number]
     told = [answers.get((held.submission, held.place)) for held in helds]
     best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))

@@ -103,6 +103,8 @@ ELSEWHERE_DECIDED = [
     (PREEMPTED, hold(1, "running"), None, 0.0, "preempted", "its job is queued again"),
     (PREEMPTED, hold(1, "unknown", "no answer"), None, 0.0, "preempted", "no answer"),
     (PREEMPTED, hold(1, "cancelled", "its job was cancelled"), None, 0.0, "cancelled", "its job was cancelled"),
+    (PREEMPTED, hold(1, "failed", "why"), None, 0.0, "interrupted",
+     "preempted, and its job is not queued again: why"),
     (PREEMPTED, hold(1), None, 0.0, "interrupted", "preempted, and its job is not queued again"),
     (PREEMPTED, None, None, 0.0, "interrupted", "preempted, and its job is not queued again"),
     (PREEMPTED, hold(2, "queued"), None, 0.0, "queued", WAITS),

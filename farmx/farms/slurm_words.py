@@ -31,7 +31,8 @@ _STATES = {
     "BOOT_FAIL": (State.LOST, "its node did not boot"),
     "PREEMPTED": (State.INTERRUPTED, "it was preempted and not requeued"),
     "REVOKED": (State.LOST, "another cluster took it"),
-    "COMPLETED": (State.LOST, "its job ended without recording an end"),
+    # The runner says so only once the end is recorded: another machine may see that record late.
+    "COMPLETED": (State.UNKNOWN, "its job ended well, and its record cannot be seen from here yet"),
 }
 # https://slurm.schedmd.com/resource_limits.html and the job reason codes; those people meet.
 _REASONS = {

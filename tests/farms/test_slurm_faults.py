@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -129,7 +130,7 @@ def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_
     until(lambda: (folder / "called").exists() and not own.slurm.pids("slurmctld"))
     own.slurm.daemon("slurmctld")
     assert launch.wait(timeout=90) == 0
-    assert own.ended() == ["done"] * 4
+    assert own.ended(seconds=90) == ["done"] * 4
     assert sorted(own.notes()) == ["1 1", "1 1", "2 1", "2 1"]
     assert (own.submissions()[0] / "queued").read_text().count("\n") == 1
 
@@ -163,3 +164,45 @@ def test_a_run_that_slurm_has_forgotten_is_lost_once_it_is_silent_and_the_same_c
     own.ok("sweep.yml")
     assert own.ended() == ["done"]
     assert own.notes() == ["1 1", "1 2"]
+
+
+def test_a_full_disk_at_the_end_still_takes_the_end(site, tmp_path):
+    root = tmp_path / "small"
+    root.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(root)], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        fill = "with open(os.environ['LOGDIR'] + '/big', 'wb', 0) as big:\n    while True: big.write(b'x' * 4096)"
+        site.sweep(fill, "{n: 1}")
+        site.ok("sweep.yml", "--logroot", str(root))
+        (run,) = until(lambda: list(root.glob("sweep/[!.]*")))
+        until(lambda: (run / "attempts" / "1.0" / "end.json").exists(), LONG_S)
+        assert attempts(run) == {"1.0": "failed"}
+        until(lambda: not site.slurm.says("squeue", "-h"), LONG_S)
+    finally:
+        subprocess.run(["umount", "-l", str(root)], check=True)
+
+
+def test_a_job_cancelled_as_it_starts_is_cancelled_and_its_program_ends(site):
+    site.sweep("note(n)\ntime.sleep(300)", "{n: " + str(list(range(8))) + "}")
+    site.ok("sweep.yml")
+    array = site.job().partition("_")[0]
+    site.slurm.run("scancel", array)
+    assert site.ended() == ["cancelled"] * 8
+    until(lambda: not site.alive(), LONG_S)
+    assert site.states() == ["cancelled"] * 8
+    assert not [pid for pid, env in environments() if f"SIDE={site.project.side}".encode() in env]
+    assert site.ok("sweep.yml").err.count("queued") == 0
+
+
+def test_a_clock_that_is_wrong_on_a_node_makes_nothing_lost(site):
+    site.sweep(GO, "{n: 1}")
+    site.ok("sweep.yml")
+    site.noted("1 1")
+    beat = site.run() / "attempts" / "1.0" / "heartbeat"
+    for hours in (-3, 3):
+        os.utime(beat, (time.time() + hours * 3600,) * 2)
+        assert site.states() == ["running"]  # Slurm says so, whatever the heartbeat says
+    site.go()
+    assert site.ended() == ["done"]

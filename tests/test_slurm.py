@@ -1,0 +1,347 @@
+"""The Slurm farm with fakes of Slurm's commands: what they are called with, and what is made of what they say."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from launching import PLACE, Place
+from schedulers import Scheduler
+
+from farmx import layout, status
+from farmx.errors import ConfigError, FarmError
+from farmx.farms import base, slurm, slurm_script
+from farmx.farms.base import Answer
+from farmx.spec import Held, Job, State, Submission
+
+SLOW = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    return Scheduler(tmp_path / "bin", monkeypatch)
+
+
+def farm(**more) -> slurm.Farm:
+    return slurm.Farm("big", {"RESOURCES.partition": "a.yaml:3:5"}, delays_s=(0.0, 0.0, 0.0), **more)
+
+
+def submission(home: Path, count: int = 2, name: str = "id", **resources) -> Submission:
+    place = Place(home)
+    jobs = [Job(str(place.experiment / f"run{number}"), "1.0") for number in range(count)]
+    return base.submission(str(place.experiment / ".farmx" / "submissions"), name, jobs, resources)
+
+
+def submit(made: Submission, **more) -> list[int]:
+    """Submit; how many were heard of."""
+    heard: list[int] = []
+    farm(**more).submit([made], lambda _, count: heard.append(count))
+    return heard
+
+
+# ---------------------------------------------------------------- refused before anything is made
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"partion": "x"}, "RESOURCES.partion is no option of sbatch; did you mean partition?"),
+        ({"xyzzy": 1}, "RESOURCES.xyzzy is no option of sbatch; see sbatch --help"),
+        ({"array": "0-3"}, "RESOURCES.array is set by farmx itself; take it out"),
+        ({"job-name": "x"}, "RESOURCES.job-name is set by farmx itself; take it out"),
+        ({"clusters": "x"}, "RESOURCES.clusters: set SLURM_CLUSTERS in the environment, for all commands"),
+        ({"array_parallelism": 0}, "RESOURCES.array_parallelism: 0 is not allowed; it must be a whole number above 0"),
+        ({"array_parallelism": True},
+         "RESOURCES.array_parallelism: True is not allowed; it must be a whole number above 0"),
+        ({"partition": "a\nb"}, "a.yaml:3:5: RESOURCES.partition: sbatch takes no newline and no backslash; "
+                                "write it without"),
+        ({"signal": "USR1@60"}, "RESOURCES.signal: 'USR1@60' is not allowed; it must be B:USR2@SECONDS: the runner "
+                                "takes USR2 and sends the program SIGTERM"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_or_value_is_refused_with_the_nearest(fake, resources, said):
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"mem": 1}, resources])
+    assert str(error.value) == said
+
+
+def test_what_sbatch_refuses_is_blamed_on_the_key_with_what_there_is(fake):
+    fake.says("sbatch-test", "", "sbatch: error: invalid partition specified: gpux\n"
+                                 "allocation failure: Invalid partition name specified\n", 1)  # fmt: skip
+    fake.says("sinfo", "gpu\ncpu\n")
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"partition": "gpux", "mem": 1}])
+    assert str(error.value) == (
+        "a.yaml:3:5: RESOURCES.partition 'gpux': sbatch says: Invalid partition name specified; did you mean gpu?"
+    )
+
+
+@pytest.mark.parametrize("said", [SLOW, "sbatch: error: Required node not available (down, drained or reserved)\n"])
+def test_what_may_be_otherwise_later_is_not_refused(fake, said):
+    fake.says("sbatch-test", "", said, 1)
+    farm().check([{"partition": "gpu"}])
+
+
+def test_without_sbatch_it_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FarmError) as error:
+        farm().check([{}])
+    assert str(error.value) == (
+        "there is no sbatch here; launch from a machine of the cluster, or choose another --farm"
+    )
+
+
+# ---------------------------------------------------------------- what sbatch is given
+
+TEXT = """#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-2%2
+#SBATCH --constraint='a&b'
+#SBATCH --exclusive
+#SBATCH --gpus=8
+#SBATCH --partition=gpu
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@60
+#SBATCH --time=12:00:00
+
+# command
+run it
+"""
+
+
+def test_a_script_says_what_the_sweep_says_and_nothing_else():
+    resources = {"partition": "gpu", "gpus": 8, "time": "12:00:00", "array_parallelism": 2, "constraint": "a&b",
+                 "exclusive": True, "qos": None, "hold": False}  # fmt: skip
+    assert slurm_script.text("run it", resources, 3) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("resources", "notice_s"),
+    [({}, 60), ({"time": 1}, 30), ({"time": "0:10"}, 5), ({"time": "2:00:00"}, 60), ({"time": "soon"}, 60),
+     ({"signal": "B:USR2@300"}, 300), ({"signal": "B:SIGUSR2@300", "time": 1}, 300)],
+)  # fmt: skip
+def test_a_program_is_told_before_its_limit_but_not_before_half_of_it(resources, notice_s):
+    assert slurm_script.node(resources, 3, 30)["notice_s"] == notice_s
+
+
+@pytest.mark.parametrize(
+    ("resources", "begin"),
+    [({}, []), ({"nodes": 1, "ntasks": "1"}, []), ({"nodes": 2}, ["srun"]), ({"ntasks-per-node": 4}, ["srun"]),
+     ({"nodes": 2, "cpus-per-task": 8}, ["srun"])],
+)  # fmt: skip
+def test_a_run_of_several_tasks_goes_through_srun(resources, begin):
+    each = slurm_script.node(resources, 3, 30)["each"]
+    assert each[:1] == begin
+    assert ("--cpus-per-task=8" in each) == ("cpus-per-task" in resources)
+
+
+def test_arrays_are_of_equal_resources_and_no_longer_than_slurm_allows(fake):
+    jobs = [(Job(str(number), "1.0"), {"mem": number % 2}) for number in range(204)]
+    assert [(len(batch.jobs), batch.resources) for batch in farm().batches(jobs)] == [
+        (101, {"mem": 0}), (1, {"mem": 0}), (101, {"mem": 1}), (1, {"mem": 1})
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "output"), [("plain", "{}/%a.log"), ("100% %A", "{}/%a.log"), ("back\\slash", "/dev/null"),
+                          (PLACE, "/dev/null")]
+)  # fmt: skip
+def test_sbatch_is_told_all_names_on_its_command_line(fake, tmp_path, place, output):
+    fake.says("sbatch", "7\n")
+    made = submission(tmp_path / place, mem=5)
+    assert submit(made) == [2]
+    (words,) = fake.calls("sbatch")
+    assert words == [
+        "sbatch", "--parsable", "--job-name=sweep.id", "--comment=id", f"--chdir={made.path}",
+        f"--output={output.format(made.path.replace('%', '%%'))}", "--open-mode=append", f"{made.path}/script",
+    ]  # fmt: skip
+    assert base.queued(made.path) == {0: "7", 1: "7"}
+    record = json.loads(Path(made.path, layout.JOB).read_text())
+    assert (record["executor"], record["name"], record["resources"]) == ("slurm", "sweep.id", {"mem": 5})
+    script = Path(made.path, layout.SCRIPT).read_text()
+    assert ('exec >>"$SLURM_ARRAY_TASK_ID".log' in script) == (output == "/dev/null")
+
+
+def test_what_a_job_around_us_has_is_not_handed_down(fake, tmp_path, monkeypatch):
+    inherited = {"SLURM_NTASKS": "2", "SBATCH_PARTITION": "x", "SLURM_JOB_ID": "1", "RANK": "3", "FARMX_ATTEMPT": "1",
+                 "CUDA_VISIBLE_DEVICES": "0"}  # fmt: skip
+    for name, value in {**inherited, "SLURM_CONF": "/c", "MINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    fake.says("sbatch", "7\n")
+    submit(submission(tmp_path))
+    env = fake.env("sbatch")
+    assert {name: env.get(name) for name in (*inherited, "SLURM_CONF", "MINE")} == {
+        **dict.fromkeys(inherited), "SLURM_CONF": "/c", "MINE": "1"
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- no answer, refusals
+
+
+@pytest.mark.parametrize("said", ["7\n", "7;cluster\n", "a word of the site\n7\n"])
+def test_the_id_is_what_sbatch_prints(fake, tmp_path, said):
+    fake.says("sbatch", said)
+    made = submission(tmp_path)
+    submit(made)
+    assert base.queued(made.path) == {0: "7", 1: "7"}
+
+
+def test_a_call_that_gives_no_answer_is_repeated(fake, tmp_path):
+    fake.says("sbatch", "", SLOW, 1, call=1)
+    fake.says("sbatch", "", SLOW, 1, call=2)
+    fake.says("sbatch", "7\n")
+    assert submit(submission(tmp_path)) == [2]
+    assert len(fake.calls("sbatch")) == 3
+
+
+def test_what_was_queued_without_an_answer_is_found_and_not_queued_again(fake, tmp_path):
+    fake.says("sbatch", "", SLOW, 1)
+    fake.says("squeue", "", "squeue: error: Unable to contact slurm controller\n", 1, call=1)
+    fake.says("squeue", "9\n9\n")
+    made = submission(tmp_path)
+    assert submit(made) == [2]
+    assert base.queued(made.path) == {0: "9", 1: "9"}
+    assert len(fake.calls("sbatch")) == 1
+    assert fake.calls("squeue")[1] == ["squeue", "-h", "-t", "all", "--name=sweep.id", "-o", "%F"]
+
+
+@pytest.mark.parametrize(
+    ("said", "tries"),
+    [("sbatch: error: Batch job submission failed: Invalid qos specification\n", 1), (SLOW, 4),
+     ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+      "accounting/QOS policy (job submit limit, user's size and/or time limits)\n", 4),
+     ("sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
+      "accounting/QOS policy (job submit limit, user's size and/or time limits)\n", 1)],
+)  # fmt: skip
+def test_a_refusal_loses_no_job_and_says_why(fake, tmp_path, said, tries):
+    fake.says("sbatch", "7\n", call=1)
+    fake.says("sbatch", "", said, 1)
+    first, second = (submission(tmp_path, name=name) for name in ("one", "two"))
+    heard: list[str] = []
+    with pytest.raises(FarmError) as error:
+        farm().submit([first, second], lambda made, _: heard.append(made.id))
+    reason = said.splitlines()[-1].removeprefix("sbatch: error: ")
+    assert str(error.value) == (
+        f"sbatch exited 1 for 2 runs from run0 on: {reason}; what was queued before is kept, the rest is staged: the "
+        "same command goes on"
+    )
+    assert heard == ["one"]
+    assert (base.queued(first.path), base.queued(second.path)) == ({0: "7", 1: "7"}, {})
+    assert len(fake.calls("sbatch")) == 1 + tries
+
+
+# ---------------------------------------------------------------- asking
+
+
+def helds(made: Submission, name: str | None = "7", **record) -> list[Held]:
+    told = {"executor": "slurm", "name": f"sweep.{made.id}", "user": "root", "submitted": 1.0, **record}
+    return [Held(made.path, place, 1, told, name) for place in range(len(made.jobs))]
+
+
+def test_all_submissions_are_asked_for_in_one_call(fake, tmp_path):
+    fake.says("squeue", "0|PENDING|Priority|sweep.one\n1|RUNNING|None|sweep.one\n0|PENDING|Resources|sweep.two\n"
+                        "0|RUNNING|None|other\n1|COMPLETED|None|sweep.two\n")  # fmt: skip
+    one, two = submission(tmp_path, name="one"), submission(tmp_path, name="two")
+    assert slurm.poll([*helds(one), *helds(two)]) == {
+        (one.path, 0): Answer(State.QUEUED, "others go before it"),
+        (one.path, 1): Answer(State.RUNNING, ""),
+        (two.path, 0): Answer(State.QUEUED, "waits for nodes to be free"),
+        (two.path, 1): Answer(State.UNKNOWN, "its job ended well, and its record cannot be seen from here yet"),
+    }
+    assert fake.calls() == [
+        ["squeue", "-h", "-r", "-t", "all", "-u", "root", "--name=sweep.one,sweep.two", "-o", "%K|%T|%r|%j"]
+    ]
+
+
+def test_sacct_is_asked_for_what_squeue_has_forgotten_and_its_old_news_do_not_count(fake, tmp_path):
+    made = submission(tmp_path, count=5)
+    fake.says("squeue", "0|RUNNING|None|sweep.id\n")
+    fake.says("sacct", "7_0|PENDING|None|sweep.id\n7_1|CANCELLED by 0|None|sweep.id\n7_2|NODE_FAIL|None|sweep.id\n"
+                       "7_3|RUNNING|None|sweep.id\n7_[4]|OUT_OF_MEMORY|None|sweep.id\n")  # fmt: skip
+    assert slurm.poll(helds(made)) == {
+        (made.path, 0): Answer(State.RUNNING, ""),
+        (made.path, 1): Answer(State.CANCELLED, "its job was cancelled"),
+        (made.path, 2): Answer(State.LOST, "its node failed"),
+        (made.path, 3): Answer(State.CANCELLED, "its job was cancelled while it waited"),
+        (made.path, 4): Answer(State.FAILED, "out of memory"),
+    }
+
+
+def test_a_job_that_left_its_array_before_it_began_was_cancelled_and_one_that_began_is_not_known(fake, tmp_path):
+    made = submission(tmp_path, count=3)
+    os.makedirs(os.path.join(made.jobs[1].run, "attempts", "1.0"))
+    fake.says("squeue", "0|RUNNING|None|sweep.id\n")
+    fake.says("sacct", "", "Slurm accounting storage is disabled\n", 1)
+    assert slurm.poll(helds(made)) == {
+        (made.path, 0): Answer(State.RUNNING, ""),
+        (made.path, 2): Answer(State.CANCELLED, "its job was cancelled while it waited"),
+    }
+
+
+def test_an_array_that_slurm_has_forgotten_is_not_listed(fake, tmp_path):
+    fake.says("sacct", "", "Slurm accounting storage is disabled\n", 1)
+    assert slurm.poll(helds(submission(tmp_path))) == {}
+    assert slurm.poll(helds(submission(tmp_path, name="never"), None)) == {}
+
+
+def test_who_cannot_be_asked_makes_nothing_lost(fake, tmp_path):
+    made = submission(tmp_path, count=1)
+    fake.says("squeue", "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n", 1)
+    note = "Slurm cannot be asked: slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    assert slurm.poll(helds(made)) == {(made.path, 0): Answer(State.UNKNOWN, note)}
+
+
+def test_the_cluster_that_a_job_was_submitted_to_is_asked(fake, tmp_path, monkeypatch):
+    conf = tmp_path / "there.conf"
+    conf.touch()
+    monkeypatch.setenv("SLURM_CONF", "/here")
+    made = submission(tmp_path, count=1)
+    for named, asked in ((str(conf), str(conf)), ("/run/only/on/nodes", "/here"), ("", None)):
+        slurm.poll(helds(made, cluster={"SLURM_CONF": named, "SLURM_CLUSTERS": ""}))
+        assert fake.env("squeue").get("SLURM_CONF") == asked
+
+
+# ---------------------------------------------------------------- cancel
+
+
+def test_jobs_are_cancelled_by_name_in_one_call(fake, tmp_path):
+    one, two, gone = (submission(tmp_path, count=4, name=name) for name in ("one", "two", "gone"))
+    fake.says("squeue", "8|sweep.one\n8|sweep.one\n9|sweep.two\n7|other\n")
+    slurm.cancel([*helds(one)[:2], helds(one)[3], helds(two, None)[2], *helds(gone)])
+    assert fake.calls("scancel") == [["scancel", "8_[0-1,3]", "9_[2]"]]
+
+
+def test_a_number_that_another_job_has_now_is_not_cancelled(fake, tmp_path):
+    fake.says("squeue", "7|other\n")
+    slurm.cancel(helds(submission(tmp_path), "7"))
+    assert fake.calls("scancel") == []
+
+
+def test_what_has_ended_is_no_error_and_what_cannot_be_asked_is(fake, tmp_path):
+    made = submission(tmp_path)
+    fake.says("squeue", "8|sweep.id\n")
+    fake.says("scancel", "", "scancel: error: Kill job error on job id 8_0: Invalid job id specified\n", 1)
+    slurm.cancel(helds(made))
+    fake.says("scancel", "", "scancel: error: Access/permission denied\n", 1)
+    with pytest.raises(FarmError, match=r"^scancel: Access/permission denied$"):
+        slurm.cancel(helds(made))
+    fake.says("squeue", "", "squeue: error: Unable to contact slurm controller\n", 1)
+    with pytest.raises(FarmError, match=r"^squeue: Unable to contact slurm controller$"):
+        slurm.cancel(helds(made))
+
+
+def test_a_run_queued_anew_is_queued_though_the_job_of_its_lost_attempt_is_remembered(fake, tmp_path):
+    place = Place(tmp_path)
+    run = place.run()
+    os.makedirs(os.path.join(run, "attempts", "1.0"))
+    home = str(place.experiment / ".farmx" / "submissions")
+    for number, name in ((1, "one"), (2, "two")):
+        made = base.submission(home, name, [Job(run, f"{number}.0")])
+        record = {"format": 1, "executor": "slurm", "farm": "big", "name": f"sweep.{name}", "user": "root"}
+        layout.write_json(os.path.join(made.path, layout.JOB), record)
+        base.record_queued(made.path, 0, 0, str(number))
+    fake.says("sacct", "", "Slurm accounting storage is disabled\n", 1)
+    fake.says("squeue", "0|PENDING|Priority|sweep.two\n")
+    (told,) = status.of(str(place.experiment), ["one"]).runs
+    assert (told.state, told.note) == (State.QUEUED, "others go before it")
