@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,70 @@ def test_a_submit_command_that_says_nothing_has_taken_the_job(big, hold):
     (hold / "said").touch()
     big.ok("sweep.yml")
     assert (submission(big) / "queued").read_text().split() in (["0-0", "?", "1-1", "?"], ["1-1", "?", "0-0", "?"])
+
+
+# ---------------------------------------------------------------- NGC
+
+NGC = """#!/usr/bin/env bash
+printf '%s\\0' "$@" >> "$HOLD/calls"; printf '\\n\\0' >> "$HOLD/calls"
+if [ "$1" = workspace ]; then
+  [ -e "$HOLD/refuse" ] && { echo "no such workspace" >&2; exit 1; }
+  mkdir -p "$MOUNT/$6" && cp -a "$4/." "$MOUNT/$6"
+else
+  echo "----"; echo " Id: 71"; echo " Arrayed: 0"
+  while [ "$1" != --commandline ]; do shift; done
+  bash -c "$2" > "$HOLD/out" 2>&1 < /dev/null
+fi
+"""
+
+
+@pytest.fixture
+def cloud(project, hold, tmp_path, monkeypatch):
+    """A project on an NGC whose workspace is mounted beside it."""
+    (hold / "ngc").write_text(NGC)
+    (hold / "ngc").chmod(0o755)
+    monkeypatch.setenv("MOUNT", str(tmp_path / "it's mounted"))
+    more = f'NGC_LOGROOT: "{tmp_path}/it\'s mounted"\nWORKSPACE: ws\nRESOURCES: {{ace: a}}'
+    configure(project, "ngc batch run", more)
+    project.sweep("{n: [1]}")
+    return project
+
+
+def test_ngc_gets_the_experiment_and_a_command_with_the_paths_of_its_workspace(cloud, hold, tmp_path):
+    cloud.ok("sweep.yml")
+    (name,) = (run.name for run in cloud.runs())
+    upload, batch = calls(hold)
+    mount = tmp_path / "it's mounted"
+    script = mount / submission(cloud).relative_to(cloud.root) / "0.sh"
+    assert upload == ["workspace", "upload", "--source", str(cloud.experiment), "--destination", "sweep", "ws"]
+    assert batch == ["batch", "run", "--ace", "a", "--name", f"sweep_{name}", "--commandline",
+                     f"sh {shlex.quote(str(script))}", "--workspace", f"ws:{mount}:RW"]  # fmt: skip
+    assert (submission(cloud) / "queued").read_text() == "0-0 71\n"
+    end = json.loads((mount / "sweep" / name / "attempts/1.0/end.json").read_text())
+    assert (end["state"], cloud.side.read_text()) == ("done", f"{mount}/sweep/{name}/attempts/1.0\n")
+    assert cloud.states() == {name: "queued"}  # as far as LOGROOT knows
+    cloud.ok("sweep.yml")
+    assert len(calls(hold)) == 2
+
+
+def test_sumx_reads_the_workspace_where_it_is_mounted(cloud, tmp_path):
+    cloud.write("note.sh", 'echo \'{"time": 1, "phase": "val", "step": 1, "metrics": {"acc": 0.5}}\' '
+                           '>> "$FARMX_ATTEMPT_DIR/metrics.jsonl"\n')  # fmt: skip
+    cloud.ok("sweep.yml")
+    done = subprocess.run(["sumx", "sweep", "--json"], cwd=cloud.path, capture_output=True, text=True)
+    (row,) = json.loads(done.stdout)
+    assert row["acc"] == 0.5
+
+
+def test_a_workspace_that_cannot_be_written_queues_nothing(cloud, hold):
+    (hold / "refuse").touch()
+    done = cloud("sweep.yml")
+    assert done.code == 4
+    assert done.err.splitlines()[-1] == (
+        "farmx: ngc workspace upload exited 1: no such workspace; nothing was queued, all is staged: the same command "
+        "goes on"
+    )
+    assert set(cloud.states().values()) == {"staged"}
+    (hold / "refuse").unlink()
+    cloud.ok("sweep.yml")
+    assert (set(cloud.states().values()), len(cloud.starts())) == ({"queued"}, 1)

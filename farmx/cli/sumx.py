@@ -8,8 +8,7 @@ import click
 
 from farmx.cli.options import CONTEXT, Plain, version, where
 from farmx.cli.options import experiments as known
-from farmx.cli.surroundings import located, one_line, surroundings
-from farmx.cli.surroundings import logroot as logroot_of
+from farmx.cli.surroundings import located, one_line, results, surroundings
 from farmx.spec import Run
 
 
@@ -40,7 +39,7 @@ def sumx(
     from farmx import sumx as table
 
     at = surroundings()
-    root = logroot_of(logroot, config_file, at)
+    root = results(logroot, config_file, at)
     cache = layout.cache_folder(at.home, at.environ)
     runs, problems = _runs([_whole(root, located(name, at)) for name in experiments], root, cache)
     logs = metrics.read(runs, cache, at.now)

@@ -44,6 +44,17 @@ def logroot(given: str | None, config_file: str | None, at: Surroundings) -> str
     return config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags=flags).logroot
 
 
+def results(given: str | None, config_file: str | None, at: Surroundings) -> str:
+    """Where the metrics of runs are: LOGROOT, or NGC_LOGROOT of the farm in use where that is mounted here."""
+    from farmx import config  # spares a --help
+
+    if given is None:
+        farm = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file).farm
+        if farm.ngc_logroot and os.path.isdir(farm.ngc_logroot):
+            return farm.ngc_logroot
+    return logroot(given, config_file, at)
+
+
 def located(name: str, at: Surroundings) -> str:
     """An EXPERIMENT or RUN as it was typed: where that is a path from the current directory, the path, absolute."""
     path = os.path.join(at.cwd, name)

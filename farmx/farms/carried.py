@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 
 from farmx import layout
@@ -35,9 +36,10 @@ def _zip() -> bytes:
     return buffer.getvalue()
 
 
-def command(submission: str, index: str) -> str:
+def command(submission: str, index: str, seen: Callable[[str], str] = str) -> str:
     """The shell text that executes an index (shell text, too) of the submission at the path `submission` on a node.
 
+    seen: what a node calls a path of ours.
     -I: a yaml.py in the current directory, or a PYTHONPATH, is not the runner's. The Python is ours where the node has
     it, else its own.
     """
@@ -45,5 +47,5 @@ def command(submission: str, index: str) -> str:
     return (
         f"python={shlex.quote(sys.executable)}\n"
         '[ -x "$python" ] || python=python3\n'
-        f'exec "$python" -I {shlex.quote(path)} {shlex.quote(submission)} {index}'
+        f'exec "$python" -I {shlex.quote(seen(path))} {shlex.quote(seen(submission))} {index}'
     )

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import layout
@@ -27,6 +28,8 @@ __all__ = ["LINE", "Asking", "Farm", "cancel", "poll"]  # a leaf has the last tw
 EXECUTOR = "command"
 PARALLEL = 16  # submit commands at once
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
+NGC_ID = r'(?im)^\W*id\W+(\d+)'  # of the table, or json, that ngc prints
+UPLOAD_S = 3600.0  # the code and the runs of an experiment go over a network
 SCRIPT_SUFFIX = ".sh"
 # Grid Engine's -notify sends these to every process of a job. The runner answers them and tells the program by SIGTERM;
 # the program itself would die of them at once.
@@ -83,6 +86,7 @@ class Farm(NamedTuple):
 
         for submission in submissions:
             self._record(submission)
+        self._upload(submissions)
         stop, refused = threading.Event(), None
         with ThreadPoolExecutor(self.parallel) as pool:
             try:
@@ -107,11 +111,33 @@ class Farm(NamedTuple):
             "resources": dict(submission.resources),
             "node": {"each": SHIELD},
             "ask": self.asking.record(self.origins),
+            **({"elsewhere": self.ngc_logroot} if self.ngc_logroot else {}),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
-        text = carried.command(submission.path, "$index")
+        seen = partial(self._seen, submission)
+        text = carried.command(submission.path, "$index", seen)
         for place in range(len(submission.jobs)):
             layout.write(_script(submission, place), f"#!/bin/sh\nindex={place}\n{text}\n", 0o777)
+
+    def _seen(self, submission: Submission, path: str) -> str:
+        """What a node calls a path below LOGROOT."""
+        logroot = os.path.dirname(_experiment(submission))
+        return os.path.join(self.ngc_logroot, os.path.relpath(path, logroot)) if self.ngc_logroot else path
+
+    def _upload(self, submissions: Sequence[Submission]) -> None:
+        """Put each experiment into the NGC workspace, as runx did, unless LOGROOT is in it. Raises FarmError."""
+        template = self._template()
+        if not self.workspace or not command_words.is_ngc(template.words()):
+            return
+        for experiment in dict.fromkeys(map(_experiment, submissions)):
+            if os.path.dirname(experiment) == self.ngc_logroot:
+                continue
+            argv = [template.program(), "workspace", "upload", "--source", experiment, "--destination",
+                    os.path.basename(experiment), self.workspace]  # fmt: skip
+            said = call(argv, env=template.env, timeout_s=UPLOAD_S)
+            if said.code != 0:
+                raise FarmError(f"ngc workspace upload exited {said.code}: {said.reason()}; nothing was queued, all is "
+                                "staged: the same command goes on")  # fmt: skip
 
     def _queue(self, submission: Submission, place: int, stop: threading.Event) -> bool:
         """Submit one job and record it; False when the launch has stopped before. Raises FarmError, and stops it."""
@@ -144,23 +170,25 @@ class Farm(NamedTuple):
 
     def _name(self, said: Said, job: Job) -> str:
         """The job's id in what SUBMIT_CMD said."""
-        if self.job_id is None:
+        pattern = self.job_id or (NGC_ID if command_words.is_ngc(self._template().words()) else None)
+        if pattern is None:
             return last_word(said.output) or NAMELESS
-        found = re.search(self.job_id, said.output) or re.search(self.job_id, said.error)
+        found = re.search(pattern, said.output) or re.search(pattern, said.error)
         if found is None or not (found[1] or "").strip():
-            raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID {self.job_id!r} finds "
+            raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID {pattern!r} finds "
                             f"no id in what it said: {said.reason()}; the job may wait there; the same command queues "
                             "the run again, and it starts once")  # fmt: skip
         return " ".join(found[1].split())
 
     def _own(self, submission: Submission, place: int) -> dict[str, str | None]:
         """What farmx knows of a job, by the names that SUBMIT_CMD may say."""
-        run, script = submission.jobs[place].run, _script(submission, place)
+        seen = partial(self._seen, submission)
+        run, script = submission.jobs[place].run, seen(_script(submission, place))
         told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
         return {
             "name": job_name(run),
-            "logdir": run,
-            "log": os.path.join(submission.path, f"{place}{layout.LOG_SUFFIX}"),
+            "logdir": seen(run),
+            "log": seen(os.path.join(submission.path, f"{place}{layout.LOG_SUFFIX}")),
             "script": script,
             "command": f"sh {shlex.quote(script)}",
             "experiment": os.path.basename(os.path.dirname(run)),
@@ -175,6 +203,10 @@ class Farm(NamedTuple):
 
 def _script(submission: Submission, place: int) -> str:
     return os.path.join(submission.path, f"{place}{SCRIPT_SUFFIX}")
+
+
+def _experiment(submission: Submission) -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(submission.path)))
 
 
 def job_name(run: str) -> str:

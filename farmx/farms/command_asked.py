@@ -117,16 +117,20 @@ def _answered(helds: Sequence[Held]) -> Iterator[tuple[tuple[str, int], Answer]]
     told = {found["id"]: found["state"] for found in lines}
     for held in helds:
         if held.name in told:
-            yield (held.submission, held.place), _answer(told[held.name], ask["words"], farm)
+            yield (held.submission, held.place), _answer(told[held.name], held.record, farm)
         elif said.code != 0:
             why = said.reason() if said.code is None else f"{ask['status'][0]} exited {said.code}: {said.reason()}"
             yield (held.submission, held.place), Answer(State.UNKNOWN, f"farm {farm} cannot be asked: {why}")
+        elif elsewhere := held.record.get("elsewhere"):
+            yield (held.submission, held.place), Answer(State.UNKNOWN, f"its records are in {elsewhere}")
 
 
-def _answer(word: str, words: Mapping[str, str], farm: str) -> Answer:
-    ours = words.get(word, "")
+def _answer(word: str, record: Mapping[str, Any], farm: str) -> Answer:
+    ours = record["ask"]["words"].get(word, "")
     if ours not in _STATES:
         return Answer(State.UNKNOWN, f"farm {farm} says {word!r}, which STATUS does not name")
+    if ours == "done" and record.get("elsewhere"):  # so its end cannot be seen here
+        return Answer(State.DONE, f"farm {farm} says {word}")
     return Answer(_STATES[ours], _NOTES.get(ours, f"farm {farm} says {word}"))
 
 

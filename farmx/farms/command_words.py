@@ -33,10 +33,11 @@ class Template(NamedTuple):
 
     def names(self) -> list[str]:
         """Every placeholder, in order."""
-        return [name for word in (*self.env.values(), *self._words()) for name in references(word)]
+        return [name for word in (*self.env.values(), *self.words()) for name in references(word)]
 
-    def _words(self) -> Iterator[str]:
-        return (word for unit in self.units for word in unit)
+    def words(self) -> list[str]:
+        """The template's words, in order."""
+        return [word for unit in self.units for word in unit]
 
 
 def references(word: str) -> list[str]:
