@@ -108,7 +108,7 @@ def seconds(limit: str) -> int | None:
     """A time limit as sbatch takes it: MIN, MIN:SEC, H:MIN:SEC, D-H, D-H:MIN, D-H:MIN:SEC; None for none such."""
     days, dash, rest = limit.rpartition("-")
     parts = rest.split(":")
-    if not all(part.isdecimal() for part in (*parts, days or "0")) or len(parts) > 3:
+    if not all(part.isdecimal() for part in (*parts, days if dash else "0")) or len(parts) > 3:
         return None
     numbers = [int(part) for part in parts]
     hours, minutes, secs = (numbers + [0, 0])[:3] if dash else ([0] * (len(parts) < 3) + numbers + [0])[:3]

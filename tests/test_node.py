@@ -1,0 +1,205 @@
+"""What a farm starts on a node: which attempt it is, who stopped it, and whether it is queued again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import ROOT, Place, end, until
+from schedulers import Scheduler
+
+from farmx import layout, node
+from farmx.farms import base, slurm_script
+from farmx.runner import Outcome
+from farmx.spec import Job
+
+ENDED = Outcome("interrupted", None, "SIGTERM", note="main was ended by SIGTERM")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def handed(place: Place, run: str, number: str = "1.0", **more) -> str:
+    """A submission of one run, as the Slurm farm leaves it."""
+    home = str(place.experiment / ".farmx" / "submissions")
+    made = base.submission(home, "id", [Job(run, number)])
+    told = {**slurm_script.node({}, 3, 30), **more}
+    record = {"format": 1, "executor": "slurm", "farm": "big", "node": told}
+    layout.write_json(os.path.join(made.path, layout.JOB), record)
+    return made.path
+
+
+def start(submission: str, restarts: int = 0, job: str = "7") -> subprocess.Popen:
+    """A job on a node; its output is appended to a file, as Slurm does it."""
+    env = {**os.environ, "SLURM_JOB_ID": job, "PYTHONPATH": ROOT}
+    if restarts:
+        env["SLURM_RESTART_COUNT"] = str(restarts)
+    code = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))"
+    with open(os.path.join(submission, "0.log"), "ab") as log:
+        return subprocess.Popen([sys.executable, "-c", code, submission, "0"], env=env, stdout=log, stderr=log)
+
+
+def said(submission: str) -> str:
+    return Path(submission, "0.log").read_text()
+
+
+def test_an_attempt_is_executed_and_its_job_ends_as_its_program(place):
+    run = place.shell("exit 3")
+    submission = handed(place, run)
+    assert start(submission).wait() == 3
+    assert end(run) == {"format": 1, "state": "failed", "code": 3, "signal": None, "note": "main exited with 3"}
+    assert said(submission) == "one 1.0 failed: main exited with 3\n"
+    owner = json.loads(Path(run, "attempts", "1.0", "owner.json").read_text())
+    assert {name: owner[name] for name in ("farm", "submission", "index", "job")} == {
+        "farm": "big", "submission": "id", "index": 0, "job": "7"
+    }  # fmt: skip
+
+
+def test_a_second_job_for_an_attempt_ends_at_the_fence_and_well(place):
+    run = place.run()
+    submission = handed(place, run)
+    assert [start(submission, job=job).wait() for job in ("7", "8")] == [0, 0]
+    assert said(submission).startswith("one 1.0 done\none 1.0 held: taken by process ")
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "told"),
+    [("done", "7", "one 1.1 held: attempt 1.0 is done\n"),
+     ("cancelled", "7", "one 1.1 held: attempt 1.0 is cancelled\n"),
+     ("", "8", "one 1.1 held: attempt 1.0 is that of job 8\n"), ("", "7", "one 1.1 done\n"),
+     ("failed", "7", "one 1.1 done\n"), ("preempted", "7", "one 1.1 done\n")],
+)  # fmt: skip
+def test_a_restart_goes_on_only_where_its_own_job_was_stopped(place, state, job, told):
+    run = place.run()
+    attempt = Path(run, "attempts", "1.0")
+    attempt.mkdir(parents=True)
+    layout.write_json(str(attempt / "owner.json"), {"format": 1, "started": 1.0, "job": job})
+    if state:
+        layout.write_json(str(attempt / "end.json"), {"format": 1, "started": 1.0, "ended": 2.0, "state": state})
+    submission = handed(place, run)
+    assert start(submission, restarts=1).wait() == 0
+    assert said(submission) == told
+
+
+def test_a_run_that_was_deleted_while_it_waited_is_one_line(place):
+    run = place.run()
+    submission = handed(place, run)
+    os.rename(run, f"{run}.moved")
+    assert start(submission).wait() == 1
+    assert said(submission) == (
+        f"{run}: {run}/attempts is gone: was the run moved or deleted while it waited?\n"
+    )
+
+
+# ---------------------------------------------------------------- who stopped it
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "note"),
+    [
+        ("JobState=RUNNING Restarts=0", "interrupted", "main was ended by SIGTERM"),
+        ("JobState=PENDING Restarts=1", "preempted", "its job was stopped and is queued again"),
+        ("JobState=COMPLETING Restarts=1 ", "preempted", "its job was stopped and is queued again"),
+        ("JobState=CANCELLED Restarts=0", "cancelled", "its job was cancelled"),
+        ("JobState=TIMEOUT Restarts=0", "failed", "it reached its time limit"),
+        ("JobState=OUT_OF_MEMORY", "failed", "out of memory; main was ended by SIGTERM"),
+        ("JobState=PREEMPTED Restarts=0", "interrupted", "others went first; its job is not queued again"),
+        ("", "interrupted", "main was ended by SIGTERM"),
+    ],
+)
+def test_what_slurm_says_tells_who_stopped_a_program(place, tmp_path, monkeypatch, told, state, note):
+    Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", told, code=0 if told else 1)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    judged = node.Scheduler(slurm_script.node({}, 3, 30), place.run(), 1).judge(ENDED)
+    assert judged == ENDED._replace(state=state, note=note)
+
+
+def test_what_is_done_is_done_whatever_slurm_says(place):
+    done = Outcome("done", 0)
+    assert node.Scheduler({"ask": ["false"]}, place.run(), 1).judge(done) == done
+
+
+TOLD = """trap 'echo told >>"$SIDE"; exit 0' TERM; echo began >>"$SIDE"; while :; do sleep 0.05; done"""
+CANCELLED = "slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T08:23:24 ***\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [(CANCELLED, "cancelled"), (CANCELLED.replace(" ***\n", " DUE TO TIME LIMIT ***\n"), "failed"),
+     (CANCELLED.replace(" ***\n", " DUE TO PREEMPTION ***\n"), "interrupted")],
+)  # fmt: skip
+def test_a_program_that_slurm_told_itself_is_not_told_again(place, tmp_path, monkeypatch, line, state):
+    side = tmp_path / "side"
+    monkeypatch.setenv("SIDE", str(side))
+    Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", "JobState=COMPLETING Restarts=0")
+    run = place.shell(TOLD)
+    submission = handed(place, run)
+    job = start(submission)
+    until(lambda: side.read_text() == "began\n")
+    with open(os.path.join(submission, "0.log"), "a") as log:
+        log.write(line)
+    job.terminate()
+    pid = int(until(lambda: [row["pid"] for row in events(run) if row["event"] == "started"])[0])
+    until(lambda: [row for row in events(run) if row["event"] == "signalled"])
+    assert side.read_text() == "began\n"
+    os.kill(pid, 15)
+    job.wait()
+    assert side.read_text() == "began\ntold\n"
+    assert end(run)["state"] == state
+
+
+def events(run: str) -> list[dict]:
+    return [json.loads(line) for line in Path(run, "attempts", "1.0", "events.jsonl").read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- out of time
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "state", "note", "asked"),
+    [
+        ([], 3, "preempted", "it was told that its time is up; its job is queued again", True),
+        (["again", "stopped"], 2, "preempted", "it was told that its time is up; its job is queued again", True),
+        (["again", "again"], 2, "failed", "it was told that its time is up, and it was requeued 2 times (MAX_REQUEUES)",
+         False),
+        ([], 0, "failed", "it was told that its time is up, and it was requeued 0 times (MAX_REQUEUES)", False),
+    ],
+)  # fmt: skip
+def test_a_run_whose_time_is_up_is_requeued_so_often_and_stops_by_others_do_not_count(
+    place, tmp_path, monkeypatch, before, most, state, note, asked
+):
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    side = tmp_path / "side"
+    monkeypatch.setenv("SIDE", str(side))
+    run = place.shell(TOLD)
+    for count, how in enumerate(before):
+        attempt = Path(run, "attempts", f"1.{count}")
+        attempt.mkdir(parents=True)
+        record = {"format": 1, "started": 1.0, "ended": 2.0, "state": "preempted"}
+        layout.write_json(str(attempt / "end.json"), {**record, **({"again": True} if how == "again" else {})})
+    submission = handed(place, run, max_requeues=most)
+    job = start(submission, restarts=len(before))
+    until(lambda: side.read_text() == "began\n")
+    job.send_signal(12)
+    job.wait()
+    told = end(run, f"1.{len(before)}")
+    assert (told["state"], told["note"], told.get("again", False)) == (state, note, asked)
+    assert fake.calls("scontrol") == ([["scontrol", "requeue", "7"]] if asked else [])
+
+
+def test_a_requeue_that_slurm_refuses_is_said(place, tmp_path, monkeypatch):
+    Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", "", "Requested operation is presently disabled\n", 1)
+    side = tmp_path / "side"
+    monkeypatch.setenv("SIDE", str(side))
+    submission = handed(place, place.shell(TOLD))
+    job = start(submission)
+    until(lambda: side.read_text() == "began\n")
+    job.send_signal(12)
+    assert job.wait() == 1
+    assert said(submission).splitlines()[-1] == (
+        "one 1.0 was not queued again: Requested operation is presently disabled"
+    )
