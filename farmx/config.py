@@ -39,6 +39,7 @@ class Farm(NamedTuple):
     status_line: str | None = None
     status: Mapping[str, str] = {}
     cancel_cmd: str | None = None
+    pack: Mapping[str, int] = {}
 
 
 class Config(NamedTuple):

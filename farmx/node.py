@@ -18,26 +18,27 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from farmx import layout, processes, runner
+from farmx import layout, packed, packs, processes, runner
 from farmx.processes import Inbox
 from farmx.runner import Outcome
 
 ASK_S = 15.0  # a scheduler that takes longer has no answer
 OVER = ("done", "cancelled")  # what a scheduler may restart, and is not executed again
+OVER_PACKED = (*OVER, "failed", "pruned")  # where it restarted the job for the sake of others
+ENDED_WELL = ("done", "held")
 
 
 class Scheduler:
     """What holds the job that we are: asked how it stands, and to queue it again."""
 
-    def __init__(self, node: Mapping[str, Any], run: str, queued: int) -> None:
-        """queued: the first number of the attempt: those with it are one job, restarted."""
-        self._node, self._run, self._queued = node, run, queued
+    def __init__(self, node: Mapping[str, Any], run: str, queued: int, over: Sequence[str] = OVER) -> None:
+        """queued: the first number of the attempt: those with it are one job, restarted.  over: ends that stand."""
+        self._node, self._run, self._queued, self._over = node, run, queued, over
         self.job = os.environ.get(str(node.get("job")), "")
-        count = os.environ.get(str(node.get("restarts")), "")
-        self.restarts = int(count) if count.isdecimal() else 0
+        self.restarts = _restarts(node)
         self._began = len(_printed())
 
     def held(self) -> str | None:
@@ -53,7 +54,7 @@ class Scheduler:
             )
             if owner.get("job") not in (None, "", self.job):
                 return f"attempt {name} is that of job {owner['job']}"
-            if end.get("state") in OVER:
+            if end.get("state") in self._over:
                 return f"attempt {name} is {end['state']}"
         return None
 
@@ -132,6 +133,12 @@ class Scheduler:
         return None if said.returncode == 0 else said.stderr.strip() or f"{argv[0]} exited {said.returncode}"
 
 
+def _restarts(node: Mapping[str, Any]) -> int:
+    """How often the scheduler has restarted the job that we are."""
+    count = os.environ.get(str(node.get("restarts")), "")
+    return int(count) if count.isdecimal() else 0
+
+
 def _printed() -> bytes:
     """What the file holds that is our output; b"" when it is none."""
     try:
@@ -141,29 +148,92 @@ def _printed() -> bytes:
         return b""
 
 
+class Held(NamedTuple):
+    """A run that the job holds: index `place` of the submission at `home`, with its job.json.
+
+    log: the scheduler's index, which names the job's output.  packed: whether the job holds others, too.
+    """
+
+    home: str
+    job: Mapping[str, Any]
+    log: int
+    place: int
+    run: str
+    queued: int
+    packed: bool = False
+
+    def execute(self, env: Mapping[str, str] = {}, ready: Callable[[], None] = lambda: None) -> Outcome:
+        """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
+        node: Mapping[str, Any] = self.job.get("node") or {}
+        scheduler = Scheduler(node, self.run, self.queued, OVER_PACKED if self.packed else OVER)
+        if why := scheduler.held():
+            self._say(f"held: {why}")
+            return Outcome("held", note=why)
+        facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
+                 "job": scheduler.job}  # fmt: skip
+        with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S), told=scheduler.told) as inbox:
+            ready()
+            try:
+                outcome = runner.execute(self.run, self.number, facts, inbox, env=env, each=node.get("each") or (),
+                                         judge=scheduler.judge,
+                                         grace_s=float(node.get("grace_s") or runner.GRACE_S))  # fmt: skip
+            except FileNotFoundError as error:
+                why = f"{error.filename} is gone: was the run moved or deleted while it waited?"
+                print(f"{self.run}: {why}", file=sys.stderr)
+                return Outcome("interrupted", note=why)
+            self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
+            if outcome.again and not self.packed and (problem := scheduler.requeue()):
+                print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
+        return outcome
+
+    @property
+    def number(self) -> str:
+        """The attempt that it is to be."""
+        return layout.attempt_name(self.queued, _restarts(self.job.get("node") or {}))
+
+    def _say(self, text: str) -> None:
+        print(f"{os.path.basename(self.run)} {self.number} {text}", flush=True)
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked for its end."""
+        return os.path.exists(os.path.join(self._attempt(), layout.CANCEL))
+
+    def left(self, pid: int) -> None:
+        """Record the end that process `pid` did not: it was killed."""
+        owner = runner.read(os.path.join(self._attempt(), layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+        end = os.path.join(self._attempt(), layout.END)
+        if owner.get("pid") == pid and owner.get("host") == processes.host() and not os.path.exists(end):
+            runner.clear(self.run)
+            note = "its runner was killed"
+            layout.write_json(end, runner.end_record(owner, "interrupted", code=None, signal=None, note=note))
+
+    def _attempt(self) -> str:
+        return os.path.join(self.run, layout.ATTEMPTS, self.number)
+
+
 def main(argv: Sequence[str]) -> int:
-    """Execute the attempt that SUBMISSION INDEX names; return the job's exit code: 0 for done, or others have it."""
-    submission, index = argv
-    job = layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
-    name, (queued, _) = layout.runs_of(submission)[int(index)]
-    run = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(submission))), name)
-    node: Mapping[str, Any] = job.get("node") or {}
-    scheduler = Scheduler(node, run, queued)
-    number = layout.attempt_name(queued, scheduler.restarts)
-    if why := scheduler.held():
-        print(f"{name} {number} held: {why}", flush=True)
-        return 0
-    facts = {"farm": job["farm"], "submission": os.path.basename(submission), "index": int(index),
-             "job": scheduler.job}  # fmt: skip
-    notice_s = float(node.get("notice_s") or processes.BEAT_S)
-    with Inbox(notice_s=notice_s, told=scheduler.told) as inbox:
-        try:
-            outcome = runner.execute(run, number, facts, inbox, each=node.get("each") or (), judge=scheduler.judge,
-                                     grace_s=float(node.get("grace_s") or runner.GRACE_S))  # fmt: skip
-        except FileNotFoundError as error:
-            print(f"{run}: {error.filename} is gone: was the run moved or deleted while it waited?", file=sys.stderr)
-            return 1
-        print(f"{name} {number} {outcome.state}: {outcome.note}".rstrip(": "), flush=True)
-        if outcome.again and (problem := scheduler.requeue()):
-            print(f"{name} {number} was not queued again: {problem}", file=sys.stderr)
-    return 0 if outcome.state in ("done", "held") else outcome.code or 1
+    """Execute what SUBMISSION INDEX names; return the job's exit code: 0 for done, or others have it."""
+    home, index = argv
+    job, runs = layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT), layout.runs_of(home)
+    pack, experiment = packs.recorded(job), os.path.dirname(os.path.dirname(os.path.dirname(home)))
+    held = [
+        Held(home, job, int(index), place, os.path.join(experiment, name), queued, pack != packs.ALONE)
+        for place, (name, (queued, _)) in enumerate(runs)
+        if pack.job(place) == int(index)
+    ]
+    if pack != packs.ALONE:
+        return _together(held, pack.slots)
+    outcome = held[0].execute()
+    return 0 if outcome.state in ENDED_WELL else outcome.code or 1
+
+
+def _together(held: Sequence[Held], slots: int) -> int:
+    """Execute the runs of a job that holds several; one that fails stops nothing."""
+    node: Mapping[str, Any] = held[0].job.get("node") or {}
+    scheduler = Scheduler(node, held[0].run, held[0].queued)
+    with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S)) as inbox:
+        outcomes, waiting = packed.work(held, packed.shares(slots, os.environ), inbox)
+        again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
+        if again and node.get("requeue") and (problem := scheduler.requeue()):
+            print(f"the job was not queued again: {problem}", file=sys.stderr)
+    return 0 if not waiting and all(outcome.state in ENDED_WELL for outcome in outcomes) else 1

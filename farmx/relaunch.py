@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from farmx import farms, layout, records, runner, snapshot, stage, status, verdicts
 from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
-from farmx.farms import base, local
+from farmx.farms import base, local, together
 from farmx.farms.base import Farm
 from farmx.spec import Held, Job, Run, State, Submission
 
@@ -188,7 +188,8 @@ def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
     refused: dict[str, str] = {}
     for group in by_farm.values():
         try:
-            farms.leaf(group[0].record).cancel(group)
+            if whole := together.whole(group):
+                farms.leaf(group[0].record).cancel(whole)
         except FarmError as error:
             refused.update({held.submission: str(error) for held in group})
     return refused

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from farmx import policy, yaml12
+from farmx import packs, policy, yaml12
 from farmx.errors import nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
@@ -172,6 +172,17 @@ def _retry(node: Node) -> dict[str, Any]:
     return retry
 
 
+def _pack(node: Node) -> dict[str, int]:
+    if not isinstance(node, Fields):
+        raise Bad
+    told: dict[str, int] = yaml12.plain(node)
+    try:
+        packs.check(told)
+    except packs.Wrong as wrong:
+        raise Bad(str(wrong), _at(wrong.key, node) if wrong.key else node) from None
+    return told
+
+
 def _at(key: str, node: Fields) -> Node:
     """Where a key stands."""
     return Scalar(key, key, node.marks[key], True)
@@ -215,10 +226,12 @@ TABLE = (
             _truth),
     Setting("MAX_REQUEUES", "how often a run whose time is up is queued again by itself", "a whole number, 0 for never",
             _count, 3),
+    Setting("PACK", "how many runs share a job of the farm",
+            "a mapping of runs or per_gpu, and each, to whole numbers", _pack, {}),
     Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),
     Setting("WORKSPACE", "the NGC workspace that holds NGC_LOGROOT", "a name", _text),
 )
 BY_KEY = {setting.key: setting for setting in TABLE}
 KEYS = [setting.key for setting in TABLE]
 FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "SUBMIT_PARALLEL", "JOB_ID", "STATUS_CMD", "STATUS_LINE",
-             "STATUS", "CANCEL_CMD", "RESOURCES", "MAX_REQUEUES", "NGC_LOGROOT", "WORKSPACE")  # fmt: skip
+             "STATUS", "CANCEL_CMD", "RESOURCES", "PACK", "MAX_REQUEUES", "NGC_LOGROOT", "WORKSPACE")  # fmt: skip

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, polls, records, stages
+from farmx import farms, layout, packs, polls, records, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
@@ -13,6 +13,7 @@ from farmx.spec import Attempt, Held, Run, Standing, State
 
 LOCAL = "local"  # the executor of a record that names none
 WAITS = "waits for its turn"
+SLOT = "waits for a slot"
 NEW = "not started"
 LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
 _UNSURE = (State.LOST, State.UNKNOWN, State.INTERRUPTED, State.CANCELLED, State.FAILED)
@@ -26,7 +27,7 @@ class Hold(NamedTuple):
 
     answer: what the farm says of it, None when it answered and does not list it.  queued: whether the farm ever said
     that it has it.  asked: whether somebody asked for the end of that attempt.  after: whether it begins only when the
-    attempt before it has ended well.
+    attempt before it has ended well.  packed: whether its job holds other runs, too.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Hold(NamedTuple):
     queued: bool = False
     asked: bool = False
     after: bool = False
+    packed: bool = False
 
 
 def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s: float) -> tuple[State, str]:
@@ -79,7 +81,9 @@ def _waiting(hold: Hold) -> tuple[State, str] | None:
     if hold.answer is None:
         return (State.LOST, "its job left the queue and never began") if hold.queued else None
     if hold.answer.state is State.RUNNING:
-        return State.QUEUED, hold.answer.note or "its job has begun"
+        return State.QUEUED, hold.answer.note or (SLOT if hold.packed else "its job has begun")
+    if hold.answer.state is State.FAILED and hold.packed:
+        return State.LOST, f"{hold.answer.note}; the run had not begun"
     return hold.answer.state, hold.answer.note or WAITS
 
 
@@ -337,4 +341,5 @@ def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold
     best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))
     queued = any(held.name is not None for held in helds)
     asked = best is None and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
-    return Hold(number, best, queued, asked, any(held.record.get("after") for held in helds))
+    after = any(held.record.get("after") for held in helds)
+    return Hold(number, best, queued, asked, after, any(packs.recorded(held.record) != packs.ALONE for held in helds))

@@ -116,6 +116,7 @@ big:
   STATUS_LINE: ^(?P<id>\\d+) (?P<state>\\w+)
   STATUS: {qw: queued, 2: running}
   CANCEL_CMD: qdel {ids}
+  PACK: {per_gpu: 2, each: 9}
 """
 
 
@@ -123,7 +124,7 @@ def test_every_setting_is_read(place):
     place.write("project", EVERYTHING)
     origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[11:25]], 1)}
     keys = ["EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
-            "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD"]  # fmt: skip
+            "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "PACK"]  # fmt: skip
     farm = {key: line for line, key in enumerate(keys, 18)}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
@@ -132,7 +133,7 @@ def test_every_setting_is_read(place):
     assert place.compose() == Config(
         logroot="/logs",
         farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0, 4, r"Job (\d+)", "qstat {ids}",
-                  r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}"),  # fmt: skip
+                  r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}", {"per_gpu": 2, "each": 9}),  # fmt: skip
         code_ignore_patterns=(".git", "*.pyc", "docs*"),
         code_link=("data",),
         code_include=("a b", "c"),
@@ -494,6 +495,15 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
      "'queud' is not allowed; it must be queued, running, done, failed or cancelled; did you mean queued?"),
     ("CANCEL_CMD: [qdel]", 13, "a list is not allowed; it must be a command"),
     ("MAX_REQUEUES: -1", 15, "'-1' is not allowed; it must be a whole number, 0 for never"),
+    ("PACK: 4", 7, "'4' is not allowed; it must be a mapping of runs or per_gpu, and each, to whole numbers"),
+    ("PACK: {}", 7, "it must say runs or per_gpu, how many runs are at work at once, and not both"),
+    ("PACK: {each: 4}", 7, "it must say runs or per_gpu, how many runs are at work at once, and not both"),
+    ("PACK: {runs: 4, per_gpu: 1}", 7, "it must say runs or per_gpu, how many runs are at work at once, and not both"),
+    ("PACK: {runs: 4, slots: 4}", 17, "'slots' is nothing here; it must be runs, per_gpu or each"),
+    ("PACK: {runs: 0}", 8, "runs: 0 is not allowed; it must be a whole number above 0"),
+    ("PACK: {runs: true}", 8, "runs: True is not allowed; it must be a whole number above 0"),
+    ("PACK: {per_gpu: '2'}", 8, "per_gpu: '2' is not allowed; it must be a whole number above 0"),
+    ("PACK: {runs: 4, each: 3}", 17, "each: 3 leaves some of the 4 slots of a job idle; it must be 4 or more"),
     ("SUBMIT_CMD: [a, b]", 13, "a list is not allowed; it must be a command"),
     ("RESOURCES: gpu", 12, "'gpu' is not allowed; it must be a mapping"),
     ("RESOURCES: [gpu]", 12, "a list is not allowed; it must be a mapping"),
@@ -669,7 +679,7 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
     compose = example(place, re.sub(r"(?m)^# ([A-Z_]+:|  - )", r"\1", text))
     found = compose()
     of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
-                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY"}  # fmt: skip
+                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY", "PACK"}  # fmt: skip
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
     defaults = {setting.key: setting.default for setting in config.table()}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])

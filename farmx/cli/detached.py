@@ -40,7 +40,7 @@ class Detached:
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Those that want the same together; the pool takes them in order."""
-        return base.alike(((job, self._merged(wants)) for job, wants in jobs), max(1, len(jobs)))
+        return base.alike((job, self._merged(wants)) for job, wants in jobs)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """Start the pool; it holds all of them when this returns."""

@@ -27,7 +27,8 @@ def farm(settings: Config) -> Farm:
     if settings.farm.executor == "slurm":
         from farmx.farms import slurm  # only its users
 
-        return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues)
+        return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues,
+                          pack=settings.farm.pack)  # fmt: skip
     given = settings.farm
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)

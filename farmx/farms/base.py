@@ -135,15 +135,21 @@ def held(path: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Held]]:
         yield run, Held(path, place, number, record, names.get(place))
 
 
-def alike(jobs: Iterable[tuple[Job, Mapping[str, Any]]], most: int) -> list[Batch]:
-    """Jobs of equal resources together, at most so many in a batch, in order of each one's first."""
+def alike(
+    jobs: Iterable[tuple[Job, Mapping[str, Any]]], most: Callable[[Mapping[str, Any]], int] | None = None
+) -> list[Batch]:
+    """Jobs of equal resources together, in order of each one's first.
+
+    most: how many with these resources a batch may hold.
+    """
     groups: dict[str, tuple[Mapping[str, Any], list[Job]]] = {}
     for job, resources in jobs:
         groups.setdefault(repr(sorted(resources.items(), key=str)), (resources, []))[1].append(job)
+    sizes = {key: most(resources) if most else len(group) for key, (resources, group) in groups.items()}
     return [
-        Batch(tuple(group[start : start + most]), resources)
-        for resources, group in groups.values()
-        for start in range(0, len(group), most)
+        Batch(tuple(group[start : start + sizes[key]]), resources)
+        for key, (resources, group) in groups.items()
+        for start in range(0, len(group), sizes[key])
     ]
 
 

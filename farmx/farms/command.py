@@ -77,7 +77,7 @@ class Farm(NamedTuple):
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Jobs of equal resources together; each is submitted alone all the same."""
-        return base.alike(jobs, max(1, len(jobs)))
+        return base.alike(jobs)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """SUBMIT_CMD for each job, several at once."""

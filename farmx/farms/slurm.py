@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
-from farmx.farms import base, carried, slurm_script, slurm_words
+from farmx.farms import base, carried, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient
 from farmx.spec import Held, Job, State, Submission
@@ -31,7 +31,8 @@ MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
 class Farm(NamedTuple):
     """A Slurm cluster, as the commands on this machine reach it.
 
-    origins: where each key of RESOURCES is from, for messages.  max_requeues: how often the runner requeues a job.
+    origins: where each setting is from, for messages.  max_requeues: how often the runner requeues a job.  pack: the
+    setting.
     """
 
     name: str
@@ -39,13 +40,15 @@ class Farm(NamedTuple):
     max_requeues: int = 3
     delays_s: Sequence[float] = DELAYS_S
     executor: str = EXECUTOR
+    pack: Mapping[str, Any] = {}
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
         known = _options()
-        for resources in [batch.resources for batch in base.alike(((Job("", ""), each) for each in wanted), 1)]:
+        for resources in [batch.resources for batch in base.alike((Job("", ""), each) for each in wanted)]:
             self._check_names(resources, known)
             self._check_values(resources)
+        together.check(self.pack, wanted, self.origins)
 
     def _check_names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
         for key, value in resources.items():
@@ -79,14 +82,16 @@ class Farm(NamedTuple):
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
-        return base.alike(jobs, max(1, _setting("MaxArraySize", MAX_ARRAY)))
+        most = max(1, _setting("MaxArraySize", MAX_ARRAY))
+        return base.alike(jobs, lambda resources: most * packs.of(self.pack, resources).each)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """One sbatch for each array."""
         for submission in submissions:
             self._record(submission)
             command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
-            script = slurm_script.text(command, submission.resources, len(submission.jobs))
+            tasks = packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
+            script = slurm_script.text(command, submission.resources, tasks)
             layout.write(os.path.join(submission.path, layout.SCRIPT), script)
         for submission in submissions:
             name = self._queue(submission)
@@ -104,6 +109,7 @@ class Farm(NamedTuple):
             "name": _job_name(submission),
             "cluster": here(),
             "resources": dict(resources),
+            **packs.record(packs.of(self.pack, resources)),
             "node": slurm_script.node(resources, self.max_requeues, _setting("KillWait", KILL_WAIT_S)),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
@@ -241,7 +247,7 @@ def _by_cluster(helds: Sequence[Held]) -> Iterator[tuple[Mapping[str, str], Sequ
 
 
 def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
-    names = {str(held.record.get("name")): held.submission for held in helds}
+    names = {str(held.record.get("name")): held for held in helds}
     users = ",".join(sorted({str(held.record.get("user")) for held in helds}))
     by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
     ask = ["squeue", "-h", "-r", "-t", "all", "-u", users, *by_name, "-o", "%K|%T|%r|%j"]
@@ -253,25 +259,18 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
     answers = dict(_answers(names, rows))
     forgotten = [held for held in helds if held.name is not None and (held.submission, held.place) not in answers]
     rows += _accounted(forgotten, names, users, cluster) if forgotten else []
-    return {**_hidden(forgotten), **_vanished(forgotten, {names.get(row[3]) for row in rows}),
-            **dict(_answers(names, rows))}  # fmt: skip
+    listed = {names[row[3]].submission for row in rows if row[3] in names}
+    return {**_hidden(forgotten), **_vanished(forgotten, listed), **dict(_answers(names, rows))}
 
 
-def _vanished(helds: Sequence[Held], arrays: Collection[str | None]) -> Answers:
+def _vanished(helds: Sequence[Held], arrays: Collection[str]) -> Answers:
     """Of these arrays, the jobs that began nothing: of one that is cancelled while it waits Slurm keeps no trace."""
     note = "its job was cancelled while it waited"
     return {
         (held.submission, held.place): Answer(State.CANCELLED, note)
         for held in helds
-        if held.submission in arrays and not _begun(held)
+        if held.submission in arrays and not together.begun(held)
     }
-
-
-def _begun(held: Held) -> bool:
-    experiment = os.path.dirname(os.path.dirname(os.path.dirname(held.submission)))
-    run, _ = layout.runs_of(held.submission)[held.place]
-    attempts = map(layout.attempt_number, layout.names(os.path.join(experiment, run, layout.ATTEMPTS)))
-    return any(number is not None and number[0] == held.number for number in attempts)
 
 
 def _hidden(helds: Sequence[Held]) -> Answers:
@@ -284,14 +283,15 @@ def _hidden(helds: Sequence[Held]) -> Answers:
     }
 
 
-def _answers(names: Mapping[str, str], rows: Iterable[list[str]]) -> Iterator[tuple[tuple[str, int], Answer]]:
+def _answers(names: Mapping[str, Held], rows: Iterable[list[str]]) -> Iterator[tuple[tuple[str, int], Answer]]:
     for indices, state, reason, name in rows:
         for index in slurm_words.indices(indices) if name in names else ():
-            yield (names[name], index), slurm_words.answer(state, reason)
+            for place in packs.recorded(names[name].record).places(index):
+                yield (names[name].submission, place), slurm_words.answer(state, reason)
 
 
 def _accounted(
-    helds: Sequence[Held], names: Mapping[str, str], users: str, cluster: Mapping[str, str]
+    helds: Sequence[Held], names: Mapping[str, Held], users: str, cluster: Mapping[str, str]
 ) -> list[list[str]]:
     """What sacct says of jobs that squeue has forgotten, in squeue's form; [] without accounting.
 
@@ -300,7 +300,7 @@ def _accounted(
     wanted = {held.submission for held in helds}
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
-    by_name = [name for name, submission in names.items() if submission in wanted]
+    by_name = [name for name, held in names.items() if held.submission in wanted]
     more = [f"--name={','.join(sorted(by_name))}"] if len(by_name) <= NAMED else []
     ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,Reason,JobName"]
     said = call(ask, cluster=cluster)
@@ -322,7 +322,7 @@ def _cancel(helds: Sequence[Held], cluster: Mapping[str, str]) -> None:
     wanted: dict[str, list[int]] = {}
     for held in helds:
         # By its name: Slurm may have given the number that was recorded to another job since.
-        wanted.setdefault(str(held.record.get("name")), []).append(held.place)
+        wanted.setdefault(str(held.record.get("name")), []).append(packs.recorded(held.record).job(held.place))
     jobs = dict(_arrays(wanted, cluster))
     if not jobs:
         return

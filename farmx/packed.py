@@ -1,0 +1,151 @@
+"""A job that holds several runs: each in a process of its own, as many at once as there are slots; never what a run is.
+
+Who ends the job signals all of it. These processes take only what the one that forked them passes on, since a program
+that is told twice is killed: a scheduler's TERM is nothing to them, ours is an INT.
+
+Carried to nodes with node: standard library only.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn, Protocol
+
+from farmx import processes
+from farmx.processes import Inbox
+from farmx.runner import Outcome
+
+LOOK_S = 3.0  # how often a wish to cancel one of the runs is looked for
+_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+_STOP, _STOP_NOW = (signal.SIGINT,), (signal.SIGINT, signal.SIGHUP)  # one signal that waits twice is one
+_SIGNALS = (*processes.STOPS, processes.CANCEL, processes.NOTICE)
+
+
+class Held(Protocol):
+    """A run that the job holds."""
+
+    def execute(self, env: Mapping[str, str], ready: Callable[[], None]) -> Outcome:
+        """Execute its attempt. ready: called once signals can be taken."""
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked for its end."""
+
+    def left(self, pid: int) -> None:
+        """The process that executed it was killed."""
+
+
+class _Child(NamedTuple):
+    """A run at work. answer: where the process says how it ended."""
+
+    run: Held
+    slot: int
+    pid: int
+    answer: int
+
+
+def shares(slots: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
+    """What each slot adds to the environment: a part of the job's GPUs while there are enough, else one in turn."""
+    found: list[dict[str, str]] = [{} for _ in range(slots)]
+    for name in _GPUS:
+        gpus = [gpu for gpu in environ.get(name, "").split(",") if gpu]
+        for slot, env in enumerate(found if gpus else ()):
+            part = gpus[slot * len(gpus) // slots : (slot + 1) * len(gpus) // slots]
+            env[name] = ",".join(part if slots <= len(gpus) else [gpus[slot % len(gpus)]])
+    return found
+
+
+def work(runs: Sequence[Held], slots: Sequence[Mapping[str, str]], inbox: Inbox) -> tuple[list[Outcome], int]:
+    """Execute the runs in order, each in the first slot that is free, until all have ended or we are to stop.
+
+    Returns how those ended that began, as they ended, and how many did not begin.
+    """
+    queue, free = iter(runs), list(range(len(slots)))
+    busy: dict[int, _Child] = {}
+    outcomes: list[Outcome] = []
+    told, look = 0, time.monotonic() + LOOK_S
+    while True:
+        for child in _begun(queue, free, slots, inbox):
+            busy[child.answer] = child
+        if not busy:
+            return outcomes, len(list(queue))
+        told = _pass_on(list(busy.values()), inbox, told)
+        for answer in inbox.wait(list(busy), look - time.monotonic()):
+            child = busy.pop(answer)
+            free.append(child.slot)
+            outcomes.append(_ended(child))
+        if time.monotonic() >= look:
+            _cancel(busy.values())
+            look = time.monotonic() + LOOK_S
+
+
+def _begun(queue: Iterator[Held], free: list[int], slots: Sequence[Mapping[str, str]], inbox: Inbox
+           ) -> Iterator[_Child]:  # fmt: skip
+    """Begin what can begin now."""
+    while free and not (inbox.stops or inbox.noticed) and (run := next(queue, None)) is not None:
+        slot = free.pop(0)
+        yield _begin(run, slot, slots[slot])
+
+
+def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:
+    parent = os.getpid()
+    processes.libc()
+    answer, said = os.pipe()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child can keep what arrives
+
+    def ready() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(run, env, ready, said, parent)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    os.close(said)
+    return _Child(run, slot, pid, answer)
+
+
+def _live(run: Held, env: Mapping[str, str], ready: Callable[[], None], said: int, parent: int) -> NoReturn:
+    """The life of the process that executes a run."""
+    code = 1
+    try:
+        processes.die_with_parent(signal.SIGKILL, parent)
+        os.write(said, json.dumps(run.execute(env, ready)).encode())
+        code = 0
+    finally:
+        if code:
+            import traceback  # only what went wrong needs it
+
+            traceback.print_exc()
+        os._exit(code)
+
+
+def _ended(child: _Child) -> Outcome:
+    """How a run ended, of which the process has ended or is about to."""
+    with os.fdopen(child.answer) as file:
+        said = file.read()
+    os.waitpid(child.pid, 0)
+    if said:
+        return Outcome(*json.loads(said))
+    child.run.left(child.pid)
+    return Outcome("interrupted", note="its runner was killed")
+
+
+def _pass_on(busy: Sequence[_Child], inbox: Inbox, told: int) -> int:
+    """Tell the runs what we were told since; `told`, and what is returned: how much that was."""
+    heard = len(inbox.stops) + inbox.noticed  # another may come while these are passed on
+    for count in range(told + 1, heard + 1):
+        first = (processes.NOTICE,) if inbox.noticed and not inbox.stops else _STOP
+        for child in busy:
+            for number in first if count == 1 else _STOP_NOW:
+                os.kill(child.pid, number)
+    return heard
+
+
+def _cancel(busy: Iterable[_Child]) -> None:
+    for child in busy:
+        if child.run.cancelled():
+            os.kill(child.pid, processes.CANCEL)
