@@ -125,6 +125,7 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         resources=settings.farm.resources,
         tag=request.tag,
         retry=settings.retry,
+        container=settings.container,
         stages=tuple(plan.StageTemplate(each.name, each.template, resources=each.resources) for each in made.stages),
     )
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import yaml12
+from farmx import containers, yaml12
 from farmx.errors import ConfigError, FarmxError, SweepError, nearest
 from farmx.settings import BY_KEY, FARM_KEYS, KEYS, LOCAL, TABLE, Bad, Setting
 from farmx.yaml12 import Fields, Mark, Node, Scalar
@@ -66,6 +66,7 @@ class Config(NamedTuple):
     retry: Mapping[str, Any] = {}
     breaker: int = 5
     sentinel: bool | None = None
+    container: Mapping[str, Any] = {}
 
 
 class Source(NamedTuple):
@@ -285,8 +286,9 @@ def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ:
     return Config(
         logroot=_logroot(layers, cwd, home, environ),
         farm=_farm(farm, values, origins),
+        container=_container(layers, home, environ),
         origins=origins,
-        **{key.lower(): values[key] for key in _PLAIN_KEYS},
+        **{key.lower(): values[key] for key in _PLAIN_KEYS if key != "CONTAINER"},
     )
 
 
@@ -305,6 +307,15 @@ def _logroot(layers: Sequence[_Layer], cwd: str, home: str, environ: Mapping[str
         where = f"{layer.origins['LOGROOT']}: LOGROOT"
         return os.path.normpath(os.path.join(cwd, layer.base, _expanded(value, home, environ, where, layer.error)))
     return os.path.join(cwd, "runs")
+
+
+def _container(layers: Sequence[_Layer], home: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """CONTAINER with absolute paths, `~` and $VAR replaced."""
+    value, layer = next(_setting("CONTAINER", layers), ({}, None))
+    if not value or layer is None:
+        return {}
+    where = f"{layer.origins['CONTAINER']}: CONTAINER"
+    return containers.located(value, layer.base, lambda path: _expanded(path, home, environ, where, layer.error))
 
 
 def _expanded(path: str, home: str, environ: Mapping[str, str], where: str, error: type[FarmxError]) -> str:

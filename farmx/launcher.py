@@ -95,6 +95,7 @@ def launch(
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
     code = checked(order)
+    programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
     farm.check(_distinct(spec.resources for spec in order.specs))
     _prepare(order)
     choices = choose(order)
@@ -364,7 +365,8 @@ def _late(choices: Sequence[Choice]) -> Iterator[str]:
 def _settings(spec: RunSpec) -> dict[str, Any]:
     """What all runs of a launch share and identity leaves out."""
     return {"ENV": dict(spec.env), "SETUP": spec.setup, "PYTHONPATH": list(spec.pythonpath),
-            "RESOURCES": dict(spec.resources), "RETRY": dict(spec.retry)}  # fmt: skip
+            "RESOURCES": dict(spec.resources), "RETRY": dict(spec.retry),
+            "CONTAINER": dict(spec.container)}  # fmt: skip
 
 
 def _intend(order: Order, choices: Sequence[Choice]) -> None:

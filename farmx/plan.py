@@ -44,6 +44,7 @@ class Template(NamedTuple):
     tag: str | None = None
     stages: tuple[StageTemplate, ...] = ()
     retry: Mapping[str, Any] = {}
+    container: Mapping[str, Any] = {}
 
 
 # ---------------------------------------------------------------- words
@@ -292,6 +293,7 @@ def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) 
         resources={**template.resources, **{name: value.data for name, value in point.resources.items()}},
         goal=template.goal,
         retry=template.retry,
+        container=template.container,
     )
 
 

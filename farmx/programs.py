@@ -5,7 +5,8 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
-from farmx.errors import UsageError
+from farmx import containers
+from farmx.errors import ConfigError, UsageError
 from farmx.snapshot import Listing
 from farmx.spec import RunSpec, Stage
 
@@ -45,10 +46,17 @@ def check_first(
 ) -> None:
     """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP."""
     spec = specs[0] if specs else None
-    if spec is None or spec.setup or "PATH" in spec.env:
+    if spec is None or spec.setup or spec.container or "PATH" in spec.env:
         return
     for word in (each.words[0] for each in spec.stages if each.shell is None):
         _check_word(word, source, environ, code)
+
+
+def check_containers(specs: Sequence[RunSpec], executor: str, environ: Mapping[str, str], experiment: str) -> None:
+    """Raises ConfigError where a farm of this kind cannot start runs of the experiment directory in their container."""
+    for container in {repr(spec.container): spec.container for spec in specs}.values():
+        if problem := containers.problem(container, executor, environ, experiment):
+            raise ConfigError(f"CONTAINER: {problem}")
 
 
 def _check_word(word: str, source: str, environ: Mapping[str, str], code: Listing) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from farmx import packs, policy, yaml12
+from farmx import containers, packs, policy, yaml12
 from farmx.errors import nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
@@ -183,6 +183,19 @@ def _pack(node: Node) -> dict[str, int]:
     return told
 
 
+def _container(node: Node) -> dict[str, Any]:
+    """CONTAINER as containers reads it."""
+    if not isinstance(node, Fields):
+        raise Bad
+    for key in node.items:
+        if key not in containers.KEYS:
+            raise Bad(f"there is no {key!r}{nearest(key, list(containers.KEYS))}", _at(key, node))
+    try:
+        return containers.read(yaml12.plain(node))
+    except containers.Wrong as wrong:
+        raise Bad(str(wrong), node.items[wrong.key] if wrong.key else node) from None
+
+
 def _at(key: str, node: Fields) -> Node:
     """Where a key stands."""
     return Scalar(key, key, node.marks[key], True)
@@ -218,6 +231,8 @@ TABLE = (
     Setting("ENV_PASS", "variables passed on by name, never written down", "a comma list or a list", _names, ()),
     Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
     Setting("PYTHONPATH", "import roots in place of LOGDIR/code", "a colon list or a list", _joined(":")),
+    Setting("CONTAINER", "the image that every command runs in", "a mapping of image, mounts, runtime and args",
+            _container, {}),
     Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
     Setting("RETRY", "which ends of a run call for another attempt",
             f"a mapping of {_either(tuple(policy.CAUSES))} to what they are given", _retry, {}),

@@ -119,6 +119,7 @@ class RunSpec(NamedTuple):
     resources: Mapping[str, Any]
     goal: Goal | None
     retry: Mapping[str, Any] = {}
+    container: Mapping[str, Any] = {}
 
 
 class Attempt(NamedTuple):

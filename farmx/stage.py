@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import interpreter, layout, shelltext
+from farmx import containers, interpreter, layout, shelltext
 from farmx.errors import ConfigError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.stages import AGAIN, ONLY
@@ -64,12 +64,14 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     """
     stages, roots = told["stages"], ":".join(told["pythonpath"])
     shell = any("shell" in stage for stage in stages)
+    program = "/bin/bash" if told["setup"] or shell else "/bin/sh"
+    found = [f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)]
     lines = [
-        "#!/bin/bash" if told["setup"] or shell else "#!/bin/sh",
+        f"#!{program}",
         f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
         'case $0 in */*) CDPATH= cd -- "${0%/*}" || exit 1 ;; esac',
         'export LOGDIR="$PWD"',
-        *(f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)),
+        *(containers.begin(told, program, found) if told.get("container") else found),
         *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
         *([told["setup"]] if told["setup"] else []),
         *([f'export PYTHONPATH={quote(roots)}"${{PYTHONPATH:+:$PYTHONPATH}}"'] if roots else []),
@@ -148,6 +150,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "staged": shared.now,
         **({ONLY: {"1": list(shared.only)}} if shared.only else {}),
         **({RETRY: dict(spec.retry)} if spec.retry else {}),
+        **({"container": dict(spec.container)} if spec.container else {}),
     }
 
 

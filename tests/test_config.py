@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farmx import config, yaml12
+from farmx import config, settings, yaml12
 from farmx.config import Config, Farm
 from farmx.errors import ConfigError, FarmxError, SweepError
 
@@ -99,6 +99,7 @@ ENV: {A: 1e-3, B: "it's $HOME; x", C: '', D: true, E: LOGDIR/x}
 ENV_PASS: [WANDB_API_KEY, HF_TOKEN]
 SETUP: [module load cuda, "export X='a b'"]
 PYTHONPATH: [LOGDIR/code, LOGDIR/code/lib]
+CONTAINER: {image: x.sif, mounts: ['~/d', '/a:/b:ro'], runtime: singularity, args: [--cleanenv]}
 ARG_STYLE: hydra
 RETRY: {oom: {mem: x1.5, max: 128G, times: 4}, node_fail: 3, time: x2, error: 0}
 BREAKER: 0
@@ -122,13 +123,14 @@ big:
 
 def test_every_setting_is_read(place):
     place.write("project", EVERYTHING)
-    origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate([*KEYS[:2], *KEYS[11:25]], 1)}
+    plain = ["LOGROOT", "FARM", *(key for key in KEYS if key not in settings.FARM_KEYS)]
+    origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate(plain, 1)}
     keys = ["EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
             "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "PACK"]  # fmt: skip
-    farm = {key: line for line, key in enumerate(keys, 18)}
+    farm = {key: line for line, key in enumerate(keys, len(plain) + 2)}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
-    origins |= {f"RESOURCES.{key}": f".farmx.yaml:20:{column}" for key, column in columns.items()}
+    origins |= {f"RESOURCES.{key}": f".farmx.yaml:{farm['RESOURCES']}:{column}" for key, column in columns.items()}
     resources = {"gpu": 2, "time": "12:30:00", "exclusive": True, "volumes": ["/a", "/b"], "image": None}
     assert place.compose() == Config(
         logroot="/logs",
@@ -149,6 +151,12 @@ def test_every_setting_is_read(place):
         retry={"oom": {"mem": "x1.5", "max": "128G", "times": 4}, "node_fail": 3, "time": "x2", "error": 0},
         breaker=0,
         sentinel=True,
+        container={
+            "image": str(place.cwd / "x.sif"),
+            "mounts": [[str(place.home / "d"), str(place.home / "d"), "rw"], ["/a", "/b", "ro"]],
+            "runtime": "apptainer",
+            "args": ["--cleanenv"],
+        },
     )
 
 
@@ -546,6 +554,17 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("ARG_STYLE: unix", 12, "'unix' is not allowed; it must be gnu, equals or hydra"),
     ("ARG_STYLE: equal", 12, "'equal' is not allowed; it must be gnu, equals or hydra; did you mean equals?"),
     ("ARG_STYLE: [gnu]", 12, "a list is not allowed; it must be gnu, equals or hydra"),
+    ("CONTAINER: x.sif", 12, "'x.sif' is not allowed; it must be a mapping of image, mounts, runtime and args"),
+    ("CONTAINER: {img: x}", 13, "there is no 'img'; did you mean image?"),
+    ("CONTAINER: {mounts: [/a]}", 12, "image is missing; write image: a path or an address"),
+    ("CONTAINER: {image: 3}", 20, "image is missing; write image: a path or an address"),
+    ("CONTAINER: {image: x, runtime: docker}", 32, "'docker' is not allowed; it must be apptainer or pyxis"),
+    ("CONTAINER: {image: x, mounts: [a]}", 31,
+     "'a' is not allowed; write HOST, HOST:INSIDE or HOST:INSIDE:ro, absolute paths both"),
+    ("CONTAINER: {image: x, mounts: '/a:ro'}", 31,
+     "'/a:ro' is not allowed; write HOST, HOST:INSIDE or HOST:INSIDE:ro, absolute paths both"),
+    ("CONTAINER: {image: x, mounts: '/a:/b:r'}", 31, "'/a:/b:r': 'r' is not allowed; it must be ro or rw"),
+    ("CONTAINER: {image: x, args: [1]}", 29, "[1] is not allowed; it must be a text or a list of texts"),
     ("RETRY: 3", 8, "'3' is not allowed; it must be a mapping of oom, node_fail, time or error to what they are given"),
     ("RETRY: {omm: 3}", 9, "there is no cause 'omm'; did you mean oom?"),
     ("RETRY: {oom: 1, nodes: 3}", 17, "there is no cause 'nodes'; known: error, node_fail, oom, time"),

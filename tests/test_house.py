@@ -20,7 +20,8 @@ HOME = ROOT / "farmx"
 LADDER = (
     ("version", "errors"),
     ("layout",),
-    ("spec", "yaml12", "processes", "lines", "surroundings", "interpreter", "provenance", "shelltext", "stages"),
+    ("spec", "yaml12", "processes", "lines", "surroundings", "interpreter", "provenance", "shelltext", "stages",
+     "containers"),
     ("policy", "evidence", "packs"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),
     ("remedies",),
@@ -60,6 +61,7 @@ ALONE = {
     "layout": {"errors"},
     "processes": set(),
     "stages": {"layout"},
+    "containers": {"layout"},
     "policy": set(),
     "evidence": {"layout"},
     "breaker": {"errors", "evidence", "layout"},
