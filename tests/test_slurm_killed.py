@@ -1,0 +1,70 @@
+"""A launch on Slurm killed at every one of its steps around the submission, with a small Slurm that keeps a queue."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from commands import KILL, Fault, Project
+from schedulers import HELP
+
+SBATCH = """#!/bin/sh
+case "$*" in *--help*) cat {home}/help; exit;; *--test-only*) exit;; esac
+id=$(($(wc -l <{home}/queue) + 1))
+for word; do case $word in --job-name=*) name=${{word#--job-name=}};; esac; done
+echo "$id $name $word" >>{home}/queue
+echo $id
+"""
+# The farm of the sweep below has arrays of one run: two submissions.
+SQUEUE = """#!/bin/sh
+while read -r id name script; do
+  case "$*" in *%K*) echo "0|PENDING|Priority|$name";; *%F*) echo $id;; esac
+done <{home}/queue
+"""
+
+
+def slurm(home: Path) -> Path:
+    """A Slurm in which all waits."""
+    home.mkdir()
+    (home / "help").write_text(HELP)
+    (home / "queue").touch()
+    answers = {"sbatch": SBATCH, "squeue": SQUEUE, "sacct": "#!/bin/sh\nexit 1\n",
+               "scontrol": "#!/bin/sh\necho 'MaxArraySize = 1'\n"}  # fmt: skip
+    for name, text in answers.items():
+        (home / name).write_text(text.format(home=home))
+        (home / name).chmod(0o755)
+    return home
+
+
+def run_all(home: Path, env: dict[str, str]) -> None:
+    """What Slurm does with its queue, some day."""
+    for line in (home / "queue").read_text().splitlines():
+        number, _, script = line.split(" ", 2)
+        told = {**os.environ, **env, "SLURM_JOB_ID": number, "SLURM_ARRAY_TASK_ID": "0"}
+        subprocess.run(["bash", script], env=told, check=True, capture_output=True, cwd=os.path.dirname(script))
+
+
+def test_killed_at_any_step_of_a_submission_the_same_command_queues_what_is_missing(project: Project, tmp_path):
+    home = slurm(tmp_path / "slurm")
+    project.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm}\n")
+    env = {"PATH": f"{home}:{os.environ['PATH']}", "XDG_CACHE_HOME": "/dev/null"}
+    step, double = 0, 0
+    while True:
+        step += 1
+        shutil.rmtree(project.root, ignore_errors=True)
+        project.side.unlink(missing_ok=True)
+        (home / "queue").write_text("")
+        done = project("sweep.yml", fault=Fault(f"{project.root}/sweep/.farmx/submissions", step, KILL), **env)
+        if done.steps < step:
+            break
+        assert done.code == -9, (step, done)
+        project.ok("sweep.yml", **env)
+        project.ok("sweep.yml", **env)
+        queued = (home / "queue").read_text().count("\n")
+        assert queued >= 2, step
+        double += queued > 2
+        run_all(home, {**project.env, **env})
+        assert project.again() == {(1, 1): "done", (2, 1): "done"}
+        assert len(project.starts()) == len(set(project.starts())) == 2
+    assert step > 8
+    assert double == 0  # what was queued was found, whether or not that was recorded
