@@ -15,8 +15,17 @@ from farmx.errors import RecordError
 _WRONG_COMMAND = (2, 126, 127)
 
 
+def after(submission: str, run: str) -> str | None:
+    """check() after an attempt of `run` failed, by what it was staged with."""
+    try:
+        most = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT).get(layout.BREAKS)
+    except (OSError, RecordError):
+        return None
+    return check(submission, most) if type(most) is int else None
+
+
 def check(submission: str, most: int) -> str | None:
-    """Look after a run failed: why the rest is to be held, told once, to one caller; None when it is not, or 0 `most`.
+    """Why the rest of the submission is to be held, told once, to one caller; None when it is not. most: 0 for never.
 
     That is when the first `most` runs of the submission that ended, in the order of its indices, failed with the same
     error in the same place, and none ended well.

@@ -56,6 +56,10 @@ METRICS = "metrics.jsonl"  # logx
 ARGS = "args.json"  # logx
 LOG_SUFFIX = ".log"  # runner: <stage>.log
 
+# Of run.json: settings that whoever acts later needs
+BREAKS = "breaker"  # how many first runs that failed alike hold the rest
+SENTINEL = "sentinel"  # whether each submission has one
+
 RUN_MARKS = (RUN, OUTSIDE_METRICS, RUNX_METRICS, HPARAMS)  # a visible directory with one of these is a run
 
 # The environment of a program

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, records, runner, snapshot, stage, status, verdicts
+from farmx import breaker, farms, layout, records, runner, snapshot, stage, status, verdicts
 from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
 from farmx.farms.base import Farm
@@ -38,20 +38,23 @@ def retry(
     environ: Mapping[str, str],
     farm: Farm,
     only: Sequence[str] = (),
+    release: bool = False,
 ) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
     code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
     PATH and the like of `environ`.  only: the stages to run, done or not; () for all from the first that is not done,
-    of a run that is done for all. Afterwards the records of those runs say so. Raises FarmxError, before anything is
+    of a run that is done for all.  release: also those that a breaker held and nobody has; they take today's code as
+    those do that made it trip. Afterwards the records of those runs say so. Raises FarmxError, before anything is
     changed, when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, or a run lacks a
     stage.
     """
     chosen: list[Run] = []
     left: list[Run] = []
     for run in runs:
-        (chosen if run.state in (states or RETRIED) and run.state not in BUSY and run.identity else left).append(run)
-    fresh = [run for run in chosen if code == "now" or (code is None and run.state in OWN_FAULT)]
+        wanted = run.state in (states or RETRIED) or (release and status.is_held(run))
+        (chosen if wanted and run.state not in BUSY and run.identity else left).append(run)
+    fresh = [run for run in chosen if code == "now" or (code is None and _at_fault(run))]
     records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
     wants = tuple(_wants(run, records[run.path]) for run in chosen)
@@ -64,6 +67,37 @@ def retry(
             done = all(each.done for each in run.stages)
             stage.ask(run.path, job.number, again=only or [each.name for each in run.stages if done])
     return Retry(jobs, wants, tuple(map(base.next_job, fresh)), tuple(left), told)
+
+
+def _at_fault(run: Run) -> bool:
+    """Whether it ended, or was kept from beginning, by a fault of the code."""
+    return run.state in OWN_FAULT or status.is_held(run)
+
+
+def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str]) -> list[Run]:
+    """Let begin what a breaker holds in the queue of a farm, each submission whole; return which runs that were.
+
+    code: 'own' for that which they have, else today's. Raises FarmxError.
+    """
+    held = [run for run in runs if run.state is State.QUEUED and status.is_held(run)]
+    by_submission: dict[str, list[Run]] = {}
+    for run in held:
+        by_submission.setdefault(run.held[-1].submission, []).append(run)
+    gone: list[Run] = []
+    for submission, group in by_submission.items():
+        release = getattr(farms.leaf(group[0].held[-1].record), "release", None)
+        if release is None:  # a pool that is about to end
+            continue
+        if code != "own":
+            _take_todays_code({run.path: _record(run) for run in group}, environ)
+        release(group[0].held[-1])
+        breaker.release(submission)
+        gone += group
+    return gone
+
+
+def _record(run: Run) -> Mapping[str, Any]:
+    return layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
 
 
 def _wants(run: Run, record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -44,10 +44,10 @@ class Remedy(NamedTuple):
         note = f"{outcome.note}; its job is queued again (RETRY {outcome.cause})"
         return outcome._replace(state="preempted", again=True, note=note)
 
-    def held(self, outcome: Outcome, most: int) -> str | None:
+    def held(self, outcome: Outcome) -> str | None:
         """After an end was recorded: why the rest of the submission is to be held by us, None when it is not."""
         ours = outcome.state == "failed" or (outcome.state == "preempted" and outcome.cause == "error")
-        return breaker.check(self.submission, most) if ours else None
+        return breaker.after(self.submission, self.run) if ours else None
 
     def _cause(self, outcome: Outcome) -> str | None:
         """What its log says; None after a KILL, of which the scheduler may say more once we are gone."""

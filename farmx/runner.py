@@ -272,7 +272,7 @@ def execute(
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     seconds = time.time() - owner["started"]
-    more = {"again": True} if outcome.again else {}
+    more: dict[str, Any] = {"again": True} if outcome.again else {}
     more |= {"cause": outcome.cause} if outcome.cause else {}
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note, **more)
     return outcome._replace(seconds=seconds)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, packs, polls, records, stages
+from farmx import breaker, farms, layout, packs, polls, records, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
@@ -13,6 +13,7 @@ from farmx.spec import Attempt, Held, Run, Standing, State
 
 LOCAL = "local"  # the executor of a record that names none
 WAITS = "waits for its turn"
+HELD = "held: "  # how the note of a run begins that the breaker of its submission keeps from beginning
 SLOT = "waits for a slot"
 NEW = "not started"
 LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
@@ -183,7 +184,8 @@ def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
     runs = []
     for read in found:
         try:
-            runs.append(_run(read, helds.get(read.name, ()), answers, now))
+            run = _run(read, helds.get(read.name, ()), answers, now)
+            runs.append(_noted(run, handed.stopped.get(read.name, "")))
         except RecordError as error:
             problems.append(str(error))
     return Look(tuple(runs), tuple(problems))
@@ -235,6 +237,15 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") 
                record["digest"], read.goal, note, record["generation"], tuple(helds), standing)  # fmt: skip
 
 
+def _noted(run: Run, why: str) -> Run:
+    return run._replace(note=f"{HELD}{why}") if why and run.state in (State.QUEUED, State.STAGED) else run
+
+
+def is_held(run: Run) -> bool:
+    """Whether the breaker of its submission keeps the run from beginning."""
+    return run.note.startswith(HELD)
+
+
 def _standing(path: str, told: Sequence[Mapping[str, Any]], attempts: Sequence[Attempt]) -> tuple[Standing, ...]:
     """Each stage and whether it is done; told: of run.json.  attempts: none where nothing is."""
     done = stages.standing(path, told, attempts[-1].end) if attempts else [False] * len(told)
@@ -283,21 +294,26 @@ class _Clock:
 class _Handed(NamedTuple):
     """What farms were handed. open: run -> what may still be held for it.
 
-    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it.
+    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it.  stopped: run -> why
+    its last submission is held, '' when it is not.
     """
 
     open: dict[str, list[Held]]
     newest: dict[str, int]
+    stopped: dict[str, str]
 
 
 def _handed(experiment: str) -> _Handed:
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
-    found = _Handed({}, {})
+    found = _Handed({}, {}, {})
     for name in sorted(layout.names(home)):
         path = os.path.join(home, name)
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
         dead = record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record)
+        known = breaker.read(path) or {}
+        why = str(known.get("why")) if known.get("held") else ""
         for run, held in base.held(path, record):
+            found.stopped[run] = why
             found.newest[run] = max(held.number, found.newest.get(run, 0))
             if not dead:  # else nothing in it waits any more
                 found.open.setdefault(run, []).append(held)

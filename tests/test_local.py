@@ -40,6 +40,7 @@ class Told:
     def started(self, job, slot): self.say("started", os.path.basename(job.run), slot)
     def ended(self, job, slot, outcome): self.say("ended", os.path.basename(job.run), slot, outcome.state)
     def stopping(self, running, now): self.say("stopping", running, now)
+    def held(self, waiting, why): self.say("held", waiting, why)
 
 given = json.loads(sys.argv[1])
 jobs = tuple(Job(*job) for job in given["jobs"])

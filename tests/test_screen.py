@@ -35,6 +35,8 @@ class Impatient(Watch):
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.ends.append(outcome._replace(seconds=0.0))
 
+    def held(self, waiting: int, why: str) -> None: ...
+
     def stopping(self, running: int, now: bool) -> None:
         self.told.append((running, now))
         if not now:

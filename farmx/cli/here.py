@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from farmx import launcher, layout, stages
+from farmx import breaker, launcher, layout, stages, status
 from farmx.cli import screen
 from farmx.cli.surroundings import logroot, surroundings, tell
 from farmx.config import Farm
@@ -17,7 +17,7 @@ from farmx.farms.gpus import slots as slots_of
 from farmx.launcher import Order, Summary
 from farmx.processes import Inbox
 from farmx.runner import Outcome
-from farmx.spec import Job, Submission
+from farmx.spec import Job, Run, Submission
 
 
 def slots(
@@ -75,7 +75,7 @@ class Here:
     def __init__(self, places: Sequence[Slot] | None, lives_on: bool = False) -> None:
         self._places, self._lives_on = places, lives_on
         self.counts = screen.Counts()
-        self.stopped = False
+        self.stopped = self.held = False
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Resources are what farms give; here is what there is. Raises FarmError where GPUs cannot be shared."""
@@ -106,6 +106,7 @@ class Here:
         finally:
             if self._lives_on:  # else our end says it
                 local.release(submission, job)
+        self.held = self.held or bool((breaker.read(submission.path) or {}).get("held"))
         return outcomes
 
     def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:
@@ -143,6 +144,20 @@ def tell_summary(summary: Summary, where: str) -> None:
     tell(f"runs  {runs}: {counts}  in {summary.experiment}" if runs else "runs  none")
     for note in summary.notes:
         tell(f"note  {note}")
+    for line in held(summary.held):
+        tell(line)
+
+
+def held(runs: Sequence[Run]) -> list[str]:
+    """What is said of those among `runs` that a breaker holds, a line a reason, and how to go on."""
+    lines = []
+    for note in dict.fromkeys(run.note for run in runs if status.is_held(run)):
+        these = [run for run in runs if run.note == note]
+        name = shlex.quote(called(os.path.dirname(these[0].path)))
+        lines += [f"held  {len(these)}: {note.removeprefix(status.HELD)}",
+                  f"next  farmx retry --release {name}  # once that is mended: they and what failed, with today's code",
+                  f"next  farmx cancel {name}  # ends them"]  # fmt: skip
+    return lines
 
 
 def typed(order: Order) -> str:
@@ -179,7 +194,9 @@ def called(experiment: str) -> str:
 def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
     lines = [f"sumx {shlex.quote(name)}"]
     failed = farm.counts.states["failed"] + summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
-    if failed:
+    if farm.held:
+        lines.append(f"farmx retry --release {shlex.quote(name)}  # once that is mended: what is held and what failed")
+    elif failed:
         lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
     if farm.stopped or farm.counts.states["interrupted"]:
         lines.append(f"{typed}  # goes on with the rest")

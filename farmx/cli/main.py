@@ -150,6 +150,7 @@ def why(**given: Any) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--state", metavar="STATES", help="Only runs in these states: failed,lost,...")
 @click.option("--code", type=click.Choice(["now", "own"]), help="Use today's code, or what the run has.")
+@click.option("--release", is_flag=True, help="Also let go what is held since the first runs failed alike.")
 @stages
 @_here
 @click.option("--farm", metavar="NAME", help="The farm to run on; default: where the runs were.")

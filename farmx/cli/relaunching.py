@@ -21,8 +21,12 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     problems: list[str] = []
     runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems)
     code = _left_out(problems)
+    gone = relaunch.let_go(runs, given["code"], at.environ) if given["release"] else []
+    if gone:
+        tell(f"      {len(gone)} let go")
+    runs = [run for run in runs if run not in gone]
     farm = _farm(given, runs, at)
-    chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"])
+    chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"], given["release"])
     _tell(chosen, given["as_json"])
     submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
     if not isinstance(farm, here.Here):
@@ -89,6 +93,8 @@ def _tell(chosen: relaunch.Retry, as_json: bool) -> None:
     if own:
         tell(f"code  {own} with their own")
     tell(f"runs  {len(chosen.jobs)} again, {len(chosen.left)} left alone")
+    for line in here.held(chosen.left):
+        tell(line)
 
 
 def _fields(job: Job, fresh: bool) -> dict[str, str]:

@@ -73,6 +73,9 @@ class Foreground(Watch):
         if outcome.state != "done":
             tell(f"{os.path.basename(job.run)} {outcome.state}: {outcome.note}")
 
+    def held(self, waiting: int, why: str) -> None:
+        tell(f"held  {waiting} not begun: {why}")
+
     def waiting(self, job: Job, slot: str, why: str) -> None:
         return
 
@@ -111,6 +114,9 @@ class Pool(Watch):
         if self._bar:
             with suppress(OSError):
                 self._bar.advance(self._bar.task_ids[0])
+
+    def held(self, waiting: int, why: str) -> None:
+        self.say(f"HELD   {waiting} not begun: {why}")
 
     def stopping(self, running: int, now: bool) -> None:
         self.say(stopping(running, now))

@@ -34,6 +34,9 @@ class Watch(Protocol):
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         """An attempt ended, or was found to be held by somebody else."""
 
+    def held(self, waiting: int, why: str) -> None:
+        """The first runs failed alike: those that wait are not begun."""
+
     def stopping(self, running: int, now: bool) -> None:
         """Ctrl-C or a signal came: `running` programs have their grace; `now`: they are being killed."""
 

@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from farmx import layout, processes, runner
+from farmx import breaker, layout, processes, runner
 from farmx.errors import FarmError, FarmxError, StageError
 from farmx.farms import shares
 from farmx.farms.base import Watch
@@ -67,7 +67,17 @@ def foreground(
         watch.started(job, "")
         outcomes.append(_execute(job, Handed(submission), inbox, console(), shares.Grip("", {})))
         watch.ended(job, "", outcomes[-1])
+        if _breaks(job, submission, outcomes[-1], len(submission.jobs) - len(outcomes), watch):
+            break
     return outcomes
+
+
+def _breaks(job: Job, submission: Submission, outcome: Outcome, waiting: int, watch: Watch) -> bool:
+    """Whether this failure is one that holds what waits; says so."""
+    why = breaker.after(submission.path, job.run) if outcome.state == "failed" and waiting else None
+    if why is not None:
+        watch.held(waiting, why)
+    return why is not None
 
 
 def _execute(job: Job, handed: Handed, inbox: Inbox, console: Console | None, grip: shares.Grip) -> Outcome:
@@ -197,7 +207,7 @@ def pool(
 ) -> list[Outcome]:
     """Run the jobs, each in the first slot that is free; return their outcomes as they came, to the first stop."""
     handed = Handed(submission, farm)
-    queue = iter(enumerate(submission.jobs))
+    queue = list(enumerate(submission.jobs))
     outcomes: list[Outcome] = []
     workers: list[_Worker] = []
     ended = False
@@ -216,6 +226,8 @@ def pool(
                 if heard is None:
                     continue
                 outcomes += heard
+                if worker.job and any(_breaks(worker.job, submission, each, len(queue), watch) for each in heard):
+                    queue.clear()
                 busy.remove(worker)
                 fresh = worker if heard != [_KILLED] else _replace(worker, workers, handed)
                 if _next(fresh, queue, inbox):
@@ -230,12 +242,11 @@ def pool(
     return outcomes
 
 
-def _next(worker: _Worker, queue: Iterator[tuple[int, Job]], inbox: Inbox) -> bool:
+def _next(worker: _Worker, queue: list[tuple[int, Job]], inbox: Inbox) -> bool:
     """Give the idle worker its next job; False when there is none or no more are to start."""
-    found = None if inbox.stops else next(queue, None)
-    if found is None:
+    if inbox.stops or not queue:
         return False
-    worker.start(*found)
+    worker.start(*queue.pop(0))
     return True
 
 

@@ -1,0 +1,89 @@
+"""The breaker of a launch: on this machine the rest is not begun, told, and let go by farmx retry --release."""
+
+import json
+import sys
+
+import pytest
+
+from farmx import breaker
+
+BAD = "import sys\n\n\ndef load():\n    raise ValueError('it\\'s $HOME; größe')\n\n\nload()\n"
+WHY = "the first 3 runs failed with: ValueError: it's $HOME; größe (bad.py:5 in load)"
+
+
+@pytest.fixture
+def broken(project):
+    """A project whose program fails at once, and whose breaker is 3."""
+    project.write("bad.py", BAD)
+    project.sweep("{n: [1, 2, 3, 4, 5, 6]}", f"{sys.executable} bad.py", "BREAKER: 3\n")
+    return project
+
+
+def states(project) -> dict[str, list[str]]:
+    """state -> the notes of the runs in it."""
+    told = json.loads(project.ok("status", "sweep", "--json").out)["runs"]
+    found: dict[str, list[str]] = {}
+    for run in told:
+        found.setdefault(run["state"], []).append(run["note"])
+    return found
+
+
+@pytest.mark.parametrize(("how", "line"), [("-i", "held  3 not begun: "), ("-j1", "HELD   3 not begun: ")])
+def test_a_launch_here_stops_says_why_and_how_to_go_on(broken, how, line):
+    done = broken("sweep.yml", how)
+    assert done.code == 1
+    assert f"{line}{WHY}\n" in done.err
+    assert "      3 failed, 3 not begun\n" in done.err
+    assert "next  farmx retry --release sweep  # once that is mended: what is held and what failed\n" in done.err
+    assert states(broken) == {"failed": ["main exited with 1"] * 3, "staged": [f"held: {WHY}"] * 3}
+
+
+def test_what_is_held_is_left_by_retry_and_let_go_by_release_with_todays_code(broken):
+    broken("sweep.yml", "-i")
+    told = broken("retry", "sweep", "-i").err
+    assert "runs  3 again, 3 left alone\n" in told and f"held  3: {WHY}\n" in told
+    assert "next  farmx retry --release sweep  # once that is mended: they and what failed, with today's code\n" in told
+    broken.write("bad.py", "print('mended')\n")
+    done = broken.ok("retry", "sweep", "-i", "--release")
+    assert "code  6 with today's code" in done.err and "runs  6 again, 0 left alone\n" in done.err
+    assert states(broken) == {"done": [""] * 6}
+
+
+def test_release_with_their_own_code_keeps_it(broken):
+    broken("sweep.yml", "-i")
+    broken.write("bad.py", "print('mended')\n")
+    assert broken("retry", "sweep", "-i", "--release", "--code", "own").code == 1
+    assert len(states(broken)["failed"]) >= 3
+
+
+def test_the_same_launch_takes_what_is_held_with_todays_code(broken):
+    broken("sweep.yml", "-i")
+    broken.write("bad.py", "print('mended')\n")
+    done = broken("sweep.yml", "-i")
+    assert "runs  6: 3 failed, 3 taken up" in done.err
+    assert states(broken) == {"failed": ["main exited with 1"] * 3, "done": [""] * 3}
+
+
+@pytest.mark.parametrize("setting", ["BREAKER: 0\n", ""])
+def test_without_a_breaker_or_below_its_count_every_run_is_tried(broken, setting):
+    broken.sweep("{n: [1, 2, 3, 4]}", f"{sys.executable} bad.py", setting)
+    assert "      4 failed\n" in broken("sweep.yml", "-i").err
+    assert states(broken) == {"failed": ["main exited with 1"] * 4}
+
+
+def test_one_that_ends_well_keeps_the_breaker_closed(broken):
+    broken.write("bad.py", BAD.replace("load()\n", "sys.argv[-1] == '2' or load()\n").replace("def sys", "def load"))
+    broken("sweep.yml", "-i")
+    assert {state: len(notes) for state, notes in states(broken).items()} == {"failed": 5, "done": 1}
+
+
+def test_a_pool_that_outlives_the_command_holds_too(broken):
+    broken.write(".farmx.yaml", "FARM: pool\npool: {EXECUTOR: local}\n")
+    broken.ok("sweep.yml")
+    (submission,) = (broken.experiment / ".farmx" / "submissions").iterdir()
+    assert breaker.read(str(submission)) == {"format": 1, "held": True, "why": WHY}
+    assert f"HELD   3 not begun: {WHY}\n" in (submission / "pool.log").read_text()
+    assert len(states(broken)["staged"]) == 3
+    broken.write("bad.py", "print('mended')\n")
+    broken.ok("retry", "sweep", "--release")
+    assert states(broken) == {"done": [""] * 6}
