@@ -167,6 +167,16 @@ def test_a_job_whose_id_nobody_said_is_queued_as_far_as_anybody_knows(farm, tmp_
     assert words(farm) == ["8"]
 
 
+def test_where_records_are_elsewhere_the_farm_is_believed(farm, tmp_path):
+    asked = [held._replace(record={**held.record, "elsewhere": "/mnt"}) for held in helds(tmp_path, "7", "8", "9")]
+    says(farm, "7 DONE\n8 RUN\n")
+    assert told(asked, command.poll(asked)) == [
+        Answer(State.DONE, "farm big says DONE"),
+        Answer(State.RUNNING),
+        Answer(State.UNKNOWN, "its records are in /mnt"),
+    ]
+
+
 # ---------------------------------------------------------------- cancel
 
 

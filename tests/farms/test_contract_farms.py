@@ -1,0 +1,55 @@
+"""Real schedulers keep the contract."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from itertools import count
+
+import pytest
+from farm_contract import FarmContract, Site
+
+from farms import farmer
+from farms.gridengine import USER, GridEngine
+
+pytestmark = pytest.mark.farm
+NUMBER = count()
+GRID = r"^\s*(?P<id>\d+)\s+\S+\s+\S+\s+\S+\s+(?P<state>\S+)"
+
+
+class TestSlurm(FarmContract):
+    @pytest.fixture
+    def site(self, slurm, tmp_path):
+        section = {"EXECUTOR": "slurm", "RESOURCES": {"cpus-per-task": 4, "mem": 50}}
+        return Site(tmp_path / "site", section, "sbatch", "squeue", "scancel", 2, slurm.env())
+
+
+@dataclass
+class Farmers(Site):
+    """Everything as the ordinary user."""
+
+    farm: GridEngine | None = None
+
+    def write(self, name: str, text: str) -> None:
+        super().write(name, text)
+        for path in (self.path, self.project, self.project / name):
+            shutil.chown(path, USER, pwd.getpwnam(USER).pw_gid)
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        made = farmer.Farmer(self.farm, self.project)
+        process = made.behind(*argv, **{key: self.env()[key] for key in ("PATH", "XDG_CACHE_HOME")})
+        out, err = process.communicate(timeout=100)
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+
+class TestGridEngine(FarmContract):
+    @pytest.fixture
+    def site(self, gridengine):
+        path = gridengine.home / f"contract.{os.getpid()}.{next(NUMBER)}"
+        section = {"SUBMIT_CMD": "qsub -terse -notify -N {name} -o {log} -j y {script}", "STATUS_CMD": "qstat",
+                   "STATUS_LINE": GRID, "CANCEL_CMD": "qdel {ids}"}  # fmt: skip
+        yield Farmers(path, section, "qsub", "qstat", "qdel", 4, {}, gridengine)
+        jobs = [line.split()[0] for line in gridengine.says("qstat").splitlines()[2:]]
+        if jobs:
+            gridengine.says("qdel", *jobs)

@@ -1,0 +1,46 @@
+"""Farms that need no scheduler keep the contract: a pool of this machine, and a command beside a small fake queue."""
+
+import os
+
+import pytest
+from farm_contract import FarmContract, Site
+
+# A queue of two slots: fsub takes a script, fstat lists, fdel ends.
+JOB = """
+echo q > "$HOLD/$1.state"
+trap 'rm -f "$HOLD/$1.state"; [ -z "$slot" ] || rmdir "$slot"' EXIT
+trap 'exit 1' TERM
+until for slot in "$HOLD/slot.1" "$HOLD/slot.2" ""; do [ -n "$slot" ] && mkdir "$slot" 2>/dev/null && break; done
+do sleep 0.05; done
+echo r > "$HOLD/$1.state"
+"$2" > "$3" 2>&1
+"""
+COMMANDS = {
+    "job": JOB,
+    "fsub": 'exec 9>>"$HOLD/lock"; flock 9; echo x >&9; n=$(wc -l < "$HOLD/lock"); flock -u 9; exec 9>&-\n'
+            'setsid "$HOLD/job" "$n" "$2" "$1" < /dev/null > /dev/null 2>&1 &\necho $! > "$HOLD/$n.pid"\n'
+            'until [ -e "$HOLD/$n.state" ] || ! kill -0 $!; do sleep 0.01; done\necho "$n"',
+    "fstat": 'for n; do [ -e "$HOLD/$n.state" ] && echo "$n $(cat "$HOLD/$n.state")"; done; exit 0',
+    "fdel": 'for n; do kill -TERM -- "-$(cat "$HOLD/$n.pid")"; done',
+}  # fmt: skip
+
+
+class TestCommand(FarmContract):
+    @pytest.fixture
+    def site(self, tmp_path, monkeypatch):
+        hold = tmp_path / "hold"
+        hold.mkdir()
+        for name, text in COMMANDS.items():
+            (hold / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+            (hold / name).chmod(0o755)
+        monkeypatch.setenv("HOLD", str(hold))
+        monkeypatch.setenv("PATH", str(hold), prepend=os.pathsep)
+        section = {"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
+                   "STATUS": {"q": "queued"}}  # fmt: skip
+        return Site(tmp_path / "site", section, "fsub", "fstat", "fdel")
+
+
+class TestPool(FarmContract):
+    @pytest.fixture
+    def site(self, tmp_path):
+        return Site(tmp_path / "site", {"EXECUTOR": "local", "RESOURCES": {"jobs": 2}})
