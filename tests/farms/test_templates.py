@@ -1,0 +1,166 @@
+"""The templates on real schedulers and clients: what the first line of each says was tried.
+
+htcondor and panda-client are in no lock file: put htcondor's bindings on PYTHONPATH, prun and pbook on PATH (with
+PANDA_SYS, and VIRTUAL_ENV for its Python), to run theirs.
+"""
+
+import base64
+import http.server
+import json
+import os
+import shutil
+import threading
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+from commands import read
+from launching import until
+
+from farms.farmer import farmer
+from farms.site import Site
+from farmx import sites
+from farmx.farms import command_words
+
+pytestmark = pytest.mark.farm
+EXPERIMENT = "it's a größe; $HOME"
+NUMBER = count()
+
+
+def configured(kind: str, root: Path) -> str:
+    """What init writes, with its LOGROOT."""
+    made, _ = sites.site(kind, os.environ["PATH"])
+    return made.text + f"LOGROOT: {json.dumps(str(root))}\n"
+
+
+def test_slurm_by_script_takes_runs_lists_and_cancels_them(slurm, project):
+    site = Site(project, slurm)
+    project.write(".farmx.yaml", configured("slurm-script", project.root))
+    site.sweep("note(n, attempt)\nif n == '3': time.sleep(300)", "{n: [1, 2, 3]}")
+    site.ok("sweep.yml", "--exp-name", EXPERIMENT)
+    until(lambda: site.states(EXPERIMENT) == ["done", "done", "running"], 60)
+    last = site.told(EXPERIMENT)[2]["run"]
+    (queued,) = (project.root / EXPERIMENT / ".farmx/submissions").glob("*/queued")
+    jobs = [line.split()[1] for line in queued.read_text().splitlines()]
+    assert len(jobs) == 3 and all(job.isdecimal() for job in jobs)
+    names = slurm.says("squeue", "-h", "-t", "all", f"--jobs={','.join(jobs)}", "-o", "%j").split()
+    assert f"it_s_a_gr__e___HOME_{last}" in names
+    site.ok("cancel", last)
+    until(lambda: site.states(EXPERIMENT) == ["done", "done", "cancelled"], 60)
+    assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
+
+
+def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
+    big = farmer(gridengine, f"{os.getpid()}.templates.{next(NUMBER)}")
+    big.write(".farmx.yaml", configured("sge", big.root))
+    big.sweep("{n: [1, 2]}", 'if [ "$2" = 2 ]; then sleep 300; fi')
+    big.ok("sweep.yml")
+    big.become("done", "running")
+    big.ok("cancel", read_run(big, 2))
+    assert big.ended() == ["done", "cancelled"]
+    until(lambda: not big.jobs(), 60)
+
+
+def read_run(big, n: int) -> str:
+    return next(run.name for run in big.runs() if read(run / "hparams.json")["n"] == n)
+
+
+def test_a_slurm_that_is_found_is_launched_on_as_it_was_written(slurm, project):
+    site = Site(project, slurm)
+    done = site.ok("init")
+    assert "found  Slurm 22.05" in done.err and "         main       infinite" in done.err
+    site.sweep("note(n, attempt)", "{n: [1, 2]}")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done", "done"]
+    asked = slurm.says("scontrol", "show", "job", site.job().partition("_")[0], "-o")
+    assert "Partition=main" in asked and "TimeLimit=04:00:00" in asked and "gres/gpu" in asked
+
+
+# ---------------------------------------------------------------- clients without their servers
+
+
+def section(kind: str) -> tuple[str, dict]:
+    """SUBMIT_CMD and RESOURCES of a template."""
+    import yaml
+
+    (fields,) = yaml.safe_load(sites.template(kind)).values()
+    return fields["SUBMIT_CMD"], fields["RESOURCES"]
+
+
+def test_htcondor_parses_what_condor_submit_is_given():
+    condor = pytest.importorskip("htcondor2", reason="htcondor's Python bindings are not on PYTHONPATH")
+    text, resources = section("htcondor")
+    every = {**resources, "gpus": 2, "disk": "10GB", "requirements": 'OpSysMajorVer == 9 && Arch == "X86_64"',
+             "group": "a.b", "runtime_s": 60}  # fmt: skip
+    own = {"name": "a_b", "script": "/it's a größe/0.sh", "log": "/it's a größe/0.log"}
+    _, words = command_words.fill(command_words.read(text, "here"), own, every)
+    assert words[:2] == ["condor_submit", "-terse"]
+    made = condor.Submit("\n".join([*words[2:-2], f"{words[-2][1:]} {words[-1]}", ""]))
+    assert made.getQArgs() == "1"
+    assert dict(made) == {
+        "universe": "vanilla", "executable": own["script"], "output": own["log"], "error": own["log"],
+        "log": f"{own['log']}.condor", "batch_name": "a_b", "should_transfer_files": "IF_NEEDED", "request_cpus": "1",
+        "request_memory": "4GB", "request_disk": "10GB", "request_gpus": "2", "requirements": every["requirements"],
+        "accounting_group": "a.b", "MY.MaxRuntime": "60",
+    }  # fmt: skip
+
+
+class Panda(http.server.BaseHTTPRequestHandler):
+    """As much of a PanDA server as prun and pbook ask for; keeps what it was told in `told`."""
+
+    told: list[tuple[str, bytes]] = []
+
+    def do_POST(self) -> None:
+        self.told.append((self.path.partition("?")[0], self.rfile.read(int(self.headers.get("Content-Length", 0)))))
+        tasks = [{"jediTaskID": 4242, "status": "running", "taskName": "a"}]
+        data = tasks if "get_tasks" in self.path else 4242
+        answer = json.dumps({"success": True, "message": "succeeded. new jediTaskID=4242", "data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def panda():
+    """What a client needs to talk to the server."""
+    if shutil.which("prun") is None:
+        pytest.skip("panda-client's prun is not on PATH")
+    Panda.told.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Panda)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/server/panda"
+    urls = dict.fromkeys(("PANDA_URL", "PANDA_URL_SSL", "PANDACACHE_URL"), url)
+    yield {**urls, "PANDA_AUTH": "oidc", "PANDA_AUTH_VO": "wlcg", "PANDA_AUTH_ID_TOKEN": token()}
+    server.shutdown()
+    server.server_close()
+
+
+def token() -> str:
+    """An id token that nobody signed."""
+    claims = {"name": "Me", "preferred_username": "me", "sub": "me", "exp": int(time.time()) + 3600, "groups": ["wlcg"]}
+    parts = (base64.urlsafe_b64encode(json.dumps(each).encode()).decode() for each in ({"alg": "none"}, claims))
+    return ".".join([*(part.rstrip("=") for part in parts), "x"])
+
+
+def test_prun_builds_the_task_and_pbook_lists_and_kills_it(panda, project):
+    text = configured("panda", project.root).replace("NICKNAME", "me")
+    project.write(".farmx.yaml", text.replace("site: null", "site: TEST").replace("vo: null", "vo: wlcg"))
+    project.sweep("{n: 1}")
+    project.ok("sweep.yml", "--exp-name", EXPERIMENT, **panda)
+    (path,) = (project.root / EXPERIMENT / ".farmx/submissions").iterdir()
+    assert (path / "queued").read_text() == "0-0 4242\n"
+    (task,) = [json.loads(body)["task_parameters"] for place, body in Panda.told if place.endswith("/task/submit")]
+    name = project.ok("status", EXPERIMENT, "--json", **panda).out
+    (run,) = [each["run"] for each in json.loads(name)["runs"]]
+    assert task["taskName"].startswith(f"user.me.it_s_a_gr__e___HOME_{run}.")
+    assert (task["site"], task["vo"]) == ("TEST", "wlcg")
+    project.ok("cancel", EXPERIMENT, **panda)
+    assert [json.loads(body) for place, body in Panda.told if place.endswith("/task/kill")] == [{"task_id": 4242}]

@@ -1,0 +1,162 @@
+"""templates/: sections that the reader takes, whose commands get every word as it is, and whose answers are read."""
+
+import os
+from pathlib import Path
+
+import pytest
+from commands import read
+from launching import PLACE as HOSTILE
+
+from farmx import config, sites
+from farmx.cli import there
+from farmx.farms import base, command
+
+KINDS = [kind for kind in sites.kinds() if kind not in ("local", "slurm")]
+PLACE = HOSTILE.replace("$HOME", "$")  # LOGROOT takes $VAR
+EXPERIMENT = "it's a 100% größe; $HOME"
+NAME = "it_s_a_100__gr__e___HOME_{run}"
+# Writes down its words, then says what the real one would; what it lists is in a file beside it.
+FAKE = """#!/bin/sh
+printf '%s\\0' "$(basename "$0")" "$@" >> "$HOLD/called"; printf '\\n\\0' >> "$HOLD/called"
+cat "$HOLD/$(basename "$0")"
+"""
+# kind -> what submits, with what it says; what lists, with a line for each state; what cancels; the id.
+SCHEDULERS = {
+    "slurm-script": (
+        ("sbatch", "42;cluster\n"),
+        ("squeue", {"42 PENDING": "queued", "42 RUNNING": "running", "42 CONFIGURING": "running",
+                    "42 TIMEOUT": "failed", "42 CANCELLED": "cancelled"}),
+        ["scancel", "42"],
+    ),
+    "sge": (
+        ("qsub", "42\n"),
+        ("qstat", {"     42 0.55500 sweep_otte farmer       qw    11/21/2026 08:00:00     1": "queued",
+                   "     42 0.55500 sweep_otte farmer       r     11/21/2026 08:00:00 all.q@host   1": "running",
+                   "     42 0.55500 sweep_otte farmer       Eqw   11/21/2026 08:00:00     1": "failed"}),
+        ["qdel", "42"],
+    ),
+    "lsf": (
+        ("bsub", "Job <42> is submitted to queue <normal>.\n"),
+        ("bjobs", {"42 PEND": "queued", "42 RUN": "running", "42 SSUSP": "running", "42 EXIT": "failed"}),
+        ["bkill", "42"],
+    ),
+    "pbs": (
+        ("qsub", "42.pbs2.example.org\n"),
+        ("qstat", {"42.pbs2           sweep_otter_2026 me                       0 Q workq": "queued",
+                   "42.pbs2           sweep_otter_2026 me                00:00:01 R workq": "running",
+                   "42.pbs2           sweep_otter_2026 me                00:00:01 E workq": "running"}),
+        ["qdel", "42"],
+    ),
+    "htcondor": (
+        ("condor_submit", "42.0 - 42.0\n"),
+        ("condor_q", {"42.0 1": "queued", "42.0 2": "running", "42.0 5": "queued", "42.0 3": "cancelled"}),
+        ["condor_rm", "42"],
+    ),
+    "ngc": (
+        ("ngc", "-----\n  Job Information\n    Id: 42\n    Name: 7\n-----\n"),
+        ("ngc", {'42,RUNNING': "running", '"42","QUEUED"': "queued", "42,FAILED": "failed"}),
+        ["ngc", "batch", "kill", "42"],
+    ),
+    "panda": (
+        ("prun", "INFO : submit user.me.x/\nINFO : succeeded. new jediTaskID=42\n"),
+        ("pbook", {"42 registered": "queued", "42 running": "running", "42 scouting": "running",
+                   "42 broken": "failed"}),
+        ["pbook", "-c", "kill([42])"],
+    ),
+}  # fmt: skip
+ARGV = {
+    "slurm-script": ["sbatch", "--parsable", "--no-requeue", "--job-name={name}", "--output={log}",
+                     "--open-mode=append", "--signal=B:TERM@60", "--time=4:00:00", "--cpus-per-task=1", "--mem=4G",
+                     "{script}"],
+    "sge": ["qsub", "-terse", "-notify", "-N", "{name}", "-o", "{log}", "-j", "y", "-q", "all.q", "-pe", "smp", "1",
+            "-l", "h_rt=4:00:00", "{script}"],
+    "lsf": ["bsub", "-J", "{name}", "-o", "{log}", "-q", "normal", "-n", "1", "-R", "span[hosts=1]", "-R",
+            "rusage[mem=4G]", "-W", "240", "{command}"],
+    "pbs": ["qsub", "-N", "{name}", "-o", "{log}", "-j", "oe", "-q", "workq", "-l", "select=1:ncpus=1:mem=4gb:ngpus=0",
+            "-l", "walltime=4:00:00", "{script}"],
+    "htcondor": ["condor_submit", "-terse", "universe=vanilla", "executable={script}", "output={log}", "error={log}",
+                 "log={log}.condor", "batch_name={name}", "should_transfer_files=IF_NEEDED", "request_cpus=1",
+                 "request_memory=4GB", "-queue", "1"],
+    "panda": ["prun", "--outDS", "user.NICKNAME.{name}.TIME", "--exec", "{command}", "--noBuild", "--nCore", "1",
+              "--memory", "4000"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def hold(tmp_path, monkeypatch):
+    made = tmp_path / "hold"
+    made.mkdir()
+    monkeypatch.setenv("HOLD", str(made))
+    monkeypatch.setenv("PATH", f"{made}/bin", prepend=os.pathsep)
+    return made
+
+
+def fake(hold: Path, name: str, says: str) -> None:
+    path = hold / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(FAKE)
+    path.chmod(0o755)
+    (hold / name).write_text(says)
+
+
+def called(hold: Path) -> list[list[str]]:
+    """The calls so far, in order, each as its words."""
+    text = (hold / "called").read_text()
+    return [call.strip("\0").split("\0") for call in text.split("\n\0")[:-1]]
+
+
+def queue(project, hold: Path, kind: str) -> None:
+    """Launch one run on the template as init writes it."""
+    project.ok("init", "--farm", kind)
+    project.sweep("{n: 1}")
+    fake(hold, *SCHEDULERS[kind][0])
+    project.ok("sweep.yml", "--logroot", str(project.path.parent / PLACE), "--exp-name", EXPERIMENT)
+
+
+def test_there_is_a_scheduler_for_each():
+    assert sorted(KINDS) == sorted(SCHEDULERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_template_is_one_farm_whose_first_line_says_what_tried_it(kind, tmp_path):
+    text = sites.template(kind)
+    assert text.startswith(("# verified: ", "# not verified"))
+    (tmp_path / ".farmx.yaml").write_text(text)
+    farm = kind if kind != "slurm-script" else "slurm"
+    made = config.compose(cwd=str(tmp_path), home="/nowhere", environ={}, flags={"FARM": farm})
+    assert (made.farm.name, made.farm.executor) == (farm, "command")
+    assert made.farm.status_cmd and made.farm.cancel_cmd and made.farm.job_id and made.farm.resources
+    assert there.farm(made).executor == "command"
+
+
+@pytest.mark.parametrize("kind", ARGV)
+def test_every_word_reaches_the_submit_command_whatever_things_are_called(project, hold, kind):
+    queue(project, hold, kind)
+    experiment = project.path.parent / PLACE / EXPERIMENT
+    (submission,) = (experiment / ".farmx/submissions").iterdir()
+    (run,) = [path.name for path in experiment.iterdir() if path.name[0] != "."]
+    script = f"{submission}/0.sh"
+    quoted = "'" + script.replace("'", "'\"'\"'") + "'"
+    told = {"name": NAME.format(run=run), "log": f"{submission}/0.log", "script": script, "command": f"sh {quoted}"}
+    (words,) = called(hold)
+    if kind == "panda":
+        set_, _, stamp = words[2].rpartition(".")
+        words[2] = f"{set_}.TIME" if stamp.isdecimal() else words[2]
+    assert words == [word.format(**told) for word in ARGV[kind]]
+    assert (submission / "queued").read_text() == "0-0 42\n"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ngc"])
+def test_what_the_scheduler_lists_is_understood_and_cancel_reaches_it(project, hold, kind):
+    queue(project, hold, kind)
+    (path,) = map(str, (project.path.parent / PLACE / EXPERIMENT / ".farmx/submissions").iterdir())
+    ((_, held),) = base.held(path, read(Path(path) / "job.json"))
+    (_, (lists, lines), cancels) = SCHEDULERS[kind]
+    told = {}
+    for line in lines:
+        fake(hold, lists, f"{line}\n")
+        told[line] = command.poll([held])[path, 0].state.value
+    assert told == lines
+    fake(hold, cancels[0], "")
+    command.cancel([held])
+    assert called(hold)[-1] == cancels
