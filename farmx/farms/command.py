@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import layout
+from farmx import layout, packs
 from farmx.errors import FarmError, FarmxError
-from farmx.farms import base, carried, command_words
+from farmx.farms import base, carried, command_words, together
 from farmx.farms.base import Batch
 from farmx.farms.calls import Said, call, transient
 from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll
@@ -43,7 +43,7 @@ class Farm(NamedTuple):
 
     origins: where each setting is from, for messages.  resources: of the configuration, by name all that SUBMIT_CMD
     may speak of.  job_id: a pattern whose first group is a job's id in what SUBMIT_CMD prints.  asking: how its jobs
-    are asked.
+    are asked.  pack: the setting.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Farm(NamedTuple):
     ngc_logroot: str | None = None
     delays_s: Sequence[float] = DELAYS_S
     executor: str = EXECUTOR
+    pack: Mapping[str, Any] = {}
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for a SUBMIT_CMD that does not fit these resources, FarmError where there is no such."""
@@ -64,6 +65,7 @@ class Farm(NamedTuple):
         every = {key: value for resources in (self.resources, *wanted) for key, value in resources.items()}
         command_words.check(template, self._where(), every, self.origins)
         self.asking.record(self.origins)
+        together.check(self.pack, wanted, self.origins)
         path = template.env.get("PATH") or os.environ.get("PATH")
         if shutil.which(template.program(), path=path) is None:
             raise FarmError(f"there is no {template.program()} here; launch where it is, or choose another --farm")
@@ -80,7 +82,7 @@ class Farm(NamedTuple):
         return base.alike(jobs)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
-        """SUBMIT_CMD for each job, several at once."""
+        """SUBMIT_CMD for each job, which holds one run, or as many as PACK says; several at once."""
         import threading  # these only for who submits
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -90,16 +92,20 @@ class Farm(NamedTuple):
         stop, refused = threading.Event(), None
         with ThreadPoolExecutor(self.parallel) as pool:
             try:
-                calls = {pool.submit(self._queue, submission, place, stop): submission
-                         for submission in submissions for place in range(len(submission.jobs))}  # fmt: skip
+                calls = {pool.submit(self._queue, submission, index, stop): submission
+                         for submission in submissions for index in range(self._count(submission))}  # fmt: skip
                 for done in as_completed(calls):
                     refused = refused or done.exception()
                     if done.exception() is None and done.result():
-                        heard(calls[done], 1)
+                        heard(calls[done], done.result())
             finally:
                 stop.set()  # whatever ended us: what is called already is waited for and recorded, nothing more called
         if refused is not None:
             raise refused
+
+    def _count(self, submission: Submission) -> int:
+        """How many jobs hold its runs."""
+        return packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
 
     def _record(self, submission: Submission) -> None:
         """job.json, then a script for each index."""
@@ -109,6 +115,7 @@ class Farm(NamedTuple):
             "executor": EXECUTOR,
             "submitted": time.time(),
             "resources": dict(submission.resources),
+            **packs.record(packs.of(self.pack, submission.resources)),
             "node": {"each": SHIELD},
             "ask": self.asking.record(self.origins),
             **({"elsewhere": self.ngc_logroot} if self.ngc_logroot else {}),
@@ -116,8 +123,8 @@ class Farm(NamedTuple):
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
         seen = partial(self._seen, submission)
         text = carried.command(submission.path, "$index", seen)
-        for place in range(len(submission.jobs)):
-            layout.write(_script(submission, place), f"#!/bin/sh\nindex={place}\n{text}\n", 0o777)
+        for index in range(self._count(submission)):
+            layout.write(_script(submission, index), f"#!/bin/sh\nindex={index}\n{text}\n", 0o777)
 
     def _seen(self, submission: Submission, path: str) -> str:
         """What a node calls a path below LOGROOT."""
@@ -139,23 +146,29 @@ class Farm(NamedTuple):
                 raise FarmError(f"ngc workspace upload exited {said.code}: {said.reason()}; nothing was queued, all is "
                                 "staged: the same command goes on")  # fmt: skip
 
-    def _queue(self, submission: Submission, place: int, stop: threading.Event) -> bool:
-        """Submit one job and record it; False when the launch has stopped before. Raises FarmError, and stops it."""
+    def _queue(self, submission: Submission, index: int, stop: threading.Event) -> int:
+        """Submit one job and record it; how many runs it holds, 0 when the launch has stopped before.
+
+        Raises FarmError, and stops it.
+        """
         if stop.is_set():
-            return False
+            return 0
+        places = packs.of(self.pack, submission.resources).places(index)
+        first, end = places.start, min(places.stop, len(submission.jobs))
         try:
-            said = self._call(submission, place, stop)
+            said = self._call(submission, index, submission.jobs[first], stop)
             if said is None:
-                return False
-            base.record_queued(submission.path, place, place, self._name(said, submission.jobs[place]))
+                return 0
+            name = self._name(said, submission.jobs[first])
+            base.record_queued(submission.path, first, end - 1, name)
         except FarmxError:
             stop.set()
             raise
-        return True
+        return end - first
 
-    def _call(self, submission: Submission, place: int, stop: threading.Event) -> Said | None:
+    def _call(self, submission: Submission, index: int, job: Job, stop: threading.Event) -> Said | None:
         """What SUBMIT_CMD said when it took the job; None when the launch stopped while the farm could not answer."""
-        env, argv = command_words.fill(self._template(), self._own(submission, place), submission.resources)
+        env, argv = command_words.fill(self._template(), self._own(submission, index, job), submission.resources)
         for delay_s in (*self.delays_s, None):
             said = call(argv, env=env)
             if said.code == 0:
@@ -164,7 +177,7 @@ class Farm(NamedTuple):
                 break
             if stop.wait(delay_s):
                 return None
-        run = os.path.basename(submission.jobs[place].run)
+        run = os.path.basename(job.run)
         raise FarmError(f"{argv[0]} exited {said.code} for run {run}: {said.reason()}; "
                         "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
 
@@ -180,15 +193,15 @@ class Farm(NamedTuple):
                             "the run again, and it starts once")  # fmt: skip
         return " ".join(found[1].split())
 
-    def _own(self, submission: Submission, place: int) -> dict[str, str | None]:
-        """What farmx knows of a job, by the names that SUBMIT_CMD may say."""
+    def _own(self, submission: Submission, index: int, job: Job) -> dict[str, str | None]:
+        """What farmx knows of a job, by the names that SUBMIT_CMD may say; job: the first run that it holds."""
         seen = partial(self._seen, submission)
-        run, script = submission.jobs[place].run, seen(_script(submission, place))
+        run, script = job.run, seen(_script(submission, index))
         told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
         return {
             "name": job_name(run),
             "logdir": seen(run),
-            "log": seen(os.path.join(submission.path, f"{place}{layout.LOG_SUFFIX}")),
+            "log": seen(os.path.join(submission.path, f"{index}{layout.LOG_SUFFIX}")),
             "script": script,
             "command": f"sh {shlex.quote(script)}",
             "experiment": os.path.basename(os.path.dirname(run)),
@@ -201,8 +214,8 @@ class Farm(NamedTuple):
 # ---------------------------------------------------------------- what a job is called
 
 
-def _script(submission: Submission, place: int) -> str:
-    return os.path.join(submission.path, f"{place}{SCRIPT_SUFFIX}")
+def _script(submission: Submission, index: int) -> str:
+    return os.path.join(submission.path, f"{index}{SCRIPT_SUFFIX}")
 
 
 def _experiment(submission: Submission) -> str:

@@ -1,0 +1,158 @@
+"""A job that holds several runs: its slots, their GPUs, what is passed on, on real processes."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from launching import until
+
+from farmx import packed, processes
+from farmx.processes import Inbox
+from farmx.runner import Outcome
+
+GPUS = [
+    (1, "0,1,2,3", ["0,1,2,3"]),
+    (2, "0,1,2,3", ["0,1", "2,3"]),
+    (3, "0,1,2,3", ["0", "1", "2,3"]),
+    (4, "0,1,2,3", ["0", "1", "2", "3"]),
+    (4, "0,1", ["0", "1", "0", "1"]),
+    (3, "GPU-a,MIG-b", ["GPU-a", "MIG-b", "GPU-a"]),
+    (2, "", [None, None]),
+    (2, None, [None, None]),
+]
+
+
+@pytest.mark.parametrize(("slots", "gpus", "shares"), GPUS)
+def test_slots_divide_the_gpus_of_their_job_or_share_them_in_turn(slots, gpus, shares):
+    environ = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+    assert [env.get("CUDA_VISIBLE_DEVICES") for env in packed.shares(slots, environ)] == shares
+
+
+class Run:
+    """A run whose program is a function of (env, inbox); what it leaves is in `home`."""
+
+    def __init__(self, home: Path, name: str, program) -> None:
+        self.home, self.name, self.program = home, name, program
+
+    def execute(self, env, ready) -> Outcome:
+        with Inbox(notice_s=60.0) as inbox:
+            ready()
+            (self.home / f"{self.name}.began").touch()
+            return self.program(env, inbox)
+
+    def cancelled(self) -> bool:
+        return (self.home / f"{self.name}.cancel").exists()
+
+    def left(self, pid: int) -> None:
+        (self.home / f"{self.name}.left").write_text(str(pid))
+
+
+def done(env, inbox) -> Outcome:
+    return Outcome("done", 0, note=env.get("SLOT", ""))
+
+
+def waits(env, inbox) -> Outcome:
+    """Until something comes; a note says what."""
+    while not (inbox.stops or inbox.noticed or inbox.cancelled):
+        inbox.wait([], 10.0)
+    return Outcome("interrupted", note=f"{len(inbox.stops)} {inbox.noticed} {inbox.cancelled}")
+
+
+def killed(env, inbox) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def breaks(env, inbox) -> Outcome:
+    raise OSError("the disk is full")
+
+
+def work(home: Path, programs, slots: int = 2, begun=()):
+    """Run the programs; `begun`: functions called once all of the first slots' programs have begun."""
+    runs = [Run(home, str(place), program) for place, program in enumerate(programs)]
+    with Inbox(notice_s=60.0) as inbox:
+        if pid := os.fork() if begun else None:
+            outcomes = packed.work(runs, [{"SLOT": str(slot)} for slot in range(slots)], inbox)
+            os.waitpid(pid, 0)
+            return outcomes
+        if begun:
+            try:
+                for place in range(slots):
+                    until((home / f"{place}.began").exists)
+                for each in begun:
+                    each(os.getppid())
+            finally:
+                os._exit(0)
+        return packed.work(runs, [{"SLOT": str(slot)} for slot in range(slots)], inbox)
+
+
+def test_each_run_takes_the_next_slot_that_is_free(tmp_path):
+    outcomes, waiting = work(tmp_path, [done] * 5)
+    assert waiting == 0
+    assert [outcome.state for outcome in outcomes] == ["done"] * 5
+    assert {outcome.note for outcome in outcomes} == {"0", "1"}
+
+
+def test_a_run_that_is_killed_or_breaks_stops_no_other(tmp_path, capfd):
+    outcomes, waiting = work(tmp_path, [killed, breaks, done, done])
+    assert sorted(outcome.state for outcome in outcomes) == ["done", "done", "interrupted", "interrupted"]
+    assert waiting == 0
+    assert sorted(path.name for path in tmp_path.glob("*.left")) == ["0.left", "1.left"]
+    assert "the disk is full" in capfd.readouterr().err
+
+
+SIGNALS = [
+    (processes.NOTICE, ["0 True False"] * 2),
+    (signal.SIGTERM, ["1 False False"] * 2),
+]
+
+
+@pytest.mark.parametrize(("number", "notes"), SIGNALS)
+def test_what_the_job_is_told_all_runs_are_told_and_no_more_begin(tmp_path, number, notes):
+    outcomes, waiting = work(tmp_path, [waits, waits, done], begun=[lambda job: os.kill(job, number)])
+    assert [outcome.note for outcome in outcomes] == notes
+    assert waiting == 1
+    assert not (tmp_path / "2.began").exists()
+
+
+def test_one_run_is_cancelled_where_its_request_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "LOOK_S", 0.05)
+
+    def asked(job: int) -> None:
+        (tmp_path / "1.cancel").touch()
+        until((tmp_path / "2.began").exists)
+        (tmp_path / "0.cancel").touch()
+
+    outcomes, waiting = work(tmp_path, [waits, waits, done], begun=[asked])
+    assert [outcome.note for outcome in outcomes] == ["0 False True", "1", "0 False True"]
+    assert waiting == 0
+
+
+def test_a_terminate_of_the_schedulers_is_nothing_to_a_run_of_the_job(tmp_path):
+    def ignores(env, inbox) -> Outcome:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome("done", len(inbox.stops))
+
+    outcomes, _ = work(tmp_path, [ignores], slots=1)
+    assert outcomes == [Outcome("done", 0)]
+
+
+def test_runs_die_with_their_job(tmp_path):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work(tmp_path, [waits], slots=1)
+        finally:
+            os._exit(0)
+    until((tmp_path / "0.began").exists)
+    (child,) = children(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    until(lambda: not Path(f"/proc/{child}").exists())
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
