@@ -12,6 +12,7 @@ Carried there with runner; which scheduler it is, only the submission's job.json
                             is the number of the next restart
     told                    the pattern by which that output tells that the program was signalled as we were
     tell                    the command that, with the job's id, asks all tasks of a program to end
+    hold, whole             the command that, with the id that this variable holds, holds what waits of the submission
 """
 
 import os
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 
 from farmx import layout, packed, packs, processes, runner
 from farmx.processes import Inbox
+from farmx.remedies import Remedy
 from farmx.runner import Outcome
 
 ASK_S = 15.0  # a scheduler that takes longer has no answer
@@ -72,9 +74,9 @@ class Scheduler:
         if word == "evicted":
             return outcome._replace(state="interrupted", note="others went first; its job is not queued again")
         if word == "time":
-            return outcome._replace(state="failed", note="it reached its time limit")
+            return outcome._replace(state="failed", note="it reached its time limit", cause="time")
         if word == "memory":
-            return outcome._replace(state="failed", note=f"out of memory; {outcome.note}")
+            return outcome._replace(state="failed", note=f"out of memory; {outcome.note}", cause="oom")
         return outcome
 
     def _again(self, outcome: Outcome, why: str) -> Outcome:
@@ -82,15 +84,16 @@ class Scheduler:
         if not self._node.get("requeue"):
             return outcome._replace(state="interrupted", note=f"{why}; this farm cannot be asked to queue it again")
         if self.requeues() >= most:
-            return outcome._replace(state="failed", note=f"{why}, and it was requeued {most} times (MAX_REQUEUES)")
+            note = f"{why}, and it was requeued {most} times (MAX_REQUEUES)"
+            return outcome._replace(state="failed", note=note, cause="time")
         return outcome._replace(again=True, note=f"{why}; its job is queued again")
 
     def requeues(self) -> int:
-        """How many attempts of this job ended so that we requeued it."""
+        """How many attempts of this job ended so that we requeued it, those left out that RETRY gave."""
         home = os.path.join(self._run, layout.ATTEMPTS)
         numbers = [layout.attempt_name(self._queued, count) for count in range(self.restarts)]
         ends = (runner.read(os.path.join(home, name, layout.END), layout.ATTEMPT_FORMAT) for name in numbers)
-        return sum((end or {}).get("again") is True for end in ends)
+        return sum(end is not None and end.get("again") is True and "cause" not in end for end in ends)
 
     def told(self) -> bool:
         """Whether the scheduler has asked our program to end, with us or now, in our place."""
@@ -109,12 +112,17 @@ class Scheduler:
     def _asked(self) -> str:
         return self._call(self._node.get("ask")) or ""
 
-    def _call(self, argv: Sequence[str] | None) -> str | None:
-        """What the command says of our job; None when it fails, or there is none such."""
-        if not self.job or not argv:
+    def hold(self) -> None:
+        """Ask for what waits of the submission to be held."""
+        self._call(self._node.get("hold"), os.environ.get(str(self._node.get("whole")), ""))
+
+    def _call(self, argv: Sequence[str] | None, job: str | None = None) -> str | None:
+        """What the command says of our job, or of another; None when it fails, or there is none such."""
+        job = self.job if job is None else job
+        if not job or not argv:
             return None
         try:
-            said = subprocess.run([*argv, self.job], capture_output=True, text=True, timeout=ASK_S, check=False)
+            said = subprocess.run([*argv, job], capture_output=True, text=True, timeout=ASK_S, check=False)
         except (OSError, subprocess.SubprocessError):
             return None
         return said.stdout if said.returncode == 0 else None
@@ -169,19 +177,23 @@ class Held(NamedTuple):
         if why := scheduler.held():
             self._say(f"held: {why}")
             return Outcome("held", note=why)
+        remedy = Remedy(self.home, self.run, self.number, bool(node.get("requeue") and scheduler.job))
         facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
                  "job": scheduler.job}  # fmt: skip
         with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S), told=scheduler.told) as inbox:
             ready()
             try:
                 outcome = runner.execute(self.run, self.number, facts, inbox, env=env, each=node.get("each") or (),
-                                         judge=scheduler.judge,
+                                         judge=lambda outcome: remedy.judge(scheduler.judge(outcome)),
                                          grace_s=float(node.get("grace_s") or runner.GRACE_S))  # fmt: skip
             except FileNotFoundError as error:
                 why = f"{error.filename} is gone: was the run moved or deleted while it waited?"
                 print(f"{self.run}: {why}", file=sys.stderr)
                 return Outcome("interrupted", note=why)
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
+            if node.get("hold") and (why := remedy.held(outcome)):
+                scheduler.hold()  # before we are queued again, so that we are held, too
+                self._say(f"holds the rest: {why}")
             if outcome.again and not self.packed and (problem := scheduler.requeue()):
                 print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
         return outcome

@@ -17,7 +17,7 @@ KILLED = 128 + signal.SIGKILL  # what a shell says of a program that was killed
 class Remedy(NamedTuple):
     """Of attempt `number` of the run directory `run`, in the submission directory `submission`.
 
-    requeues: whether its job can be queued again by us, and is this run's alone.
+    requeues: whether its job can be queued again by us.
     """
 
     submission: str

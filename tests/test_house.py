@@ -69,7 +69,7 @@ ALONE = {
     "runner": {"errors", "layout", "processes", "stages"},
     "packs": set(),
     "packed": {"processes", "runner"},
-    "node": {"layout", "packed", "packs", "processes", "runner"},
+    "node": {"layout", "packed", "packs", "processes", "remedies", "runner"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

@@ -331,6 +331,16 @@ def _cancel(helds: Sequence[Held], cluster: Mapping[str, str]) -> None:
         raise FarmError(f"scancel: {_reason(said.error)}")
 
 
+def release(held: Held) -> None:
+    """Let begin what is held of its array. Raises FarmError."""
+    cluster = held.record.get("cluster") or here()
+    for job, _ in list(_arrays([str(held.record.get("name"))], cluster)):
+        said = call(["scontrol", "release", job], cluster=cluster)
+        # It says that of each index that runs or has ended, and exits 1.
+        if said.code != 0 and "already finished" not in said.error:
+            raise FarmError(f"scontrol: {_reason(said.error)}")
+
+
 def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(id, name) of each array in the queue that has one of these names. Raises FarmError."""
     by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []

@@ -112,6 +112,8 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "grace_s": max(kill_wait_s - 5, kill_wait_s / 2),  # the rest is for recording the end
         "requeue": ["scontrol", "requeue"],
         "max_requeues": max_requeues,
+        "hold": ["scontrol", "hold"],
+        "whole": "SLURM_ARRAY_JOB_ID",
         "ask": ["scontrol", "show", "job", "-o"],
         "words": WORDS,
         "told": TOLD,

@@ -1,0 +1,126 @@
+"""RETRY, the breaker and sentinels on a real Slurm."""
+
+import json
+import os
+import signal
+
+import pytest
+from commands import read
+from launching import until
+
+from farms.site import Site, attempts
+
+pytestmark = pytest.mark.farm
+
+
+@pytest.fixture
+def site(slurm, project):
+    made = Site(project, slurm)
+    made.setup()
+    return made
+
+
+def tended(site: Site, *names: str) -> list[tuple[str, bool]]:
+    """What tend says and does: (why, whether again) of each run."""
+    return [(each["why"], each["again"]) for each in json.loads(site.ok("tend", *names, "--json").out)]
+
+
+def asked(site: Site, place: int) -> dict:
+    return read(site.submissions()[place] / "job.json")["resources"]
+
+
+# ---------------------------------------------------------------- RETRY
+
+
+def test_a_run_that_used_too_much_memory_gets_more(site):
+    site.setup('{"mem": "60M"}')
+    eat = "x = b'x' * (100 << 20 if attempt == '1' else 1)\ntime.sleep(60 if attempt == '1' else 0)\nnote(n, attempt)\n"
+    site.sweep(eat, "{n: [1]}", "RETRY: {oom: {mem: x1.5, max: 100M}}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"]
+    assert tended(site, "sweep") == [("oom, mem 90M", True)]
+    assert tended(site, "sweep") == []
+    assert site.ended() == ["done"]
+    assert [asked(site, place)["mem"] for place in (0, 1)] == ["60M", "90M"]
+    assert site.notes() == ["1 2"]
+
+
+def test_an_exit_code_is_attempted_again_by_the_runner_in_its_own_job(site):
+    site.sweep("note(n, attempt); sys.exit(attempt < '3')", "{n: [1]}", "RETRY: {error: 3}\n")
+    site.ok("sweep.yml")
+    for attempt in ("1", "2"):
+        site.noted(f"1 {attempt}")
+        site.again(site.job())
+    assert site.ended() == ["done"]
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "preempted", "1.2": "done"}
+    ends = [read(site.run() / "attempts" / name / "end.json") for name in ("1.0", "1.1")]
+    assert [(end["cause"], end["again"], end["note"]) for end in ends] == [
+        ("error", True, "main exited with 1; its job is queued again (RETRY error)")
+    ] * 2
+    assert len(site.submissions()) == 1
+
+
+def test_when_its_attempts_are_used_up_it_has_failed(site):
+    site.sweep("note(n, attempt); sys.exit(3)", "{n: [1]}", "RETRY: {error: 1}\n")
+    site.ok("sweep.yml")
+    site.noted("1 1")
+    site.again(site.job())
+    assert site.ended() == ["failed"]
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "failed"}
+    assert tended(site) == [("error: 1 further attempt was made (RETRY)", False)]
+    assert site.notes() == ["1 1", "1 2"]
+
+
+def test_a_time_limit_is_doubled(site):
+    site.setup('{"time": 1}')
+    site.sweep("note(n, attempt); time.sleep(300 if attempt == '1' else 0)", "{n: [1]}",
+               "RETRY: {time: x2}\nMAX_REQUEUES: 0\n")  # fmt: skip
+    site.ok("sweep.yml")
+    assert site.ended(seconds=150) == ["failed"]
+    assert tended(site) == [("time, time 2", True)]
+    assert site.ended() == ["done"]
+    assert [asked(site, place)["time"] for place in (0, 1)] == [1, 2]
+
+
+def test_a_run_whose_runner_was_killed_is_queued_anew_as_often_as_retry_says(site):
+    site.sweep("note(n, attempt); time.sleep(300)", "{n: [1]}", "RETRY: {node_fail: 1}\n")
+    site.ok("sweep.yml")
+    for attempt in (1, 2):
+        site.noted(f"1 {attempt}")
+        owner = read(site.run() / f"attempts/{attempt}.0/owner.json")
+        os.kill(owner["pid"], signal.SIGKILL)
+        assert site.ended() == ["failed"]
+        again = [("node_fail", True)] if attempt == 1 else [("node_fail: 1 further attempt was made (RETRY)", False)]
+        assert tended(site) == again
+    assert site.notes() == ["1 1", "1 2"]
+
+
+# ---------------------------------------------------------------- the breaker
+
+
+def test_the_rest_of_an_array_is_held_and_let_go_with_todays_code(site):
+    site.setup('{"array_parallelism": 1}')
+    site.sweep("note(n); raise KeyError('it\\'s $HOME; größe')", "{n: [1, 2, 3, 4, 5, 6]}", "BREAKER: 3\n")
+    site.ok("sweep.yml")
+    why = "held: the first 3 runs failed with: KeyError: \"it's $HOME; größe\" (job.py:10)"
+    until(lambda: [run["state"] for run in site.told()] == ["failed"] * 3 + ["queued"] * 3, 60)
+    assert [run["note"] for run in site.told()][3:] == [why] * 3
+    said = site("sweep.yml").err
+    assert f"held  3: {why.removeprefix('held: ')}\n" in said
+    assert "next  farmx retry --release sweep  # once that is mended: they and what failed, with today's code\n" in said
+    site.sweep("note(n, 'mended')", "{n: [1, 2, 3, 4, 5, 6]}", "BREAKER: 3\n")
+    done = site.ok("retry", "sweep", "--release")
+    assert "      3 let go\n" in done.err and "runs  3 again, 0 left alone\n" in done.err
+    assert site.ended() == ["done"] * 6
+    assert sorted(site.notes()) == sorted(["1", "2", "3", *(f"{n} mended" for n in range(1, 7))])
+
+
+def test_what_is_held_can_be_cancelled(site):
+    site.setup('{"array_parallelism": 1}')
+    site.sweep("sys.exit('no')", "{n: [1, 2, 3]}", "BREAKER: 1\n")
+    site.project.write("job.py", "raise SystemError\n")
+    site.ok("sweep.yml")
+    until(lambda: [run["state"] for run in site.told()] == ["failed", "queued", "queued"], 60)
+    site.ok("cancel", "sweep")
+    assert site.ended() == ["failed", "cancelled", "cancelled"]
+
