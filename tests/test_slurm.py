@@ -100,6 +100,7 @@ TEXT = """#!/bin/bash
 #SBATCH --constraint='a&b'
 #SBATCH --exclusive
 #SBATCH --gpus=8
+#SBATCH --nice=0
 #SBATCH --partition=gpu
 #SBATCH --requeue
 #SBATCH --signal=B:USR2@60
@@ -112,7 +113,7 @@ run it
 
 def test_a_script_says_what_the_sweep_says_and_nothing_else():
     resources = {"partition": "gpu", "gpus": 8, "time": "12:00:00", "array_parallelism": 2, "constraint": "a&b",
-                 "exclusive": True, "qos": None, "hold": False}  # fmt: skip
+                 "exclusive": True, "qos": None, "hold": False, "nice": 0}  # fmt: skip
     assert slurm_script.text("run it", resources, 3) == TEXT
 
 

@@ -44,7 +44,8 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
 
     from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string  # a fifth of a second; only who submits
 
-    wanted = {key.replace("-", "_"): _text(value) for key, value in resources.items() if value not in (None, False)}
+    given = {key.replace("-", "_"): value for key, value in resources.items()}
+    wanted = {key: _text(value) for key, value in given.items() if value is not None and value is not False}
     parallel = wanted.pop(PARALLEL, None)
     known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
     named = {key: wanted.pop(key) for key in list(wanted) if key in known}
