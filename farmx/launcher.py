@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple
 
 from farmx import claims, interpreter, layout, plan, programs, provenance, snapshot, stage, status, steps, verdicts
+from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError
-from farmx.farms import base
 from farmx.farms.base import Farm
 from farmx.spec import Job, Run, RunSpec, Submission
 from farmx.steps import TAKEN, Step
@@ -96,21 +96,21 @@ def launch(
     """
     code = checked(order)
     programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
-    farm.check(_distinct(spec.resources for spec in order.specs))
+    farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
     _prepare(order)
     choices = choose(order)
     claims.sweep_staging(order.experiment)  # what waited there with a claim is in its place now
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
     if order.again:
         _intend(order, choices)
-    jobs, wants, lost = _stage(order, choices, _shared(order, code, taken.digest), progress)
+    made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
+    jobs = tuple(each.jobs[0] for each in made)
     said = [taken.note] if taken.note else []
     notes = (*_elsewhere(order), *programs.bare(order.specs, order.source, code), *code.warnings, *said,
-             *_changes(order), *_late(choices))  # fmt: skip
+             *_changes(order), *_late(choices), *_in_one(order, farm))  # fmt: skip
     summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
     _record(order, summary, choices)
-    batches = farm.batches(list(zip(jobs, wants)))
-    submissions = base.submissions(_home(order, layout.SUBMISSIONS), order.id, batches)
+    submissions = written(_home(order, layout.SUBMISSIONS), order.id, farm, made)
     tell(summary)
     if submissions:
         farm.submit(submissions, heard)
@@ -241,21 +241,19 @@ def _only_runs(logroot: str) -> bool:
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
     staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
     recipe = {"staging": staging, "source": order.source, **order.wish._asdict()}
-    return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now,
-                        order.only)  # fmt: skip
+    return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
 
 
 def _stage(
-    order: Order, choices: Sequence[Choice], shared: stage.Shared, progress: Callable[[int, int], None]
-) -> tuple[tuple[Job, ...], tuple[Mapping[str, Any], ...], int]:
+    order: Order, farm: Farm, choices: Sequence[Choice], shared: stage.Shared, progress: Callable[[int, int], None]
+) -> tuple[list[Chain], int]:
     """Stage, claim and put in place each new run.
 
-    Returns the jobs, in order, the resources that each wants, and how many points others took first.
+    Returns the jobs of each run, in order, and how many points others took first.
     """
     new = [choice for choice in choices if choice.job == "new"]
     names = _names(order, [choice.spec.tag for choice in new])
-    jobs: list[Job] = []
-    wants: list[Mapping[str, Any]] = []
+    found: list[Chain] = []
     lost, made = 0, 0
     for choice in choices:
         if choice.run and choice.step.renew:
@@ -263,21 +261,38 @@ def _stage(
         if choice.job == "take" and choice.run:
             if choice.spec.retry:
                 stage.set_retry(choice.run.path, choice.spec.retry)
-            jobs.append(base.next_job(choice.run))
-            if len(choice.spec.stages) > 1:
-                stage.ask(choice.run.path, jobs[-1].number, order.only)
-            wants.append(verdicts.wanted(choice.run, choice.spec.retry, choice.spec.resources))
+            found.append(_take(order, farm, choice, choice.run))
         if choice.job != "new":
             continue
-        name = _make(order, choice, next(names), shared)
+        links = _links(order, farm, choice.spec)
+        name = _make(order, choice, next(names), shared._replace(only=chain_of("", links).asked(order.only)))
         if name:
-            jobs.append(Job(os.path.join(order.experiment, name), layout.attempt_name(1)))
-            wants.append(choice.spec.resources)
+            found.append(chain_of(os.path.join(order.experiment, name), links))
         else:
             lost += 1
         made += 1
         progress(made, len(new))
-    return tuple(jobs), tuple(wants), lost
+    return found, lost
+
+
+def _links(order: Order, farm: Farm, spec: RunSpec, begin: str = "") -> tuple[Link, ...]:
+    """The jobs that run the stages asked for of a run, from `begin` on, '' for the first."""
+    names = [each.name for each in spec.stages]
+    todo = spec.stages[names.index(begin) if begin in names else 0 :]
+    wanted = [(each.name, each.resources) for each in todo if not order.only or each.name in order.only]
+    return links_of(wanted, spec.resources, farm)
+
+
+def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
+    """The jobs that go on with a run that is there; its record says so."""
+    spec = choice.spec
+    reached = next((each.name for each in run.stages if not each.done), "")
+    first, *rest = _links(order, farm, spec, choice.step.begin or reached)
+    raised = first._replace(resources=verdicts.wanted(run, spec.retry, first.resources))
+    found = chain_of(run, (raised, *rest))
+    if len(spec.stages) > 1:
+        stage.ask(run.path, found.asked(order.only))
+    return found
 
 
 def _names(order: Order, tags: Sequence[str | None], *used: str) -> Iterator[str]:
@@ -360,6 +375,12 @@ def _late(choices: Sequence[Choice]) -> Iterator[str]:
     late = sum(choice.step.late for choice in choices)
     if late:
         yield f"{late} under way with the stages they began with; launch again when they have ended"
+
+
+def _in_one(order: Order, farm: Farm) -> Iterator[str]:
+    for spec in order.specs[:1]:
+        if note := in_one(farm, ((each.name, each.resources) for each in spec.stages)):
+            yield note
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class Held(NamedTuple):
         """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
         node: Mapping[str, Any] = self.job.get("node") or {}
         scheduler = Scheduler(node, self.run, self.queued, OVER_PACKED if self.packed else OVER)
-        if why := scheduler.held():
+        if why := scheduler.held() or self._early():
             self._say(f"held: {why}")
             return Outcome("held", note=why)
         remedy = Remedy(self.home, self.run, self.number, bool(node.get("requeue") and scheduler.job))
@@ -197,6 +197,15 @@ class Held(NamedTuple):
             if outcome.again and not self.packed and (problem := scheduler.requeue()):
                 print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
         return outcome
+
+    def _early(self) -> str | None:
+        """Why it must not begin: the job that it waits for did not end well, whatever the scheduler made of that."""
+        before = [number for name in layout.names(os.path.join(self.run, layout.ATTEMPTS))
+                  if (number := layout.attempt_number(name)) and number[0] == self.queued - 1]  # fmt: skip
+        name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
+        end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
+        done = "after" not in self.job or end.get("state") == "done"
+        return None if done else f"attempt {name}, which comes before it, is not done"
 
     @property
     def number(self) -> str:

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, farms, layout, records, runner, snapshot, stage, status, verdicts
+from farmx import breaker, chains, farms, layout, records, runner, snapshot, stage, status, verdicts
+from farmx.chains import Chain
 from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
 from farmx.farms.base import Farm
 from farmx.spec import Held, Job, Run, State, Submission
+from farmx.stages import AGAIN, ONLY
 
 RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
 OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was ended by others its own
@@ -21,11 +23,11 @@ ASKED = "asked to end"
 
 
 class Retry(NamedTuple):
-    """What is about to be queued again. wants: the resources of each job.  fresh: the jobs that get today's code; the
-    others keep their own."""
+    """What is about to be queued again. jobs: the first of each run.  chains: all of them.  fresh: the jobs that get
+    today's code; the others keep their own."""
 
     jobs: tuple[Job, ...]
-    wants: tuple[Mapping[str, Any], ...]
+    chains: tuple[Chain, ...]
     fresh: tuple[Job, ...]
     left: tuple[Run, ...]
     code: str
@@ -57,16 +59,32 @@ def retry(
     fresh = [run for run in chosen if code == "now" or (code is None and _at_fault(run))]
     records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
-    wants = tuple(_wants(run, records[run.path]) for run in chosen)
-    farm.check(list({repr(each): each for each in wants}.values()))
     _check_stages(chosen, only)
+    made = [_chain(run, records[run.path], only, farm) for run in chosen]
+    farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
     told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
-    jobs = tuple(map(base.next_job, chosen))
-    for run, job in zip(chosen, jobs):
+    for run, each in zip(chosen, made):
         if len(run.stages) > 1:
-            done = all(each.done for each in run.stages)
-            stage.ask(run.path, job.number, again=only or [each.name for each in run.stages if done])
-    return Retry(jobs, wants, tuple(map(base.next_job, fresh)), tuple(left), told)
+            again = _again(run, only)
+            stage.ask(run.path, each.asked(again), AGAIN if again else ONLY)
+    jobs = tuple(each.jobs[0] for each in made)
+    return Retry(jobs, tuple(made), tuple(job for run, job in zip(chosen, jobs) if run in fresh), tuple(left), told)
+
+
+def _chain(run: Run, record: Mapping[str, Any], only: Sequence[str], farm: Farm) -> Chain:
+    """Its jobs; the first asks for more than the run was staged with where RETRY says so."""
+    again, retry = _again(run, only), record.get(verdicts.RETRY) or {}
+    reached = next((place for place, each in enumerate(run.stages) if not each.done), 0)
+    todo = [each for place, each in enumerate(record["stages"]) if (each["name"] in again or not again)]
+    todo = todo if again else todo[reached:]
+    stages = [(each["name"], each.get("resources") or {}) for each in todo]
+    first, *rest = chains.links_of(stages, record.get("resources") or {}, farm)
+    return chains.chain_of(run, (first._replace(resources=verdicts.wanted(run, retry, first.resources)), *rest))
+
+
+def _again(run: Run, only: Sequence[str]) -> Sequence[str]:
+    """The stages to run though they may be done."""
+    return only or [each.name for each in run.stages if all(stage.done for stage in run.stages)]
 
 
 def _at_fault(run: Run) -> bool:
@@ -98,11 +116,6 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str]) ->
 
 def _record(run: Run) -> Mapping[str, Any]:
     return layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
-
-
-def _wants(run: Run, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What its next attempt is to have: more than it was staged with where RETRY says so."""
-    return verdicts.wanted(run, record.get(verdicts.RETRY) or {}, record.get("resources") or {})
 
 
 def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
@@ -138,15 +151,13 @@ def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
 
 def submissions(chosen: Retry, farm: Farm, name: str) -> list[Submission]:
     """Write down the jobs, each experiment's in submissions of its own, in order."""
-    by_home: dict[str, list[tuple[Job, Mapping[str, Any]]]] = {}
-    for job, wants in zip(chosen.jobs, chosen.wants):
-        by_home.setdefault(os.path.dirname(job.run), []).append((job, wants))
+    by_home: dict[str, list[Chain]] = {}
+    for each in chosen.chains:
+        by_home.setdefault(os.path.dirname(each.jobs[0].run), []).append(each)
     return [
         submission
-        for home, jobs in by_home.items()
-        for submission in base.submissions(
-            os.path.join(home, layout.FARMX, layout.SUBMISSIONS), name, farm.batches(jobs)
-        )
+        for home, group in by_home.items()
+        for submission in chains.written(os.path.join(home, layout.FARMX, layout.SUBMISSIONS), name, farm, group)
     ]
 
 

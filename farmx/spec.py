@@ -200,12 +200,14 @@ class Job(NamedTuple):
 
 class Submission(NamedTuple):
     """One thing handed to a farm. path: its directory.  jobs: index i of the submission is jobs[i], and each wants
-    `resources`."""
+    `resources`.  after: the submission, by its id, whose job of the same index must have ended well before, '' for
+    none."""
 
     id: str
     path: str
     jobs: tuple[Job, ...]
     resources: Mapping[str, Any] = {}
+    after: str = ""
 
 
 class Surroundings(NamedTuple):

@@ -23,7 +23,7 @@ SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 class Shared(NamedTuple):
     """What all runs of a launch share. environ: of the launching shell.  code: how the next snapshot is to be made
-    (run.json's `code`), with staging 'link', 'copy' or 'share'.  only: the stages to run at first, () for all."""
+    (run.json's `code`), with staging 'link', 'copy' or 'share'.  only: as ask's of the first attempts."""
 
     experiment: str
     sweep: str
@@ -31,7 +31,7 @@ class Shared(NamedTuple):
     code: Mapping[str, Any]
     environ: Mapping[str, str]
     now: float
-    only: tuple[str, ...] = ()
+    only: Mapping[str, Sequence[str]] = {}
 
 
 # ---------------------------------------------------------------- shell text
@@ -148,7 +148,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "code": dict(shared.code),
         "sweep": shared.sweep,
         "staged": shared.now,
-        **({ONLY: {"1": list(shared.only)}} if shared.only else {}),
+        **({ONLY: {queued: list(names) for queued, names in shared.only.items()}} if shared.only else {}),
         **({RETRY: dict(spec.retry)} if spec.retry else {}),
         **({"container": dict(spec.container)} if spec.container else {}),
     }
@@ -249,13 +249,14 @@ def set_retry(run: str, retry: Mapping[str, Any]) -> None:
         layout.write_json(path, {**told, RETRY: dict(retry)})
 
 
-def ask(run: str, number: str, only: Sequence[str] = (), again: Sequence[str] = ()) -> None:
-    """Let attempt `number` of the run at `run`, which is to be queued, run only these of the stages that are not done,
-    () for all; or these, done or not."""
+def ask(run: str, asked: Mapping[str, Sequence[str]], key: str = ONLY) -> None:
+    """Let attempts of the run at `run` that are to be queued run only these of the stages that are not done.
+
+    asked: attempt (the number of its queuing) -> stages; all for one that is not in it.  key: AGAIN for done or not.
+    """
     path = os.path.join(run, layout.RUN)
     told = layout.read_json(path, layout.RUN_FORMAT)
-    queued = number.partition(".")[0]
-    wanted = {key: {queued: list(names)} for key, names in ((ONLY, only), (AGAIN, again)) if names}
+    wanted = {key: {queued: list(names) for queued, names in asked.items()}} if asked else {}
     fresh = {**{key: value for key, value in told.items() if key not in (ONLY, AGAIN)}, **wanted}
     if fresh != told:
         layout.write_json(path, fresh)

@@ -36,7 +36,7 @@ LADDER = (
     ("farms.slurm_script",),
     ("farms.*",),
     ("sites",),
-    ("verdicts", "programs"),
+    ("verdicts", "programs", "chains"),
     ("stage", "status", "steps"),
     ("sumx", "claims"),
     ("reports", "naming"),

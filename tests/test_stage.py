@@ -435,11 +435,13 @@ def test_an_attempt_is_asked_for_some_stages(place):
     before = json.loads(Path(run, "run.json").read_text())
 
     number = os.stat(os.path.join(run, "run.json")).st_ino
-    stage.ask(run, "1.0")
+    stage.ask(run, {})
     assert os.stat(os.path.join(run, "run.json")).st_ino == number
-    stage.ask(run, "1.0", ["b"])
+    stage.ask(run, {"1": ["b"]})
     assert json.loads(Path(run, "run.json").read_text()) == {**before, "only": {"1": ["b"]}}
-    stage.ask(run, "2.0", again=["a", "b"])
+    stage.ask(run, {"2": ["a"], "3": ["b"]})
+    assert json.loads(Path(run, "run.json").read_text()) == {**before, "only": {"2": ["a"], "3": ["b"]}}
+    stage.ask(run, {"2": ["a", "b"]}, "again")
     assert json.loads(Path(run, "run.json").read_text()) == {**before, "again": {"2": ["a", "b"]}}
-    stage.ask(run, "3.0")
+    stage.ask(run, {})
     assert json.loads(Path(run, "run.json").read_text()) == before

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from farmx.spec import Held
 
 LEAVES = ("local", "slurm", "command")
+CHAINED = ("slurm",)  # where a job can wait for the end of another
 
 
 class Leaf(Protocol):

@@ -93,8 +93,9 @@ class Farm(NamedTuple):
             tasks = packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
             script = slurm_script.text(command, submission.resources, tasks)
             layout.write(os.path.join(submission.path, layout.SCRIPT), script)
+        arrays: dict[str, str] = {}
         for submission in submissions:
-            name = self._queue(submission)
+            arrays[submission.id] = name = self._queue(submission, arrays.get(submission.after))
             base.record_queued(submission.path, 0, len(submission.jobs) - 1, name)
             heard(submission, len(submission.jobs))
 
@@ -110,13 +111,17 @@ class Farm(NamedTuple):
             "cluster": here(),
             "resources": dict(resources),
             **packs.record(packs.of(self.pack, resources)),
+            **({"after": submission.after} if submission.after else {}),
             "node": slurm_script.node(resources, self.max_requeues, _setting("KillWait", KILL_WAIT_S)),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
 
-    def _queue(self, submission: Submission) -> str:
-        """The id of the array, queued now or by a call that gave no answer. Raises FarmError."""
-        argv, name = _sbatch(submission), _job_name(submission)
+    def _queue(self, submission: Submission, after: str | None) -> str:
+        """The id of the array, queued now or by a call that gave no answer. Raises FarmError.
+
+        after: the id of the array each job of which must have ended well before that of the same index begins.
+        """
+        argv, name = _sbatch(submission, after), _job_name(submission)
         said, found = call(argv), None
         for delay_s in self.delays_s:
             if said.code == 0 or not transient(said.error):
@@ -137,7 +142,7 @@ class Farm(NamedTuple):
 # ---------------------------------------------------------------- what sbatch is given
 
 
-def _sbatch(submission: Submission) -> list[str]:
+def _sbatch(submission: Submission, after: str | None) -> list[str]:
     """The call. What may hold any character stands here: a line of the script loses some."""
     return [
         "sbatch",
@@ -147,8 +152,14 @@ def _sbatch(submission: Submission) -> list[str]:
         f"--chdir={submission.path}",
         f"--output={slurm_script.output(submission.path)}",
         "--open-mode=append",
+        *([f"--dependency={_depends(submission, after)}", "--kill-on-invalid-dep=yes"] if after else []),
         os.path.join(submission.path, layout.SCRIPT),
     ]
+
+
+def _depends(submission: Submission, after: str) -> str:
+    """What its jobs wait for, beside what RESOURCES says."""
+    return ",".join(filter(None, (submission.resources.get("dependency"), f"aftercorr:{after}")))
 
 
 def _job_name(submission: Submission) -> str:

@@ -1,0 +1,113 @@
+"""Stages with resources of their own are jobs of their own, each waiting for the one before: a run's jobs, in order.
+
+All jobs of a run are queued at once, each the next attempt of it, and run.json says which stages each is to run. A farm
+that cannot make a job wait for another gets one job that runs them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import farms, layout
+from farmx.farms import base
+from farmx.farms.base import Farm
+from farmx.spec import Job, Run, Submission
+
+AFTER = "after"  # of job.json: the submission, by its id, whose job of the same index must have ended well before
+
+
+class Link(NamedTuple):
+    """A job of a run. stages: those it runs, () for all of them.  resources: what it asks for."""
+
+    stages: tuple[str, ...]
+    resources: Mapping[str, Any]
+
+
+class Chain(NamedTuple):
+    """The jobs of a run, each of which waits for the one before."""
+
+    jobs: tuple[Job, ...]
+    links: tuple[Link, ...]
+
+    def asked(self, only: Sequence[str]) -> dict[str, Sequence[str]]:
+        """What run.json says of them: attempt (the number of its queuing) -> its stages. only: of a single job, () for
+        all, of which it says nothing."""
+        if len(self.jobs) == 1 and not only:
+            return {}
+        several = zip(self.jobs, self.links)
+        return {_queued(job): link.stages if len(self.jobs) > 1 else only for job, link in several}
+
+
+def _queued(job: Job) -> str:
+    return job.number.partition(".")[0]
+
+
+def links_of(
+    stages: Sequence[tuple[str, Mapping[str, Any]]], resources: Mapping[str, Any], farm: Farm
+) -> tuple[Link, ...]:
+    """The jobs that run these stages, (name, its own resources) each, of a run that asks for `resources`.
+
+    Stages in a row that ask for the same share a job.
+    """
+    made: list[Link] = []
+    for name, own in stages:
+        wants = {**resources, **own} if own else resources
+        if made and (farm.executor not in farms.CHAINED or made[-1].resources == wants):
+            made[-1] = made[-1]._replace(stages=(*made[-1].stages, name))
+        else:
+            made.append(Link((name,), wants))
+    return tuple(made) or (Link((), resources),)
+
+
+def chain_of(run: Run | str, made: Sequence[Link]) -> Chain:
+    """These jobs as the next attempts of a run, or as the first ones of a new run at that path."""
+    path, first = (run, 1) if isinstance(run, str) else (run.path, _first(run))
+    numbers = range(first, first + len(made))
+    return Chain(tuple(Job(path, layout.attempt_name(number)) for number in numbers), tuple(made))
+
+
+def _first(run: Run) -> int:
+    """The number to queue next. What waited for an attempt that did not end well may wait yet: its number is used up.
+
+    Anything else that was queued and has not begun is queued again by its own number, so that it starts once.
+    """
+    last = run.attempts[-1].number[0] if run.attempts else 0
+    ahead = [held for held in run.held if held.number > last]
+    used = bool(ahead) and all(held.record.get(AFTER) for held in ahead)
+    return (max(held.number for held in ahead) if used else last) + 1
+
+
+def written(home: str, name: str, farm: Farm, chains: Sequence[Chain]) -> list[Submission]:
+    """Write down the jobs: those that wait for nothing, each batch followed by what waits for it."""
+    batches: list[tuple[base.Batch, bool]] = []
+    for group in _kinds(chains):
+        of_job = {chain.jobs[0]: chain for chain in group}
+        for batch in farm.batches([(chain.jobs[0], chain.links[0].resources) for chain in group]):
+            batches.append((batch, False))
+            members = [of_job[job] for job in batch.jobs]
+            for place in range(1, len(members[0].jobs)):
+                jobs = tuple(chain.jobs[place] for chain in members)
+                batches.append((base.Batch(jobs, members[0].links[place].resources), True))
+    made = base.submissions(home, name, [batch for batch, _ in batches])
+    return [
+        each._replace(after=before.id if waits else "")
+        for before, each, (_, waits) in zip([*made[:1], *made], made, batches)
+    ]
+
+
+def _kinds(chains: Iterable[Chain]) -> list[list[Chain]]:
+    """All runs of one job together, and those of several whose jobs ask for the same."""
+    kinds: dict[str, list[Chain]] = {}
+    for each in chains:
+        key = "" if len(each.jobs) == 1 else repr([sorted(link.resources.items(), key=str) for link in each.links])
+        kinds.setdefault(key, []).append(each)
+    return list(kinds.values())
+
+
+def in_one(farm: Farm, stages: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
+    """What to say of a farm that runs these stages in one job though they ask for resources of their own."""
+    named = list(stages)
+    if farm.executor != "command" or not any(own for _, own in named[1:]):
+        return None
+    return f"this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of {named[0][0]}"
