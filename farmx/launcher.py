@@ -66,7 +66,7 @@ class Summary(NamedTuple):
 
     counts: 'new', 'taken up' and the states of what is left alone -> how many.  changed: how many of the runs left
     alone were made from other code.  differs: the files in which the last of them differs.  notes: what people should
-    know, a line each.
+    know, a line each.  held: the runs left alone that a breaker holds.
     """
 
     farm: str
@@ -78,6 +78,7 @@ class Summary(NamedTuple):
     differs: tuple[str, ...]
     notes: tuple[str, ...]
     jobs: tuple[Job, ...]
+    held: tuple[Run, ...] = ()
 
 
 def launch(
@@ -172,6 +173,8 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
     step = steps.of(spec, run, only)
     if not step.queue and not only and (verdict := verdicts.of(run, spec.retry, spec.resources)).again:
         return Choice(spec, run, holder.generation, "take", step, verdict.why)
+    if step.queue and status.is_held(run):
+        step = step._replace(renew=True)  # it waited for the code to be mended
     return Choice(spec, run, holder.generation, "take" if step.queue else "leave", step)
 
 
@@ -343,7 +346,8 @@ def _summary(
     farmx = os.path.join(order.experiment, layout.FARMX)
     differs = tuple(snapshot.differing(farmx, digest, changed[-1])) if changed else ()
     kept = {name: count for name, count in counts.items() if count}
-    return Summary(order.farm, order.experiment, code.told(), digest, kept, len(changed), differs, notes, jobs)
+    held = tuple(filter(status.is_held, left))
+    return Summary(order.farm, order.experiment, code.told(), digest, kept, len(changed), differs, notes, jobs, held)
 
 
 def _word(choice: Choice) -> str:
