@@ -179,6 +179,20 @@ def tend(**given: Any) -> None:
     sys.exit(tending.tend(given, surroundings()))
 
 
+@farmx.command(short_help="Prove preemption, requeue and resume with one real run.")
+@click.argument("sweep_yml", type=PATH, metavar="SWEEP.YML")
+@click.option("--after", type=count, metavar="SECONDS", help="End it so long after its begin, whatever it has written.")
+@click.option("--keep", is_flag=True, help="Let the run go on afterwards.")
+@click.option("--farm", metavar="NAME", help="The farm to run on; overrides FARM.")
+@where
+@one_line
+def drill(**given: Any) -> None:
+    """Launch the first point of a sweep as an experiment of its own, end it as the farm would, see that it goes on."""
+    from farmx.cli import drill as command
+
+    sys.exit(command.drill(given, surroundings()))
+
+
 @farmx.command(short_help="Remove ended runs, checkpoints or snapshots.")
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--failed", is_flag=True, help="Remove those that failed or were cancelled.")

@@ -1,0 +1,229 @@
+"""farmx drill: one real run is ended as a scheduler ends it, and what becomes of it is looked at, step by step."""
+
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from farmx import compose, drills, launcher, layout, processes, records, relaunch, status
+from farmx.cli import there
+from farmx.cli.here import called
+from farmx.cli.screen import duration
+from farmx.cli.surroundings import show, tell, user
+from farmx.compose import Composed, Request
+from farmx.drills import Check
+from farmx.errors import FarmError, UsageError
+from farmx.farms.base import Farm
+from farmx.farms.calls import call
+from farmx.settings import LOCAL
+from farmx.spec import Attempt, Run, State, Surroundings
+
+SUFFIX = "-drill"
+LOOK_S = 5.0  # between questions to the farm
+PAUSE_S = 0.2  # between looks at records
+HURRY_S = 10.0  # Slurm lets what it requeues wait for two minutes; sooner than this a node would refuse it as revoked
+SILENT_S = 30.0  # without a sign of logx, after which a program is taken for one that does not use it
+_SLURM = "slurm"
+_ENDED = (State.DONE, State.FAILED, State.CANCELLED)
+_OVER = (*_ENDED, State.INTERRUPTED, State.LOST)  # no farm takes it up by itself any more
+T = TypeVar("T")
+
+
+def drill(given: Mapping[str, Any], at: Surroundings) -> int:
+    """Do it; return the exit code: 0 when every check held."""
+    made = _composed(given, at)
+    farm = there.farm(made.config)
+    _clear(compose.order(made, at, user()).experiment)
+    run = _launch(made, at, farm, again=True)
+    tell(f"run    {os.path.relpath(run, at.cwd)} on {made.config.farm.name}")
+    trial = Trial(run, made.config.farm.executor, lambda: _launch(made, at, farm, again=False))
+    try:
+        held = [_shown(check) for check in trial.checks(given["after"])]
+        return int(not all(held))
+    finally:
+        _leave(trial, given["keep"])
+
+
+def _shown(check: Check) -> bool:
+    show(str(check))
+    return check.held is not False
+
+
+def _composed(given: Mapping[str, Any], at: Surroundings) -> Composed:
+    """The first point of the sweep as an experiment of its own. Raises UsageError for a farm that cannot be drilled."""
+    flags = {key: given[name] for key, name in (("LOGROOT", "logroot"), ("FARM", "farm")) if given[name] is not None}
+    request = Request(sweep=given["sweep_yml"], flags=flags, config_file=given["config_file"], first=1)
+    made = compose.read(request, at)
+    if not there.elsewhere(made.config):
+        made = compose.read(request._replace(flags={**flags, "FARM": LOCAL}), at)
+    for warning in made.sweep.warnings:
+        tell(warning)
+    if made.config.farm.executor not in (LOCAL, _SLURM):
+        raise UsageError(f"farm '{made.config.farm.name}' is neither Slurm nor a pool of this machine, and how it ends "
+                         "a run is not known here; try --farm local")  # fmt: skip
+    return made._replace(request=made.request._replace(name=f"{made.sweep.name}{SUFFIX}"))
+
+
+def _launch(made: Composed, at: Surroundings, farm: Farm, again: bool) -> str:
+    """Queue the point, anew or where it stands; return the path of its run."""
+    asked = made._replace(request=made.request._replace(again=again))
+    order = compose.order(asked, at._replace(now=time.time()), user())
+    summary = launcher.launch(order, farm, lambda summary: None, lambda staged, all_: None)
+    if not summary.jobs:
+        raise UsageError(f"{made.request.sweep}: there is nothing to drill: {dict(summary.counts) or 'no point'}")
+    return summary.jobs[0].run
+
+
+def _clear(experiment: str) -> None:
+    """Cancel what a killed drill left: else the next would take it up. Raises UsageError for one that is under way."""
+    for run in status.of(experiment, layout.names(experiment)).runs:
+        if run.state in status.LIVE:
+            name = shlex.quote(called(experiment))
+            raise UsageError(f"a drill before this one is {run.state}: {run.name}; farmx cancel {name} ends it")
+        _cancel(run)
+
+
+def _cancel(run: Run) -> None:
+    relaunch.cancel([run], lambda run, did: tell(f"end    {run.name}  {did}") if run.state not in _ENDED else None)
+
+
+def _leave(trial: "Trial", keep: bool) -> None:
+    """Cancel the run unless it is to go on."""
+    run = trial.look()
+    if keep and run.state not in _OVER:
+        tell(f"next   farmx status {shlex.quote(called(os.path.dirname(run.path)))}  # the run goes on")
+        return
+    _cancel(run)
+    trial.until(lambda: all(attempt.end for attempt in trial.attempts()))
+
+
+class Trial:
+    """A run under drill, looked at until something is true of it. again: launches it once more."""
+
+    def __init__(self, path: str, executor: str, again: Callable[[], str]) -> None:
+        self.path, self._executor, self._again = path, executor, again
+        self._told = ""
+
+    def checks(self, after_s: float | None) -> Iterator[Check]:
+        """Each check as soon as it is known, to the first that leaves nothing to look at."""
+        first = self.until(lambda: next(iter(self.attempts()), None))
+        if first is None:
+            yield self._gave_up("it never began")
+            return
+        if not self._is_ready(first, after_s):
+            yield self._gave_up("it ended before it could be told to")
+            return
+        before = drills.signs(first)
+        self._end(first)
+        ended = self.until(lambda: next((each for each in self.attempts()[:1] if each.end), None), over=False)
+        assert ended is not None
+        yield drills.told(ended)
+        yield drills.recorded(ended, State.PREEMPTED if self._executor == _SLURM else State.INTERRUPTED)
+        second = self._second(first)
+        if second is None:
+            yield self._gave_up("it was not queued again")
+            return
+        yield Check(True, "it was queued again by its runner" if self._executor == _SLURM else
+                    "launching again took it up; a pool that has ended queues nothing")  # fmt: skip
+        yield drills.numbered(second)
+        if before.used:
+            self.until(lambda: drills.signs(second).steps)
+        yield drills.resumed(before, drills.signs(second))
+
+    # ------------------------------------------------------------ looking
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Its attempts, oldest first."""
+        return records.attempts(self.path)
+
+    def look(self) -> Run:
+        """How it stands."""
+        (run,) = status.of(os.path.dirname(self.path), [os.path.basename(self.path)]).runs
+        return run
+
+    def until(self, fact: Callable[[], T], over: bool = True) -> T | None:
+        """What `fact` returns once that is true; None when the run is over before, which may be left unasked."""
+        looked = time.monotonic()
+        while not (found := fact()):
+            if time.monotonic() - looked > LOOK_S:
+                run, looked = self.look(), time.monotonic()
+                self._say(run)
+                if over and run.state in _OVER:
+                    return fact() or None
+            time.sleep(PAUSE_S)
+        return found
+
+    def _say(self, run: Run) -> None:
+        """Tell how it stands, when that is news."""
+        now = f"{run.state}" + (f": {run.note}" if run.note and run.state is not State.RUNNING else "")
+        if now != self._told:
+            tell(f"wait   {now}")
+        self._told = now
+
+    def _gave_up(self, what: str) -> Check:
+        run = self.look()
+        note = f", {run.note}" if run.note else ""
+        return Check(False, f"{what}: it is {run.state}{note}", f"see farmx why {run.name}")
+
+    def _is_ready(self, first: Attempt, after_s: float | None) -> bool:
+        """Wait until it may be told to end; False when it ended before."""
+        begun = time.monotonic()
+
+        def ready() -> str:
+            running = time.monotonic() - begun
+            signs = drills.signs(first)
+            if after_s is not None:
+                return f"after {duration(running)}" if running >= after_s else ""
+            if signs.ready:
+                return "it has a checkpoint" if signs.saved else f"it has metrics of {drills.EPOCHS} steps"
+            return f"no sign of logx in {SILENT_S:.0f} s" if not signs.used and running >= SILENT_S else ""
+
+        why = self.until(ready)
+        over = bool(self.attempts()[0].end)
+        if why and not over:
+            tell(f"told   {why}: it is told to end now")
+        return bool(why) and not over
+
+    # ------------------------------------------------------------ acting
+
+    def _end(self, first: Attempt) -> None:
+        """Send what a scheduler would, or end the pool. Raises FarmError."""
+        if self._executor == _SLURM:
+            job, cluster = self._job(first)
+            said = call(["scancel", "--batch", "--signal=USR2", job], cluster=cluster)
+            if said.code != 0:
+                raise FarmError(f"scancel --batch --signal=USR2 {job}: {said.reason()}")
+            return
+        pool = self._record(first)
+        if not processes.alive(pool):
+            raise FarmError("the pool of the run has ended already")
+        os.kill(int(pool["pid"]), signal.SIGTERM)
+
+    def _record(self, attempt: Attempt) -> Mapping[str, Any]:
+        """job.json of the submission that an attempt came from, which has not ended."""
+        name = str((attempt.owner or {}).get("submission"))
+        home = os.path.join(os.path.dirname(self.path), layout.FARMX, layout.SUBMISSIONS, name)
+        return layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT)
+
+    def _job(self, attempt: Attempt) -> tuple[str, Mapping[str, str] | None]:
+        """What Slurm calls it, and which cluster that is."""
+        return str((attempt.owner or {}).get("job")), self._record(attempt).get("cluster")
+
+    def _second(self, first: Attempt) -> Attempt | None:
+        """The attempt after the first, once it has begun; None when none will. first: as it was before its end."""
+        if self._executor != _SLURM:
+            self._again()
+            return self.until(lambda: next(iter(self.attempts()[1:]), None))
+        job, cluster = self._job(first)
+        hurried = time.monotonic() + HURRY_S - LOOK_S
+
+        def begun() -> Attempt | None:
+            nonlocal hurried
+            if time.monotonic() - hurried > LOOK_S:
+                call(["scontrol", "update", f"JobId={job}", "StartTime=now"], cluster=cluster)
+                hurried = time.monotonic()
+            return next(iter(self.attempts()[1:]), None)
+
+        return self.until(begun)
