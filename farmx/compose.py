@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, policy, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
-from farmx.settings import LOCAL
+from farmx.settings import LOCAL, NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
@@ -122,12 +122,21 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         env_pass=settings.env_pass,
         setup=settings.setup,
         pythonpath=_roots("LOGDIR/code" if settings.pythonpath is None else settings.pythonpath),
-        resources=settings.farm.resources,
+        resources=_resources(settings),
         tag=request.tag,
         retry=settings.retry,
         container=settings.container,
         stages=tuple(plan.StageTemplate(each.name, each.template, resources=each.resources) for each in made.stages),
     )
+
+
+def _resources(settings: config.Config) -> Mapping[str, Any]:
+    """RESOURCES, with Slurm's own mail where NOTIFY says so."""
+    wanted = settings.farm.resources
+    mails = any(key.replace("-", "_") == "mail_type" for key in wanted)
+    if NOTIFY_SLURM not in settings.notify or settings.farm.executor != "slurm" or mails:
+        return wanted
+    return {**wanted, "mail_type": "END,FAIL"}
 
 
 def _roots(colons: str) -> tuple[str, ...]:
@@ -162,6 +171,7 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
         again=made.request.again,
         told=_told(made, at, user),
         only=made.request.stages,
+        notify=tuple(url for url in settings.notify if url != NOTIFY_SLURM),
     )
 
 
@@ -179,7 +189,17 @@ def launch_id(now: float) -> str:
     return f"{stamp}.{int(now % 1 * 1000):03d}-{os.urandom(3).hex()}"
 
 
+def _without_addresses(made: Composed) -> str:
+    """The sweep file without what NOTIFY has in it, which may be secret; '' where that is spelled another way there."""
+    text, given = made.text, made.config.notify if "NOTIFY" in made.sweep.settings else ()
+    for url in sorted((url for url in given if "://" in url), key=len, reverse=True):
+        if url not in made.text:
+            return ""
+        text = text.replace(url, "...")
+    return text
+
+
 def _told(made: Composed, at: Surroundings, user: str) -> dict[str, Any]:
     origins = {key: origin for key, origin in made.config.origins.items() if origin != config.DEFAULT}
     who = {"argv": list(at.argv), "cwd": at.cwd, "user": user, "host": at.host}
-    return {**who, "text": made.text, "origins": origins}
+    return {**who, "text": _without_addresses(made), "origins": origins}

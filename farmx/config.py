@@ -67,6 +67,7 @@ class Config(NamedTuple):
     breaker: int = 5
     sentinel: bool | None = None
     container: Mapping[str, Any] = {}
+    notify: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):

@@ -26,7 +26,7 @@ class Order(NamedTuple):
     source: the directory of the code.  experiment: the directory LOGROOT/<name>.  sweep: the sweep file's path.
     specs: distinct, in order.  staging: 'link', 'copy', 'share' or None to decide by the number of files.
     told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).  only: the stages to run, ()
-    for all.
+    for all.  notify: the addresses that are told what becomes of it; they are written nowhere.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Order(NamedTuple):
     again: bool = False
     told: Mapping[str, Any] | None = None
     only: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()
 
 
 class Choice(NamedTuple):
@@ -108,7 +109,7 @@ def launch(
     jobs = tuple(each.jobs[0] for each in made)
     said = [taken.note] if taken.note else []
     notes = (*_elsewhere(order), *programs.bare(order.specs, order.source, code), *code.warnings, *said,
-             *_changes(order), *_late(choices), *_in_one(order, farm))  # fmt: skip
+             *_copied(order, code), *_changes(order), *_late(choices), *_in_one(order, farm))  # fmt: skip
     summary = _summary(order, code, taken.digest, choices, jobs, lost, notes)
     _record(order, summary, choices)
     submissions = written(_home(order, layout.SUBMISSIONS), order.id, farm, made)
@@ -359,6 +360,14 @@ def _elsewhere(order: Order) -> Iterator[str]:
     home = os.path.dirname(order.sweep)
     if os.path.commonpath([home, order.source]) != order.source:
         yield f"the code is that of the current directory, {order.source}; the sweep file is in {home}"
+
+
+def _copied(order: Order, code: snapshot.Listing) -> Iterator[str]:
+    """That an address of NOTIFY, which may hold a secret, stands in a file that is copied with the code."""
+    origin = str(((order.told or {}).get("origins") or {}).get("NOTIFY", ""))
+    file = origin.rsplit(":", 2)[0]
+    if file and any("$" not in url for url in order.notify) and code.has(file):
+        yield f"{file} is copied with the code, and NOTIFY in it, too; write $VAR for what is secret in an address"
 
 
 def _changes(order: Order) -> Iterator[str]:

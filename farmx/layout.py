@@ -18,6 +18,7 @@ STAGING = "staging"  # stage: runs being made
 POINTS = "points"  # launch: symlinks, the claims
 SUBMISSIONS = "submissions"  # launch
 LAUNCHES = "launches"  # launch: what was asked for, when, by whom
+OUTBOX = "outbox"  # launch, runner: what there is to tell, until it was sent
 TRASH = "trash"  # clean: what is being deleted
 RUNNER = "runner"  # farms: runner-<digest>.pyz, what a node executes attempts with
 
@@ -79,6 +80,7 @@ LAUNCH_FORMAT = 1
 BREAKER_FORMAT = 1
 ATTEMPT_FORMAT = 1  # owner.json, end.json, the lines of events.jsonl
 CHECKPOINTS_FORMAT = 1
+OUTBOX_FORMAT = 1
 
 
 def attempt_name(queued: int, restarted: int = 0) -> str:

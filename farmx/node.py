@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout, packed, packs, processes, runner
+from farmx import layout, notices, packed, packs, processes, runner
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
@@ -194,6 +194,7 @@ class Held(NamedTuple):
             if node.get("hold") and (why := remedy.held(outcome)):
                 scheduler.hold()  # before we are queued again, so that we are held, too
                 self._say(f"holds the rest: {why}")
+            notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
             if outcome.again and not self.packed and (problem := scheduler.requeue()):
                 print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
         return outcome

@@ -9,6 +9,7 @@ from farmx.errors import nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
 LOCAL = "local"
+NOTIFY_SLURM = "slurm"  # of NOTIFY: Slurm's own mail
 EXECUTORS = (LOCAL, "slurm", "command")
 FARM_STATES = ("queued", "running", "done", "failed", "cancelled")  # what a farm may say of a job
 
@@ -196,6 +197,19 @@ def _container(node: Node) -> dict[str, Any]:
         raise Bad(str(wrong), node.items[wrong.key] if wrong.key else node) from None
 
 
+def _addresses(node: Node) -> tuple[str, ...]:
+    """Addresses to send to, never shown: they hold secrets."""
+    try:
+        texts = _texts(node)
+    except Bad:
+        allowed = "an address of apprise's, slurm, or a list"
+        raise Bad(f"what stands here is not allowed; it must be {allowed}", node) from None
+    for text in texts:
+        if text != NOTIFY_SLURM and "://" not in text and not text.startswith("$"):
+            raise Bad("an address begins with what takes it, as json://host or mailto://; or write slurm", node)
+    return texts
+
+
 def _at(key: str, node: Fields) -> Node:
     """Where a key stands."""
     return Scalar(key, key, node.marks[key], True)
@@ -239,6 +253,8 @@ TABLE = (
     Setting("BREAKER", "how many first runs that fail alike hold the rest", "a whole number, 0 for never", _count, 5),
     Setting("SENTINEL", "whether a job of its own does what RETRY says when the runs have ended", "true or false",
             _truth),
+    Setting("NOTIFY", "who is told when a launch has ended, fails first or is held",
+            "an address of apprise's, slurm, or a list", _addresses, ()),
     Setting("MAX_REQUEUES", "how often a run whose time is up is queued again by itself", "a whole number, 0 for never",
             _count, 3),
     Setting("PACK", "how many runs share a job of the farm",

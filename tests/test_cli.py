@@ -394,6 +394,7 @@ def test_the_commands_are_told_whole_in_the_order_of_use(place):
         "  why     What became of a run, and what to do next.\n"
         "  retry   Run again what failed, was cancelled, interrupted or lost.\n"
         "  tend    Do what RETRY says of runs that failed or were lost.\n"
+        "  notify  Whom NOTIFY tells, and what waits to be told.\n"
         "  clean   Remove ended runs, checkpoints or snapshots.\n"
         "  cancel  End runs on this machine.\n"
     )

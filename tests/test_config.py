@@ -104,6 +104,7 @@ ARG_STYLE: hydra
 RETRY: {oom: {mem: x1.5, max: 128G, times: 4}, node_fail: 3, time: x2, error: 0}
 BREAKER: 0
 SENTINEL: true
+NOTIFY: [$URL, slurm]
 big:
   EXECUTOR: slurm
   SUBMIT_CMD: sbatch
@@ -157,6 +158,7 @@ def test_every_setting_is_read(place):
             "runtime": "apptainer",
             "args": ["--cleanenv"],
         },
+        notify=("$URL", "slurm"),
     )
 
 
@@ -565,6 +567,10 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
      "'/a:ro' is not allowed; write HOST, HOST:INSIDE or HOST:INSIDE:ro, absolute paths both"),
     ("CONTAINER: {image: x, mounts: '/a:/b:r'}", 31, "'/a:/b:r': 'r' is not allowed; it must be ro or rw"),
     ("CONTAINER: {image: x, args: [1]}", 29, "[1] is not allowed; it must be a text or a list of texts"),
+    ("NOTIFY: {a: json://secret}", 9,
+     "what stands here is not allowed; it must be an address of apprise's, slurm, or a list"),
+    ("NOTIFY: [json://host, secret]", 9,
+     "an address begins with what takes it, as json://host or mailto://; or write slurm"),
     ("RETRY: 3", 8, "'3' is not allowed; it must be a mapping of oom, node_fail, time or error to what they are given"),
     ("RETRY: {omm: 3}", 9, "there is no cause 'omm'; did you mean oom?"),
     ("RETRY: {oom: 1, nodes: 3}", 17, "there is no cause 'nodes'; known: error, node_fail, oom, time"),

@@ -159,7 +159,7 @@ def test_a_launch_runs_inside_and_what_n_prints_and_identity_do_not_say_so(proje
     env = contained(project, runtime)
     plain = project.ok("sweep.yml", "-n", **env)
     project.ok("sweep.yml", "-i", **env)
-    assert project.starts() == [f"sweep/{run.name}/1.0" for run in project.runs()]
+    assert sorted(project.starts()) == [f"sweep/{run.name}/1.0" for run in project.runs()]
     assert [call["image"] for call in runtime.calls()] == [str(runtime.image)] * 2
     project.sweep()
     assert project.ok("sweep.yml", "-n") == plain

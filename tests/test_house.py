@@ -24,7 +24,7 @@ LADDER = (
      "containers"),
     ("policy", "evidence", "packs"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),
-    ("remedies",),
+    ("remedies", "notices"),
     ("logx", "pipeline", "packed"),
     ("node", "config", "sweep", "metrics", "snapshot", "records"),
     ("plan", "farms.base"),
@@ -40,12 +40,13 @@ LADDER = (
     ("drills", "stage", "status", "steps"),
     ("sumx", "claims"),
     ("reports", "naming"),
-    ("reports.*", "launcher", "relaunch", "logs"),
+    ("reports.*", "launcher", "relaunch", "logs", "outbox", "messages"),
     ("why", "clean"),
     ("compose",),
     ("cli", "cli.surroundings"),
     ("cli.options", "cli.screen"),
-    ("cli.here", "cli.looking", "cli.logs", "cli.why", "cli.cleaning", "cli.init"),
+    ("cli.notifying",),
+    ("cli.here", "cli.looking", "cli.notify", "cli.logs", "cli.why", "cli.cleaning", "cli.init"),
     ("cli.detached",),
     ("cli.there", "cli.pruning"),
     ("cli.launching", "cli.watching"),
@@ -67,9 +68,10 @@ ALONE = {
     "breaker": {"errors", "evidence", "layout"},
     "remedies": {"breaker", "evidence", "layout", "policy", "runner"},
     "runner": {"errors", "layout", "processes", "stages"},
+    "notices": {"breaker", "errors", "evidence", "layout"},
     "packs": set(),
     "packed": {"processes", "runner"},
-    "node": {"layout", "packed", "packs", "processes", "remedies", "runner"},
+    "node": {"layout", "notices", "packed", "packs", "processes", "remedies", "runner"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:
@@ -88,7 +90,7 @@ SEES = {
 }
 
 # What `import NAME` may not load, beside what a bare python loads.
-HEAVY = {"torch", "numpy", "submitit", "git", "coolname", "tabulate", "rich", "tensorboard", "yaml", "click", "pickle"}
+HEAVY = {"apprise", "torch", "numpy", "submitit", "git", "coolname", "tabulate", "rich", "tensorboard", "yaml", "click", "pickle"}
 SLOW = {"dataclasses", "inspect", "logging", "subprocess", "tempfile", "asyncio"}
 WEIGHT = {
     "farmx": HEAVY | {"json", "typing", "re", "farmx.errors", "farmx.logx", "farmx.layout", "farmx.api"},

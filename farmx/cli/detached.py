@@ -11,7 +11,7 @@ from typing import Any
 
 from farmx import layout
 from farmx.cli import here, screen
-from farmx.cli.surroundings import tell
+from farmx.cli.surroundings import import_path, tell
 from farmx.errors import FarmError
 from farmx.farms import base, gpus, local, shares
 from farmx.farms.base import Batch
@@ -82,7 +82,7 @@ def _start(told: Mapping[str, Any], log: str) -> None:
     ready, readied = os.pipe()
     try:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        given = {"path": _import_path(), "ready": readied, **told}
+        given = {"path": import_path(), "ready": readied, **told}
         code = subprocess.run([sys.executable, "-I", "-c", _BEGIN, log], input=json.dumps(given).encode(),
                               stdout=output, stderr=output, cwd=os.sep, start_new_session=True, pass_fds=[readied],
                               check=False).returncode  # fmt: skip
@@ -95,12 +95,6 @@ def _start(told: Mapping[str, Any], log: str) -> None:
         os.close(ready)
     if code != 0 or not up:
         raise FarmError(f"the pool ended before it held a run; why is in {log}")
-
-
-def _import_path() -> list[str]:
-    """Where the pool, whose directory is another, finds what we import; farmx also where a hook has found it for us."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(layout.__file__)))
-    return [*(os.path.abspath(path) for path in sys.path if path), ours]
 
 
 # ---------------------------------------------------------------- in the pool's own process

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from farmx import breaker, launcher, layout, stages, status
-from farmx.cli import screen
+from farmx.cli import notifying, screen
 from farmx.cli.surroundings import logroot, surroundings, tell
 from farmx.config import Farm
 from farmx.errors import FarmxError, UsageError
@@ -46,7 +46,7 @@ def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -
         close()
         tell_summary(summary, "this machine, " + ("one at a time" if places is None else f"{len(places)} at a time"))
 
-    summary = launcher.launch(order, farm, told, progress)
+    summary = launcher.launch(order, notifying.telling(farm, order.notify), told, progress)
     return _close(summary, farm, typed(order))
 
 

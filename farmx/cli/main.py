@@ -193,6 +193,18 @@ def drill(**given: Any) -> None:
     sys.exit(command.drill(given, surroundings()))
 
 
+@farmx.command(short_help="Whom NOTIFY tells, and what waits to be told.")
+@click.option("--test", is_flag=True, help="Send a test message and say what each address answered.")
+@click.option("--flush", is_flag=True, help="Send what waits.")
+@where
+@one_line
+def notify(**given: Any) -> None:
+    """Say whom NOTIFY tells and what waits to be told; send a test message, or what waits."""
+    from farmx.cli import notify as command
+
+    sys.exit(command.notify(given, surroundings()))
+
+
 @farmx.command(short_help="Remove ended runs, checkpoints or snapshots.")
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--failed", is_flag=True, help="Remove those that failed or were cancelled.")

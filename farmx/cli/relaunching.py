@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farmx import compose, config, layout, naming, records, relaunch
-from farmx.cli import here, there
+from farmx.cli import here, notifying, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import gpus, local
@@ -29,10 +29,12 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"], given["release"])
     _tell(chosen, given["as_json"])
     submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
+    told = notifying.telling(farm, notifying.routes(given, at))
     if not isinstance(farm, here.Here):
-        there.queue(farm, submissions)
+        there.queue(told, submissions)
+        notifying.act(given, at)
         return code
-    farm.submit(submissions, lambda submission, queued: None)
+    told.submit(submissions, lambda submission, queued: None)
     if farm.counts.states:
         tell(f"      {farm.counts.told()}")
     return farm.code() or code

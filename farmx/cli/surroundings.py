@@ -62,6 +62,12 @@ def located(name: str, at: Surroundings) -> str:
     return os.path.normpath(path) if typed_path and os.path.isdir(path) else name.rstrip(os.sep)
 
 
+def import_path() -> list[str]:
+    """Where a process of ours in another directory finds what we import; farmx also where a hook found it for us."""
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return [*(os.path.abspath(path) for path in sys.path if path), ours]
+
+
 def tell(text: str) -> None:
     """A line for people."""
     _say(sys.stderr, text)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import compose, config, layout, naming, records, relaunch, status, verdicts
-from farmx.cli import there
+from farmx.cli import notifying, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import FarmxError
 from farmx.farms import local
@@ -41,6 +41,7 @@ def tend(given: Mapping[str, Any], at: Surroundings) -> int:
         if not given["as_json"]:
             _show(dues)
         code = _queue([due for due in dues if due.verdict.again], given["config_file"], at) or code
+    notifying.act(given, at)
     if given["as_json"]:
         print(json.dumps(told, indent=2))
     elif not told:
@@ -76,12 +77,12 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
     for due in dues:
         record = _record(due.run)
         groups.setdefault(repr((record.get("executor"), record.get("farm"))), (record, []))[1].append(due.run)
-    code = 0
+    code, urls = 0, notifying.routes({"config_file": config_file}, at)
     for record, runs in groups.values():
         try:
             farm = _farm(record, config_file, at)
             chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
-            there.queue(farm, relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
+            there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
         except FarmxError as error:
             tell(f"{record.get('farm', local.NAME)}: {error}")
             code = error.exit_code

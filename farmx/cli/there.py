@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from farmx import launcher
-from farmx.cli import screen
+from farmx.cli import notifying, screen
 from farmx.cli.detached import Detached
 from farmx.cli.here import called, tell_summary, typed
 from farmx.cli.surroundings import tell
@@ -50,10 +50,11 @@ def run(order: Order, to: Farm) -> int:
         queuing.begun = bool(summary.jobs)
 
     try:
-        summary = launcher.launch(order, to, told, progress, queuing.heard)
+        summary = launcher.launch(order, notifying.telling(to, order.notify), told, progress, queuing.heard)
     finally:
         close()
         queuing.close()
+    notifying.flush([summary.experiment], order.notify, order.environ)
     name = called(summary.experiment)
     for line in _next(summary, name, typed(order)):
         tell(f"next  {line}")

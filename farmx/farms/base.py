@@ -173,6 +173,11 @@ def owner_alive(owner: Mapping[str, Any]) -> bool | None:
     return processes.alive(owner)
 
 
+def silent(path: str) -> bool:
+    """Whether nobody has touched the file for so long that this is no sign of life."""
+    return _age_s(path) >= SILENT_S
+
+
 def _age_s(path: str) -> float:
     try:
         return time.time() - os.stat(path).st_mtime

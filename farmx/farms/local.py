@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from farmx import breaker, layout, processes, runner
+from farmx import breaker, layout, notices, processes, runner
 from farmx.errors import FarmError, FarmxError, StageError
 from farmx.farms import shares
 from farmx.farms.base import Watch
@@ -86,7 +86,9 @@ def _execute(job: Job, handed: Handed, inbox: Inbox, console: Console | None, gr
         grip.touch()
 
     try:
-        return runner.execute(job.run, job.number, handed.facts(), inbox, console, grip.env, pulse=pulse)
+        outcome = runner.execute(job.run, job.number, handed.facts(), inbox, console, grip.env, pulse=pulse)
+        notices.note(handed.submission.path, job.run, job.number, outcome.state)
+        return outcome
     except StageError as error:
         return Outcome("interrupted", note=str(error))
     except FileNotFoundError:

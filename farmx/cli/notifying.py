@@ -1,0 +1,261 @@
+"""NOTIFY: who is told of what became of a launch; sends what waits, keeps what cannot be sent, delays no run."""
+
+import hashlib
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from farmx import config, layout, messages, notices, outbox, status
+from farmx.cli.surroundings import import_path, logroot, tell
+from farmx.errors import ConfigError, FarmxError
+from farmx.farms import base
+from farmx.farms.base import Farm
+from farmx.messages import Text
+from farmx.outbox import Message
+from farmx.settings import NOTIFY_SLURM
+from farmx.spec import Submission, Surroundings
+
+MISSING = "apprise, which sends messages, is not installed: pip install 'farmx[notify]'"
+POLL_S = 2.0
+WAIT_S = 20.0  # for the last messages of a launch in the foreground
+Post = Callable[[str, Text], str]  # sends to one address; what went wrong, '' for nothing
+
+
+def routes(given: Mapping[str, Any], at: Surroundings) -> tuple[str, ...]:
+    """NOTIFY as the configuration says it, without a sweep file."""
+    settings = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=given["config_file"])
+    return tuple(url for url in settings.notify if url != NOTIFY_SLURM)
+
+
+def act(given: Mapping[str, Any], at: Surroundings) -> None:
+    """Send what waits in LOGROOT, as every command does that acts."""
+    if urls := routes(given, at):
+        flush(experiments(logroot(given["logroot"], given["config_file"], at)), urls, at.environ)
+
+
+# ---------------------------------------------------------------- one address
+
+
+def apprise() -> Post:
+    """What sends by apprise. Raises ConfigError where that is missing."""
+    try:
+        from apprise import Apprise, LogCapture, logging  # only who sends; half a second
+    except ImportError:
+        raise ConfigError(MISSING) from None
+
+    def post(url: str, text: Text) -> str:
+        with LogCapture(level=logging.WARNING) as said:
+            route = Apprise()
+            if not route.add(url):
+                return "it is no address that apprise knows"
+            if route.notify(title=text.title, body=text.body):
+                return ""
+            lines = said.getvalue().strip().splitlines()
+        return lines[-1].rpartition(" - ")[2] if lines else "it gave no reason"
+
+    return post
+
+
+def shown(url: str) -> str:
+    """An address without what is secret in it."""
+    return f"{url.partition('://')[0]}://..." if "://" in url else "..."
+
+
+def filled(url: str, environ: Mapping[str, str]) -> str:
+    """The address with each $VAR replaced. Raises ConfigError."""
+
+    def variable(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not environ.get(name):
+            raise ConfigError(f"${name} is not set")
+        return environ[name]
+
+    return re.sub(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", variable, url)
+
+
+def answer(url: str, text: Text, post: Post, environ: Mapping[str, str]) -> str:
+    """Send to one address; what went wrong, without its secrets, '' for nothing."""
+    try:
+        address = filled(url, environ)
+        problem = post(address, text)
+    except ConfigError as error:
+        return str(error)
+    rest = address.partition("://")[2]
+    for secret in sorted({address, rest, *re.split(r"[/:@?&=]+", rest)}, key=len, reverse=True):
+        problem = problem.replace(secret, "...") if len(secret) > 5 else problem
+    return problem
+
+
+# ---------------------------------------------------------------- what waits
+
+
+def flush(experiments: Iterable[str], urls: Sequence[str], environ: Mapping[str, str], again: bool = False,
+          quiet: bool = False) -> int:  # fmt: skip
+    """Send what waits in these experiment directories; say what cannot be sent; return how many were sent.
+
+    again: also what a sender that died may have sent.  quiet: say nothing.  The first message that reaches nobody ends
+    it: there is no route. Nothing that goes wrong is an error of the command that sends.
+    """
+    if not urls:
+        return 0
+    try:
+        count, lines = _flush(list(experiments), urls, environ, again)
+    except (OSError, FarmxError) as error:
+        count, lines = 0, [str(error)]
+    for line in lines if not quiet else ():
+        tell(f"note  NOTIFY: {line}")
+    return count
+
+
+def _flush(experiments: Sequence[str], urls: Sequence[str], environ: Mapping[str, str],
+           again: bool) -> tuple[int, list[str]]:  # fmt: skip
+    for experiment in experiments:
+        outbox.settle(experiment)
+    due = [message for experiment in experiments for message in outbox.waiting(experiment)]
+    stuck = 0 if again else sum(message.stuck for message in due)
+    lines = [f"{_messages(stuck)} may have been sent: its sender ended meanwhile; farmx notify --flush sends it again"]
+    if len(due) == stuck:
+        return 0, lines if stuck else []
+    try:
+        post = apprise()
+    except ConfigError as error:
+        return 0, [f"{_messages(len(due) - stuck)} kept: {error}"]
+    count, problem = _send(due, urls, post, environ, again)
+    kept = f"{_messages(len(due) - count - stuck)} kept in {layout.FARMX}/{layout.OUTBOX}: {problem}"
+    return count, [*(lines if stuck else []), *([kept] if problem else [])]
+
+
+def _messages(count: int) -> str:
+    return f"{count} message{'s' * (count != 1)}"
+
+
+def _send(due: Sequence[Message], urls: Sequence[str], post: Post, environ: Mapping[str, str],
+          again: bool) -> tuple[int, str]:  # fmt: skip
+    """How many were sent, and why the first was not that reached nobody."""
+    count, why = 0, ""
+    for message in due:
+        if not message.claim(again):
+            continue
+        text = messages.text(message.experiment, message.record)
+        reached, problems = list(message.reached), []
+        for url in urls:
+            digest = hashlib.sha256(f"{message.name} {url}".encode(errors="surrogatepass")).hexdigest()[:12]
+            if digest in reached:
+                continue
+            problem = answer(url, text, post, environ)
+            if problem:
+                problems.append(f"{shown(url)}: {problem} (tried {message.tries + 1} times)")
+            else:
+                reached.append(digest)
+        if not problems:
+            message.sent()
+            count += 1
+            continue
+        message.kept(reached)
+        why = problems[0]
+        if len(reached) == len(message.reached):
+            break
+    return count, why
+
+
+def experiments(root: str) -> list[str]:
+    """The directories of all experiments of LOGROOT that have an outbox."""
+    homes = (os.path.join(root, name) for name in status.experiments(root))
+    return [home for home in homes if os.path.isdir(notices.outbox(home))]
+
+
+# ---------------------------------------------------------------- while a launch runs
+
+
+def telling(farm: Farm, urls: Sequence[str]) -> Farm:
+    """`farm`, its user told of what becomes of what it is handed; itself where nobody is to be told."""
+    return _Told(farm, urls) if urls else farm
+
+
+class _Told:
+    """Another farm, with a word left for whoever sees what there is to tell. On this machine that is a process of its
+    own, which sends it at once: neither runs nor the pool wait for an address that does not answer."""
+
+    def __init__(self, farm: Farm, urls: Sequence[str]) -> None:
+        self._farm, self._urls = farm, urls
+        self.executor = farm.executor
+        self.check, self.batches = farm.check, farm.batches
+
+    def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
+        """As the farm does."""
+        notices.want(submission.path for submission in submissions)
+        if self.executor != "local" or not submissions:
+            self._farm.submit(submissions, heard)
+            return
+        detached = not hasattr(self._farm, "counts")
+        sender = None if detached else _start(submissions, self._urls, None)
+        try:
+            self._farm.submit(submissions, heard)
+        finally:
+            if sender is None:
+                _start(submissions, self._urls, os.path.join(submissions[0].path, layout.POOL_LOG))
+            else:
+                _finish(sender)
+
+
+_BEGIN = "import json, sys; given = json.loads(sys.stdin.readline()); sys.path[:] = given['path']; "
+_BEGIN += "from farmx.cli import notifying; notifying.main(given)"
+
+
+def _start(submissions: Sequence[Submission], urls: Sequence[str], log: str | None) -> subprocess.Popen[bytes]:
+    """The process that sends. log: where it says what it cannot, once the pool that it watches has ended; without one
+    the launch ends when its stdin does, and it says so on our stderr."""
+    told = {"path": import_path(), "paths": [each.path for each in submissions], "urls": urls, "alone": log is not None}
+    stderr = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    process = subprocess.Popen([sys.executable, "-I", "-c", _BEGIN], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               stderr=stderr, cwd=os.sep, start_new_session=True)  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(told).encode() + b"\n")
+    process.stdin.flush()
+    if stderr is not None:
+        os.close(stderr)
+        process.stdin.close()
+    return process
+
+
+def _finish(sender: subprocess.Popen[bytes]) -> None:
+    """Let it send the last; it goes on without us where that takes long."""
+    assert sender.stdin is not None
+    sender.stdin.close()
+    try:
+        sender.wait(timeout=WAIT_S)
+    except subprocess.TimeoutExpired:
+        tell("note  NOTIFY: an address takes its time; what it does not take is kept")
+
+
+def main(given: Mapping[str, Any]) -> None:
+    """The life of the process that sends."""
+    paths, urls, environ = given["paths"], given["urls"], dict(os.environ)
+    homes = sorted({os.path.dirname(os.path.dirname(os.path.dirname(path))) for path in paths})
+    while _goes_on(paths, given["alone"]):
+        if any(message.tries == 0 for home in homes for message in outbox.waiting(home)):
+            flush(homes, urls, environ, quiet=True)
+    for home in homes:
+        outbox.settle(home, {os.path.basename(path) for path in paths})
+    flush(homes, urls, environ)
+
+
+def _goes_on(paths: Sequence[str], alone: bool) -> bool:
+    """Wait a little; whether the launch goes on."""
+    if not alone:
+        return not select.select([sys.stdin.buffer], [], [], POLL_S)[0]
+    time.sleep(POLL_S)
+    return any(_alive(path) for path in paths)
+
+
+def _alive(path: str) -> bool:
+    try:
+        return base.submission_alive(path, layout.read_json(os.path.join(path, layout.JOB), layout.JOB_FORMAT))
+    except (OSError, FarmxError):
+        return False

@@ -1,0 +1,61 @@
+"""An event of a launch -> what people are told: a title and a few lines; never how it is sent."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from farmx import layout, metrics, notices, status
+from farmx.errors import FarmxError
+from farmx.spec import Goal, Run
+
+TRIED_AGAIN = ("failed", "cancelled", "interrupted", "lost")
+
+
+class Text(NamedTuple):
+    """What one message says."""
+
+    title: str
+    body: str
+
+
+def text(experiment: str, record: Mapping[str, Any]) -> Text:
+    """What the event says of the experiment directory as it is now."""
+    name, shown = str(record.get("experiment")), shlex.quote(str(record.get("experiment")))
+    event = record.get("event")
+    if event == notices.FAILED:
+        run = str(record.get("run"))
+        lines = [str(record.get("error") or "it said nothing"), "", f"farmx why {shlex.quote(f'{name}/{run}')}"]
+        return Text(f"{name}: {run} failed", "\n".join(lines))
+    if event == notices.HELD:
+        lines = [str(record.get("why")), "", f"farmx retry --release {shown}  # once that is mended"]
+        return Text(f"{name}: the rest is held", "\n".join(lines))
+    counts = {str(state): count for state, count in (record.get("counts") or {}).items()}
+    lines = [*_best(experiment), f"sumx {shown}"]
+    if any(counts.get(state) for state in TRIED_AGAIN):
+        lines.append(f"farmx retry {shown}")
+    return Text(f"{name}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}", "\n".join(lines))
+
+
+def _best(experiment: str) -> list[str]:
+    """The best run by the goal that all runs of the experiment share, as a line and an empty one; [] without."""
+    try:
+        runs = status.of(experiment, layout.names(experiment)).runs
+        logs = metrics.read(runs, None, 0.0)
+    except (OSError, FarmxError):
+        return []
+    goals = {run.goal for run in runs if run.goal}
+    if len(goals) != 1:
+        return []
+    goal = goals.pop()
+    found = _first(goal, runs, logs)
+    return [f"best {goal.metric.removeprefix('val/')} {found}", ""] if found else []
+
+
+def _first(goal: Goal, runs: tuple[Run, ...], logs: Mapping[str, metrics.MetricLog]) -> str:
+    """Value, step and name of the best run."""
+    best, told = None, ""
+    for run in runs:
+        value = logs[run.path].best(goal) if run.path in logs else None
+        if value is not None and goal.better(value[0], best):
+            best, told = value[0], f"{value[0]:g} at step {value[1]:g}: {run.name}"
+    return told

@@ -1,0 +1,153 @@
+"""What waits to be told of an experiment, and who sends it: found, claimed, kept until it was sent; never sends.
+
+    .farmx/outbox/<launch>.<event>.claim    who sends it now: made exclusively, so it is sent once
+                                  .sent     the same, renamed when it was: it is never sent again
+                                  .tries    how often it could not be, and whom it reached all the same
+"""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import layout, notices, processes, status
+from farmx.errors import FarmxError
+from farmx.farms import base, local
+from farmx.notices import ENDED, EVENT, WANTED
+from farmx.spec import Run, State
+
+CLAIM, SENT, TRIES = ".claim", ".sent", ".tries"
+OPEN = (State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
+
+
+class Message(NamedTuple):
+    """An event that was not sent. home: the outbox.  name: of the event.  record: what it says.
+
+    tries: how often it could not be sent.  reached: digests of the addresses that have it.  stuck: who was sending it
+    ended meanwhile, so that nobody knows whether it was.
+    """
+
+    home: str
+    name: str
+    record: Mapping[str, Any]
+    tries: int
+    reached: tuple[str, ...]
+    stuck: bool
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's directory."""
+        return os.path.dirname(os.path.dirname(self.home))
+
+    def _path(self, suffix: str) -> str:
+        return os.path.join(self.home, self.name + suffix)
+
+    def claim(self, again: bool = False) -> bool:
+        """Become the one who sends it; False when another is, or did. again: take it from a sender that ended."""
+        if self.stuck and not again:
+            return False
+        if self.stuck:
+            aside = layout.aside(self._path(CLAIM))
+            try:
+                os.rename(self._path(CLAIM), aside)
+            except FileNotFoundError:
+                return False
+            os.unlink(aside)
+        try:
+            descriptor = os.open(self._path(CLAIM), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            return False
+        os.close(descriptor)
+        layout.write_json(self._path(CLAIM), {"format": layout.OUTBOX_FORMAT, **processes.this()})
+        if os.path.exists(self._path(SENT)):
+            os.unlink(self._path(CLAIM))
+            return False
+        return True
+
+    def sent(self) -> None:
+        """Record that all have it."""
+        os.rename(self._path(CLAIM), self._path(SENT))
+
+    def kept(self, reached: Sequence[str]) -> None:
+        """Record that it could not be sent to all; it may be claimed again."""
+        told = {"format": layout.OUTBOX_FORMAT, "tries": self.tries + 1, "reached": list(reached)}
+        layout.write_json(self._path(TRIES), told)
+        os.unlink(self._path(CLAIM))
+
+
+def waiting(experiment: str) -> list[Message]:
+    """What was not sent, by launch; what another is sending just now is left out."""
+    home = notices.outbox(experiment)
+    names = set(layout.names(home))
+    return sorted(_messages(experiment, home, names), key=lambda each: each.name)
+
+
+def _messages(experiment: str, home: str, names: Collection[str]) -> Iterator[Message]:
+    for name in names:
+        stem = name.removesuffix(EVENT)
+        if name.startswith(".") or stem == name or stem + SENT in names:
+            continue
+        record = notices.read(experiment, name)
+        stuck = stem + CLAIM in names and _ended(experiment, stem + CLAIM)
+        if record is None or (stem + CLAIM in names and not stuck):
+            continue
+        tried = notices.read(experiment, stem + TRIES) or {}
+        yield Message(home, stem, record, int(tried.get("tries") or 0), tuple(tried.get("reached") or ()), stuck)
+
+
+def _ended(experiment: str, claim: str) -> bool:
+    """Whether the sender of a claim is gone; one on another host is taken for gone once it is silent."""
+    alive = processes.alive(notices.read(experiment, claim) or {})
+    path = os.path.join(notices.outbox(experiment), claim)
+    return alive is False or (alive is None and base.silent(path))
+
+
+# ---------------------------------------------------------------- what nobody else saw
+
+
+def settle(experiment: str, over: Collection[str] = ()) -> None:
+    """Write down what no runner could: that the breaker tripped, that runs were cancelled or lost, or a pool died.
+
+    over: submissions by name that are known to be done with. Raises nothing: who acts has other things to do.
+    """
+    names = [name for name in layout.names(notices.outbox(experiment)) if name.endswith(WANTED)]
+    launches = {told["launch"]: told for name in names if (told := notices.read(experiment, name))}
+    for launch, wanted in launches.items():
+        try:
+            if os.path.exists(os.path.join(notices.outbox(experiment), f"{launch}.{ENDED}{EVENT}")):
+                _forget(experiment, wanted)
+            elif not notices.tripped(experiment, wanted):
+                _settle(experiment, wanted, over)
+        except (OSError, FarmxError):
+            continue
+
+
+def _forget(experiment: str, wanted: Mapping[str, Any]) -> None:
+    for name in wanted["submissions"]:
+        os.unlink(os.path.join(notices.outbox(experiment), name + WANTED))
+
+
+def _settle(experiment: str, wanted: Mapping[str, Any], over: Collection[str]) -> None:
+    home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
+    runs: dict[str, bool] = {}  # whether its submission can still begin it
+    for name in wanted["submissions"]:
+        path = os.path.join(home, name)
+        live = name not in over and _live(path)
+        runs.update({run: live for run, _ in layout.runs_of(path)})
+    look = status.of(experiment, list(runs))
+    if not look.problems and not any(_under_way(run, runs[run.name]) for run in look.runs):
+        counts = Counter(str(run.state) for run in look.runs)
+        notices.post(experiment, wanted["launch"], ENDED, {"counts": counts})
+
+
+def _live(submission: str) -> bool:
+    """Whether the farm may still begin what it has not; of a scheduler that is what its answers say."""
+    try:
+        job = layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
+    except (OSError, FarmxError):
+        return True  # not handed over yet, or unreadable
+    return job.get("executor", local.NAME) != local.NAME or base.submission_alive(submission, job)
+
+
+def _under_way(run: Run, live: bool) -> bool:
+    return run.state in OPEN or (live and run.state == State.STAGED)

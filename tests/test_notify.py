@@ -1,0 +1,192 @@
+"""NOTIFY: who is told what, once each; what cannot be sent is kept; addresses are written nowhere."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Commands, Project, project
+
+# apprise as farmx knows it: add() takes an address, notify() sends or says why not in the log. An address names a file.
+APPRISE = '''\
+import logging as _logging, os, time
+from contextlib import contextmanager
+from io import StringIO
+
+class logging:
+    WARNING = _logging.WARNING
+
+@contextmanager
+def _capture(level):
+    global said
+    said = StringIO()
+    yield said
+
+LogCapture = _capture
+
+class Apprise:
+    def add(self, url):
+        self.url = url
+        return url.startswith("file://")
+
+    def notify(self, title, body):
+        path = self.url.removeprefix("file://")
+        if os.path.exists(path + ".down"):
+            said.write("2026-11-21 - WARNING - Failed to send to " + path + ": no route\\n")
+            return False
+        with open(path, "a") as file:
+            file.write(title + "|" + body.replace("\\n", "|") + "\\n")
+        return True
+'''
+
+
+class Post:
+    """The file that the address of NOTIFY names."""
+
+    def __init__(self, home: Path) -> None:
+        self.path, self.down = home / "it's a secret", home / "it's a secret.down"
+
+    def told(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def posting(tmp_path_factory):
+    """The farmx command with a stand-in for apprise beside it."""
+    home = tmp_path_factory.mktemp("apprise")
+    (home / "apprise.py").write_text(APPRISE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(home))
+        with Commands() as commands:
+            yield commands
+
+
+@pytest.fixture
+def post(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOLD", str(tmp_path / "it's a secret"))
+    return Post(tmp_path)
+
+
+@pytest.fixture
+def told(tmp_path, posting, post):
+    """A project whose NOTIFY names a file."""
+    made = project(tmp_path, posting)
+    made.write(".farmx.yaml", "NOTIFY: file://$TOLD\n")
+    return made
+
+
+def names(project: Project) -> list[str]:
+    return [run.name for run in project.runs()]
+
+
+@pytest.mark.parametrize("how", [("-i",), ("-j", "2")], ids=str)
+def test_the_end_of_a_launch_is_told_once(told, post, how):
+    told.ok("sweep.yml", *how)
+    assert post.told() == ["sweep: 2 done|sumx sweep"]
+    told.ok("sweep.yml", *how)
+    told.ok("notify", "--flush")
+    assert len(post.told()) == 1
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def failing(told: Project, error: str = "it is broken") -> None:
+    told.write("t.py", f"import sys\nif sys.argv[2] != '1': raise ValueError('{error}')\n")
+    told.sweep("{n: [1, 2, 3]}", f"{sys.executable} t.py")
+
+
+def named(told: Project, lines: list[str]) -> list[str]:
+    """The lines, R for each run's name."""
+    for name in names(told):
+        lines = [line.replace(name, "R") for line in lines]
+    return lines
+
+
+def test_the_first_failure_is_told_with_its_last_line_and_then_the_end(told, post):
+    failing(told)
+    assert told("sweep.yml", "-i").code == 1
+    assert named(told, post.told()) == [
+        "sweep: 1 done, 2 failed|sumx sweep|farmx retry sweep",
+        "sweep: R failed|ValueError: it is broken (t.py:2)||farmx why sweep/R",
+    ]
+
+
+def test_a_failure_is_told_while_other_runs_go_on(told, post):
+    told.write("t.sh", '[ "$2" = 1 ] && exit 3; until grep -q failed "$TOLD"; do sleep 0.05; done\n')
+    told.sweep("{n: [1, 2]}", "sh t.sh")
+    assert told("sweep.yml", "-j", "2").code == 1
+    assert named(told, post.told())[0] == "sweep: R failed|it said nothing||farmx why sweep/R"
+    assert len(post.told()) == 2
+
+
+def test_a_held_rest_is_told_in_place_of_an_end(told, post):
+    failing(told)
+    told.sweep("{n: [2, 3, 4]}", f"{sys.executable} t.py", "BREAKER: 2\n")
+    assert told("sweep.yml", "-i").code == 1
+    why = "the first 2 runs failed with: ValueError: it is broken (t.py:2)"
+    assert post.told()[1] == f"sweep: the rest is held|{why}||farmx retry --release sweep  # once that is mended"
+    assert len(post.told()) == 2
+
+
+def test_the_best_run_by_the_goal_is_told(told, post):
+    told.write("t.py", "import sys\nfrom farmx.logx import logx\nlogx.metric('val', {'acc': int(sys.argv[2])}, 7)\n")
+    told.sweep("{n: [1, 2]}", f"{sys.executable} t.py", "GOAL: acc\n")
+    told.ok("sweep.yml", "-i")
+    (best,) = [run.name for run in told.runs() if json.loads((run / "hparams.json").read_text())["n"] == 2]
+    assert post.told() == [f"sweep: 2 done|best acc 2 at step 7: {best}||sumx sweep"]
+
+
+def test_a_retry_is_told_of_as_a_launch_is(told, post):
+    failing(told)
+    told("sweep.yml", "-i")
+    post.path.unlink()
+    told.write("t.py", "")
+    told.ok("retry", "sweep", "-j", "2")
+    assert post.told() == ["sweep: 2 done|sumx sweep"]
+
+
+def test_a_detached_pool_is_told_of(told, post):
+    told.write(".farmx.yaml", "FARM: pool\npool: {EXECUTOR: local}\nNOTIFY: file://$TOLD\n")
+    told.ok("sweep.yml")
+    assert post.told() == ["sweep: 2 done|sumx sweep"]
+
+
+# ---------------------------------------------------------------- what cannot be sent
+
+
+def test_what_cannot_be_sent_is_kept_and_sent_once_there_is_a_route(told, post):
+    post.down.write_text("")
+    failing(told)
+    done = told("sweep.yml", "-i")
+    why = "file://...: Failed to send to ...: no route (tried 1 times)"
+    assert f"note  NOTIFY: 2 messages kept in .farmx/outbox: {why}\n" in done.err
+    assert done.code == 1
+    shown = told.ok("notify")
+    assert shown.out == "waits  sweep: ended, tried 1 times\nwaits  sweep: failed\ntells  file://...\n"
+    post.down.unlink()
+    assert told.ok("notify", "--flush").err == "      2 sent\n"
+    assert told.ok("notify").out == "tells  file://...\n"
+    assert len(post.told()) == 2
+
+
+def test_one_address_that_has_it_is_not_told_again_for_another_that_has_not(told, post):
+    other = post.path.parent / "other"
+    told.write(".farmx.yaml", f"NOTIFY: [file://{other}, file://$TOLD]\n")
+    post.down.write_text("")
+    told.ok("sweep.yml", "-i")
+    post.down.unlink()
+    told.ok("notify", "--flush")
+    assert post.told() == other.read_text().splitlines() == ["sweep: 2 done|sumx sweep"]
+
+
+def test_no_address_is_written_below_logroot(told, post):
+    told.write(".farmx.yaml", "")
+    told.write(".gitignore", "sweep.yml\n")
+    (told.path / ".git").mkdir()
+    address = f"file://{post.path}?key=hunter2"
+    told.sweep(more=f'NOTIFY: ["{address}"]  # here\nCODE_IGNORE_PATTERNS: sweep.yml\n')
+    told.ok("sweep.yml", "-i")
+    found = [path for path in told.root.rglob("*") if path.is_file() and "hunter2" in path.read_text(errors="replace")]
+    assert found == []
+    assert Path(f"{post.path}?key=hunter2").read_text() == "sweep: 2 done|sumx sweep\n"
