@@ -1,12 +1,17 @@
 """farmx init: what it finds here becomes a file that the reader takes as it is, and no file is ever overwritten."""
 
+import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from typed import Typed, everything, write
 
-from farmx import config
+from farmx import config, sites
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SINFO = """#!/bin/sh
 [ "$1" = --version ] && echo "slurm 23.11.4" && exit
@@ -189,3 +194,25 @@ def test_a_wrong_kind_or_place_is_told_and_nothing_is_made(here):
 def test_every_kind_may_be_asked_for(here, kind):
     assert here(f"farmx init --farm {kind}").code == 0
     assert chosen(here).executor == "command"
+
+
+@pytest.mark.slow
+def test_an_installed_farmx_has_every_template(tmp_path):
+    for name in ("farmx", "templates"):
+        shutil.copytree(ROOT / name, tmp_path / "source" / name, symlinks=True,
+                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, tmp_path / "source"]
+    built = subprocess.run(build, capture_output=True, text=True)
+    if "No matching distribution" in built.stderr:
+        pytest.skip("no package index to build a wheel with")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    kinds = [kind for kind in sites.kinds() if kind not in ("local", "slurm")]
+    for kind in kinds:
+        command = [sys.executable, "-m", "farmx", "init", "-n", "--farm", kind]
+        done = subprocess.run(command, cwd=tmp_path / "site", capture_output=True, text=True)
+        assert done.stdout.endswith(f"FARM: {kind.removesuffix('-script')}\n\n{sites.template(kind)}"), done.stderr
+    assert len(kinds) == 7

@@ -129,6 +129,7 @@ class Trial:
                     "launching again took it up; a pool that has ended queues nothing")  # fmt: skip
         yield drills.numbered(second)
         if before.used:
+            tell("wait   for its first metrics")
             self.until(lambda: drills.signs(second).steps)
         yield drills.resumed(before, drills.signs(second))
 
@@ -170,6 +171,8 @@ class Trial:
     def _is_ready(self, first: Attempt, after_s: float | None) -> bool:
         """Wait until it may be told to end; False when it ended before."""
         begun = time.monotonic()
+        if after_s is None:
+            tell(f"wait   for a checkpoint of logx or metrics of {drills.EPOCHS} steps; --after SECONDS is for others")
 
         def ready() -> str:
             running = time.monotonic() - begun
