@@ -39,7 +39,9 @@ def causes(run: Run) -> list[str | None]:
     """
     last = run.attempts[-1] if run.attempts else None
     found = [_cause(run, attempt, attempt is last) for attempt in run.attempts]
-    waited = [held for held in run.held if held.name is not None and held.number > (last.number[0] if last else 0)]
+    first = 1 + (last.number[0] if last else 0)
+    # One that waits for the stage before it is nobody's failure.
+    waited = [held for held in run.held if held.name and held.number >= first and not held.record.get("after")]
     return found + ["node_fail"] * len(waited) if run.state in JUDGED else found
 
 

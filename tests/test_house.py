@@ -33,7 +33,7 @@ LADDER = (
      "farms.together"),
     ("farms.shares",),
     ("farms.command_asked",),
-    ("farms.slurm_script",),
+    ("farms.slurm_script", "farms.sentinel"),
     ("farms.*",),
     ("sites",),
     ("verdicts", "programs", "chains"),
@@ -71,7 +71,7 @@ ALONE = {
     "notices": {"breaker", "errors", "evidence", "layout"},
     "packs": set(),
     "packed": {"processes", "runner"},
-    "node": {"layout", "notices", "packed", "packs", "processes", "remedies", "runner"},
+    "node": {"breaker", "layout", "notices", "packed", "packs", "processes", "remedies", "runner"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from farmx import layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
-from farmx.farms import base, carried, slurm_script, slurm_words, together
+from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient
 from farmx.spec import Held, Job, State, Submission
@@ -86,7 +86,7 @@ class Farm(NamedTuple):
         return base.alike(jobs, lambda resources: most * packs.of(self.pack, resources).each)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
-        """One sbatch for each array."""
+        """One sbatch for each array, and one for its sentinel."""
         for submission in submissions:
             self._record(submission)
             command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
@@ -94,10 +94,14 @@ class Farm(NamedTuple):
             script = slurm_script.text(command, submission.resources, tasks)
             layout.write(os.path.join(submission.path, layout.SCRIPT), script)
         arrays: dict[str, str] = {}
+        refused = ""
         for submission in submissions:
             arrays[submission.id] = name = self._queue(submission, arrays.get(submission.after))
             base.record_queued(submission.path, 0, len(submission.jobs) - 1, name)
             heard(submission, len(submission.jobs))
+            refused = refused or _watched(submission, name)
+        if refused:
+            raise FarmError(f"the runs are queued, and their sentinel is not: {refused}; farmx tend does what it would")
 
     def _record(self, submission: Submission) -> None:
         resources = submission.resources
@@ -171,6 +175,14 @@ def _job_name(submission: Submission) -> str:
 def _runs(submission: Submission) -> str:
     first = os.path.basename(submission.jobs[0].run)
     return f"run {first}" if len(submission.jobs) == 1 else f"{len(submission.jobs)} runs from {first} on"
+
+
+def _watched(submission: Submission, array: str) -> str:
+    """Queue the sentinel of an array where its runs want one; what sbatch has against it."""
+    if not sentinel.wanted(submission):
+        return ""
+    said = sentinel.queue(submission, array, _job_name(submission), submission.resources)
+    return "" if said.code == 0 else _reason(said.error)
 
 
 # ---------------------------------------------------------------- what Slurm knows

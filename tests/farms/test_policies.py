@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 from commands import read
-from launching import until
+from launching import PLACE, until
 
 from farms.site import Site, attempts
 
@@ -124,3 +125,53 @@ def test_what_is_held_can_be_cancelled(site):
     site.ok("cancel", "sweep")
     assert site.ended() == ["failed", "cancelled", "cancelled"]
 
+
+# ---------------------------------------------------------------- sentinels
+
+
+def sentinels(site: Site) -> list[str]:
+    """The states of the sentinels of all submissions, '' where there was none."""
+    names = [f"{site.name(each)}.tend" for each in site.submissions()]
+    return [site.slurm.says("squeue", "-h", "-t", "all", f"--name={name}", "-o", "%T %P") for name in names]
+
+
+@pytest.mark.parametrize("root", ["root", PLACE.replace("$", ""), "100% %A"])
+def test_a_sentinel_does_what_retry_says_and_what_it_queues_has_its_own(site, tmp_path, root):
+    site.setup('{"mem": "60M", "partition": "low"}')
+    site.sweep("note(n, attempt); sys.exit(attempt == '1')", "{n: [1]}",
+               "RETRY: {error: {mem: x1.5}}\nSENTINEL: true\n")  # fmt: skip
+    site.ok("sweep.yml", FARMX_LOGROOT=str(tmp_path / root))
+    site.noted("1 2")
+    home = tmp_path / root / "sweep" / ".farmx" / "submissions"
+    first, second = sorted(home.iterdir())
+    assert until(lambda: (second / "tend.log").read_text()) == NOTHING
+    (line, count) = (first / "tend.log").read_text().splitlines()
+    assert (line.partition("  ")[2], count) == ("again: error, mem 90M", "      1 queued")
+    assert [read(each / "job.json")["resources"] for each in (first, second)] == [
+        {"mem": mem, "cpus-per-task": 1, "partition": "low"} for mem in ("60M", "90M")
+    ]
+    assert [site.slurm.says("squeue", "-h", "-t", "all", f"--name={site.name(each)}.tend", "-o", "%P")
+            for each in (first, second)] == ["low", "low"]  # fmt: skip
+
+
+NOTHING = "nothing is due: no run failed or was lost that RETRY speaks of\n"
+
+
+def test_without_one_there_is_none(site):
+    site.sweep("sys.exit(3)", "{n: [1]}", "RETRY: {node_fail: 1}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"]
+    assert sentinels(site) == [""]
+
+
+def test_a_sentinel_that_is_refused_is_told_and_the_runs_are_queued(site, tmp_path):
+    refuse = tmp_path / "bin" / "sbatch"
+    refuse.parent.mkdir()
+    refuse.write_text(f"#!/bin/sh\ncase \"$*\" in *.tend*) echo \"sbatch: error: no; it's full\" >&2; exit 1;; esac\n"
+                      f"exec {shutil.which('sbatch')} \"$@\"\n")  # fmt: skip
+    refuse.chmod(0o755)
+    site.sweep("note(n)", "{n: [1, 2]}", "SENTINEL: true\n")
+    done = site("sweep.yml", PATH=f"{refuse.parent}:{os.environ['PATH']}")
+    told = "the runs are queued, and their sentinel is not: no; it's full; farmx tend does what it would\n"
+    assert (done.code, done.err.endswith(f"      2 queued\nfarmx: {told}")) == (4, True)
+    assert site.ended() == ["done", "done"]
