@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farmx import layout
+from farmx.errors import RecordError
 from farmx.farms.calls import Said, call
 from farmx.spec import Submission
 
@@ -19,7 +20,10 @@ NEEDS = ("--ntasks=1", "--mem=500", "--time=30")
 
 def wanted(submission: Submission) -> bool:
     """Whether the runs of the submission were staged with SENTINEL."""
-    told = layout.read_json(os.path.join(submission.jobs[0].run, layout.RUN), layout.RUN_FORMAT)
+    try:
+        told = layout.read_json(os.path.join(submission.jobs[0].run, layout.RUN), layout.RUN_FORMAT)
+    except (OSError, RecordError):  # somebody deleted it while it was queued
+        return False
     return told.get(layout.SENTINEL) is True
 
 
