@@ -47,6 +47,8 @@ def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -
         tell_summary(summary, "this machine, " + ("one at a time" if places is None else f"{len(places)} at a time"))
 
     summary = launcher.launch(order, notifying.telling(farm, order.notify), told, progress)
+    if not summary.jobs:  # else what was told of them took along what had waited
+        notifying.flush([summary.experiment], order.notify, order.environ)
     return _close(summary, farm, typed(order))
 
 
