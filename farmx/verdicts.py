@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import evidence, layout, policy, records
+from farmx import breaker, evidence, layout, policy, records
 from farmx.policy import Verdict
 from farmx.spec import Attempt, Run, State
 
@@ -24,7 +24,17 @@ def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str,
     record = {} if retry is not None and resources is not None else _record(run)
     told = record.get(RETRY) or {} if retry is None else retry
     wants = record.get("resources") or {} if resources is None else resources
-    return policy.verdict(told, causes(run), wants) if told else NONE
+    if not told:
+        return NONE
+    found = causes(run)
+    why = _held(run) if found and found[-1] == "error" else ""
+    return Verdict(False, f"error: {why}") if why and told.get("error") else policy.verdict(told, found, wants)
+
+
+def _held(run: Run) -> str:
+    """Why the submission of its last attempt is held: until that is mended nothing of it is attempted again."""
+    known = (breaker.read(submission(run, run.attempts[-1])[0]) if run.attempts else None) or {}
+    return str(known.get("why")) if known.get("held") else ""
 
 
 def wanted(run: Run, retry: Mapping[str, Any], resources: Mapping[str, Any]) -> Mapping[str, Any]:

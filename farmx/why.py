@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import evidence, layout, logs, processes, runner
+from farmx import evidence, layout, logs, processes, runner, status, verdicts
 from farmx.spec import Attempt, Run, State
 
 KILLED = ("SIGKILL", 137)  # 137: what a shell says of it
@@ -203,6 +203,10 @@ def _farm_lines(run: Run, attempt: Attempt, owner: Mapping[str, Any]) -> list[st
 def _next(run: Run, told: Account, called: str) -> Iterator[str]:
     """Commands to copy, each with why, as a comment."""
     name = shlex.quote(called)
+    if status.is_held(run):
+        yield f"farmx retry --release {shlex.quote(called.rpartition('/')[0] or called)}  # once that is mended"
+    if (verdict := verdicts.of(run)).again:
+        yield f"farmx tend {name}  # does what RETRY says: {verdict.why}"
     if run.state is State.DONE:
         yield f"sumx {shlex.quote(called.rpartition('/')[0] or called)}"
     elif run.state is State.STAGED:

@@ -49,6 +49,14 @@ def test_what_is_held_is_left_by_retry_and_let_go_by_release_with_todays_code(br
     assert states(broken) == {"done": [""] * 6}
 
 
+def test_what_made_the_breaker_trip_is_not_attempted_again_before_it_is_let_go(broken):
+    broken.sweep("{n: [1, 2, 3, 4, 5, 6]}", f"{sys.executable} bad.py", "BREAKER: 3\nRETRY: {error: 1}\n")
+    broken("sweep.yml", "-i")
+    done = broken.ok("tend", "sweep")
+    assert [line.partition("  ")[2] for line in done.out.splitlines()] == [f"left: error: {WHY}"] * 3
+    assert states(broken)["failed"] == ["main exited with 1"] * 3
+
+
 def test_release_with_their_own_code_keeps_it(broken):
     broken("sweep.yml", "-i")
     broken.write("bad.py", "print('mended')\n")

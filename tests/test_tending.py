@@ -165,3 +165,23 @@ def test_a_submit_command_is_asked_for_what_has_grown(project):
     assert states(project) == ["done"]
     asked = (project.side.parent / f"{project.side.name}.asked").read_text().splitlines()
     assert [line.split()[:2] for line in asked] == [["64", "it's"], ["96", "it's"], ["100", "it's"]]
+
+
+# ---------------------------------------------------------------- what is said of it
+
+
+def test_why_says_what_tend_would_do_and_how_what_is_held_goes_on(pool):
+    pool.sweep("{n: [1, 2]}", "sh fail.sh", "RETRY: {error: 1}\n")
+    pool.ok("sweep.yml", UNTIL="9")
+    name = pool.runs()[0].name
+    assert f"next  farmx tend sweep/{name}  # does what RETRY says: error\n" in pool.ok("why", name).out
+    pool.ok("tend", f"sweep/{name}", UNTIL="9")
+    assert "farmx tend" not in pool.ok("why", name).out
+    pool.write("fail.sh", "echo it is not there; exit 127\n")
+    pool.sweep("{n: [5, 6]}", "sh fail.sh", "BREAKER: 1\n")
+    pool.ok("sweep.yml")
+    told = json.loads(pool.ok("status", "sweep", "--json").out)["runs"]
+    (held,) = [run for run in told if run["state"] == "staged"]
+    said = pool.ok("why", held["run"]).out
+    assert f"sweep/{held['run']}  staged: held: the first run failed with: it is not there\n" in said
+    assert "next  farmx retry --release sweep  # once that is mended\n" in said
