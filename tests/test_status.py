@@ -382,20 +382,21 @@ KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
 KEYS += ["stages", "env", "env_pass", "setup", "pythonpath"]
 
 
-@pytest.mark.parametrize("nonsense", [None, 5, {}, [], [5], [{}], {"a": 5}], ids=repr)
+NONSENSE = [None, 5, {}, [], [5], [{}], {"a": 5}]
+SENSE = [("env", {}), ("env_pass", []), ("pythonpath", []), ("generation", 5)]
+
+
 @pytest.mark.parametrize("name", KEYS)
-def test_a_record_with_nonsense_under_any_key_is_one_line_for_every_command(project, name, nonsense):
+def test_a_record_with_nonsense_under_any_key_is_one_line(project, name):
     project.ok("sweep.yml", "-i")
     path = project.runs()[0] / "run.json"
     whole = json.loads(path.read_text())
-    if nonsense == {} and name == "env" or nonsense == [] and name in ("env_pass", "pythonpath"):
-        return  # that is sense
-    if nonsense == 5 and name == "generation":
-        return
-    path.write_text(json.dumps({**whole, name: nonsense}))
+    problem = f"{path}: not a record of ours; restore it or move it away"
+    for nonsense in (each for each in NONSENSE if (name, each) not in SENSE):
+        path.write_text(json.dumps({**whole, name: nonsense}))
+        look = status.read(str(project.root), "sweep")
+        assert (look.problems, len(look.runs)) == ((problem,), 1), nonsense
     for argv in (["retry", "sweep"], ["cancel", "sweep"], ["sweep.yml", "-i"]):
         done = project(*argv)
-        assert (done.code, done.err) == (3, f"farmx: {path}: not a record of ours; restore it or move it away\n"), argv
-    told = json.loads(project("status", "sweep", "--json").out)
-    assert told["unreadable"] == [f"{path}: not a record of ours; restore it or move it away"]
-    assert len(told["runs"]) == 1
+        assert (done.code, done.err.count(problem)) == (3, 1), argv
+    assert json.loads(project("status", "sweep", "--json").out)["unreadable"] == [problem]
