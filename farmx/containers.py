@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from farmx import layout
+from farmx.errors import FarmxError
 
 APPTAINER, PYXIS = RUNTIMES = ("apptainer", "pyxis")
 OLD_NAME = "singularity"
@@ -187,6 +188,21 @@ def _options(told: Mapping[str, Any]) -> list[str]:
 def _field(key: str, path: str) -> str:
     """As --mount reads it, a line of csv; --bind would split at every comma and colon."""
     return '"{}={}"'.format(key, path.replace('"', '""'))
+
+
+def around(node: Mapping[str, Any], run: str) -> Mapping[str, Any]:
+    """What a node needs to know (see farmx.node) where srun starts the commands of the run at `run` in a container.
+
+    contained: the words before pyxis's options, those after them, and how a program there is asked to end.
+    """
+    try:
+        told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
+    except (OSError, FarmxError):
+        return node  # the runner finds that, too, and says so
+    words = node.get("contained")
+    if not words or (told.get("container") or {}).get("runtime") != PYXIS:
+        return node
+    return {**node, "each": [*words["start"], *pyxis(told, run), *words["task"]], "tell": words["tell"]}
 
 
 def pyxis(told: Mapping[str, Any], run: str) -> list[str]:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout, notices, packed, packs, processes, runner
+from farmx import containers, layout, notices, packed, packs, processes, runner
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
@@ -172,7 +172,7 @@ class Held(NamedTuple):
 
     def execute(self, env: Mapping[str, str] = {}, ready: Callable[[], None] = lambda: None) -> Outcome:
         """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
-        node: Mapping[str, Any] = self.job.get("node") or {}
+        node = containers.around(self.job.get("node") or {}, self.run)
         scheduler = Scheduler(node, self.run, self.queued, OVER_PACKED if self.packed else OVER)
         if why := scheduler.held() or self._early():
             self._say(f"held: {why}")

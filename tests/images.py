@@ -94,3 +94,34 @@ class Runtime:
     def calls(self) -> list[dict]:
         """What it was called with, oldest first."""
         return [json.loads(line) for line in self._seen.read_text().splitlines()] if self._seen.exists() else []
+
+
+# Slurm's srun with the plugin pyxis: an image's variables win but for those that --container-env names.
+PYXIS = '''\
+#!{python} -I
+import os, sys
+
+argv, mounts, given, flags = sys.argv[1:], [], {{}}, []
+while argv[0].startswith("-"):
+    name, _, value = argv.pop(0).partition("=")
+    if name.startswith("--container-"):
+        given[name] = value
+    else:
+        flags.append(f"{{name}}={{value}}")
+for mount in given["--container-mounts"].split(","):
+    host, inside, *mode = mount.split(":")
+    mounts += ["--mount", ",".join(["type=bind", f"source={{host}}", f"destination={{inside}}", *mode])]
+for name in given["--container-env"].split(","):
+    if name in os.environ:
+        os.environ["APPTAINERENV_" + name] = os.environ[name]
+os.environ.update(APPTAINER_NO_EVAL="1", SRUN=" ".join(flags))
+words = ["exec", "--pwd", given["--container-workdir"], *mounts, given["--container-image"], *argv]
+os.execv({apptainer!r}, ["apptainer", *words])
+'''
+
+
+def pyxis(runtime: Runtime) -> None:
+    """Put an srun with pyxis beside the apptainer that it uses."""
+    path = runtime.bin / "srun"
+    path.write_text(PYXIS.format(python=sys.executable, apptainer=str(runtime.bin / "apptainer")))
+    path.chmod(0o755)

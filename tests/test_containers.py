@@ -10,7 +10,11 @@ from pathlib import Path
 import images
 import pytest
 from commands import Project, read
-from launching import HOSTILE, PLACE, Place, end, execute, exists, finish, output, start
+from launching import HOSTILE, PLACE, Place, end, execute, exists, finish, output, script, start
+
+from farmx import containers, layout
+from farmx.farms import slurm_script
+from farmx.spec import Job
 
 pytestmark = pytest.mark.skipif(not images.possible(), reason="no mount namespaces here")
 SHOW = ["sh", "-c", 'pwd; for each; do printf "<%s>\\n" "$each"; done', "sh"]
@@ -211,3 +215,68 @@ def test_an_address_is_not_looked_for_as_a_file(project, runtime):
     env = contained(project, runtime)
     project.ok("sweep.yml", "-i", **{**env, "IMAGE": "docker://org/image:tag"})
     assert {call["image"] for call in runtime.calls()} == {"docker://org/image:tag"}
+
+
+# ---------------------------------------------------------------- pyxis
+
+NODE = """
+from farmx import node
+print(json.dumps(node.Held(**json.loads(sys.argv[1])).execute()))
+"""
+
+
+def on_slurm(place: Place, run: str, resources: dict) -> str:
+    """Execute the run as a node of Slurm does; return its state."""
+    submission = place.submission(Job(run, "1.0"))
+    record = {"format": 1, "farm": "big", "node": slurm_script.node(resources, 3, 30)}
+    Path(submission.path, layout.JOB).write_text(json.dumps(record))
+    held = {"home": submission.path, "job": record, "log": 0, "place": 0, "run": run, "queued": 1}
+    return json.loads(script(NODE, json.dumps(held)).splitlines()[-1])[0]
+
+
+@pytest.mark.parametrize("resources", [{}, {"ntasks": 2, "cpus_per_task": 3}], ids=str)
+def test_pyxis_starts_launch_sh_inside(tmp_path, runtime, monkeypatch, resources):
+    images.pyxis(runtime)
+    place = Place(tmp_path / "it's a place")
+    monkeypatch.setenv("SECRET", "it's $HOME")
+    monkeypatch.setenv("SLURM_PROCID", "5")
+    monkeypatch.setenv("PYTHONPATH", "/of/the/machine")
+    inside = {**container(runtime, ["/etc", "/in side", "ro"]), "runtime": "pyxis", "image": "org#image:tag"}
+    run = place.run(tuple(ENVIRON), container=inside, env={"A": "x y"}, env_pass=("SECRET",), setup="export B=$A")
+    assert on_slurm(place, run, resources) == "done", output(run)
+    env = json.loads(output(run))
+    tasks = {"RANK": "5", "SRUN": "--kill-on-bad-exit=1 --export=ALL --cpus-per-task=3"} if resources else {}
+    sought = {"A": "x y", "B": "x y", "SECRET": "it's $HOME", "PYTHONPATH": f"{run}/code", "LOGDIR": run,
+              "PATH": "/usr/local/bin:/usr/bin:/bin:/image", "SRUN": "--kill-on-bad-exit=1 --export=ALL",
+              **tasks}  # fmt: skip
+    assert {name: env.get(name) for name in sought} == sought
+    assert "FARMX_INSIDE" not in env
+    (call,) = runtime.calls()
+    home = str(place.experiment)
+    assert (call["image"], call["pwd"], [(each["source"], each["destination"]) for each in call["mounts"]]) == (
+        "org#image:tag",
+        run,
+        [(home, home), ("/etc", "/in side")],
+    )
+
+
+def test_a_run_for_pyxis_does_not_begin_outside_of_it(place):
+    run = place.run(container={"image": "x", "mounts": [], "runtime": "pyxis", "args": []})
+    assert execute(run)[:2] == ("failed", 1)
+    assert output(run) == "launch.sh: this run is for a container of pyxis: launch it on Slurm\n"
+
+
+PROBLEMS = [  # the container's runtime and mounts, the kind of farm, what is wrong
+    ("apptainer", [], "slurm", None),
+    ("apptainer", [["/a,b", "/c:d", "ro"]], "command", None),
+    ("pyxis", [["/a", "/b", "ro"]], "slurm", None),
+    ("pyxis", [], "command", "runtime pyxis is a plugin of Slurm's srun, and this farm is not Slurm; use runtime: "
+                             "apptainer"),
+    ("pyxis", [["/a,b", "/a", "ro"]], "slurm", "pyxis takes no ',' and no ':' in a path, and '/a,b' has one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("runtime", "mounts", "executor", "problem"), PROBLEMS)
+def test_what_a_farm_cannot_do_is_known(runtime, mounts, executor, problem):
+    told = {"image": "/no/image", "mounts": mounts, "runtime": runtime, "args": []}
+    assert containers.problem(told, executor, {"PATH": "/no"}, "/logs/it's") == problem

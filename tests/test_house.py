@@ -62,7 +62,7 @@ ALONE = {
     "layout": {"errors"},
     "processes": set(),
     "stages": {"layout"},
-    "containers": {"layout"},
+    "containers": {"errors", "layout"},
     "policy": set(),
     "evidence": {"layout"},
     "breaker": {"errors", "evidence", "layout"},
@@ -71,7 +71,7 @@ ALONE = {
     "notices": {"breaker", "errors", "evidence", "layout"},
     "packs": set(),
     "packed": {"processes", "runner"},
-    "node": {"breaker", "layout", "notices", "packed", "packs", "processes", "remedies", "runner"},
+    "node": {"breaker", "containers", "layout", "notices", "packed", "packs", "processes", "remedies", "runner"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

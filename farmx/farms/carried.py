@@ -12,6 +12,7 @@ from farmx import layout
 
 # With what they import: the standard library only.
 MODULES = ("errors", "layout", "processes", "stages", "policy", "evidence", "breaker", "runner", "remedies", "notices",
+           "containers",
            "packs", "packed", "node")  # fmt: skip
 _MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from farmx import layout
+from farmx import containers, layout
 from farmx.farms import slurm_words
 
 NOTICE_S = 60  # how long before its limit or its preemption a program is told
@@ -109,6 +109,7 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "job": "SLURM_JOB_ID",
         "restarts": "SLURM_RESTART_COUNT",
         "each": _each(resources),
+        "contained": _contained(resources),
         "notice_s": _notice_s(resources),
         "grace_s": max(kill_wait_s - 5, kill_wait_s / 2),  # the rest is for recording the end
         "requeue": ["scontrol", "requeue"],
@@ -128,8 +129,17 @@ def _each(resources: Mapping[str, Any]) -> list[str]:
 
     srun takes neither cpus_per_task nor, where sbatch has been told what to export, our environment from its job.
     """
-    if not _tasks(resources):
-        return []
+    return [*_srun(resources), "/bin/sh", "-c", RANKS, "rank"] if _tasks(resources) else []
+
+
+def _srun(resources: Mapping[str, Any]) -> list[str]:
     cpus = _plain(resources).get("cpus_per_task")
-    more = [f"--cpus-per-task={cpus}"] if cpus else []
-    return ["srun", "--kill-on-bad-exit=1", "--export=ALL", *more, "/bin/sh", "-c", RANKS, "rank"]
+    return ["srun", "--kill-on-bad-exit=1", "--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
+
+
+def _contained(resources: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The same for a command in a container of pyxis, as containers.around reads it: srun there, be it one task."""
+    without = [word for name in containers.OUTER for word in ("-u", name)]
+    inside = f"export {containers.ENV_INSIDE}={containers.PYXIS}; " + (RANKS if _tasks(resources) else 'exec "$@"')
+    task = ["/bin/sh", "-c", inside, "rank"]
+    return {"start": ["env", *without, *_srun(resources)], "task": task, "tell": ["scancel", "--signal=TERM"]}
