@@ -126,6 +126,8 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         tag=request.tag,
         retry=settings.retry,
         container=settings.container,
+        breaker=settings.breaker,
+        sentinel=bool(settings.sentinel),
         stages=tuple(plan.StageTemplate(each.name, each.template, resources=each.resources) for each in made.stages),
     )
 

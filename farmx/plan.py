@@ -45,6 +45,8 @@ class Template(NamedTuple):
     stages: tuple[StageTemplate, ...] = ()
     retry: Mapping[str, Any] = {}
     container: Mapping[str, Any] = {}
+    breaker: int = 0
+    sentinel: bool = False
 
 
 # ---------------------------------------------------------------- words
@@ -294,6 +296,8 @@ def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) 
         goal=template.goal,
         retry=template.retry,
         container=template.container,
+        breaker=template.breaker,
+        sentinel=template.sentinel,
     )
 
 

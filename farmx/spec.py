@@ -104,7 +104,7 @@ class RunSpec(NamedTuple):
 
     identity: the digest of `preimage`; two points with one identity are one run.
     env, pythonpath, stages: LOGDIR in them still stands for the run's directory.  retry: the setting, as policy reads
-    it.
+    it.  breaker, sentinel: the settings.
     """
 
     identity: str
@@ -120,6 +120,8 @@ class RunSpec(NamedTuple):
     goal: Goal | None
     retry: Mapping[str, Any] = {}
     container: Mapping[str, Any] = {}
+    breaker: int = 0
+    sentinel: bool = False
 
 
 class Attempt(NamedTuple):

@@ -151,6 +151,8 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         **({ONLY: {queued: list(names) for queued, names in shared.only.items()}} if shared.only else {}),
         **({RETRY: dict(spec.retry)} if spec.retry else {}),
         **({"container": dict(spec.container)} if spec.container else {}),
+        **({layout.BREAKS: spec.breaker} if spec.breaker else {}),
+        **({layout.SENTINEL: True} if spec.sentinel else {}),
     }
 
 
