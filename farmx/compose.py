@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, plan, policy, shelltext, sweep
+from farmx import config, farms, plan, policy, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
 from farmx.settings import LOCAL, NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
@@ -155,6 +155,7 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
     template = made.template._replace(pythonpath=roots)
     specs = tuple(plan.specs(template, made.points()))
     _check_retry(settings, specs)
+    _check_pack(settings, specs)
     wish = snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
                          settings.code_max_files, settings.code_max_mb)  # fmt: skip
     return Order(
@@ -175,6 +176,16 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
         only=made.request.stages,
         notify=tuple(url for url in settings.notify if url != NOTIFY_SLURM),
     )
+
+
+def _check_pack(settings: config.Config, specs: Iterable[RunSpec]) -> None:
+    """Raises ConfigError when runs are to share a job and stages of theirs are to have jobs of their own."""
+    pack = settings.farm.pack
+    apart = (stage.name for spec in specs for stage in spec.stages if stage.resources)
+    name = next(apart, None) if settings.farm.executor in farms.CHAINED and pack not in ({}, {"runs": 1}) else None
+    if name:
+        raise ConfigError(f"{settings.origins['PACK']}: PACK: stage {name} has RESOURCES, and so a job of its own, "
+                          "which runs cannot share; take out one of the two, or write PACK: {runs: 1}")  # fmt: skip
 
 
 def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:

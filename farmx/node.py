@@ -20,9 +20,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from farmx import containers, layout, notices, packed, packs, processes, runner
+from farmx import breaker, containers, layout, notices, packed, packs, processes, runner
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
@@ -191,7 +192,7 @@ class Held(NamedTuple):
                 print(f"{self.run}: {why}", file=sys.stderr)
                 return Outcome("interrupted", note=why)
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
-            if node.get("hold") and (why := remedy.held(outcome)):
+            if (node.get("hold") or self.packed) and (why := remedy.held(outcome)):
                 scheduler.hold()  # before we are queued again, so that we are held, too
                 self._say(f"holds the rest: {why}")
             notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
@@ -249,12 +250,18 @@ def main(argv: Sequence[str]) -> int:
     return 0 if outcome.state in ENDED_WELL else outcome.code or 1
 
 
+def _is_held(submission: str) -> bool:
+    """Whether its breaker keeps what has not begun from beginning."""
+    return bool((breaker.read(submission) or {}).get("held"))
+
+
 def _together(held: Sequence[Held], slots: int) -> int:
     """Execute the runs of a job that holds several; one that fails stops nothing."""
     node: Mapping[str, Any] = held[0].job.get("node") or {}
     scheduler = Scheduler(node, held[0].run, held[0].queued)
     with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S)) as inbox:
-        outcomes, waiting = packed.work(held, packed.shares(slots, os.environ), inbox)
+        stopped = partial(_is_held, held[0].home)
+        outcomes, waiting = packed.work(held, packed.shares(slots, os.environ), inbox, stopped)
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
             print(f"the job was not queued again: {problem}", file=sys.stderr)

@@ -56,17 +56,22 @@ def shares(slots: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
     return found
 
 
-def work(runs: Sequence[Held], slots: Sequence[Mapping[str, str]], inbox: Inbox) -> tuple[list[Outcome], int]:
+def work(
+    runs: Sequence[Held],
+    slots: Sequence[Mapping[str, str]],
+    inbox: Inbox,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[list[Outcome], int]:
     """Execute the runs in order, each in the first slot that is free, until all have ended or we are to stop.
 
-    Returns how those ended that began, as they ended, and how many did not begin.
+    stopped: whether no more are to begin. Returns how those that began ended, in that order, and how many did not.
     """
     queue, free = iter(runs), list(range(len(slots)))
     busy: dict[int, _Child] = {}
     outcomes: list[Outcome] = []
     told, look = 0, time.monotonic() + LOOK_S
     while True:
-        for child in _begun(queue, free, slots, inbox):
+        for child in _begun(queue, free, slots, lambda: bool(inbox.stops or inbox.noticed) or stopped()):
             busy[child.answer] = child
         if not busy:
             return outcomes, len(list(queue))
@@ -80,10 +85,11 @@ def work(runs: Sequence[Held], slots: Sequence[Mapping[str, str]], inbox: Inbox)
             look = time.monotonic() + LOOK_S
 
 
-def _begun(queue: Iterator[Held], free: list[int], slots: Sequence[Mapping[str, str]], inbox: Inbox
-           ) -> Iterator[_Child]:  # fmt: skip
+def _begun(
+    queue: Iterator[Held], free: list[int], slots: Sequence[Mapping[str, str]], stopped: Callable[[], bool]
+) -> Iterator[_Child]:
     """Begin what can begin now."""
-    while free and not (inbox.stops or inbox.noticed) and (run := next(queue, None)) is not None:
+    while free and not stopped() and (run := next(queue, None)) is not None:
         slot = free.pop(0)
         yield _begin(run, slot, slots[slot])
 

@@ -238,7 +238,16 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") 
 
 
 def _noted(run: Run, why: str) -> Run:
-    return run._replace(note=f"{HELD}{why}") if why and run.state in (State.QUEUED, State.STAGED) else run
+    kept = run.state is State.LOST and _waited(run)  # by its job, which has ended with those that it began
+    if why and (kept or run.state in (State.QUEUED, State.STAGED)):
+        return run._replace(state=State.STAGED if kept else run.state, note=f"{HELD}{why}")
+    return run
+
+
+def _waited(run: Run) -> bool:
+    """Whether the run shares a job that did not begin it."""
+    begun = run.attempts[-1].number[0] if run.attempts else 0
+    return any(held.number > begun and packs.recorded(held.record) != packs.ALONE for held in run.held)
 
 
 def is_held(run: Run) -> bool:

@@ -138,3 +138,34 @@ def test_on_this_machine_a_pack_changes_nothing(project, hold):
     assert done.code == 1
     assert sorted(project.states().values()) == ["done"] + ["failed"] * 4
     assert not (hold / "count").exists()
+
+
+def test_a_stage_with_a_job_of_its_own_cannot_share_one(project, hold):
+    project.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm, PACK: {runs: 4}}\n")
+    project.write("sweep.yml", "CMD:\n  a: echo {n}\n  b: {cmd: echo, RESOURCES: {mem: 4}}\nHPARAMS: {n: [1, 2]}\n")
+    assert project("sweep.yml").line(2) == (
+        ".farmx.yaml:2:24: PACK: stage b has RESOURCES, and so a job of its own, which runs cannot share; take out one "
+        "of the two, or write PACK: {runs: 1}"
+    )
+    assert not project.root.exists()
+
+
+def test_a_retry_shares_jobs_as_the_launch_did(project, hold):
+    pack(project, values="[1, 2, 3, 4]")
+    project.ok("sweep.yml")
+    work(hold, 1)
+    work(hold, 2)
+    project.ok("retry", "sweep")
+    assert (hold / "count").read_text().count("x") == 4
+    project.write(".farmx.yaml", FARM + "PACK: {runs: 4}\n")
+    project.ok("retry", "sweep", "--state", "lost")
+    assert (hold / "count").read_text().count("x") == 5
+
+
+def test_a_breaker_keeps_the_rest_of_a_job_from_beginning(project, hold):
+    project.write(".farmx.yaml", FARM + "PACK: {runs: 1, each: 9}\nBREAKER: 2\n")
+    project.sweep("{n: [1, 2, 3, 4]}", "sh -c 'echo no such option >&2; exit 2'")
+    project.ok("sweep.yml")
+    work(hold, 1)
+    held = "staged: held: the first 2 runs failed with: no such option"
+    assert states(project) == ["failed: main exited with 2"] * 2 + [held] * 2

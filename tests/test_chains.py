@@ -1,0 +1,109 @@
+"""The jobs of a run whose stages ask for resources of their own: which share one, their numbers, their submissions."""
+
+import pytest
+from launching import Place
+
+from farmx import chains
+from farmx.chains import Chain, Link
+from farmx.farms import base
+from farmx.spec import Attempt, Held, Job, Run, State, Submission
+
+CPU, GPU = {"mem": 4, "gpus": 0}, {"mem": 4, "gpus": 2}
+
+
+class Farm:
+    """A farm that takes at most `most` runs at once."""
+
+    def __init__(self, executor: str = "slurm", most: int = 100) -> None:
+        self.executor, self.most = executor, most
+
+    def batches(self, jobs):
+        return base.alike(jobs, lambda resources: self.most)
+
+
+LINKS = [
+    ("slurm", [], [((), CPU)]),
+    ("slurm", [("a", {}), ("b", {})], [(("a", "b"), CPU)]),
+    ("slurm", [("a", {"gpus": 2}), ("b", {}), ("c", {})], [(("a",), GPU), (("b", "c"), CPU)]),
+    ("slurm", [("a", {}), ("b", {"gpus": 2}), ("c", {"gpus": 2}), ("d", {})],
+     [(("a",), CPU), (("b", "c"), GPU), (("d",), CPU)]),
+    ("slurm", [("a", {}), ("b", {"gpus": 0})], [(("a", "b"), CPU)]),
+    ("command", [("a", {"gpus": 2}), ("b", {}), ("c", {})], [(("a", "b", "c"), GPU)]),
+    ("local", [("a", {}), ("b", {"gpus": 2})], [(("a", "b"), CPU)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("executor", "stages", "made"), LINKS)
+def test_stages_in_a_row_that_ask_for_the_same_share_a_job(executor, stages, made):
+    assert chains.links_of(stages, CPU, Farm(executor)) == tuple(Link(*each) for each in made)
+
+
+def run(attempts=(), held=()) -> Run:
+    """A run with attempts of these numbers, and these held: (number, whether it waits for another)."""
+    had = tuple(Attempt("/a", (number, 0), None, None) for number in attempts)
+    return Run("r", "/x/r", "x", State.FAILED, {}, had, "p1-0", held=tuple(
+        Held("/s", 0, number, {"after": "s"} if waits else {}) for number, waits in held))  # fmt: skip
+
+
+NUMBERS = [
+    (run(), 1),
+    (run([1]), 2),
+    (run([1], [(1, False)]), 2),
+    (run([1], [(1, False), (2, True), (3, True)]), 4),  # what waited for 1 may wait yet
+    (run([], [(1, False), (2, True)]), 1),  # nothing has begun: queued twice, each starts once
+    (run([1], [(2, False), (3, True)]), 2),
+    (run([1, 2], [(2, True), (3, True)]), 4),
+]
+
+
+@pytest.mark.parametrize(("there", "first"), NUMBERS)
+def test_a_number_that_may_wait_for_what_failed_is_used_up(there, first):
+    made = chains.chain_of(there, [Link(("a",), CPU), Link(("b",), GPU)])
+    assert made.jobs == (Job("/x/r", f"{first}.0"), Job("/x/r", f"{first + 1}.0"))
+
+
+def test_run_json_names_stages_only_where_there_is_a_choice():
+    one, two = Link(("a", "b"), CPU), Link(("c",), GPU)
+    assert chains.chain_of("/r", [one]).asked(()) == {}
+    assert chains.chain_of("/r", [one]).asked(("b",)) == {"1": ("b",)}
+    assert chains.chain_of("/r", [one, two]).asked(()) == {"1": ("a", "b"), "2": ("c",)}
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    return Place(tmp_path)
+
+
+def long(place: Place, name: str) -> Chain:
+    return chains.chain_of(str(place.experiment / name), [Link(("a",), CPU), Link(("b",), GPU), Link(("c",), CPU)])
+
+
+def short(place: Place, name: str) -> Chain:
+    return chains.chain_of(str(place.experiment / name), [Link((), CPU)])
+
+
+def test_what_waits_has_the_index_of_what_it_waits_for(place):
+    home = str(place.experiment / ".farmx/submissions")
+    group = [long(place, "r1"), short(place, "s1"), long(place, "r2"), long(place, "r3")]
+    made = chains.written(home, "s", Farm(most=2), group)
+
+    def told(each: Submission) -> tuple[str, list[str], int, str]:
+        return each.id, [f"{job.run[-2:]} {job.number}" for job in each.jobs], each.resources["gpus"], each.after
+
+    assert list(map(told, made)) == [
+        ("s", ["r1 1.0", "r2 1.0"], 0, ""),
+        ("s-2", ["r1 2.0", "r2 2.0"], 2, "s"),
+        ("s-3", ["r1 3.0", "r2 3.0"], 0, "s-2"),
+        ("s-4", ["r3 1.0"], 0, ""),
+        ("s-5", ["r3 2.0"], 2, "s-4"),
+        ("s-6", ["r3 3.0"], 0, "s-5"),
+        ("s-7", ["s1 1.0"], 0, ""),
+    ]
+
+
+def test_a_farm_that_chains_no_jobs_is_told_of():
+    own = [("train", {}), ("test", {"gpus": 1})]
+    told = "this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of train"
+    assert chains.in_one(Farm("command"), own) == told
+    assert [chains.in_one(Farm(name), own) for name in ("slurm", "local")] == [None, None]
+    assert chains.in_one(Farm("command"), [("train", {"gpus": 1}), ("test", {})]) is None
