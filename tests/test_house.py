@@ -34,6 +34,7 @@ LADDER = (
     ("farms.shares",),
     ("farms.command_asked",),
     ("farms.slurm_script", "farms.sentinel"),
+    ("farms.slurm_queue",),
     ("farms.*",),
     ("sites",),
     ("verdicts", "programs", "chains"),

@@ -210,8 +210,6 @@ def test_what_was_queued_without_an_answer_is_found_and_not_queued_again(fake, t
 @pytest.mark.parametrize(
     ("said", "tries"),
     [("sbatch: error: Batch job submission failed: Invalid qos specification\n", 1), (SLOW, 4),
-     ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
-      "accounting/QOS policy (job submit limit, user's size and/or time limits)\n", 4),
      ("sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
       "accounting/QOS policy (job submit limit, user's size and/or time limits)\n", 1)],
 )  # fmt: skip
@@ -230,6 +228,108 @@ def test_a_refusal_loses_no_job_and_says_why(fake, tmp_path, said, tries):
     assert heard == ["one"]
     assert (base.queued(first.path), base.queued(second.path)) == ({0: "7", 1: "7"}, {})
     assert len(fake.calls("sbatch")) == 1 + tries
+
+
+# ---------------------------------------------------------------- limits of submitted jobs
+
+# In place of sbatch: one that lets in so many jobs of each partition, and writes down what it was asked to queue.
+LIMITED = """#!/usr/bin/env python3
+import os, re, sys
+home, words = os.path.dirname(sys.argv[0]), sys.argv[1:]
+if "--help" in words or "--test-only" in words:
+    sys.exit(print(open(home + "/sbatch-help.out").read()))
+script = open(words[-1]).read()
+array = next((word[8:] for word in words if word.startswith("--array=")), re.search("--array=(.*)", script)[1])
+first, last = (int(each) for each in array.partition("%")[0].split("-"))
+named = re.search("--partition=(.*)", script)
+room = f"{home}/room.{named[1] if named else ''}"
+left = int(open(room).read()) if os.path.exists(room) else 0
+with open(home + "/asked", "a") as asked:
+    fits = last - first < left
+    after = "".join(word[13:] for word in words if word.startswith("--dependency="))
+    print(array, after, "taken" if fits else "refused", file=asked)
+if not fits:
+    sys.exit("sbatch: error: AssocMaxSubmitJobLimit\\nsbatch: error: Batch job submission failed: Job violates policy")
+open(room, "w").write(str(left - 1 - last + first))
+print(len(open(home + "/asked").readlines()))
+"""
+
+
+def limit(fake: Scheduler, **room: int) -> None:
+    """At most so many jobs are let into each partition; `any`: without one."""
+    (fake.home / "sbatch").write_text(LIMITED)
+    for name, count in room.items():
+        (fake.home / f"room.{name.replace('any', '')}").write_text(str(count))
+
+
+def asked(fake: Scheduler) -> list[str]:
+    return (fake.home / "asked").read_text().splitlines()
+
+
+def shortage(submissions: list[Submission], **more) -> str:
+    """What submitting these is refused with."""
+    with pytest.raises(FarmError) as error:
+        farm(**more).submit(submissions, lambda *_: None)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 5, 63, 64, 99])
+def test_a_limit_lets_in_as_much_as_fits_and_the_rest_is_as_if_never_handed_over(fake, tmp_path, room):
+    limit(fake, any=room)
+    made = submission(tmp_path, 100)
+    assert shortage([made]) == (
+        f"Slurm's limit of submitted jobs is reached (AssocMaxSubmitJobLimit): {100 - room} of 100 runs are not "
+        "queued; the same command goes on when some have ended"
+    )
+    queued = base.queued(made.path)
+    assert sorted(queued) == list(range(room))
+    assert layout.runs_of(made.path) == [(f"run{place}", (1, 0)) for place in range(room)]
+    assert len(asked(fake)) <= 9
+    taken = [line.split()[0].split("-") for line in asked(fake) if line.endswith("taken")]
+    assert [place for first, last in taken for place in range(int(first), int(last) + 1)] == list(range(room))
+
+
+def test_a_limit_of_one_partition_keeps_nobody_out_of_another(fake, tmp_path):
+    limit(fake, a=1, b=2)
+    made = [submission(tmp_path, 3, name, partition=name[0]) for name in ("a1", "a2", "b1")]
+    assert shortage(made).endswith(": 3 of 3 runs are not queued; the same command goes on when some have ended")
+    assert [len(base.queued(each.path)) for each in made] == [1, 0, 2]
+    assert asked(fake) == ["0-2  refused", "0-0  taken", "1-1  refused", "0-2  refused", "0-0  taken", "1-1  taken"]
+
+
+def test_an_array_of_which_few_may_run_at_once_is_not_made_two(fake, tmp_path):
+    limit(fake, any=6)
+    made = submission(tmp_path, 8, array_parallelism=2)
+    shortage([made])
+    assert asked(fake) == ["0-7%2  refused", "0-3%2  taken"]
+    assert len(layout.runs_of(made.path)) == 4
+
+
+def test_what_waits_for_others_is_queued_for_those_alone_that_are(fake, tmp_path):
+    limit(fake, a=3, b=9)
+    first = submission(tmp_path, 4, "first", partition="a")
+    then = submission(tmp_path, 4, "then", partition="b")._replace(after="first")
+    assert ": 1 of 4 runs are not queued" in shortage([first, then])
+    assert asked(fake) == ["0-3  refused", "0-1  taken", "2-2  taken", "0-1 aftercorr:2 taken", "2-2 aftercorr:3 taken"]
+    assert base.queued(then.path) == {0: "4", 1: "4", 2: "5"}
+
+
+def test_packed_runs_are_counted_by_their_jobs(fake, tmp_path):
+    limit(fake, any=2)
+    made = submission(tmp_path, 10)
+    assert ": 2 of 10 runs are not queued" in shortage([made], pack={"runs": 4})
+    assert asked(fake) == ["0-2  refused", "0-0  taken", "1-1  taken"]
+    assert sorted(base.queued(made.path)) == list(range(8))
+
+
+def test_a_limit_that_an_unheard_call_filled_is_not_taken_for_a_refusal(fake, tmp_path):
+    fake.says("sbatch", "", SLOW, 1, call=1)
+    fake.says("sbatch", "", "sbatch: error: AssocMaxSubmitJobLimit\n", 1)
+    fake.says("squeue", "", call=1)
+    fake.says("squeue", "9\n")
+    made = submission(tmp_path)
+    assert submit(made) == [2]
+    assert base.queued(made.path) == {0: "9", 1: "9"}
 
 
 # ---------------------------------------------------------------- asking

@@ -95,14 +95,23 @@ def next_job(run: Run) -> Job:
 def submission(home: str, name: str, jobs: Iterable[Job], resources: Mapping[str, Any] | None = None) -> Submission:
     """Write down what is about to be handed over, before the farm is called. Raises StageError."""
     made = Submission(name, os.path.join(home, name), tuple(jobs), resources or {})
-    lines = "".join(f"{job.number} {os.path.basename(job.run)}\n" for job in made.jobs)
     try:
         os.mkdir(made.path)
         with open(os.path.join(made.path, layout.RUNS), "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(lines)
+            file.write(_lines(made.jobs))
     except OSError as error:
         raise StageError(f"{made.path}: cannot be written: {error.strerror}; no run was queued") from error
     return made
+
+
+def shorten(made: Submission, count: int) -> None:
+    """Take back all but the first jobs of a submission, which the farm refused. Raises StageError."""
+    content = _lines(made.jobs[:count]).encode("utf-8", "surrogateescape")
+    layout.write_bytes(os.path.join(made.path, layout.RUNS), content)
+
+
+def _lines(jobs: Iterable[Job]) -> str:
+    return "".join(f"{job.number} {os.path.basename(job.run)}\n" for job in jobs)
 
 
 def submissions(home: str, name: str, batches: Sequence[Batch]) -> list[Submission]:

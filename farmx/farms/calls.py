@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ _TRANSIENT = (
     "backup controller in standby",
     "transport endpoint is not connected",
     "try again",
-    "maxsubmitjob",
+    "submitjob",
     "communication error",
     "unable to contact qmaster",
     "unable to send message to qmaster",
@@ -108,3 +109,9 @@ def transient(error: str) -> bool:
     """Whether a scheduler could not answer now, as opposed to refusing."""
     said = error.lower()
     return any(word in said for word in _TRANSIENT)
+
+
+def limited(error: str) -> str:
+    """What Slurm calls the limit of submitted jobs that is in the way, '' when none is: AssocMaxSubmitJobLimit."""
+    found = re.search(r"\w*SubmitJob\w*", error)
+    return found[0] if found else ""

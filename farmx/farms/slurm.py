@@ -17,6 +17,7 @@ from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient
+from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
 
 EXECUTOR = "slurm"
@@ -69,12 +70,12 @@ class Farm(NamedTuple):
 
     def _check_values(self, resources: Mapping[str, Any]) -> None:
         said = call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
-        reason = _reason(said.error)
+        why = slurm_words.reason(said.error)
         if said.code == 0 or transient(said.error) or "down, drained or reserved" in said.error:
             return
-        key = slurm_words.blamed(reason, resources)
+        key = slurm_words.blamed(why, resources)
         where = f"{self._where(key)} {resources[key]!r}" if key else f"farm '{self.name}': RESOURCES"
-        raise ConfigError(f"{where}: sbatch says: {reason}{_known(key, resources)}")
+        raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
 
     def _where(self, key: str) -> str:
         origin = self.origins.get(f"RESOURCES.{key}")
@@ -86,22 +87,31 @@ class Farm(NamedTuple):
         return base.alike(jobs, lambda resources: most * packs.of(self.pack, resources).each)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
-        """One sbatch for each array, and one for its sentinel."""
+        """One sbatch for each array, more where a limit lets in only parts of it, and one for its sentinel."""
         for submission in submissions:
             self._record(submission)
             command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
             tasks = packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
             script = slurm_script.text(command, submission.resources, tasks)
             layout.write(os.path.join(submission.path, layout.SCRIPT), script)
-        arrays: dict[str, str] = {}
-        refused = ""
+        queue, unwatched = Queue(self.delays_s), ""
+        left: list[Job] = []
         for submission in submissions:
-            arrays[submission.id] = name = self._queue(submission, arrays.get(submission.after))
-            base.record_queued(submission.path, 0, len(submission.jobs) - 1, name)
-            heard(submission, len(submission.jobs))
-            refused = refused or _watched(submission, name)
-        if refused:
-            raise FarmError(f"the runs are queued, and their sentinel is not: {refused}; farmx tend does what it would")
+            queued = self._queue(queue, submission, heard)
+            left += submission.jobs[queued:]
+            if queued < len(submission.jobs):
+                base.shorten(submission, queued)
+            unwatched = unwatched or _watched(submission, queue.arrays(submission))
+        _complain(queue.limit, submissions, left, unwatched)
+
+    def _queue(self, queue: Queue, submission: Submission, heard: Callable[[Submission, int], None]) -> int:
+        """Queue and record as much of it as Slurm takes; how many of its jobs."""
+        pack, queued = packs.of(self.pack, submission.resources), 0
+        for part in queue.fill(submission, pack.jobs(len(submission.jobs))):
+            first, queued = queued, min(part.end * pack.each, len(submission.jobs))
+            base.record_queued(submission.path, first, queued - 1, part.array)
+            heard(submission, queued - first)
+        return queued
 
     def _record(self, submission: Submission) -> None:
         resources = submission.resources
@@ -111,7 +121,7 @@ class Farm(NamedTuple):
             "executor": EXECUTOR,
             "submitted": time.time(),
             "user": _user(),
-            "name": _job_name(submission),
+            "name": job_name(submission),
             "cluster": here(),
             "resources": dict(resources),
             **packs.record(packs.of(self.pack, resources)),
@@ -120,69 +130,23 @@ class Farm(NamedTuple):
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
 
-    def _queue(self, submission: Submission, after: str | None) -> str:
-        """The id of the array, queued now or by a call that gave no answer. Raises FarmError.
 
-        after: the id of the array each job of which must have ended well before that of the same index begins.
-        """
-        argv, name = _sbatch(submission, after), _job_name(submission)
-        said, found = call(argv), None
-        for delay_s in self.delays_s:
-            if said.code == 0 or not transient(said.error):
-                break
-            time.sleep(delay_s)
-            answered, found = _found(name)
-            if found:
-                return found
-            said = call(argv) if answered else said  # who cannot say whether it is queued is not asked to queue it
-        if said.code == 0 or transient(said.error):
-            found = _id(said.output) or _found(name)[1]
-        if found:
-            return found
-        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: {_reason(said.error or said.output)}; "
-                        "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
-
-
-# ---------------------------------------------------------------- what sbatch is given
-
-
-def _sbatch(submission: Submission, after: str | None) -> list[str]:
-    """The call. What may hold any character stands here: a line of the script loses some."""
-    return [
-        "sbatch",
-        "--parsable",
-        f"--job-name={_job_name(submission)}",
-        f"--comment={submission.id}",
-        f"--chdir={submission.path}",
-        f"--output={slurm_script.output(submission.path)}",
-        "--open-mode=append",
-        *([f"--dependency={_depends(submission, after)}", "--kill-on-invalid-dep=yes"] if after else []),
-        os.path.join(submission.path, layout.SCRIPT),
-    ]
-
-
-def _depends(submission: Submission, after: str) -> str:
-    """What its jobs wait for, beside what RESOURCES says."""
-    return ",".join(filter(None, (submission.resources.get("dependency"), f"aftercorr:{after}")))
-
-
-def _job_name(submission: Submission) -> str:
-    """The experiment, for people, and the submission, by which the job is found again."""
-    experiment = os.path.basename(os.path.dirname(os.path.dirname(os.path.dirname(submission.path))))
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', experiment)[:80]}.{submission.id}"
-
-
-def _runs(submission: Submission) -> str:
-    first = os.path.basename(submission.jobs[0].run)
-    return f"run {first}" if len(submission.jobs) == 1 else f"{len(submission.jobs)} runs from {first} on"
-
-
-def _watched(submission: Submission, array: str) -> str:
-    """Queue the sentinel of an array where its runs want one; what sbatch has against it."""
-    if not sentinel.wanted(submission):
+def _watched(submission: Submission, arrays: Sequence[str]) -> str:
+    """Queue the sentinel of these arrays where their runs want one; what sbatch has against it."""
+    if not arrays or not sentinel.wanted(submission):
         return ""
-    said = sentinel.queue(submission, array, _job_name(submission), submission.resources)
-    return "" if said.code == 0 else _reason(said.error)
+    said = sentinel.queue(submission, ":".join(arrays), job_name(submission), submission.resources)
+    return "" if said.code == 0 else slurm_words.reason(said.error)
+
+
+def _complain(limit: str, submissions: Sequence[Submission], left: Sequence[Job], unwatched: str) -> None:
+    """Raises FarmError for the jobs that a limit kept out, or a sentinel that sbatch refused."""
+    runs = {job.run for each in submissions for job in each.jobs}
+    if left:
+        raise FarmError(f"Slurm's limit of submitted jobs is reached ({limit}): {len({job.run for job in left})} of "
+                        f"{len(runs)} runs are not queued; the same command goes on when some have ended")  # fmt: skip
+    if unwatched:
+        raise FarmError(f"the runs are queued, and their sentinel is not: {unwatched}; farmx tend does what it would")
 
 
 # ---------------------------------------------------------------- what Slurm knows
@@ -195,7 +159,7 @@ def _options() -> list[str]:
         raise FarmError("there is no sbatch here; launch from a machine of the cluster, or choose another --farm")
     found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
     if not found:
-        raise FarmError(f"sbatch --help says no options but: {_reason(said.error)}; is Slurm set up here?")
+        raise FarmError(f"sbatch --help says no options but: {slurm_words.reason(said.error)}; is Slurm set up here?")
     return sorted({name.replace("-", "_") for name in found} - {*OURS, *CLUSTERS})
 
 
@@ -221,13 +185,6 @@ def _known(key: str | None, resources: Mapping[str, Any]) -> str:
     return nearest(str(resources[key]), names)
 
 
-def _reason(error: str) -> str:
-    """What a command of Slurm said, in one line: its last."""
-    lines = [re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in error.splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("sbatch: lua", "sbatch: Estimated"))]
-    return useful[-1].removeprefix("allocation failure: ") if useful else "it gave no reason"
-
-
 def _user() -> str:
     import pwd  # only who submits
 
@@ -235,18 +192,6 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def _id(output: str) -> str | None:
-    """The id that sbatch prints, perhaps with its cluster; a plugin of the site may say something before."""
-    found = re.findall(r"^(\d+)(?:;.*)?$", output, re.MULTILINE)
-    return found[-1] if found else None
-
-
-def _found(name: str, cluster: Mapping[str, str] | None = None) -> tuple[bool, str | None]:
-    """(whether Slurm answered, the id of the array of this name if there is one)."""
-    said = call(["squeue", "-h", "-t", "all", f"--name={name}", "-o", "%F"], cluster=cluster)
-    return said.code == 0, said.output.split()[0] if said.code == 0 and said.output.split() else None
 
 
 # ---------------------------------------------------------------- asking
@@ -276,7 +221,8 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
     ask = ["squeue", "-h", "-r", "-t", "all", "-u", users, *by_name, "-o", "%K|%T|%r|%j"]
     said = call(ask, cluster=cluster)
     if said.code != 0:
-        note = f"Slurm cannot be asked: {_reason(said.error)}" if said.code is not None else "there is no squeue here"
+        why = f"Slurm cannot be asked: {slurm_words.reason(said.error)}"
+        note = why if said.code is not None else "there is no squeue here"
         return {(held.submission, held.place): Answer(State.UNKNOWN, note) for held in helds}
     rows = [row for row in (line.split("|", 3) for line in said.output.splitlines()) if len(row) == 4]
     answers = dict(_answers(names, rows))
@@ -351,7 +297,7 @@ def _cancel(helds: Sequence[Held], cluster: Mapping[str, str]) -> None:
         return
     said = call(["scancel", *(f"{job}_[{_ranges(wanted[name])}]" for job, name in jobs.items())], cluster=cluster)
     if said.code != 0 and not any(word in said.error for word in ("Invalid job id", "already completed")):
-        raise FarmError(f"scancel: {_reason(said.error)}")
+        raise FarmError(f"scancel: {slurm_words.reason(said.error)}")
 
 
 def release(held: Held) -> None:
@@ -361,7 +307,7 @@ def release(held: Held) -> None:
         said = call(["scontrol", "release", job], cluster=cluster)
         # It says that of each index that runs or has ended, and exits 1.
         if said.code != 0 and "already finished" not in said.error:
-            raise FarmError(f"scontrol: {_reason(said.error)}")
+            raise FarmError(f"scontrol: {slurm_words.reason(said.error)}")
 
 
 def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -371,7 +317,7 @@ def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tupl
     if said.code is None:
         raise FarmError("there is no squeue here; cancel from a machine of the cluster")
     if said.code != 0:
-        raise FarmError(f"squeue: {_reason(said.error)}")
+        raise FarmError(f"squeue: {slurm_words.reason(said.error)}")
     rows = (line.partition("|") for line in said.output.splitlines())
     yield from ((job, name) for job, _, name in rows if name in names)
 

@@ -46,10 +46,10 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
 
     given = {key.replace("-", "_"): value for key, value in resources.items()}
     wanted = {key: _text(value) for key, value in given.items() if value is not None and value is not False}
-    parallel = wanted.pop(PARALLEL, None)
+    wanted.pop(PARALLEL, None)
     known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
     named = {key: wanted.pop(key) for key in list(wanted) if key in known}
-    ours = {"array": f"0-{tasks - 1}" + (f"%{parallel}" if parallel else ""), "requeue": True,
+    ours = {"array": array(0, tasks, resources), "requeue": True,
             "signal": f"B:USR2@{_notice_s(resources)}", **wanted}  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its advice on combinations is for its own users
@@ -60,6 +60,17 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
     # What its own jobs know each other by, and an output that the command line says.
     unwanted = ("export SUBMITIT_", "#SBATCH --output=", "#SBATCH --job-name=", "#SBATCH --open-mode=")
     return "".join(line for line in made.splitlines(keepends=True) if not line.startswith(unwanted))
+
+
+def array(first: int, end: int, resources: Mapping[str, Any]) -> str:
+    """What --array says of the jobs from `first` on, without `end`."""
+    most = parallel(resources)
+    return f"{first}-{end - 1}" + ("" if most is None else f"%{most}")
+
+
+def parallel(resources: Mapping[str, Any]) -> int | None:
+    """How many jobs of an array may run at once; None for all."""
+    return plain(resources).get(PARALLEL)
 
 
 def output(submission: str) -> str:
@@ -83,20 +94,20 @@ def _text(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _plain(resources: Mapping[str, Any]) -> dict[str, Any]:
+def plain(resources: Mapping[str, Any]) -> dict[str, Any]:
     """Option, spelled with underscores -> value, of what is set."""
     return {key.replace("-", "_"): value for key, value in resources.items() if value is not None}
 
 
 def _tasks(resources: Mapping[str, Any]) -> bool:
     """Whether a run of these resources has several tasks."""
-    counts = _plain(resources)
+    counts = plain(resources)
     return any(str(counts.get(key, 1)) != "1" for key in ("nodes", "ntasks", "ntasks_per_node", "ntasks_per_gpu"))
 
 
 def _notice_s(resources: Mapping[str, Any]) -> int:
     """How long before its limit a program is told: what is asked for, else NOTICE_S, but never more than half of it."""
-    wanted = _plain(resources)
+    wanted = plain(resources)
     if "signal" in wanted:
         return int(str(wanted["signal"]).rpartition("@")[2])
     limit_s = slurm_words.seconds(str(wanted.get("time", "")))
@@ -133,7 +144,7 @@ def _each(resources: Mapping[str, Any]) -> list[str]:
 
 
 def _srun(resources: Mapping[str, Any]) -> list[str]:
-    cpus = _plain(resources).get("cpus_per_task")
+    cpus = plain(resources).get("cpus_per_task")
     return ["srun", "--kill-on-bad-exit=1", "--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
 
 

@@ -1,5 +1,6 @@
 """Slurm's words -> ours, and plain ones for people; never asks Slurm."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -83,6 +84,13 @@ def answer(state: str, reason: str) -> Answer:
     """What a state of Slurm and its reason mean. `CANCELLED by 1000` is CANCELLED."""
     ours, note = _STATES.get(state.split()[0] if state else "", (State.UNKNOWN, f"Slurm says {state!r}"))
     return Answer(ours, note or (plain(reason) if ours is State.QUEUED else ""))
+
+
+def reason(error: str) -> str:
+    """What a command of Slurm said, in one line: its last."""
+    lines = [re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in error.splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("sbatch: lua", "sbatch: Estimated"))]
+    return useful[-1].removeprefix("allocation failure: ") if useful else "it gave no reason"
 
 
 def plain(reason: str) -> str:

@@ -1,0 +1,149 @@
+"""Job arrays through sbatch: each queued once whatever becomes of the call, and as much of one as Slurm's limit of
+submitted jobs lets in; never what a job does.
+
+Which job is ours its name tells, which holds the submission's id: so what was queued by a call whose answer nobody
+heard is found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from farmx import layout
+from farmx.errors import FarmError
+from farmx.farms import slurm_script, slurm_words
+from farmx.farms.calls import call, limited, transient
+from farmx.spec import Submission
+
+COUNTED = ("partition", "qos", "account", "reservation")  # what limits are set for
+
+
+class Part(NamedTuple):
+    """Jobs of a submission that are queued as one array. first, end: their indices, without `end`.  array: its id."""
+
+    first: int
+    end: int
+    array: str
+
+
+class Queue:
+    """The arrays of a launch, queued one after the other. limit: what Slurm calls the limit that was reached, or ''."""
+
+    def __init__(self, delays_s: Sequence[float]) -> None:
+        """delays_s: between attempts to reach a controller that does not answer."""
+        self._delays_s, self.limit = delays_s, ""
+        self._full: set[str] = set()
+        self._parts: dict[str, list[Part]] = {}
+
+    def fill(self, submission: Submission, jobs: int) -> Iterator[Part]:
+        """Queue its jobs, the first of them where a limit lets in no more; yield each array as soon as it is queued.
+
+        Those that wait for others are queued for what was queued of these. Raises FarmError.
+        """
+        parts = self._parts.setdefault(submission.id, [])
+        for before in self._parts[submission.after] if submission.after else [Part(0, jobs, "")]:
+            for part in self._filled(submission, before, jobs):
+                parts.append(part)
+                yield part
+            if not parts or parts[-1].end < before.end:
+                return
+
+    def arrays(self, submission: Submission) -> list[str]:
+        """The ids of its arrays, in order."""
+        return [part.array for part in self._parts[submission.id]]
+
+    def _filled(self, submission: Submission, wanted: Part, jobs: int) -> Iterator[Part]:
+        """wanted: of which jobs, and the array that they wait for. What is refused whole is halved until it is one."""
+        done, end, refused = wanted.first, wanted.end, wanted.end + 1
+        key = repr([slurm_script.plain(submission.resources).get(name) for name in COUNTED])
+        while done < end and key not in self._full:
+            array = self._queue(submission, Part(done, end, wanted.array), jobs)
+            if array is not None:
+                yield Part(done, end, array)
+            done, refused = (done, end) if array is None else (end, refused)
+            end = min((done + refused) // 2, wanted.end)
+            # A second array would have its own share of what may run at once.
+            share = array is not None and slurm_script.parallel(submission.resources) is not None
+            if done < wanted.end and (done == end or share):
+                self._full.add(key)
+
+    def _queue(self, submission: Submission, wanted: Part, jobs: int) -> str | None:
+        """The id of the array, queued now or by a call that gave no answer; None where a limit is in its way."""
+        argv, name, known = _sbatch(submission, wanted, jobs), job_name(submission), self.arrays(submission)
+        said, heard = call(argv), True
+        for delay_s in self._delays_s:
+            if said.code == 0 or limited(said.error) or not transient(said.error):
+                break
+            heard = False
+            time.sleep(delay_s)
+            answered, found = _found(name, known)
+            if found:
+                return found
+            said = call(argv) if answered else said  # who cannot say whether it is queued is not asked to queue it
+        limit = limited(said.error)
+        if said.code == 0 or not heard or (transient(said.error) and not limit):
+            found = _id(said.output) or _found(name, known)[1]
+            if found:
+                return found
+        if limit:
+            self.limit = limit
+            return None
+        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: "
+                        f"{slurm_words.reason(said.error or said.output)}; "
+                        "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
+
+
+# ---------------------------------------------------------------- what sbatch is given
+
+
+def _sbatch(submission: Submission, wanted: Part, jobs: int) -> list[str]:
+    """The call. What may hold any character stands here: a line of the script loses some."""
+    whole = (wanted.first, wanted.end) == (0, jobs)
+    return [
+        "sbatch",
+        "--parsable",
+        f"--job-name={job_name(submission)}",
+        f"--comment={submission.id}",
+        f"--chdir={submission.path}",
+        f"--output={slurm_script.output(submission.path)}",
+        "--open-mode=append",
+        *([] if whole else [f"--array={slurm_script.array(wanted.first, wanted.end, submission.resources)}"]),
+        *([f"--dependency={_depends(submission, wanted.array)}", "--kill-on-invalid-dep=yes"] if wanted.array else []),
+        os.path.join(submission.path, layout.SCRIPT),
+    ]
+
+
+def _depends(submission: Submission, after: str) -> str:
+    """What its jobs wait for, beside what RESOURCES says."""
+    return ",".join(filter(None, (submission.resources.get("dependency"), f"aftercorr:{after}")))
+
+
+def job_name(submission: Submission) -> str:
+    """The experiment, for people, and the submission, by which the job is found again."""
+    experiment = os.path.basename(os.path.dirname(os.path.dirname(os.path.dirname(submission.path))))
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', experiment)[:80]}.{submission.id}"
+
+
+def _runs(submission: Submission) -> str:
+    first = os.path.basename(submission.jobs[0].run)
+    return f"run {first}" if len(submission.jobs) == 1 else f"{len(submission.jobs)} runs from {first} on"
+
+
+# ---------------------------------------------------------------- what Slurm says
+
+
+def _id(output: str) -> str | None:
+    """The id that sbatch prints, perhaps with its cluster; a plugin of the site may say something before."""
+    found = re.findall(r"^(\d+)(?:;.*)?$", output, re.MULTILINE)
+    return found[-1] if found else None
+
+
+def _found(name: str, known: Collection[str]) -> tuple[bool, str | None]:
+    """(whether Slurm answered, the id of an array of this name that is not known, if there is one)."""
+    said = call(["squeue", "-h", "-t", "all", f"--name={name}", "-o", "%F"])
+    found = [array for array in said.output.split() if array not in known] if said.code == 0 else []
+    return said.code == 0, found[0] if found else None
