@@ -1,6 +1,9 @@
 """Several runs in one job of a real Slurm: PACK, from the command line to the last record."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import pytest
 from launching import until
@@ -96,3 +99,76 @@ note('began', n, attempt)
     assert [attempts(site.named(run["run"])) for run in site.told()] == [
         {"1.0": "done"}, {"1.0": "preempted", "1.1": "done"}, {"1.0": "preempted", "1.1": "done"}, {"1.1": "done"},
     ]  # fmt: skip
+
+
+def test_each_slot_has_its_gpus(site):
+    site.setup('{"mem": 400, "gpus": 2}')
+    site.sweep(f"note(n, os.environ['CUDA_VISIBLE_DEVICES']); {GO}", "{n: [1, 2]}", pack(per_gpu=1))
+    site.ok("sweep.yml")
+    until(lambda: len(site.notes()) == 2, LONG_S)
+    site.go()
+    assert site.ended() == ["done", "done"]
+    shares = sorted(line.split()[1] for line in site.notes())
+    assert len(set(shares)) == 2 and all("," not in share for share in shares)
+
+
+TELLS = """
+def stop(*_):
+    note('told', n, attempt)
+    time.sleep(0.5)
+    note('saved', n, attempt)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, stop)
+note('began', n, attempt)
+wait(os.environ['SIDE'] + '.go') if attempt == '1' and n != '3' else None
+"""
+
+
+def test_a_job_that_others_preempt_comes_back_and_each_program_was_told_once(site):
+    site.setup('{"mem": 400, "partition": "low"}')
+    site.sweep(TELLS, "{n: [1, 2, 3]}", pack(runs=2, each=3))
+    site.ok("sweep.yml")
+    site.noted("began 1 1", "began 2 1")
+    asked = ["-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]
+    others = site.slurm.run("sbatch", "--parsable", *asked)
+    site.noted("saved 1 1", "saved 2 1")
+    assert site.ended(seconds=120) == ["done"] * 3
+    site.slurm.run("scancel", others.stdout.strip())
+    lines = [f"{what} {n} 1" for n in "12" for what in ("began", "told", "saved")]
+    assert sorted(site.notes()) == sorted([*lines, "began 1 2", "began 2 2", "began 3 1"])
+    assert [attempts(site.named(run["run"])) for run in site.told()] == [
+        {"1.0": "preempted", "1.1": "done"}, {"1.0": "preempted", "1.1": "done"}, {"1.1": "done"},
+    ]  # fmt: skip
+
+
+def test_a_job_whose_runner_is_killed_leaves_its_runs_to_the_next_launch(site):
+    site.sweep(f"note('began', n, attempt, os.getpid()); {GO} if attempt == '1' else None",
+               "{n: [1, 2, 3]}", pack(runs=2, each=3))  # fmt: skip
+    site.ok("sweep.yml")
+    until(lambda: len(site.notes()) == 2, LONG_S)
+    owner = next(json.loads(path.read_text()) for path in site.project.experiment.glob("*/attempts/1.0/owner.json"))
+    job = parent(owner["pid"])
+    os.kill(job, signal.SIGKILL)
+    until(lambda: not site.alive(), LONG_S)
+    programs = [int(line.split()[3]) for line in site.notes()]
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in programs))
+    assert site.states()[2] == "lost"
+    site.go()
+    site.ok("retry", "sweep")
+    assert site.ended() == ["done"] * 3
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_run_whose_runner_is_killed_is_interrupted_and_the_job_goes_on(site):
+    site.sweep(f"note('began', n, attempt); {GO}", "{n: [1, 2, 3]}", pack(runs=2, each=3))
+    site.ok("sweep.yml")
+    site.noted("began 1 1", "began 2 1")
+    run = site.named(site.told()[0]["run"])
+    os.kill(json.loads((run / "attempts/1.0/owner.json").read_text())["pid"], signal.SIGKILL)
+    site.noted("began 3 1")
+    assert site.states() == ["interrupted", "running", "running"]
+    site.go()
+    assert site.ended() == ["interrupted", "done", "done"]

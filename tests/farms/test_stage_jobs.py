@@ -1,6 +1,8 @@
 """Stages with resources of their own on a real Slurm: jobs that wait for one another, index by index."""
 
 import json
+import os
+import shutil
 
 import pytest
 from launching import until
@@ -107,6 +109,24 @@ def test_what_waits_for_a_stage_of_its_own_is_cancelled(site):
     assert site.ended() == ["cancelled"]
     until(lambda: not site.alive(), LONG_S)
     assert attempts(site.run()) == {"1.0": "done", "2.0": "cancelled"}
+
+
+def test_a_launch_that_the_farm_refuses_between_two_jobs_is_finished_by_the_same_command(site, tmp_path):
+    real = shutil.which("sbatch")
+    (tmp_path / "bin").mkdir()
+    refuses = '*--dependency=*) echo "sbatch: error: no" >&2; exit 1 ;;'
+    (tmp_path / "bin/sbatch").write_text(f'#!/bin/sh\ncase "$*" in {refuses} esac\nexec {real} "$@"\n')
+    (tmp_path / "bin/sbatch").chmod(0o755)
+    staged(site)
+    done = site("sweep.yml", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert (done.code, done.err.count("2 queued")) == (4, 1)
+    until(lambda: site.states() == ["staged", "staged"], LONG_S)
+    assert {note for _, note in told(site)} == {"train, look done; test, score to come"}
+    site.ok("sweep.yml")
+    assert site.ended() == ["done", "done"]
+    assert [line for line in site.notes() if line.split()[1] == "1"] == [
+        "train 1 1 1", "look 1 1 1", "test 1 2 2", "score 1 2 2",
+    ]  # fmt: skip
 
 
 def test_a_stage_may_be_run_alone_and_the_rest_later(site):
