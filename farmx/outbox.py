@@ -5,6 +5,7 @@
                                   .tries    how often it could not be, and whom it reached all the same
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,8 +24,8 @@ OPEN = (State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
 class Message(NamedTuple):
     """An event that was not sent. home: the outbox.  name: of the event.  record: what it says.
 
-    tries: how often it could not be sent.  reached: digests of the addresses that have it.  stuck: who was sending it
-    ended meanwhile, so that nobody knows whether it was.
+    tries: how often it could not be sent.  reached: digests of the addresses that have it.  stuck: which claim it was
+    of a sender that ended meanwhile, so that nobody knows whether it was sent; '' for none.
     """
 
     home: str
@@ -32,7 +33,7 @@ class Message(NamedTuple):
     record: Mapping[str, Any]
     tries: int
     reached: tuple[str, ...]
-    stuck: bool
+    stuck: str
 
     @property
     def experiment(self) -> str:
@@ -44,24 +45,20 @@ class Message(NamedTuple):
 
     def claim(self, again: bool = False) -> bool:
         """Become the one who sends it; False when another is, or did. again: take it from a sender that ended."""
-        if self.stuck and not again:
-            return False
         if self.stuck:
-            aside = layout.aside(self._path(CLAIM))
-            try:
-                os.rename(self._path(CLAIM), aside)
-            except FileNotFoundError:
-                return False
-            os.unlink(aside)
-        try:
-            descriptor = os.open(self._path(CLAIM), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
+            return again and self._take_over()
+        if not _made(self._path(CLAIM)):
             return False
-        os.close(descriptor)
-        layout.write_json(self._path(CLAIM), {"format": layout.OUTBOX_FORMAT, **processes.this()})
         if os.path.exists(self._path(SENT)):
             os.unlink(self._path(CLAIM))
             return False
+        return True
+
+    def _take_over(self) -> bool:
+        """Of all who find the same dead claim one makes the file that is named by it, and only that one replaces it."""
+        if not _made(self._path(f"{CLAIM}.{self.stuck}")):
+            return False
+        layout.write_json(self._path(CLAIM), _me())
         return True
 
     def sent(self) -> None:
@@ -73,6 +70,21 @@ class Message(NamedTuple):
         told = {"format": layout.OUTBOX_FORMAT, "tries": self.tries + 1, "reached": list(reached)}
         layout.write_json(self._path(TRIES), told)
         os.unlink(self._path(CLAIM))
+
+
+def _made(path: str) -> bool:
+    """Whether it was us who made the file, with who we are in it; False when it is there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(_me(), file)
+    return True
+
+
+def _me() -> dict[str, Any]:
+    return {"format": layout.OUTBOX_FORMAT, **processes.this()}
 
 
 def waiting(experiment: str) -> list[Message]:
@@ -88,18 +100,24 @@ def _messages(experiment: str, home: str, names: Collection[str]) -> Iterator[Me
         if name.startswith(".") or stem == name or stem + SENT in names:
             continue
         record = notices.read(experiment, name)
-        stuck = stem + CLAIM in names and _ended(experiment, stem + CLAIM)
+        stuck = _dead(experiment, stem + CLAIM) if stem + CLAIM in names else ""
         if record is None or (stem + CLAIM in names and not stuck):
             continue
         tried = notices.read(experiment, stem + TRIES) or {}
         yield Message(home, stem, record, int(tried.get("tries") or 0), tuple(tried.get("reached") or ()), stuck)
 
 
-def _ended(experiment: str, claim: str) -> bool:
-    """Whether the sender of a claim is gone; one on another host is taken for gone once it is silent."""
-    alive = processes.alive(notices.read(experiment, claim) or {})
+def _dead(experiment: str, claim: str) -> str:
+    """What tells this claim from others where its sender is gone; '' while it may live. Another host's is taken for
+    gone once it is silent."""
     path = os.path.join(notices.outbox(experiment), claim)
-    return alive is False or (alive is None and base.silent(path))
+    alive = processes.alive(notices.read(experiment, claim) or {})
+    if alive or (alive is None and not base.silent(path)):
+        return ""
+    try:
+        return str(os.stat(path).st_mtime_ns)
+    except FileNotFoundError:
+        return ""
 
 
 # ---------------------------------------------------------------- what nobody else saw

@@ -66,6 +66,24 @@ def commands():
         yield made
 
 
+@pytest.fixture(scope="session")
+def posting(tmp_path_factory):
+    """The same with a stand-in for apprise beside it: posting.Post tells what that was given."""
+    from posting import commands
+
+    with commands(tmp_path_factory.mktemp("apprise")) as made:
+        yield made
+
+
+@pytest.fixture
+def post(tmp_path, monkeypatch):
+    """The file that the address file://$TOLD names: posting.Post."""
+    from posting import Post
+
+    monkeypatch.setenv("TOLD", str(tmp_path / "it's a secret"))
+    return Post(tmp_path)
+
+
 @pytest.fixture
 def project(tmp_path, commands):
     """A project of two files whose sweep has two points: commands.Project."""

@@ -5,66 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Commands, Project, project
-
-# apprise as farmx knows it: add() takes an address, notify() sends or says why not in the log. An address names a file.
-APPRISE = '''\
-import logging as _logging, os, time
-from contextlib import contextmanager
-from io import StringIO
-
-class logging:
-    WARNING = _logging.WARNING
-
-@contextmanager
-def _capture(level):
-    global said
-    said = StringIO()
-    yield said
-
-LogCapture = _capture
-
-class Apprise:
-    def add(self, url):
-        self.url = url
-        return url.startswith("file://")
-
-    def notify(self, title, body):
-        path = self.url.removeprefix("file://")
-        if os.path.exists(path + ".down"):
-            said.write("2026-11-21 - WARNING - Failed to send to " + path + ": no route\\n")
-            return False
-        with open(path, "a") as file:
-            file.write(title + "|" + body.replace("\\n", "|") + "\\n")
-        return True
-'''
-
-
-class Post:
-    """The file that the address of NOTIFY names."""
-
-    def __init__(self, home: Path) -> None:
-        self.path, self.down = home / "it's a secret", home / "it's a secret.down"
-
-    def told(self) -> list[str]:
-        return self.path.read_text().splitlines() if self.path.exists() else []
-
-
-@pytest.fixture(scope="module")
-def posting(tmp_path_factory):
-    """The farmx command with a stand-in for apprise beside it."""
-    home = tmp_path_factory.mktemp("apprise")
-    (home / "apprise.py").write_text(APPRISE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(home))
-        with Commands() as commands:
-            yield commands
-
-
-@pytest.fixture
-def post(tmp_path, monkeypatch):
-    monkeypatch.setenv("TOLD", str(tmp_path / "it's a secret"))
-    return Post(tmp_path)
+from commands import Project, project
 
 
 @pytest.fixture

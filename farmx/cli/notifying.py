@@ -118,7 +118,7 @@ def _flush(experiments: Sequence[str], urls: Sequence[str], environ: Mapping[str
     for experiment in experiments:
         outbox.settle(experiment)
     due = [message for experiment in experiments for message in outbox.waiting(experiment)]
-    stuck = 0 if again else sum(message.stuck for message in due)
+    stuck = 0 if again else sum(bool(message.stuck) for message in due)
     lines = [f"{_messages(stuck)} may have been sent: its sender ended meanwhile; farmx notify --flush sends it again"]
     if len(due) == stuck:
         return 0, lines if stuck else []
