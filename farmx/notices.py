@@ -16,7 +16,7 @@ from typing import Any
 from farmx import breaker, evidence, layout
 from farmx.errors import FarmxError, RecordError
 
-FAILED, HELD, ENDED = "failed", "held", "ended"
+FAILED, HELD, ENDED = EVENTS = ("failed", "held", "ended")  # as they happen
 WANTED, EVENT = ".wanted", ".json"
 LINE = 500  # characters of an error that are told
 

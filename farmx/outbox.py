@@ -91,7 +91,12 @@ def waiting(experiment: str) -> list[Message]:
     """What was not sent, by launch; what another is sending just now is left out."""
     home = notices.outbox(experiment)
     names = set(layout.names(home))
-    return sorted(_messages(experiment, home, names), key=lambda each: each.name)
+    return sorted(_messages(experiment, home, names), key=_order)
+
+
+def _order(message: Message) -> tuple[str, int]:
+    launch, _, event = message.name.rpartition(".")
+    return launch, notices.EVENTS.index(event) if event in notices.EVENTS else 0
 
 
 def _messages(experiment: str, home: str, names: Collection[str]) -> Iterator[Message]:

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, chains, farms, layout, records, runner, snapshot, stage, status, verdicts
+from farmx import breaker, chains, containers, farms, layout, records, runner, snapshot, stage, status, verdicts
 from farmx.chains import Chain
-from farmx.errors import FarmError, RecordError, StageError, UsageError, nearest
+from farmx.errors import ConfigError, FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
 from farmx.farms.base import Farm
 from farmx.spec import Held, Job, Run, State, Submission
@@ -60,6 +60,7 @@ def retry(
     records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
     _check_stages(chosen, only)
+    _check_containers(chosen, records, farm, environ)
     made = [_chain(run, records[run.path], only, farm) for run in chosen]
     farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
     told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
@@ -116,6 +117,16 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str]) ->
 
 def _record(run: Run) -> Mapping[str, Any]:
     return layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
+
+
+def _check_containers(
+    runs: Iterable[Run], told: Mapping[str, Mapping[str, Any]], farm: Farm, environ: Mapping[str, str]
+) -> None:
+    """Raises ConfigError for a run that the farm cannot start in the container that it was staged with."""
+    for run in runs:
+        inside = told[run.path].get("container") or {}
+        if problem := containers.problem(inside, farm.executor, environ, os.path.dirname(run.path)):
+            raise ConfigError(f"{run.name}: CONTAINER: {problem}")
 
 
 def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:

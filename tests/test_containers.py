@@ -191,6 +191,8 @@ def test_a_retry_runs_in_what_the_run_was_staged_with(project, runtime):
     project("sweep.yml", "-i", **env)
     project.write("note.sh", "exit 0\n")
     project.sweep()
+    refused = project("retry", "sweep", "-i", **{**env, "PATH": "/usr/bin:/bin"}).line(2)
+    assert refused.partition(": ")[2].startswith("CONTAINER: there is neither apptainer nor singularity in PATH")
     assert "2 done" in project.ok("retry", "sweep", "-i", **env).err
     assert len(runtime.calls()) == 4
 

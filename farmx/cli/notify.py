@@ -46,6 +46,6 @@ def _wait(homes: list[str], flushed: bool) -> int:
     """Say what waits; 1 where that should have been sent just now."""
     left = [message for home in homes for message in outbox.waiting(home)]
     for message in left:
-        tried = f", tried {message.tries} times" if message.tries else ""
+        tried = f", {notifying.tried(message.tries)}" if message.tries else ""
         show(f"waits  {message.record.get('experiment')}: {message.record.get('event')}{tried}")
     return int(flushed and bool(left))

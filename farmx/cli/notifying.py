@@ -79,6 +79,11 @@ def filled(url: str, environ: Mapping[str, str]) -> str:
     return re.sub(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", variable, url)
 
 
+def tried(tries: int) -> str:
+    """'tried once'."""
+    return "tried once" if tries == 1 else f"tried {tries} times"
+
+
 def answer(url: str, text: Text, post: Post, environ: Mapping[str, str]) -> str:
     """Send to one address; what went wrong, without its secrets, '' for nothing."""
     try:
@@ -150,7 +155,7 @@ def _send(due: Sequence[Message], urls: Sequence[str], post: Post, environ: Mapp
                 continue
             problem = answer(url, text, post, environ)
             if problem:
-                problems.append(f"{shown(url)}: {problem} (tried {message.tries + 1} times)")
+                problems.append(f"{shown(url)}: {problem} ({tried(message.tries + 1)})")
             else:
                 reached.append(digest)
         if not problems:
