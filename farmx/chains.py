@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from farmx import farms, layout
 from farmx.farms import base
 from farmx.farms.base import Farm
-from farmx.spec import Job, Run, Submission
+from farmx.spec import Job, Run, RunSpec, Submission
 
 AFTER = "after"  # of job.json: the submission, by its id, whose job of the same index must have ended well before
 
@@ -105,9 +105,10 @@ def _kinds(chains: Iterable[Chain]) -> list[list[Chain]]:
     return list(kinds.values())
 
 
-def in_one(farm: Farm, stages: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
-    """What to say of a farm that runs these stages in one job though they ask for resources of their own."""
-    named = list(stages)
-    if farm.executor != "command" or not any(own for _, own in named[1:]):
-        return None
-    return f"this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of {named[0][0]}"
+def in_one(farm: Farm, specs: Sequence[RunSpec]) -> str:
+    """What to say of a farm that runs all stages in one job though they ask for resources of their own; '' for none."""
+    stages = specs[0].stages if specs else ()
+    if farm.executor != "command" or not any(each.resources for each in stages[1:]):
+        return ""
+    first = stages[0].name
+    return f"this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of {first}"

@@ -13,7 +13,7 @@ from farmx.settings import LOCAL, NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
-    from farmx.launcher import Order
+    from farmx.orders import Order
 
 
 class Request(NamedTuple):
@@ -148,7 +148,7 @@ def _roots(colons: str) -> tuple[str, ...]:
 def order(made: Composed, at: Surroundings, user: str) -> Order:
     """All that a launch by `user` needs, in values. Nothing is on disk yet."""
     from farmx import interpreter, snapshot  # these spare a -n
-    from farmx.launcher import Order
+    from farmx.orders import Order
 
     settings = made.config
     roots = interpreter.pythonpath(made.template.pythonpath, made.template.words[:4], at.environ, at.cwd)

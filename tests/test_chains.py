@@ -1,12 +1,12 @@
 """The jobs of a run whose stages ask for resources of their own: which share one, their numbers, their submissions."""
 
 import pytest
-from launching import Place
+from launching import Place, spec
 
 from farmx import chains
 from farmx.chains import Chain, Link
 from farmx.farms import base
-from farmx.spec import Attempt, Held, Job, Run, State, Submission
+from farmx.spec import Attempt, Held, Job, Run, Stage, State, Submission
 
 CPU, GPU = {"mem": 4, "gpus": 0}, {"mem": 4, "gpus": 2}
 
@@ -102,8 +102,11 @@ def test_what_waits_has_the_index_of_what_it_waits_for(place):
 
 
 def test_a_farm_that_chains_no_jobs_is_told_of():
-    own = [("train", {}), ("test", {"gpus": 1})]
+    def of(train: dict, test: dict) -> list:
+        stages = Stage("train", ("a",), resources=train), Stage("test", ("b",), resources=test)
+        return [spec()._replace(stages=stages)]
+
     told = "this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of train"
-    assert chains.in_one(Farm("command"), own) == told
-    assert [chains.in_one(Farm(name), own) for name in ("slurm", "local")] == [None, None]
-    assert chains.in_one(Farm("command"), [("train", {"gpus": 1}), ("test", {})]) is None
+    assert chains.in_one(Farm("command"), of({}, {"gpus": 1})) == told
+    assert [chains.in_one(Farm(name), of({}, {"gpus": 1})) for name in ("slurm", "local")] == ["", ""]
+    assert chains.in_one(Farm("command"), of({"gpus": 1}, {})) == chains.in_one(Farm("command"), []) == ""

@@ -39,7 +39,7 @@ LADDER = (
     ("sites",),
     ("verdicts", "programs", "chains"),
     ("drills", "stage", "status", "steps"),
-    ("sumx", "claims"),
+    ("sumx", "claims", "orders"),
     ("reports", "naming"),
     ("reports.*", "launcher", "relaunch", "logs", "outbox", "messages"),
     ("why", "clean"),

@@ -9,8 +9,8 @@ import pytest
 from commands import Project, claims, key, read, staging
 from launching import tree
 
-from farmx.launcher import TAKEN
 from farmx.spec import State
+from farmx.steps import TAKEN
 
 
 def launched(project: Project, *argv: str, code: int = 0, **env) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from farmx.farms import local, shares
 from farmx.farms.base import Batch
 from farmx.farms.gpus import Slot
 from farmx.farms.gpus import slots as slots_of
-from farmx.launcher import Order, Summary
+from farmx.orders import Order, Summary
 from farmx.processes import Inbox
 from farmx.runner import Outcome
 from farmx.spec import Job, Run, Submission

@@ -11,7 +11,7 @@ from farmx.errors import UsageError
 from farmx.spec import Surroundings
 
 if TYPE_CHECKING:  # spares a -n
-    from farmx.launcher import Order
+    from farmx.orders import Order
 
 
 def launch(given: Mapping[str, Any], at: Surroundings) -> int:

@@ -5,7 +5,7 @@ import sys
 from farmx import relaunch
 from farmx.cli.surroundings import tell
 from farmx.errors import UsageError
-from farmx.launcher import Order
+from farmx.orders import Order
 from farmx.spec import Run
 
 SHOWN = 20  # runs that are named one by one

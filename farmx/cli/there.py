@@ -11,7 +11,7 @@ from farmx.cli.here import called, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm
-from farmx.launcher import Order, Summary
+from farmx.orders import Order, Summary
 from farmx.settings import LOCAL
 from farmx.spec import Submission
 
@@ -77,8 +77,8 @@ class Queuing:
         self.count, self.begun = 0, begun
 
     def heard(self, submission: Submission, queued: int) -> None:
-        """So many more."""
-        self.count += queued
+        """So many more; a run whose stages are several jobs counts once."""
+        self.count += 0 if submission.after else queued
 
     def close(self) -> None:
         """Say how many."""
