@@ -78,6 +78,7 @@ WRONG_SETTINGS = [
     ("CONTAINER: {image: x, mount: /a}", 23, "CONTAINER: there is no 'mount'; did you mean mounts?"),
     ("CONTAINER: {image: $NOPE/x.sif}", 1, "CONTAINER: $NOPE is not set; export it, or write the path"),
     ("NOTIFY: [discord]", 9, "NOTIFY: an address begins with what takes it, as json://host or mailto://; or write slurm"),
+    ("PACK: 4", 7, "PACK: '4' is not allowed; it must be a mapping of runs or per_gpu, and each, to whole numbers"),
     ("RETRY: {oom: {mem: x}}", 20, "RETRY: oom: 'x' is not allowed; it must be a factor above 1, such as x1.5"),
     ("BREAKER: five", 10, "BREAKER: 'five' is not allowed; it must be a whole number, 0 for never"),
     ("SENTINEL: on", 11, "SENTINEL: 'on' is not allowed; it must be true or false"),
