@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from farmx import evidence, layout
-from farmx.errors import RecordError
+from farmx.errors import RecordError, StageError
 
 # Codes by which shells, argparse and python say that the command itself is wrong: no traceback tells that.
 _WRONG_COMMAND = (2, 126, 127)
@@ -69,10 +69,13 @@ def release(submission: str) -> None:
 
 
 def _keep(submission: str, known: dict[str, Any]) -> bool:
-    """Record what is known; False when somebody did before."""
+    """Record what is known; False when somebody did before, or the disk is full: what nobody is told is not held."""
     path = os.path.join(submission, layout.BREAKER)
     aside = layout.aside(path)
-    layout.write_json(aside, {"format": layout.BREAKER_FORMAT, **known})
+    try:
+        layout.write_json(aside, {"format": layout.BREAKER_FORMAT, **known})
+    except StageError:
+        return False
     try:
         os.link(aside, path)
         return True

@@ -203,3 +203,33 @@ def test_a_requeue_that_slurm_refuses_is_said(place, tmp_path, monkeypatch):
     assert said(submission).splitlines()[-1] == (
         "one 1.0 was not queued again: Requested operation is presently disabled"
     )
+
+
+FULL = """
+import os, subprocess, sys
+from pathlib import Path
+from launching import Place
+from test_node import handed
+from farmx import node
+home = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", home], check=True)
+place = Place(home)
+run = place.shell("yes > LOGDIR/filled; exit 5", breaker=1, retry={"error": 2})
+submission = handed(place, run, requeue=["sh", "-c", "echo requeued >/proc/$PPID/fd/2"], hold=["echo", "held"])
+os.environ.update(SLURM_JOB_ID="7", SLURM_ARRAY_JOB_ID="6")
+code = node.main([submission, "0"])
+print(code, Path(run, "attempts", "1.0", "end.json").read_text())
+"""
+
+
+def test_a_disk_that_the_program_filled_keeps_no_job_from_being_queued_again(tmp_path):
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    begin = f"import sys\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, "-c", begin + FULL, tmp_path], capture_output=True, text=True
+    )
+    first, _, record = done.stdout.rpartition("\n5 ")
+    assert first == "one 1.0 preempted: main exited with 5; its job is queued again (RETRY error)", done.stderr
+    assert json.loads(record)["state"] == "preempted"
+    assert done.stderr == "requeued\n"
