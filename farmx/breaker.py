@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from farmx import evidence, layout
+from farmx import layout
 from farmx.errors import RecordError, StageError
 
 # Codes by which shells, argparse and python say that the command itself is wrong: no traceback tells that.
@@ -107,6 +107,8 @@ def _ended(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _error(attempt: str, end: dict[str, Any]) -> str | None:
     """What it failed with, in one line that is the same for the same fault; None where nothing tells."""
+    from farmx import evidence  # spares who only looks
+
     lines = evidence.newest_log(attempt)
     trace = evidence.traceback(lines)
     if trace is not None and trace.error:

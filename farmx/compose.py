@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, farms, plan, policy, shelltext, sweep
+from farmx import config, farms, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
 from farmx.settings import LOCAL, NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
@@ -190,6 +190,8 @@ def _check_pack(settings: config.Config, specs: Iterable[RunSpec]) -> None:
 
 def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:
     """Raises ConfigError when RETRY lets a resource grow that a run of the farm lacks; here nothing is asked for."""
+    from farmx import policy  # spares a -n
+
     wants = {repr(spec.resources): spec.resources for spec in specs} if settings.farm.executor != LOCAL else {}
     for resources in wants.values():
         if problem := policy.misfit(settings.retry, resources):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import containers, yaml12
+from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, SweepError, nearest
 from farmx.settings import BY_KEY, FARM_KEYS, KEYS, LOCAL, TABLE, Bad, Setting
 from farmx.yaml12 import Fields, Mark, Node, Scalar
@@ -315,6 +315,8 @@ def _container(layers: Sequence[_Layer], home: str, environ: Mapping[str, str]) 
     value, layer = next(_setting("CONTAINER", layers), ({}, None))
     if not value or layer is None:
         return {}
+    from farmx import containers  # spares who has none
+
     where = f"{layer.origins['CONTAINER']}: CONTAINER"
     return containers.located(value, layer.base, lambda path: _expanded(path, home, environ, where, layer.error))
 

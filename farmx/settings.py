@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from farmx import containers, packs, policy, yaml12
+from farmx import yaml12
 from farmx.errors import nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
@@ -159,6 +159,8 @@ def _state_words(node: Node) -> dict[str, str]:
 
 def _retry(node: Node) -> dict[str, Any]:
     """RETRY as policy reads it, checked."""
+    from farmx import policy  # spares who has no RETRY
+
     if not isinstance(node, Fields):
         raise Bad
     for cause, value in node.items.items():
@@ -176,6 +178,8 @@ def _retry(node: Node) -> dict[str, Any]:
 def _pack(node: Node) -> dict[str, int]:
     if not isinstance(node, Fields):
         raise Bad
+    from farmx import packs  # spares who has no PACK
+
     told: dict[str, int] = yaml12.plain(node)
     try:
         packs.check(told)
@@ -186,6 +190,8 @@ def _pack(node: Node) -> dict[str, int]:
 
 def _container(node: Node) -> dict[str, Any]:
     """CONTAINER as containers reads it."""
+    from farmx import containers  # spares who has none
+
     if not isinstance(node, Fields):
         raise Bad
     for key in node.items:
@@ -249,7 +255,7 @@ TABLE = (
             _container, {}),
     Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
     Setting("RETRY", "which ends of a run call for another attempt",
-            f"a mapping of {_either(tuple(policy.CAUSES))} to what they are given", _retry, {}),
+            "a mapping of oom, node_fail, time or error to what they are given", _retry, {}),
     Setting("BREAKER", "how many first runs that fail alike hold the rest", "a whole number, 0 for never", _count, 5),
     Setting("SENTINEL", "whether a job of its own does what RETRY says when the runs have ended", "true or false",
             _truth),

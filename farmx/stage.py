@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from farmx import containers, interpreter, layout, shelltext
@@ -37,6 +38,7 @@ class Shared(NamedTuple):
 # ---------------------------------------------------------------- shell text
 
 
+@lru_cache(maxsize=4096)  # ten thousand runs are made of some dozen words
 def quote(text: str) -> str:
     """`text` as one shell word in which LOGDIR is the run's directory, whatever else it holds."""
     parts = LOGDIR.split(text)
@@ -199,9 +201,13 @@ def _sound(value: Any) -> Any:
 
 
 def _new(folder: str, name: str, text: str, mode: int = 0o666) -> None:
-    descriptor = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+    descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        left = memoryview(text.encode("utf-8", "surrogateescape"))
+        while left:  # a disk that is nearly full takes a part
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def snapshot_link(digest: str) -> str:
