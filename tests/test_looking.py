@@ -11,7 +11,7 @@ import pytest
 from conftest import BIN
 from typed import Typed, everything, ran, timeless, write
 
-from farmx.cli import looking
+from farmx.cli import looking, screen
 from farmx.spec import Attempt, Run, State
 
 SWEEP = "CMD: sh t.sh\nHPARAMS: {n: [0, 1]}\n"
@@ -257,3 +257,18 @@ def test_runs_that_are_at_work_are_running_and_waiting(typed):
     ]  # fmt: skip
     assert again == (0, "", "runs  0 again, 2 left alone\n")
     assert told(typed, "farmx status wait --json")["counts"] == {"done": 2}
+
+
+@pytest.mark.parametrize(
+    ("state", "ended", "spent"),
+    [(State.DONE, NOW - 5.0, 0.0), (State.DONE, NOW + 7.0, 7.0), (State.RUNNING, None, 0.0)],
+)
+def test_clocks_that_disagree_make_no_time_negative(state, ended, spent):
+    end = None if ended is None else {"started": NOW, "ended": ended}
+    run = Run("r", "/e/r", "e", state, {}, (Attempt("/e/r/attempts/1.0", (1, 0), {"started": NOW}, end),))
+    assert looking.time_spent(run, NOW - 60.0) == spent
+    assert looking.totals([run], NOW - 60.0)["spent_s"] == spent
+
+
+def test_a_negative_span_is_none():
+    assert screen.duration(-3.0) == "0:00"

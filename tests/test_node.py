@@ -51,7 +51,9 @@ def test_an_attempt_is_executed_and_its_job_ends_as_its_program(place):
     run = place.shell("exit 3")
     submission = handed(place, run)
     assert start(submission).wait() == 3
-    assert end(run) == {"format": 1, "state": "failed", "code": 3, "signal": None, "note": "main exited with 3"}
+    assert end(run) == {
+        "format": 1, "state": "failed", "code": 3, "signal": None, "note": "main exited with 3", "cause": "error"
+    }  # fmt: skip
     assert said(submission) == "one 1.0 failed: main exited with 3\n"
     owner = json.loads(Path(run, "attempts", "1.0", "owner.json").read_text())
     assert {name: owner[name] for name in ("farm", "submission", "index", "job")} == {
@@ -115,7 +117,8 @@ def test_what_slurm_says_tells_who_stopped_a_program(place, tmp_path, monkeypatc
     Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", told, code=0 if told else 1)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     judged = node.Scheduler(slurm_script.node({}, 3, 30), place.run(), 1).judge(ENDED)
-    assert judged == ENDED._replace(state=state, note=note)
+    causes = {"it reached its time limit": "time", "out of memory; main was ended by SIGTERM": "oom"}
+    assert judged == ENDED._replace(state=state, note=note, cause=causes.get(note))
 
 
 def test_what_is_done_is_done_whatever_slurm_says(place):

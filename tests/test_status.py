@@ -180,6 +180,17 @@ def test_a_submission_without_a_record_is_held_by_nobody(tmp_path):
     assert base.submission_alive(str(tmp_path), {}) is False
 
 
+def test_a_pool_of_another_host_is_alive_whatever_our_clock_says(tmp_path, monkeypatch):
+    job = {"format": 1, "host": "elsewhere", "pid": 1}
+    (tmp_path / "job.json").write_text("{}")
+    now = time.time()
+    for hours in (-3, 3):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now + hours * 3600)
+        assert base.submission_alive(str(tmp_path), job)
+    os.utime(tmp_path / "job.json", (now - 400,) * 2)
+    assert not base.submission_alive(str(tmp_path), job)
+
+
 # ---------------------------------------------------------------- reading runs
 
 

@@ -59,9 +59,10 @@ def _fields(run: Run, now: float) -> dict[str, Any]:
 
 def time_spent(run: Run, now: float) -> float | None:
     """Seconds that the attempts of a run took, all together, a running one until now; None when nobody knows."""
-    spans = [attempt.ended - attempt.started for attempt in run.attempts if attempt.ended and attempt.started]
+    ended = [attempt for attempt in run.attempts if attempt.ended and attempt.started]
+    spans = [max(0.0, (attempt.ended or 0.0) - (attempt.started or 0.0)) for attempt in ended]
     if run.state is State.RUNNING and run.attempts[-1].started:
-        spans.append(max(0.0, _elapsed(run, now)))
+        spans.append(_elapsed(run, now))
     return sum(spans) if spans else None
 
 
@@ -93,8 +94,9 @@ def _left_s(runs: Sequence[Run], spent: dict[str, float | None], now: float, bus
 
 
 def _elapsed(run: Run, now: float) -> float:
-    """Seconds that count towards the end of a run: those of a running attempt."""
-    return now - (run.attempts[-1].started or now) if run.state is State.RUNNING and run.attempts else 0.0
+    """Seconds that count towards the end of a run: those of a running attempt; none by a node's clock that is ahead."""
+    begun = run.attempts[-1].started if run.state is State.RUNNING and run.attempts else None
+    return max(0.0, now - begun) if begun else 0.0
 
 
 def clock(when: float, now: float) -> str:

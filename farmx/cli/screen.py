@@ -24,8 +24,8 @@ LINE = 300  # characters of a command or of a log's last line, where no terminal
 
 
 def duration(seconds: float) -> str:
-    """A time span for people: 0:05, 12:40, 55:00:03."""
-    minutes, rest = divmod(round(seconds), 60)
+    """A time span for people: 0:05, 12:40, 55:00:03; 0:00 for one that clocks made negative."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

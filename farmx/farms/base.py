@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -189,6 +188,7 @@ def silent(path: str) -> bool:
 
 def _age_s(path: str) -> float:
     try:
-        return time.time() - os.stat(path).st_mtime
+        touched = os.stat(path).st_mtime
+        return layout.now_at(os.path.dirname(path)) - touched  # by the clock that touched it: ours may be another
     except OSError:
         return SILENT_S

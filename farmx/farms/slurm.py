@@ -25,6 +25,7 @@ DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a
 NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
         "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
+SKEW_S = 86400.0  # Slurm's clock may be behind ours
 CLUSTERS = ("cluster", "clusters")
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
 
@@ -268,7 +269,7 @@ def _accounted(
     """
     wanted = {held.submission for held in helds}
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SKEW_S))
     by_name = [name for name, held in names.items() if held.submission in wanted]
     more = [f"--name={','.join(sorted(by_name))}"] if len(by_name) <= NAMED else []
     ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,Reason,JobName"]
