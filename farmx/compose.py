@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, farms, plan, shelltext, sweep
+from farmx import config, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
 from farmx.settings import LOCAL, NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
@@ -180,6 +180,8 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
 
 def _check_pack(settings: config.Config, specs: Iterable[RunSpec]) -> None:
     """Raises ConfigError when runs are to share a job and stages of theirs are to have jobs of their own."""
+    from farmx import farms  # spares a -n
+
     pack = settings.farm.pack
     apart = (stage.name for spec in specs for stage in spec.stages if stage.resources)
     name = next(apart, None) if settings.farm.executor in farms.CHAINED and pack not in ({}, {"runs": 1}) else None

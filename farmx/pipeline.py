@@ -1,14 +1,18 @@
 """CMD of a sweep file: one command, or a mapping of stages; never which values their templates are filled with."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from farmx import shelltext, templates, yaml12
+from farmx import shelltext, yaml12
 from farmx.errors import SweepError, nearest
 from farmx.settings import BY_KEY, Bad
-from farmx.templates import Template
 from farmx.yaml12 import Fields, Mark, Node, Scalar
+
+if TYPE_CHECKING:
+    from farmx.templates import Template
 
 
 class Stage(NamedTuple):
@@ -85,6 +89,8 @@ def _stage(name: str, node: Node, mark: Mark) -> Stage:
             wrong(node, f"stage {name} has no command; write {name}: {{cmd: <command>, RESOURCES: ...}}")
         resources = _own_resources(node.items.get("RESOURCES"))
         node = node.items["cmd"]
+    from farmx import templates  # spares a sweep of one command
+
     template = templates.read(_command(node, name, stage=True), f"{node.mark}: {name}")
     return Stage(name, template, resources, node.mark)
 

@@ -1,15 +1,19 @@
 """Points -> RunSpecs: words, identity, names. Pure: the clock and the seed are arguments; never touches a disk."""
 
+from __future__ import annotations
+
 import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import templates
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
+
+if TYPE_CHECKING:
+    from farmx import templates
 
 FORM = "p1"  # of the identity: a new canonical form gets a new prefix and re-keys from the preimage in run.json
 STAGE = "main"  # the one stage of a sweep whose CMD is one command
@@ -94,6 +98,8 @@ def stages_of(template: Template, point: Point) -> tuple[Stage, ...]:
 
 
 def _stage_of(stage: StageTemplate, values: Mapping[str, Value], flags: templates.Flags) -> Stage:
+    from farmx import templates  # spares a sweep of one command
+
     given = stage.template
     shell = None if given.shell is None else templates.shell(given, values, flags)
     return Stage(stage.name, templates.words(given, values, flags), shell, stage.form, stage.resources)
@@ -150,6 +156,8 @@ class _Piece(NamedTuple):
 
 def _pieces(template: templates.Template) -> Iterator[str | _Piece]:
     """A template's line, each word with the blank before it."""
+    from farmx import templates  # spares a sweep of one command
+
     if template.shell is not None:
         yield " "
         for part in template.shell:
@@ -161,6 +169,8 @@ def _pieces(template: templates.Template) -> Iterator[str | _Piece]:
 
 
 def _joined(parts: tuple[templates.Part, ...], values: Mapping[str, Value], flags: templates.Flags) -> str:
+    from farmx import templates  # spares a sweep of one command
+
     return "".join(f" {shlex.quote(word)}" for word in templates.word_of(parts, values, flags))
 
 
@@ -230,6 +240,8 @@ def _command(template: Template, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not template.stages:
         return {"command": template.shell if template.shell is not None else list(template.words)}
+    from farmx import templates  # spares a sweep of one command
+
     first = template.stages[0].template
     base, flags = templates.without_flags(first)
     whole = set(values) <= set(flags) and not any(True for _ in base.references())

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from farmx import pipeline, templates, yaml12
+from farmx import pipeline, yaml12
 from farmx.errors import SweepError, nearest
 from farmx.pipeline import Stage, wrong
 from farmx.spec import Goal, Point, Value, goal_of
-from farmx.templates import FLAG
 from farmx.yaml12 import Fields, Items, Mark, Node, Scalar
 
 OWN_KEYS = ("CMD", "HPARAMS", "GOAL")
@@ -131,6 +130,10 @@ def shape(sweep: Sweep) -> str:
 
 def _check_stages(stages: tuple[Stage, ...], items: tuple[Item, ...]) -> None:
     """Raise SweepError for a reference to nothing in a stage, and for a name that stands for something else there."""
+    if not stages:
+        return
+    from farmx import templates  # spares a sweep of one command
+
     names = [_names(item) for item in items]
     for axis in (axis for each in names for axis in each.values()):
         if axis.name in templates.OWN:
@@ -145,6 +148,8 @@ def _names(item: Item) -> dict[str, Dimension]:
 
 def _check_references(stage: Stage, names: list[dict[str, Dimension]]) -> None:
     """Raise SweepError for a reference to nothing. A flag that some mappings of HPARAMS lack is left out there."""
+    from farmx import templates  # spares a sweep of one command
+
     known = list(dict.fromkeys(name for each in names for name in each))
     for reference in stage.template.references():
         if reference.kind == templates.VARIABLE:
@@ -152,11 +157,11 @@ def _check_references(stage: Stage, names: list[dict[str, Dimension]]) -> None:
         if reference.name not in known:
             wrong(stage.mark, f"{stage.name}: {templates.unknown(reference, known)}")
         lacks = [place for place, each in enumerate(names, 1) if reference.name not in each]
-        if lacks and reference.kind != FLAG:
+        if lacks and reference.kind != templates.FLAG:
             told = f"{reference.source} has no value in mapping {lacks[0]} of HPARAMS"
             wrong(stage.mark, f"{stage.name}: {told}; give it one there, None for nothing")
     first = stage.template.words[0][0] if stage.template.words else ""
-    if isinstance(first, templates.Reference) and first.kind == FLAG:
+    if isinstance(first, templates.Reference) and first.kind == templates.FLAG:
         wrong(stage.mark, f"{stage.name}: begins with {first.source}, a flag; begin with a program")
     if isinstance(first, templates.Reference) and first.kind == templates.VALUE:
         values = [value for each in names for value in each[first.name].values]
