@@ -1,9 +1,12 @@
 """The jobs of a run whose stages ask for resources of their own: which share one, their numbers, their submissions."""
 
+import json
+from pathlib import Path
+
 import pytest
 from launching import Place, spec
 
-from farmx import chains
+from farmx import chains, node
 from farmx.chains import Chain, Link
 from farmx.farms import base
 from farmx.spec import Attempt, Held, Job, Run, Stage, State, Submission
@@ -110,3 +113,21 @@ def test_a_farm_that_chains_no_jobs_is_told_of():
     assert chains.in_one(Farm("command"), of({}, {"gpus": 1})) == told
     assert [chains.in_one(Farm(name), of({}, {"gpus": 1})) for name in ("slurm", "local")] == ["", ""]
     assert chains.in_one(Farm("command"), of({"gpus": 1}, {})) == chains.in_one(Farm("command"), []) == ""
+
+
+BEFORE = [("done", "done"), ("failed", "held: attempt 1.0, which comes before it, is not done"),
+          (None, "held: attempt 1.0, which comes before it, is not done")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "said"), BEFORE)
+def test_a_job_begins_only_after_the_one_it_waits_for_whatever_the_farm_makes_of_that(place, capfd, state, said):
+    run = place.shell("true", "one")
+    before = Path(run, "attempts/1.0")
+    before.mkdir(parents=True)
+    if state:
+        (before / "end.json").write_text(json.dumps({"format": 1, "state": state, "started": 1.0, "ended": 2.0}))
+    made = place.submission(Job(run, "2.0"), name="s-2")
+    Path(made.path, "job.json").write_text(json.dumps({"format": 1, "farm": "big", "executor": "slurm", "after": "s"}))
+    assert node.main([made.path, "0"]) == 0
+    assert capfd.readouterr().out == f"one 2.0 {said}\n"
+    assert Path(run, "attempts/2.0").exists() == (state == "done")
