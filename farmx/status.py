@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, farms, layout, packs, polls, records, stages
+from farmx import farms, layout, records, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
@@ -247,7 +247,7 @@ def _noted(run: Run, why: str) -> Run:
 def _waited(run: Run) -> bool:
     """Whether the run shares a job that did not begin it."""
     begun = run.attempts[-1].number[0] if run.attempts else 0
-    return any(held.number > begun and packs.recorded(held.record) != packs.ALONE for held in run.held)
+    return any(held.number > begun and _shares(held) for held in run.held)
 
 
 def is_held(run: Run) -> bool:
@@ -312,6 +312,16 @@ class _Handed(NamedTuple):
     stopped: dict[str, str]
 
 
+def _stopped(submission: str) -> str:
+    """Why the breaker of a submission keeps what waits in it from beginning; '' when it does not."""
+    if not os.path.exists(os.path.join(submission, layout.BREAKER)):
+        return ""
+    from farmx import breaker  # spares who looks at runs that no breaker holds
+
+    known = breaker.read(submission) or {}
+    return str(known.get("why")) if known.get("held") else ""
+
+
 def _handed(experiment: str) -> _Handed:
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     found = _Handed({}, {}, {})
@@ -319,8 +329,7 @@ def _handed(experiment: str) -> _Handed:
         path = os.path.join(home, name)
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
         dead = record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record)
-        known = breaker.read(path) or {}
-        why = str(known.get("why")) if known.get("held") else ""
+        why = _stopped(path)
         for run, held in base.held(path, record):
             found.stopped[run] = why
             found.newest[run] = max(held.number, found.newest.get(run, 0))
@@ -348,10 +357,23 @@ def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
             answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
         else:
             by_farm.setdefault(f"{held.record['executor']} {held.record.get('farm')}", []).append((held, begun))
+    if not by_farm:
+        return answers
+    from farmx import polls  # spares who looks at runs that have ended
+
     for farm, group in by_farm.items():
         asked, counts = zip(*group)
         answers.update(polls.ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
     return answers
+
+
+def _shares(held: Held) -> bool:
+    """Whether it waits for a slot in a job of several runs."""
+    if not held.record.get("pack"):
+        return False
+    from farmx import packs  # spares who looks at runs that have jobs of their own
+
+    return packs.recorded(held.record) != packs.ALONE
 
 
 def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold | None:
@@ -367,4 +389,4 @@ def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold
     queued = any(held.name is not None for held in helds)
     asked = best is None and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
     after = any(held.record.get("after") for held in helds)
-    return Hold(number, best, queued, asked, after, any(packs.recorded(held.record) != packs.ALONE for held in helds))
+    return Hold(number, best, queued, asked, after, any(_shares(held) for held in helds))
