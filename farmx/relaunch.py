@@ -41,15 +41,16 @@ def retry(
     farm: Farm,
     only: Sequence[str] = (),
     release: bool = False,
+    asked: Mapping[str, Any] = {},
 ) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
     code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
     PATH and the like of `environ`.  only: the stages to run, done or not; () for all from the first that is not done,
     of a run that is done for all.  release: also those that a breaker held and nobody has; they take today's code as
-    those do that made it trip. Afterwards the records of those runs say so. Raises FarmxError, before anything is
-    changed, when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, or a run lacks a
-    stage.
+    those do that made it trip.  asked: resources that go over what the runs and their stages have, from now on, None
+    for none of that name. Afterwards the records of those runs say so. Raises FarmxError, before anything is changed,
+    when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, or a run lacks a stage.
     """
     chosen: list[Run] = []
     left: list[Run] = []
@@ -57,12 +58,14 @@ def retry(
         wanted = run.state in (states or RETRIED) or (release and status.is_held(run))
         (chosen if wanted and run.state not in BUSY and run.identity else left).append(run)
     fresh = [run for run in chosen if code == "now" or (code is None and _at_fault(run))]
-    records = {run.path: layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT) for run in chosen}
+    records = {run.path: stage.asking(_record(run), asked) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
     _check_stages(chosen, only)
     _check_containers(chosen, records, farm, environ)
-    made = [_chain(run, records[run.path], only, farm) for run in chosen]
+    made = [_chain(run, records[run.path], only, farm, asked) for run in chosen]
     farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
+    for run in chosen if asked else ():
+        layout.write_json(os.path.join(run.path, layout.RUN), dict(records[run.path]))
     told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
     for run, each in zip(chosen, made):
         if len(run.stages) > 1:
@@ -72,15 +75,18 @@ def retry(
     return Retry(jobs, tuple(made), tuple(job for run, job in zip(chosen, jobs) if run in fresh), tuple(left), told)
 
 
-def _chain(run: Run, record: Mapping[str, Any], only: Sequence[str], farm: Farm) -> Chain:
-    """Its jobs; the first asks for more than the run was staged with where RETRY says so."""
+def _chain(
+    run: Run, record: Mapping[str, Any], only: Sequence[str], farm: Farm, asked: Mapping[str, Any]
+) -> Chain:
+    """Its jobs; the first asks for more than the run was staged with where RETRY says so, of what is not `asked`."""
     again, retry = _again(run, only), record.get(verdicts.RETRY) or {}
     reached = next((place for place, each in enumerate(run.stages) if not each.done), 0)
     todo = [each for place, each in enumerate(record["stages"]) if (each["name"] in again or not again)]
     todo = todo if again else todo[reached:]
     stages = [(each["name"], each.get("resources") or {}) for each in todo]
     first, *rest = chains.links_of(stages, record.get("resources") or {}, farm)
-    return chains.chain_of(run, (first._replace(resources=verdicts.wanted(run, retry, first.resources)), *rest))
+    raised = stage.merged(verdicts.wanted(run, retry, first.resources), asked)
+    return chains.chain_of(run, (first._replace(resources=raised), *rest))
 
 
 def _again(run: Run, only: Sequence[str]) -> Sequence[str]:

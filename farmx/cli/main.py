@@ -150,6 +150,8 @@ def why(**given: Any) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--state", metavar="STATES", help="Only runs in these states: failed,lost,...")
 @click.option("--code", type=click.Choice(["now", "own"]), help="Use today's code, or what the run has.")
+@click.option("-r", "--resources", multiple=True, metavar="KEY=VALUE",
+              help="Ask for this from now on: time=8:00:00; KEY= for nothing.")  # fmt: skip
 @click.option("--release", is_flag=True, help="Also let go what is held since the first runs failed alike.")
 @stages
 @_here

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, config, layout, naming, packs, records, relaunch, verdicts
+from farmx import compose, config, layout, naming, packs, records, relaunch, verdicts, yaml12
 from farmx.cli import here, notifying, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import RecordError, UsageError, nearest
@@ -17,7 +17,7 @@ from farmx.spec import Job, Run, State, Surroundings
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     """Queue again, here or on the farm; return the exit code."""
     root = logroot(given["logroot"], given["config_file"], at)
-    states = states_of(given["state"])
+    states, asked = states_of(given["state"]), resources_of(given["resources"])
     problems: list[str] = []
     runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems)
     code = _left_out(problems)
@@ -25,8 +25,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     if gone:
         tell(f"      {len(gone)} let go")
     runs = [run for run in runs if run not in gone]
-    farm = _farm(given, runs, at)
-    chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"], given["release"])
+    farm = _farm(given, runs, at, asked)
+    chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"], given["release"], asked)
     _tell(chosen, given["as_json"])
     submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
     told = notifying.telling(farm, notifying.routes(given, at))
@@ -47,8 +47,11 @@ def _left_out(problems: Sequence[str]) -> int:
     return RecordError.exit_code if problems else 0
 
 
-def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings) -> Farm:
-    """Where to run again: here when that is asked for, else the farm that is named, the one they were on, or FARM."""
+def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, asked: Mapping[str, Any]) -> Farm:
+    """Where to run again: here when that is asked for, else the farm that is named, the one they were on, or FARM.
+
+    asked: the resources that the command line asks for.
+    """
     pooled = given["jobs"] is not None or given["gpus"] is not None
     if not pooled and not given["interactive"]:
         last = given["farm"] or _last_farm(runs)
@@ -58,7 +61,8 @@ def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings) -> Fa
         )
         if there.elsewhere(settings):
             farm = settings.farm._replace(pack=settings.farm.pack or _last_pack(runs))
-            return there.farm(settings._replace(farm=farm))
+            origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
+            return there.farm(settings._replace(farm=farm, origins=origins))
     pooled = pooled or given["as_json"]  # stdout is for json alone
     return here.Here(gpus.slots(given["jobs"], given["gpus"]) if pooled else None)
 
@@ -86,6 +90,17 @@ def _job(run: Run) -> Mapping[str, Any]:
 
 def _owner(run: Run) -> dict[str, Any] | None:
     return records.of(run.attempts[-1].path, layout.OWNER, layout.ATTEMPT_FORMAT)
+
+
+def resources_of(given: Sequence[str]) -> dict[str, Any]:
+    """--resources KEY=VALUE, several of them, as a mapping; None for a key without a value. Raises UsageError."""
+    asked: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key.strip() or not equals:
+            raise UsageError(f"--resources: {text!r} is no KEY=VALUE; write time=8:00:00, or KEY= to ask for nothing")
+        asked[key.strip()] = yaml12.scalar(value.strip())
+    return asked
 
 
 def states_of(text: str | None) -> list[State] | None:
