@@ -89,8 +89,9 @@ class Farm(NamedTuple):
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """One sbatch for each array, more where a limit lets in only parts of it, and one for its sentinel."""
+        kill_wait_s = _setting("KillWait", KILL_WAIT_S) if submissions else KILL_WAIT_S
         for submission in submissions:
-            self._record(submission)
+            self._record(submission, kill_wait_s)
             command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
             tasks = packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
             script = slurm_script.text(command, submission.resources, tasks)
@@ -114,7 +115,7 @@ class Farm(NamedTuple):
             heard(submission, queued - first)
         return queued
 
-    def _record(self, submission: Submission) -> None:
+    def _record(self, submission: Submission, kill_wait_s: int) -> None:
         resources = submission.resources
         record = {
             "format": layout.JOB_FORMAT,
@@ -127,7 +128,7 @@ class Farm(NamedTuple):
             "resources": dict(resources),
             **packs.record(packs.of(self.pack, resources)),
             **({"after": submission.after} if submission.after else {}),
-            "node": slurm_script.node(resources, self.max_requeues, _setting("KillWait", KILL_WAIT_S)),
+            "node": slurm_script.node(resources, self.max_requeues, kill_wait_s),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
 
@@ -143,9 +144,10 @@ def _watched(submission: Submission, arrays: Sequence[str]) -> str:
 def _complain(limit: str, submissions: Sequence[Submission], left: Sequence[Job], unwatched: str) -> None:
     """Raises FarmError for the jobs that a limit kept out, or a sentinel that sbatch refused."""
     runs = {job.run for each in submissions for job in each.jobs}
+    whole = " to their last stage" if any(each.after for each in submissions) else ""
     if left:
         raise FarmError(f"Slurm's limit of submitted jobs is reached ({limit}): {len({job.run for job in left})} of "
-                        f"{len(runs)} runs are not queued; the same command goes on when some have ended")  # fmt: skip
+                        f"{len(runs)} runs are not queued{whole}; the same command goes on when some have ended")
     if unwatched:
         raise FarmError(f"the runs are queued, and their sentinel is not: {unwatched}; farmx tend does what it would")
 
@@ -304,7 +306,7 @@ def _cancel(helds: Sequence[Held], cluster: Mapping[str, str]) -> None:
 def release(held: Held) -> None:
     """Let begin what is held of its array. Raises FarmError."""
     cluster = held.record.get("cluster") or here()
-    for job, _ in list(_arrays([str(held.record.get("name"))], cluster)):
+    for job in dict(_arrays([str(held.record.get("name"))], cluster)):
         said = call(["scontrol", "release", job], cluster=cluster)
         # It says that of each index that runs or has ended, and exits 1.
         if said.code != 0 and "already finished" not in said.error:
@@ -312,7 +314,7 @@ def release(held: Held) -> None:
 
 
 def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(id, name) of each array in the queue that has one of these names. Raises FarmError."""
+    """(id, name) of each array in the queue that has one of these names, once a line of squeue. Raises FarmError."""
     by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
     said = call(["squeue", "-h", *by_name, "-o", "%F|%j"], cluster=cluster)
     if said.code is None:

@@ -16,11 +16,9 @@ HELD = '{"hold": true}'
 
 @pytest.fixture(scope="module")
 def strict():
-    """A Slurm that enforces limits; root belongs to an account."""
+    """A Slurm that enforces limits."""
     fixtures.need(Slurm)
     farm = Slurm.up(settings={"AccountingStorageEnforce": "limits"})
-    farm.run("sacctmgr", "-i", "add", "account", "lab", "cluster=farm")
-    farm.run("sacctmgr", "-i", "add", "user", "root", "account=lab")
     yield farm
     farm.stop()
 
@@ -34,11 +32,16 @@ def site(strict, project):
 
 
 def allow(site: Site, most: int) -> None:
-    """Let in so many jobs of ours, -1 for any number."""
+    """Let in so many jobs of ours, -1 for any number; returns once that counts, with a limit once none are in."""
     site.slurm.run("sacctmgr", "-i", "modify", "user", "root", "set", f"MaxSubmitJobs={most}")
-    told = rf"MaxSubmitJobs={most if most >= 0 else ''}(\(|\s)"
-    ask = ["scontrol", "show", "assoc_mgr", "users=root", "flags=assoc"]
-    until(lambda: re.search(told, site.slurm.says(*ask)), LONG_S)
+    told = rf"MaxSubmitJobs={most}\(0\)" if most >= 0 else r"MaxSubmitJobs=(\(|\s)"
+    ask = ["scontrol", "show", "assoc_mgr", "users=root", "accounts=root", "flags=assoc"]
+    until(lambda: re.search(told, site.slurm.says(*ask).rpartition("UserName=root")[2]), LONG_S)
+
+
+def release(site: Site) -> None:
+    for submission in site.submissions():
+        site.slurm.run("scontrol", "release", f"jobname={site.name(submission)}", check=False)
 
 
 def test_what_a_limit_lets_in_is_queued_and_the_same_command_goes_on_until_all_have_run(site):
@@ -63,8 +66,7 @@ def test_what_a_limit_lets_in_is_queued_and_the_same_command_goes_on_until_all_h
     allow(site, -1)
     site.setup()
     site.ok("sweep.yml")
-    for submission in site.submissions():
-        site.slurm.run("scontrol", "release", f"jobname={site.name(submission)}", check=False)
+    release(site)
     assert site.ended() == [*["cancelled"], *["done"] * 3, *["cancelled"], *["done"] * 7]
     assert sorted(map(int, (line.split()[0] for line in site.notes()))) == [1, 2, 3, *range(5, 12)]
     assert {tuple(attempts(run)) for run in site.project.runs()} == {("1.0",)}
@@ -72,13 +74,18 @@ def test_what_a_limit_lets_in_is_queued_and_the_same_command_goes_on_until_all_h
 
 def test_a_later_stage_that_a_limit_keeps_out_is_queued_by_the_same_command_once_the_first_is_done(site):
     allow(site, 3)
-    site.setup()
+    site.setup(HELD)
     site.sweep("note(sys.argv[1], n, attempt)", "{n: [1, 2]}")
     stages = f"{{train: '{PYTHON} job.py a {{n}}', test: {{cmd: '{PYTHON} job.py b {{n}}', RESOURCES: {{mem: 60}}}}}}"
     site.project.sweep("{n: [1, 2]}", stages)
     refused = site("sweep.yml")
-    assert (refused.code, "      3 queued" in refused.err) == (4, True), refused.err
-    assert "1 of 2 runs are not queued" in refused.err
+    assert (refused.code, "      2 queued" in refused.err) == (4, True), refused.err
+    assert "1 of 2 runs are not queued to their last stage" in refused.err
+    assert sorted(site.alive()) == sorted(f"{site.name(each)} {index}" for each, index in zip(
+        [*site.submissions()[:1], *site.submissions()], (0, 1, 0)
+    ))  # fmt: skip
+    site.setup()
+    release(site)
     until(lambda: site.states() == ["done", "staged"], LONG_S)
     site.ok("sweep.yml")
     assert site.ended() == ["done"] * 2
