@@ -33,8 +33,8 @@ LADDER = (
      "farms.together"),
     ("farms.shares",),
     ("farms.command_asked",),
-    ("farms.slurm_script", "farms.sentinel"),
-    ("farms.slurm_queue",),
+    ("farms.slurm_script",),
+    ("farms.slurm_queue", "farms.sentinel"),
     ("farms.*",),
     ("sites",),
     ("verdicts", "programs", "chains"),
@@ -79,7 +79,8 @@ LEAVES = ("farms.", "reports.")  # import none of:
 ABOVE_LEAVES = {"launcher", "relaunch", "naming", "compose", "config", "cli", "api"}
 
 # Who may see the process around us; everybody else gets it as an argument. `cli` stands for all of the package.
-AGES = ("layout", "farms.base", "farms.local", "farms.slurm", "farms.command", "boards", "records", "polls")  # how old is a file; when did this happen
+# How old is a file; when did this happen.
+AGES = ("layout", "farms.base", "farms.local", "farms.slurm", "farms.command", "boards", "records", "polls")
 SEES = {
     "sys.argv": {"cli", "runner", "__main__"},
     "os.getcwd": {"cli", "api"},
@@ -91,7 +92,8 @@ SEES = {
 }
 
 # What `import NAME` may not load, beside what a bare python loads.
-HEAVY = {"apprise", "torch", "numpy", "submitit", "git", "coolname", "tabulate", "rich", "tensorboard", "yaml", "click", "pickle"}
+HEAVY = {"apprise", "torch", "numpy", "submitit", "git", "coolname", "tabulate", "rich", "tensorboard", "yaml", "click",
+         "pickle"}  # fmt: skip
 SLOW = {"dataclasses", "inspect", "logging", "subprocess", "tempfile", "asyncio"}
 WEIGHT = {
     "farmx": HEAVY | {"json", "typing", "re", "farmx.errors", "farmx.logx", "farmx.layout", "farmx.api"},

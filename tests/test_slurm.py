@@ -446,3 +446,29 @@ def test_a_run_queued_anew_is_queued_though_the_job_of_its_lost_attempt_is_remem
     fake.says("squeue", "0|PENDING|Priority|sweep.two\n")
     (told,) = status.of(str(place.experiment), ["one"]).runs
     assert (told.state, told.note) == (State.QUEUED, "others go before it")
+
+
+def test_each_array_that_is_held_is_let_go_by_one_call(fake, tmp_path):
+    fake.says("squeue", "8|sweep.id\n8|sweep.id\n9|sweep.id\n7|other\n")
+    slurm.release(helds(submission(tmp_path))[0])
+    assert fake.calls("scontrol") == [["scontrol", "release", "8"], ["scontrol", "release", "9"]]
+
+
+def test_slurm_is_asked_for_its_configuration_once_however_many_arrays_there_are(fake, tmp_path):
+    for call in (1, 2, 3):
+        fake.says("sbatch", f"{call}\n", call=call)
+    farm().submit([submission(tmp_path, name=name) for name in ("one", "two", "three")], lambda *heard: None)
+    assert (fake.home / "config.count").read_text() == "1\n"
+
+
+def test_a_list_is_joined_by_commas_wherever_it_is_told(fake, tmp_path):
+    fake.says("sbatch", "7\n")
+    made = submission(tmp_path, partition=["a", "b"], dependency=["afterok:1", "afterok:2"])
+    Path(made.jobs[0].run).mkdir()
+    layout.write_json(os.path.join(made.jobs[0].run, layout.RUN), {"format": 1, layout.SENTINEL: True})
+    later = base.submission(os.path.dirname(made.path), "later", made.jobs, made.resources)._replace(after="id")
+    farm().submit([made, later], lambda *heard: None)
+    first, behind, second, _ = fake.calls("sbatch")
+    assert "--partition=a,b" in behind
+    assert "--dependency=afterok:1,afterok:2,aftercorr:7" in second
+    assert "#SBATCH --partition=a,b\n" in Path(first[-1]).read_text()

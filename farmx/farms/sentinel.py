@@ -10,6 +10,7 @@ from typing import Any
 
 from farmx import layout
 from farmx.errors import RecordError
+from farmx.farms import slurm_script
 from farmx.farms.calls import Said, call
 from farmx.spec import Submission
 
@@ -32,8 +33,8 @@ def queue(submission: Submission, array: str, name: str, resources: Mapping[str,
     script = os.path.join(submission.path, layout.TEND)
     log = shlex.quote(script + layout.LOG_SUFFIX)  # a name with % would mean something to sbatch
     layout.write(script, f"#!/bin/sh\nexec {command(submission)} >>{log} 2>&1\n", 0o777)
-    plain = {key.replace("-", "_"): value for key, value in resources.items()}
-    same = [f"--{key}={plain[key]}" for key in SHARED if plain.get(key) is not None]
+    plain = slurm_script.plain(resources)
+    same = [f"--{key}={slurm_script.said(plain[key])}" for key in SHARED if key in plain]
     return call(["sbatch", "--parsable", f"--job-name={name}.tend", f"--dependency=afterany:{array}",
                  f"--chdir={submission.path}", "--output=/dev/null", *NEEDS, *same, script])  # fmt: skip
 

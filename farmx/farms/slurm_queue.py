@@ -119,7 +119,7 @@ def _sbatch(submission: Submission, wanted: Part, jobs: int) -> list[str]:
 
 def _depends(submission: Submission, after: str) -> str:
     """What its jobs wait for, beside what RESOURCES says."""
-    return ",".join(filter(None, (submission.resources.get("dependency"), f"aftercorr:{after}")))
+    return ",".join(filter(None, (slurm_script.said(submission.resources.get("dependency")), f"aftercorr:{after}")))
 
 
 def job_name(submission: Submission) -> str:

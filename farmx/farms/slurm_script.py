@@ -44,8 +44,7 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
 
     from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string  # a fifth of a second; only who submits
 
-    given = {key.replace("-", "_"): value for key, value in resources.items()}
-    wanted = {key: _text(value) for key, value in given.items() if value is not None and value is not False}
+    wanted = {key: said(value) for key, value in plain(resources).items() if value is not False}
     wanted.pop(PARALLEL, None)
     known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
     named = {key: wanted.pop(key) for key in list(wanted) if key in known}
@@ -90,7 +89,8 @@ def _lines(command: str, resources: Mapping[str, Any]) -> str:
     return f'export MASTER_ADDR="$(hostname)" MASTER_PORT={port}\n{command}'
 
 
-def _text(value: Any) -> Any:
+def said(value: Any) -> Any:
+    """A value as sbatch takes it: a list with commas."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
