@@ -122,7 +122,7 @@ def aside(path: str) -> str:
 
 
 def now_at(folder: str) -> float:
-    """What time it is for the file system of `folder`, in seconds since the epoch; by our clock where it cannot tell."""
+    """What time the file system of `folder` says it is, in seconds since the epoch; our clock where it cannot tell."""
     probe = aside(os.path.join(folder, "now"))
     try:
         os.mkdir(probe)

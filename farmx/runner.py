@@ -218,10 +218,8 @@ class Attempt:
     def beat(self) -> bool:
         """Say that we live; whether this attempt is still the newest of its run."""
         self._pulse()
-        try:
+        with suppress(OSError):
             os.utime(layout.HEARTBEAT, dir_fd=self._home)
-        except OSError:
-            pass
         return newer(self.path) is None
 
     def end(self, state: str, **more: Any) -> None:

@@ -13,7 +13,8 @@ from farmx import config
 
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
 SETTINGS = "ARG_STYLE, BREAKER, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, \
-CODE_MAX_MB, CODE_STAGING, CONTAINER, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, NOTIFY, PACK, PYTHONPATH, RESOURCES, \
+CODE_MAX_MB, CODE_STAGING, CONTAINER, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, \
+NOTIFY, PACK, PYTHONPATH, RESOURCES, \
 RETRY, SENTINEL, SETUP, STATUS, STATUS_CMD, STATUS_LINE, SUBMIT_CMD, SUBMIT_PARALLEL, WORKSPACE"
 KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("JOB_ID,", "GOAL, HPARAMS, JOB_ID,", 1)
 STATES = "cancelled, done, failed, interrupted, lost, preempted, pruned, queued, running, staged, unknown"
@@ -77,7 +78,8 @@ WRONG_SETTINGS = [
     ("CODE_MAX_FILES: lots", 17, "CODE_MAX_FILES: 'lots' is not allowed; it must be a whole number above 0"),
     ("CONTAINER: {image: x, mount: /a}", 23, "CONTAINER: there is no 'mount'; did you mean mounts?"),
     ("CONTAINER: {image: $NOPE/x.sif}", 1, "CONTAINER: $NOPE is not set; export it, or write the path"),
-    ("NOTIFY: [discord]", 9, "NOTIFY: an address begins with what takes it, as json://host or mailto://; or write slurm"),
+    ("NOTIFY: [discord]", 9,
+     "NOTIFY: an address begins with what takes it, as json://host or mailto://; or write slurm"),
     ("PACK: 4", 7, "PACK: '4' is not allowed; it must be a mapping of runs or per_gpu, and each, to whole numbers"),
     ("RETRY: {oom: {mem: x}}", 20, "RETRY: oom: 'x' is not allowed; it must be a factor above 1, such as x1.5"),
     ("BREAKER: five", 10, "BREAKER: 'five' is not allowed; it must be a whole number, 0 for never"),

@@ -136,7 +136,8 @@ def test_every_setting_is_read(place):
     assert place.compose() == Config(
         logroot="/logs",
         farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0, 4, r"Job (\d+)", "qstat {ids}",
-                  r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}", {"per_gpu": 2, "each": 9}),  # fmt: skip
+                  r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}",
+                  {"per_gpu": 2, "each": 9}),  # fmt: skip
         code_ignore_patterns=(".git", "*.pyc", "docs*"),
         code_link=("data",),
         code_include=("a b", "c"),

@@ -99,7 +99,7 @@ def test_failed_and_cancelled_runs_are_left_and_the_command_for_them_is_told(pro
     assert attempts == ["1.0", "1.0"]
 
 
-@pytest.mark.parametrize("state", [state.value for state in State if state not in (State.QUEUED, State.RUNNING, State.PREEMPTED)])
+@pytest.mark.parametrize("state", sorted({*map(str, State)} - {"queued", "running", "preempted"}))
 def test_a_launch_takes_up_what_waits_and_leaves_the_rest(project, state):
     launched(project)
     one = by_n(project)[1]
