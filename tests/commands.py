@@ -7,6 +7,7 @@ command leaves behind and answers once all of it has gone.
 
 import ctypes
 import errno
+import gc
 import json
 import mmap
 import os
@@ -205,16 +206,29 @@ def staging(experiment: Path) -> list[str]:
 # ---------------------------------------------------------------- the process that commands are forked from
 
 
-def _serve() -> None:
+def _load() -> None:
+    """Import here what commands import, so that no fork has to, and leave what is there out of every collection."""
+    import difflib
+    import pwd
+    import resource
+
     import coolname
     import git
     import pathspec
+    import yaml
 
-    from farmx.cli import launching, looking, relaunching  # noqa: F401  # imported here so that no fork has to
+    from farmx.cli import launching, looking, relaunching, why  # noqa: F401
+    from farmx.farms import command, slurm, terminal  # noqa: F401
+
+    assert coolname and difflib and git and pathspec and pwd and resource and yaml
+    gc.collect()
+    gc.freeze()  # else each fork copies the pages of all that is there when it first collects
+
+
+def _serve() -> None:
     from farmx.cli.main import farmx
-    from farmx.farms import terminal  # noqa: F401
 
-    assert coolname and git and pathspec
+    _load()
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what a killed command leaves becomes ours
     for line in sys.stdin:
         told = json.loads(line)
