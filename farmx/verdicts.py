@@ -1,7 +1,8 @@
 """What RETRY says of runs as they stand: why each attempt ended, from records, logs and farms' words; never acts."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from farmx import breaker, evidence, layout, policy, records
@@ -12,6 +13,7 @@ JUDGED = (State.FAILED, State.LOST)
 NONE = Verdict(False, "")
 RETRY = "retry"  # of run.json: the setting
 _WORDS = {"memory": "oom", "time": "time", "node": "node_fail"}  # evidence's -> RETRY's
+_RUNNERS = re.compile(r".* \d+\.\d+ (?:done|failed|cancelled|interrupted|preempted|held|holds|was)\b")
 
 
 def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> Verdict:
@@ -70,18 +72,18 @@ def _cause(run: Run, attempt: Attempt, newest: bool) -> str | None:
 
 def _said(run: Run, attempt: Attempt, note: str) -> str:
     """What the farm says of its end, there or in what it wrote into its own log."""
-    why, _ = evidence.farm_word([note, *_farm_lines(run, attempt)])
+    why, _ = evidence.farm_word([note, *farm_lines(run, attempt)])
     return _WORDS.get(why, "")
 
 
-def _farm_lines(run: Run, attempt: Attempt) -> Sequence[str]:
-    """What the farm wrote while it had the attempt: restarts of a job write into one file."""
+def farm_lines(run: Run, attempt: Attempt) -> list[str]:
+    """What the farm wrote while it had the attempt: restarts of a job write into one file, and so do our runners."""
     home, index = submission(run, attempt)
     lines = evidence.tail(os.path.join(home, f"{index}{layout.LOG_SUFFIX}"))
     queued, restarted = attempt.number
     before = tuple(f"{run.name} {layout.attempt_name(queued, count)} " for count in range(restarted))
     begin = max((place for place, line in enumerate(lines) if before and line.startswith(before)), default=-1)
-    return lines[begin + 1 :]
+    return [line for line in lines[begin + 1 :] if line and not _RUNNERS.match(line)]
 
 
 def submission(run: Run, attempt: Attempt) -> tuple[str, int | None]:

@@ -36,6 +36,7 @@ _CAUSES = {
     "node": "its node failed",
     "preempted": "it had to make room for another job",
 }
+_RECORDED = {"oom": "memory", "time": "time", "node_fail": "node"}  # what the end record calls it
 _STATES = {
     State.STAGED: "nobody has it yet",
     State.QUEUED: "it waits",
@@ -121,7 +122,7 @@ def _of_attempt(told: Account, run: Run, last: Attempt, now: float) -> Account:
     )
     if run.state in (State.DONE, State.RUNNING):
         return told
-    return _ended(told, run, lines, _farm_lines(run, last, owner), _pids(owner, events))
+    return _ended(told, run, lines, verdicts.farm_lines(run, last), _pids(owner, events))
 
 
 def _ended(told: Account, run: Run, lines: list[str], farm: list[str], pids: Sequence[int]) -> Account:
@@ -131,6 +132,8 @@ def _ended(told: Account, run: Run, lines: list[str], farm: list[str], pids: Seq
         told = told._replace(error=trace.error, at=trace.at, line=trace.code, traceback=trace.lines)
     killed = told.signal in KILLED or told.code in KILLED
     cause, said = evidence.farm_word([run.note, *farm, *evidence.of_farm(lines)])
+    if (known := _RECORDED.get(str((run.attempts[-1].end or {}).get("cause")), cause)) != cause:
+        cause, said = known, ""
     if not cause and killed and (said := evidence.killed_by_kernel(pids)):
         cause = "memory"
     if run.state is State.FAILED and not cause and (said := evidence.gpu_memory(lines, trace)):
@@ -182,19 +185,6 @@ def _pids(owner: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list
     if (owner.get("host"), owner.get("boot")) != (processes.host(), processes.boot_id()):
         return []
     return [event["pid"] for event in events if isinstance(event.get("pid"), int)]
-
-
-def _farm_lines(run: Run, attempt: Attempt, owner: Mapping[str, Any]) -> list[str]:
-    """The end of what the farm itself wrote while it had the attempt."""
-    submission = str(owner.get("submission") or "-")
-    home = os.path.join(os.path.dirname(run.path), layout.FARMX, layout.SUBMISSIONS, submission)
-    wanted = f"{layout.attempt_name(attempt.number[0])} {run.name}\n"
-    try:
-        with open(os.path.join(home, layout.RUNS), encoding="utf-8", errors="surrogateescape") as file:
-            index = next((index for index, line in enumerate(file) if line == wanted), None)
-    except OSError:
-        return []
-    return [line for line in evidence.tail(os.path.join(home, f"{index}{layout.LOG_SUFFIX}")) if line]
 
 
 # ---------------------------------------------------------------- what to do

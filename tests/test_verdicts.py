@@ -40,6 +40,7 @@ ENDS = [
     ("failed", {"code": 1}, b"we are out of memory of those days, oom_kill\n", "", "error"),
     ("failed", {"code": 1}, b"numpy.core._exceptions.MemoryError: Unable to allocate\n", "", "oom"),
     ("failed", {"code": 1}, b"torch.cuda.OutOfMemoryError: CUDA out of memory.\n", "", "error"),
+    ("failed", {"code": 1}, b"", "timeout's one 1.0 failed: main exited with 1", "error"),
     ("failed", {"code": 1}, "it's größe\n".encode(), "slurmstepd: error: *** DUE TO TIME LIMIT ***", "time"),
 ]  # fmt: skip
 

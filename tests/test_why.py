@@ -148,10 +148,36 @@ def test_what_the_farm_itself_wrote_is_read(place, typed):
     home = place.experiment / ".farmx/submissions/s"
     home.mkdir()
     (home / layout.RUNS).write_text("1.0 another\n1.0 one\n")
+    owner = place.experiment / "one/attempts/1.0/owner.json"
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), "index": 1}))
     line = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T08:00:00 DUE TO TIME LIMIT ***"
     (home / "1.log").write_text(f"{line}\n")
     found = told(typed)
     assert (found["why"], found["evidence"]) == ("main was ended by SIGTERM: its time was over", [line])
+
+
+OWN_LINES = [
+    # what the runner said in the farm's log, how the attempt is recorded -> cause, sentence
+    ("one 1.0 preempted: it was told that its time is up; its job is queued again", {"code": 1}, "",
+     "main exited with 1"),
+    ("a timeout's run 1.0 failed: main exited with 1", {"code": 1}, "", "main exited with 1"),
+    ("one 1.0 failed: its time is up", {"cause": "time", "note": "its time is up"}, "time",
+     "its time is up: its time was over"),
+    ("", {"cause": "oom"}, "memory", "main exited with 1: its memory was used up"),
+    ("", {"cause": "something newer"}, "", "main exited with 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line, how, cause, sentence", OWN_LINES)
+def test_what_our_own_runner_wrote_into_a_farms_log_is_not_the_farms_word(place, typed, line, how, cause, sentence):
+    owner = died(place, **how) / "attempts/1.0/owner.json"
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), "index": 1}))
+    home = place.experiment / ".farmx/submissions/s"
+    home.mkdir()
+    (home / layout.RUNS).write_text("1.0 another\n1.0 one\n")
+    (home / "1.log").write_text(f"{line}\n")
+    found = told(typed)
+    assert (found["cause"], found["why"]) == (cause, sentence)
 
 
 def test_the_kernels_word_counts_for_a_program_of_this_boot(place, typed, tmp_path, monkeypatch):
