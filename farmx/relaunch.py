@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, chains, containers, farms, layout, records, runner, snapshot, stage, status, verdicts
+from farmx import breaker, chains, containers, farms, layout, packs, records, runner, snapshot, stage, status, verdicts
 from farmx.chains import Chain
 from farmx.errors import ConfigError, FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
@@ -164,6 +164,21 @@ def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
     wish = snapshot.Wish(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})  # type: ignore[arg-type]
     code = snapshot.listing(source, wish, [os.path.dirname(experiment)])
     return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
+
+
+def job_of(run: Run) -> Mapping[str, Any]:
+    """job.json of the submission that a run that was handed over was last in, {} when that is gone."""
+    if run.held:
+        return run.held[-1].record
+    home, _ = verdicts.submission(run, run.attempts[-1])
+    return records.of(home, layout.JOB, layout.JOB_FORMAT) or {}
+
+
+def pack_of(runs: Iterable[Run]) -> Mapping[str, int]:
+    """PACK as the jobs that all of these runs were last in were packed, {} when they were not or not alike."""
+    found = {packs.recorded(job_of(run)) for run in runs if run.attempts or run.held}
+    pack = found.pop() if len(found) == 1 else packs.ALONE
+    return {} if pack == packs.ALONE else {"runs": pack.slots, "each": pack.each}
 
 
 def submissions(chosen: Retry, farm: Farm, name: str) -> list[Submission]:

@@ -123,6 +123,13 @@ def test_one_address_that_has_it_is_not_told_again_for_another_that_has_not(told
     assert post.told() == other.read_text().splitlines() == ["sweep: 2 done|sumx sweep"]
 
 
+def test_an_address_in_a_file_that_is_copied_with_the_code_is_told(told, post):
+    note = "note  .farmx.yaml is copied with the code, and NOTIFY in it, too; write $VAR for what is secret"
+    assert note not in told.ok("sweep.yml", "-i").err
+    told.write(".farmx.yaml", f"NOTIFY: file://{post.path}?key=hunter2\n")
+    assert note in told.ok("sweep.yml", "-i", "--again").err
+
+
 def test_no_address_is_written_below_logroot(told, post):
     told.write(".farmx.yaml", "")
     told.write(".gitignore", "sweep.yml\n")

@@ -162,6 +162,15 @@ def test_a_retry_shares_jobs_as_the_launch_did(project, hold):
     assert (hold / "count").read_text().count("x") == 5
 
 
+def test_tend_shares_jobs_as_the_launch_did(project, hold):
+    pack(project, "PACK: {runs: 2, each: 4}\nRETRY: {error: 1}", "[1, 2, 3, 4, 5, 6]")
+    project.ok("sweep.yml")
+    work(hold, 1)
+    work(hold, 2)
+    assert project.ok("tend").err == "      6 queued\n"
+    assert (hold / "count").read_text().count("x") == 4
+
+
 def test_a_breaker_keeps_the_rest_of_a_job_from_beginning(project, hold):
     project.write(".farmx.yaml", FARM + "PACK: {runs: 1, each: 9}\nBREAKER: 2\n")
     project.sweep("{n: [1, 2, 3, 4]}", "sh -c 'echo no such option >&2; exit 2'")

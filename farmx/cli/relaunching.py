@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, config, layout, naming, packs, records, relaunch, verdicts, yaml12
+from farmx import compose, config, layout, naming, records, relaunch, yaml12
 from farmx.cli import here, notifying, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import RecordError, UsageError, nearest
@@ -60,7 +60,7 @@ def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, asked
             cwd=at.cwd, home=at.home, environ=at.environ, named=given["config_file"], flags=flags
         )
         if there.elsewhere(settings):
-            farm = settings.farm._replace(pack=settings.farm.pack or _last_pack(runs))
+            farm = settings.farm._replace(pack=settings.farm.pack or relaunch.pack_of(runs))
             origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
             return there.farm(settings._replace(farm=farm, origins=origins))
     pooled = pooled or given["as_json"]  # stdout is for json alone
@@ -71,21 +71,6 @@ def _last_farm(runs: Sequence[Run]) -> str | None:
     """The farm that all of these runs were last on, None when that is this machine or not one."""
     farms = {str(owner.get("farm")) for run in runs if run.attempts and (owner := _owner(run))}
     return next(iter(farms)) if len(farms) == 1 and farms != {local.NAME} else None
-
-
-def _last_pack(runs: Sequence[Run]) -> Mapping[str, int]:
-    """PACK as the jobs that all of these runs were last in were packed, {} when they were not or not alike."""
-    found = {packs.recorded(_job(run)) for run in runs if run.attempts or run.held}
-    pack = found.pop() if len(found) == 1 else packs.ALONE
-    return {} if pack == packs.ALONE else {"runs": pack.slots, "each": pack.each}
-
-
-def _job(run: Run) -> Mapping[str, Any]:
-    """job.json of the submission that it was last in, {} when that is gone."""
-    if run.held:
-        return run.held[-1].record
-    home, _ = verdicts.submission(run, run.attempts[-1])
-    return records.of(home, layout.JOB, layout.JOB_FORMAT) or {}
 
 
 def _owner(run: Run) -> dict[str, Any] | None:

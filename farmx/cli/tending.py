@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import compose, config, layout, naming, records, relaunch, status, verdicts
+from farmx import compose, config, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
 from farmx.cli.surroundings import located, logroot, tell
 from farmx.errors import FarmxError
@@ -75,12 +75,13 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
     """One farm after another; what one refuses holds up no other."""
     groups: dict[str, tuple[Mapping[str, Any], list[Run]]] = {}
     for due in dues:
-        record = _record(due.run)
-        groups.setdefault(repr((record.get("executor"), record.get("farm"))), (record, []))[1].append(due.run)
+        record = relaunch.job_of(due.run)
+        alike = repr((record.get("executor"), record.get("farm"), record.get(packs.RECORD)))
+        groups.setdefault(alike, (record, []))[1].append(due.run)
     code, urls = 0, notifying.routes({"config_file": config_file}, at)
     for record, runs in groups.values():
         try:
-            farm = _farm(record, config_file, at)
+            farm = _farm(record, relaunch.pack_of(runs), config_file, at)
             chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
             there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
         except FarmxError as error:
@@ -89,20 +90,15 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
     return code
 
 
-def _record(run: Run) -> Mapping[str, Any]:
-    """job.json of the submission that the run was last in; {} where that is gone."""
-    if run.held:
-        return run.held[-1].record
-    home, _ = verdicts.submission(run, run.attempts[-1])
-    return records.of(home, layout.JOB, layout.JOB_FORMAT) or {}
+def _farm(record: Mapping[str, Any], pack: Mapping[str, int], config_file: str | None, at: Surroundings) -> Farm:
+    """The farm of a submission. The record says all of Slurm; what others are reached by, the configuration does.
 
-
-def _farm(record: Mapping[str, Any], config_file: str | None, at: Surroundings) -> Farm:
-    """The farm of a submission. The record says all of Slurm; what others are reached by, the configuration does."""
+    pack: as its jobs were packed.
+    """
     name = str(record.get("farm") or local.NAME)
     if record.get("executor") == "slurm":
         from farmx.farms import slurm  # only its users
 
-        return slurm.Farm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0))
+        return slurm.Farm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0), pack=pack)
     settings = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags={"FARM": name})
-    return there.farm(settings)
+    return there.farm(settings._replace(farm=settings.farm._replace(pack=pack)))
