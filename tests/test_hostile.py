@@ -36,10 +36,16 @@ def sweep(place: Path, **keys: object) -> None:
     (place / "sweep.yml").write_text(json.dumps({"CMD": "python -S says.py", **keys}))
 
 
-def farmx(place: Path, *argv: str, code: int = 0) -> str:
-    done = subprocess.run(["farmx", *argv], cwd=place, capture_output=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == code, done.stderr
-    return done.stdout.decode()
+@pytest.fixture
+def farmx(commands):
+    """farmx(place, *argv, code=0) -> stdout."""
+
+    def run(place: Path, *argv: str, code: int = 0) -> str:
+        done = commands(*argv, cwd=place)
+        assert done.code == code, done.err
+        return done.out
+
+    return run
 
 
 def runs(place: Path, name: str = "sweep") -> list[Path]:
@@ -57,37 +63,43 @@ def heard(place: Path, who: str) -> list[list[str]]:
 
 
 STYLES = {
-    "gnu": lambda value: ["--v", value, "--both", value, "z"],
-    "equals": lambda value: [f"--v={value}", f"--both={value}", "--both=z"],
-    "hydra": lambda value: [f"v={value}", f"both=[{value},z]"],
+    "gnu": lambda value, i: [f"--v{i}", value, f"--both{i}", value, "z"],
+    "equals": lambda value, i: [f"--v{i}={value}", f"--both{i}={value}", f"--both{i}=z"],
+    "hydra": lambda value, i: [f"v{i}={value}", f"both{i}=[{value},z]"],
 }
+
+
+def hparams(values: list[str]) -> dict[str, object]:
+    """Two parameters for each value, one of which holds it in a list."""
+    both = [((f"v{i}", value), (f"both{i}", [[value, "z"]])) for i, value in enumerate(values)]
+    return dict(pair for pairs in both for pair in pairs)
 
 
 SHELL = ("X=1 python -S says.py", "gnu")  # a CMD that only a shell understands
 
 
 @pytest.mark.parametrize(("cmd", "style"), [*(("python -S says.py", style) for style in STYLES), SHELL])
-def test_values_arrive_by_pool_by_retry_and_by_hand(place, cmd, style):
-    values = [{"v": value, "both": [[value, "z"]]} for value in VALUES]
-    sweep(place, CMD=cmd, ARG_STYLE=style, HPARAMS=values)
-    expected = sorted(STYLES[style](value) for value in VALUES)
+def test_values_arrive_by_pool_by_retry_and_by_hand(farmx, place, cmd, style):
+    points = sorted((VALUES[first::4] for first in range(4)), key=len)  # each item has all keys of the one before
+    sweep(place, CMD=cmd, ARG_STYLE=style, HPARAMS=[hparams(point) for point in points])
+    expected = sorted([word for i, value in enumerate(point) for word in STYLES[style](value, i)] for point in points)
     farmx(place, "sweep.yml", "-j", "2", code=1)
     farmx(place, "retry", "sweep", "-j", "2")
     for run in runs(place):
         subprocess.run([run / "launch.sh"], check=True)
     assert [heard(place, who) for who in ("1", "2", "hand")] == [expected] * 3
-    hparams = [json.loads((run / "hparams.json").read_text()) for run in runs(place)]
-    assert sorted(each["v"] for each in hparams) == sorted(VALUES)
+    kept = [json.loads((run / "hparams.json").read_text()) for run in runs(place)]
+    assert sorted(each[key] for each in kept for key in each if key.startswith("v")) == sorted(VALUES)
 
 
-def test_values_arrive_in_the_foreground(place):
+def test_values_arrive_in_the_foreground(farmx, place):
     sweep(place, HPARAMS={"v": VALUES})
     farmx(place, "sweep.yml", "-i", code=1)
     assert heard(place, "1") == sorted(["--v", value] for value in VALUES)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_what_n_prints_is_the_same_command_to_a_shell(place, style):
+def test_what_n_prints_is_the_same_command_to_a_shell(farmx, place, style):
     sweep(place, ARG_STYLE=style, HPARAMS={"v": VALUES, "both": "z"})
     printed = farmx(place, "sweep.yml", "-n")
     commands = printed.replace("\npython -S says.py", "\0python -S says.py").split("\0")
@@ -102,7 +114,7 @@ def test_what_n_prints_is_the_same_command_to_a_shell(place, style):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_keys_arrive_too(place, style):
+def test_keys_arrive_too(farmx, place, style):
     sweep(place, ARG_STYLE=style, HPARAMS={**dict.fromkeys(KEYS, "1"), "on $x": True, "off": False})
     farmx(place, "sweep.yml", "-i", code=1)
     flags = [key if key.startswith("-") else f"--{key}" for key in KEYS]
@@ -114,7 +126,7 @@ def test_keys_arrive_too(place, style):
     assert heard(place, "1") == [expected[style]]
 
 
-def test_the_environment_arrives(place):
+def test_the_environment_arrives(farmx, place):
     given = {f"GIVEN{i}": value for i, value in enumerate(VALUES)}
     setup = ["export SET=\"$GIVEN1; it's\"", "export SET2='a", "b'"]
     sweep(place, ENV=given, SETUP=setup)
@@ -125,7 +137,7 @@ def test_the_environment_arrives(place):
     assert [said(run, who)[1] for who in ("1", "hand")] == [expected] * 2
 
 
-def test_logdir_arrives_wherever_it_stands(place):
+def test_logdir_arrives_wherever_it_stands(farmx, place):
     given = {"GIVEN": "LOGDIR/x y"}
     sweep(place, CMD="python -S says.py 'LOGDIR/it'", ENV=given, HPARAMS={"v": "a LOGDIR;LOGDIR", "w": [["LOGDIR", 1]]})
     farmx(place, "sweep.yml", "-i", code=1)
@@ -135,7 +147,7 @@ def test_logdir_arrives_wherever_it_stands(place):
     assert [said(run, who) for who in ("1", "hand")] == [(argv, {"GIVEN": f"{run}/x y"})] * 2
 
 
-def test_names_of_experiments_and_tags_may_be_anything(place):
+def test_names_of_experiments_and_tags_may_be_anything(farmx, place):
     name, tag = "it's $HOME; \"x\"\n größe", "a/b c; $HOME\n\"größe'"
     sweep(place, HPARAMS={"v": ["1", "2"]})
     farmx(place, "sweep.yml", "-j", "2", "--exp-name", name, "--tag", tag, code=1)
@@ -149,7 +161,7 @@ def test_names_of_experiments_and_tags_may_be_anything(place):
     assert sorted(row["v"] for row in json.loads(table.stdout)) == ["1", "2"]
 
 
-def test_a_tag_filled_with_a_value_is_a_plain_name(place):
+def test_a_tag_filled_with_a_value_is_a_plain_name(farmx, place):
     sweep(place, HPARAMS={"v": VALUES, "RUNX.TAG": "{v}"})
     farmx(place, "sweep.yml", "-j", "2", code=1)
     names = [run.name for run in runs(place)]

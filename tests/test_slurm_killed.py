@@ -1,4 +1,7 @@
-"""A launch on Slurm killed at every one of its steps around the submission, with a small Slurm that keeps a queue."""
+"""A launch on Slurm killed around the submission, with a small Slurm that keeps a queue.
+
+At every fourth of its steps; tests/farms/test_small_slurm.py has all of them.
+"""
 
 import os
 import shutil
@@ -44,13 +47,13 @@ def run_all(home: Path, env: dict[str, str]) -> None:
         subprocess.run(["bash", script], env=told, check=True, capture_output=True, cwd=os.path.dirname(script))
 
 
-def test_killed_at_any_step_of_a_submission_the_same_command_queues_what_is_missing(project: Project, tmp_path):
-    home = slurm(tmp_path / "slurm")
+def check_killed(project: Project, home: Path, stride: int) -> None:
+    """Killed at the first step and each `stride` later: the same command queues what is missing, and nothing twice."""
+    slurm(home)
     project.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm}\n")
     env = {"PATH": f"{home}:{os.environ['PATH']}", "XDG_CACHE_HOME": "/dev/null"}
-    step, double = 0, 0
+    step, double = 1, 0
     while True:
-        step += 1
         shutil.rmtree(project.root, ignore_errors=True)
         project.side.unlink(missing_ok=True)
         (home / "queue").write_text("")
@@ -66,5 +69,10 @@ def test_killed_at_any_step_of_a_submission_the_same_command_queues_what_is_miss
         run_all(home, {**project.env, **env})
         assert project.again() == {(1, 1): "done", (2, 1): "done"}
         assert len(project.starts()) == len(set(project.starts())) == 2
+        step += stride
     assert step > 8
     assert double == 0  # what was queued was found, whether or not that was recorded
+
+
+def test_killed_at_a_step_of_a_submission_the_same_command_queues_what_is_missing(project: Project, tmp_path):
+    check_killed(project, tmp_path / "slurm", 4)

@@ -1,7 +1,8 @@
-"""Two launches of one sweep at once, on a small Slurm that keeps a queue."""
+"""Two launches of one sweep at once, on a small Slurm that keeps a queue; more of them: farms/test_small_slurm.py."""
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from commands import Commands, Project
@@ -24,14 +25,19 @@ def at_once(project: Project, other: Commands, after_s: float, *argv: str, **env
     return [each.answer().code for each in (project.commands, other)]
 
 
-@pytest.mark.parametrize("turn", range(20))
-def test_two_launches_at_once_make_each_run_once_and_start_it_once(project: Project, other, tmp_path, turn):
-    home = slurm(tmp_path / "slurm")
+def check_once(project: Project, other: Commands, home: Path, after_s: float) -> None:
+    """Two launches make each run once, queue it and start it once."""
+    slurm(home)
     project.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm}\n")
     env = {"PATH": f"{home}:{os.environ['PATH']}", "XDG_CACHE_HOME": "/dev/null"}
-    assert at_once(project, other, turn * 0.01, "sweep.yml", **env) == [0, 0]
+    assert at_once(project, other, after_s, "sweep.yml", **env) == [0, 0]
     project.ok("sweep.yml", **env)
     run_all(home, {**project.env, **env})
     assert project.again() == {(1, 1): "done", (2, 1): "done"}
     assert len(project.starts()) == len(set(project.starts())) == 2
     assert project.ok("sweep.yml", **env).err.count(" queued") == 0
+
+
+@pytest.mark.parametrize("after_s", [0, 0.02, 0.05, 0.1])
+def test_two_launches_at_once_make_each_run_once_and_start_it_once(project: Project, other, tmp_path, after_s):
+    check_once(project, other, tmp_path / "slurm", after_s)
