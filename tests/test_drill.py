@@ -104,6 +104,25 @@ def test_a_program_that_is_too_short_is_told(trial):
     assert states(project) == ["done"]
 
 
+KILLS = """
+import os, signal, time
+def end(*_):
+    os.kill(os.getppid(), signal.SIGKILL)
+signal.signal(signal.SIGTERM, end)
+while True:
+    time.sleep(1)
+"""
+
+
+def test_a_run_that_records_no_end_is_told(trial):
+    project = trial(KILLS)
+    done = project("drill", "sweep.yml", "--after", "1")
+    (run,) = runs(project.root / "sweep-drill")
+    (line,) = lines(done.out)
+    assert (done.code, line.endswith(f"; see farmx why {run.name}")) == (1, True)
+    assert line.startswith("NOT ok   it recorded no end when it was told to: it is interrupted, ")
+
+
 def test_one_drill_at_a_time_and_a_stopped_one_leaves_nothing_running(trial):
     project = trial("import time\ntime.sleep(300)\n")
     first = project.behind("drill", "sweep.yml", "--after", "200")

@@ -117,8 +117,10 @@ class Trial:
             return
         before = drills.signs(first)
         self._end(first)
-        ended = self.until(lambda: next((each for each in self.attempts()[:1] if each.end), None), over=False)
-        assert ended is not None
+        ended = self.until(lambda: next((each for each in self.attempts()[:1] if each.end), None))
+        if ended is None:
+            yield self._gave_up("it recorded no end when it was told to")
+            return
         yield drills.told(ended)
         yield drills.recorded(ended, State.PREEMPTED if self._executor == _SLURM else State.INTERRUPTED)
         second = self._second(first)
@@ -144,14 +146,14 @@ class Trial:
         (run,) = status.of(os.path.dirname(self.path), [os.path.basename(self.path)]).runs
         return run
 
-    def until(self, fact: Callable[[], T], over: bool = True) -> T | None:
-        """What `fact` returns once that is true; None when the run is over before, which may be left unasked."""
+    def until(self, fact: Callable[[], T]) -> T | None:
+        """What `fact` returns once that is true; None when the run is over before."""
         looked = time.monotonic()
         while not (found := fact()):
             if time.monotonic() - looked > LOOK_S:
                 run, looked = self.look(), time.monotonic()
                 self._say(run)
-                if over and run.state in _OVER:
+                if run.state in _OVER:
                     return fact() or None
             time.sleep(PAUSE_S)
         return found
