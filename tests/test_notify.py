@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from commands import Project, project
 
+from farmx.spec import Job, Submission
+
 
 @pytest.fixture
 def told(tmp_path, posting, post):
@@ -128,6 +130,28 @@ def test_an_address_in_a_file_that_is_copied_with_the_code_is_told(told, post):
     assert note not in told.ok("sweep.yml", "-i").err
     told.write(".farmx.yaml", f"NOTIFY: file://{post.path}?key=hunter2\n")
     assert note in told.ok("sweep.yml", "-i", "--again").err
+
+
+def test_a_sender_that_cannot_be_started_keeps_no_launch_from_running(told, tmp_path, monkeypatch, capsys):
+    from farmx.cli import notifying
+
+    class Farm:
+        executor, counts = "local", None
+        check = batches = None
+
+        def submit(self, submissions, heard):
+            heard(submissions[0], 1)
+
+    home = tmp_path / "logs/sweep/.farmx/submissions/one"
+    home.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    heard = []
+    made = Submission("one", str(home), (Job(str(home), "1.0"),))
+    notifying.telling(Farm(), ["json://host"]).submit([made], lambda _, count: heard.append(count))
+    assert heard == [1]
+    assert capsys.readouterr().err == (
+        "note  NOTIFY: its sender cannot be started: No such file or directory; what there is to tell is kept\n"
+    )
 
 
 def test_no_address_is_written_below_logroot(told, post):

@@ -199,18 +199,27 @@ class _Told:
             self._farm.submit(submissions, heard)
             return
         detached = not hasattr(self._farm, "counts")
-        sender = None if detached else _start(submissions, self._urls, None)
+        sender = None if detached else _started(submissions, self._urls, None)
         try:
             self._farm.submit(submissions, heard)
         finally:
-            if sender is None:
-                _start(submissions, self._urls, os.path.join(submissions[0].path, layout.POOL_LOG))
-            else:
+            if detached:
+                _started(submissions, self._urls, os.path.join(submissions[0].path, layout.POOL_LOG))
+            elif sender:
                 _finish(sender)
 
 
 _BEGIN = "import json, sys; given = json.loads(sys.stdin.readline()); sys.path[:] = given['path']; "
 _BEGIN += "from farmx.cli import notifying; notifying.main(given)"
+
+
+def _started(submissions: Sequence[Submission], urls: Sequence[str], log: str | None) -> subprocess.Popen[bytes] | None:
+    """The process that sends; None where none can be started, which is said and is no error of the launch."""
+    try:
+        return _start(submissions, urls, log)
+    except OSError as error:
+        tell(f"note  NOTIFY: its sender cannot be started: {error.strerror}; what there is to tell is kept")
+        return None
 
 
 def _start(submissions: Sequence[Submission], urls: Sequence[str], log: str | None) -> subprocess.Popen[bytes]:
