@@ -76,18 +76,18 @@ class Commands:
         self.server.stdout.close()
         self.server.wait()
 
-    def __call__(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary: bool = False) -> Done:
-        """Run `farmx argv...` in `cwd` and wait for it and all that it leaves behind.
+    def __call__(self, *argv: str, **more) -> Done:
+        """Run a command, as `ask` does, and wait for it and all that it leaves behind."""
+        self.ask(*argv, **more)
+        return self.answer()
+
+    def ask(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary=False, program="farmx") -> None:
+        """Begin to run `farmx argv...`, or another program, in `cwd`.
 
         ordinary: even as root, with no more rights than the modes of files give.
         """
-        self.ask(*argv, cwd=cwd, env=env, fault=fault, ordinary=ordinary)
-        return self.answer()
-
-    def ask(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary: bool = False) -> None:
-        """Begin to run `farmx argv...`."""
         told = {"argv": argv, "cwd": str(cwd), "env": {**os.environ, **(env or {})}, "ordinary": ordinary,
-                "fault": vars(fault) if fault else None}  # fmt: skip
+                "fault": vars(fault) if fault else None, "program": program}  # fmt: skip
         self.server.stdin.write(json.dumps(told) + "\n")
         self.server.stdin.flush()
 
@@ -227,8 +227,10 @@ def _load() -> None:
 
 def _serve() -> None:
     from farmx.cli.main import farmx
+    from farmx.cli.sumx import sumx
 
     _load()
+    programs = {"farmx": farmx, "sumx": sumx}
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what a killed command leaves becomes ours
     for line in sys.stdin:
         told = json.loads(line)
@@ -236,7 +238,7 @@ def _serve() -> None:
         count = mmap.mmap(-1, 8)
         pid = os.fork()
         if pid == 0:
-            _child(farmx, told, out, err, count)
+            _child(programs[told["program"]], told, out, err, count)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with suppress(ChildProcessError):
             while True:
@@ -248,7 +250,7 @@ def _serve() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _child(farmx, told: dict, out: int, err: int, count: mmap.mmap) -> None:
+def _child(program, told: dict, out: int, err: int, count: mmap.mmap) -> None:
     code = 70
     try:
         null = os.open(os.devnull, os.O_RDONLY)
@@ -259,11 +261,11 @@ def _child(farmx, told: dict, out: int, err: int, count: mmap.mmap) -> None:
         os.environ.update(told["env"])
         if told["cwd"]:
             os.chdir(told["cwd"])
-        sys.argv = ["farmx", *told["argv"]]
+        sys.argv = [told["program"], *told["argv"]]
         if told["fault"]:
             _install(Fault(**told["fault"]), count)
         with ordinary_rights() if told["ordinary"] else nullcontext():
-            farmx(told["argv"], prog_name="farmx")
+            program(told["argv"], prog_name=told["program"])
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except BaseException:  # noqa: BLE001  # a child must never go on as the server

@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from conftest import BIN
@@ -25,14 +24,18 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def asked(place: Path, line: str, shell: str) -> tuple[list[str], str]:
-    """What is offered for the last word of a line, as the script of that shell asks; and stderr."""
-    program, words = line.split(" ")[0], line.split(" ")
-    position = words[-1] if shell == "fish" else str(len(words) - 1)
-    asks = {f"_{program.upper()}_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": position}
-    env = {**os.environ, **asks}
-    done = subprocess.run([BIN / program], cwd=place, env=env, capture_output=True, text=True, timeout=20)
-    return OFFERED[shell](done.stdout), done.stderr
+@pytest.fixture
+def asked(place, commands):
+    """asked(line, shell) -> what is offered for the last word, as the script of that shell asks; and stderr."""
+
+    def ask(line: str, shell: str) -> tuple[list[str], str]:
+        program, words = line.split(" ")[0], line.split(" ")
+        position = words[-1] if shell == "fish" else str(len(words) - 1)
+        asks = {f"_{program.upper()}_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": position}
+        done = commands(cwd=place, env=asks, program=program)
+        return OFFERED[shell](done.out), done.err
+
+    return ask
 
 
 def bash(text: str) -> list[str]:
@@ -83,20 +86,20 @@ LINES = [
 
 @pytest.mark.parametrize("shell", OFFERED)
 @pytest.mark.parametrize("line, names", LINES)
-def test_a_shell_is_offered_what_fits(place, line, names, shell):
-    assert asked(place, line, shell) == (names, "")
+def test_a_shell_is_offered_what_fits(asked, line, names, shell):
+    assert asked(line, shell) == (names, "")
 
 
-def test_names_that_no_shell_takes_on_a_line_are_left_out(place):
+def test_names_that_no_shell_takes_on_a_line_are_left_out(place, asked):
     (place / "logs/sweep/br\noken").mkdir()
     (place / "logs/sweep/br\x1b[2J").mkdir()
-    assert asked(place, "farmx why br", "zsh") == (["brave-cat", "bright-emu"], "")
+    assert asked("farmx why br", "zsh") == (["brave-cat", "bright-emu"], "")
 
 
-def test_where_the_configuration_is_wrong_nothing_is_offered_and_nothing_said(place, monkeypatch):
+def test_where_the_configuration_is_wrong_nothing_is_offered_and_nothing_said(place, asked, monkeypatch):
     monkeypatch.delenv("FARMX_LOGROOT")
     (place / ".farmx.yaml").write_text("LOGROOT: [")
-    assert asked(place, "farmx status s", "bash") == ([], "")
+    assert asked("farmx status s", "bash") == ([], "")
 
 
 def test_of_ten_thousand_runs_none_is_looked_at(place):
