@@ -28,19 +28,22 @@ class Named(NamedTuple):
 
 
 def find(
-    logroot: str, names: Sequence[str], newest: bool = False, problems: list[str] | None = None
+    logroot: str, names: Sequence[str], newest: bool = False, problems: list[str] | None = None, full: bool = False
 ) -> list[Run]:
     """The runs that `names` name, each once: all of an EXPERIMENT, an EXPERIMENT/RUN, a RUN, or a run's path.
 
     newest: of an EXPERIMENT only the newest generation of each point.  What a crash left claimed is put in its place
     first.  problems: takes a line for each run whose records cannot be read, which is left out; None: RecordError is
-    raised at the first.  Raises UsageError for a name that is nothing of these, or of several.
+    raised at the first.  full: no name may be shortened.  Raises UsageError for a name that is nothing of these, or of
+    several.
     """
     from farmx import claims  # only who changes runs
 
     found: dict[str, Run] = {}
     for name in names:
         named = resolve(logroot, name)
+        if full and not _is_whole(logroot, named, name.rstrip("/")):
+            raise UsageError(f"'{name}' alone begins {named}; with -y nobody looks: write the whole name")
         if named.run is None:
             claims.holders(named.home)
         look = read(named)
@@ -134,6 +137,11 @@ def ambiguous(name: str, candidates: Sequence[str]) -> UsageError:
     last = " or others" if len(candidates) > NAMED_AT_MOST else f" or {some[-1]}"
     told = ", ".join(some if len(candidates) > NAMED_AT_MOST else some[:-1]) + last
     return UsageError(f"'{name}' may be {told}; type more of it")
+
+
+def _is_whole(logroot: str, named: Named, name: str) -> bool:
+    """Whether nothing of what is meant is left out in `name`, which may be a path."""
+    return name in (named.run, str(named)) or os.path.lexists(os.path.join(logroot, name))
 
 
 def _home(named: Named) -> str:

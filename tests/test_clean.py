@@ -393,3 +393,19 @@ def test_a_snapshot_that_is_asked_for_at_the_last_moment_is_back_in_its_place(pl
     assert removed(items) == (0, [f"{second} was used meanwhile"])
     assert kept(place) == sorted([first, second])
     assert snapshot.matches(str(place.experiment / ".farmx/snapshots" / second))
+
+
+@pytest.mark.parametrize("name, meant", [("swe", "sweep"), ("on", "sweep/one"), ("swe/one", "sweep/one")])
+def test_who_is_not_asked_writes_whole_names(place, typed, name, meant):
+    attempt(staged(place), "1.0", {"main": b""})
+    said = typed(f"farmx clean {name} -y")
+    line = f"farmx: '{name}' alone begins {meant}; with -y nobody looks: write the whole name\n"
+    assert (said.code, said.out, said.err) == (2, "", line)
+    assert visible(place) == ["one"]
+
+
+@pytest.mark.parametrize("name", ["sweep", "sweep/", "one", "sweep/one", "sweep/one/"])
+def test_a_whole_name_is_one(place, typed, name):
+    attempt(staged(place), "1.0", {"main": b""})
+    assert typed(f"farmx clean {name} -y").code == 0
+    assert visible(place) == []

@@ -415,7 +415,7 @@ def test_the_commands_are_told_whole_in_the_order_of_use(ran, place):
         "  drill   Prove preemption, requeue and resume with one real run.\n"
         "  notify  Whom NOTIFY tells, and what waits to be told.\n"
         "  clean   Remove ended runs, checkpoints or snapshots.\n"
-        "  cancel  End runs on this machine.\n"
+        "  cancel  End runs: those that wait and those that run.\n"
     )
 
 

@@ -20,7 +20,7 @@ SHOWN = 20  # runs that are named one by one
 def clean(given: Mapping[str, Any], at: Surroundings) -> int:
     """Remove what `given` asks for; return the exit code: 1 when something of it stayed."""
     root = logroot(given["logroot"], given["config_file"], at)
-    runs = naming.find(root, [located(name, at) for name in given["names"]])
+    runs = naming.find(root, [located(name, at) for name in given["names"]], full=given["yes"])
     plan = rules.plan(runs, Wish(given["failed"], given["checkpoints"], given["snapshots"]))
     _show(plan)
     if not plan.items or not (given["yes"] or _asked()):

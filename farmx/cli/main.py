@@ -212,7 +212,7 @@ def notify(**given: Any) -> None:
 @click.option("--failed", is_flag=True, help="Remove those that failed or were cancelled.")
 @click.option("--checkpoints", type=keep, metavar="keep=K", help="Remove all but the K best and K newest checkpoints.")
 @click.option("--snapshots", is_flag=True, help="Remove the code that no run needs any more.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask; names are to be whole then.")
 @where
 @one_line
 def clean(**given: Any) -> None:
@@ -222,13 +222,13 @@ def clean(**given: Any) -> None:
     sys.exit(cleaning.clean(given, surroundings()))
 
 
-@farmx.command(short_help="End runs on this machine.")
+@farmx.command(short_help="End runs: those that wait and those that run.")
 @click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT|RUN...", shell_complete=runs)
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as json.")
 @where
 @one_line
 def cancel(names: tuple[str, ...], as_json: bool, logroot: str | None, config_file: str | None) -> None:
-    """End runs on this machine: those that wait never start, those that run are asked to end."""
+    """End runs, here and on farms: those that wait never start, those that run are asked to end."""
     from farmx.cli import relaunching
 
     sys.exit(relaunching.cancel(names, as_json, logroot, config_file, surroundings()))
