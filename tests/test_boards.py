@@ -11,36 +11,39 @@ from farmx.logx import LogX
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Reads an event file back with tensorboard's own reader, away from our warnings-are-errors: prints one json.
+# Reads event files back with tensorboard's own reader, away from our warnings-are-errors: a folder a line -> one json.
 READ = """
 import base64, io, json, sys
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
-events = EventAccumulator(sys.argv[1], size_guidance={'scalars': 0, 'tensors': 0, 'images': 0, 'histograms': 0})
-events.Reload()
-tags = events.Tags()
 def image(one):
     picture = Image.open(io.BytesIO(one.encoded_image_string))
     array = [list(pixel) if isinstance(pixel, tuple) else pixel for pixel in picture.getdata()]
     return [one.step, one.height, one.width, picture.size, picture.mode, array]
-told = {
-    'scalars': {tag: [[one.step, str(one.value)] for one in events.Scalars(tag)] for tag in tags['scalars']},
-    'images': {tag: [image(one) for one in events.Images(tag)] for tag in tags['images']},
-    'texts': {tag: [[one.step, one.tensor_proto.string_val[0].decode()] for one in events.Tensors(tag)]
-              for tag in tags['tensors'] if tag.endswith('/text_summary')},
-    'histograms': {tag: [[one.step, one.histogram_value.num, one.histogram_value.min, one.histogram_value.max,
-                          sum(one.histogram_value.bucket)] for one in events.Histograms(tag)]
-                   for tag in tags['histograms']},
-}
-try:
-    data = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-    start = metadata.parse_session_start_info_plugin_data(data)
-    told['hparams'] = [start.group_name, {name: getattr(value, value.WhichOneof('kind'))
-                       for name, value in sorted(start.hparams.items())}]
-except KeyError:
-    pass
-print(json.dumps(told))
+def read(folder):
+    events = EventAccumulator(folder, size_guidance={'scalars': 0, 'tensors': 0, 'images': 0, 'histograms': 0})
+    events.Reload()
+    tags = events.Tags()
+    told = {
+        'scalars': {tag: [[one.step, str(one.value)] for one in events.Scalars(tag)] for tag in tags['scalars']},
+        'images': {tag: [image(one) for one in events.Images(tag)] for tag in tags['images']},
+        'texts': {tag: [[one.step, one.tensor_proto.string_val[0].decode()] for one in events.Tensors(tag)]
+                  for tag in tags['tensors'] if tag.endswith('/text_summary')},
+        'histograms': {tag: [[one.step, one.histogram_value.num, one.histogram_value.min, one.histogram_value.max,
+                              sum(one.histogram_value.bucket)] for one in events.Histograms(tag)]
+                       for tag in tags['histograms']},
+    }
+    try:
+        data = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+        start = metadata.parse_session_start_info_plugin_data(data)
+        told['hparams'] = [start.group_name, {name: getattr(value, value.WhichOneof('kind'))
+                           for name, value in sorted(start.hparams.items())}]
+    except KeyError:
+        pass
+    return told
+for line in sys.stdin:
+    print(json.dumps(read(json.loads(line))), flush=True)
 """
 
 
@@ -51,9 +54,19 @@ def python(code: str, *argv: str, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def drawn(folder: Path) -> dict:
-    """What TensorBoard finds in `folder`; empty kinds are left out."""
-    return {kind: found for kind, found in json.loads(python(READ, str(folder))).items() if found}
+@pytest.fixture(scope="module")
+def drawn():
+    """drawn(folder) -> what TensorBoard finds in `folder`; empty kinds are left out."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, "-c", READ], env=env, **pipes) as reader:
+
+        def read(folder: Path) -> dict:
+            reader.stdin.write(json.dumps(str(folder)) + "\n")
+            reader.stdin.flush()
+            return {kind: found for kind, found in json.loads(reader.stdout.readline()).items() if found}
+
+        yield read
 
 
 @pytest.fixture
@@ -63,7 +76,7 @@ def logx():
     made._close()
 
 
-def test_metrics_are_drawn_under_the_phase_as_given(logx, tmp_path):
+def test_metrics_are_drawn_under_the_phase_as_given(drawn, logx, tmp_path):
     logx.initialize(tmp_path, tensorboard=True)
     logx.metric("test", {"acc": 0.5, "größe x": 2}, 3)
     logx.metric("val", {"acc": float("nan")}, 4)
@@ -81,7 +94,7 @@ def test_metrics_are_drawn_under_the_phase_as_given(logx, tmp_path):
     }
 
 
-def test_the_proxy_draws_text_histograms_and_images_without_torch(logx, tmp_path):
+def test_the_proxy_draws_text_histograms_and_images_without_torch(drawn, logx, tmp_path):
     logx.initialize(tmp_path, tensorboard=True)
     logx.tensorboard.add_text("note", "it's **$HOME**\n✓ \ud800", 2)
     logx.tensorboard.add_histogram("weights", [1.0, 2.0, float("nan"), 4.0], 5)
@@ -112,7 +125,7 @@ def pixels(values: list, kind: type) -> list:
     ],
 )
 @pytest.mark.parametrize("as_array", [False, True])
-def test_an_image_of_any_usual_form_arrives(logx, tmp_path, image, width, height, mode, told, as_array):
+def test_an_image_of_any_usual_form_arrives(drawn, logx, tmp_path, image, width, height, mode, told, as_array):
     import numpy
 
     logx.initialize(tmp_path, tensorboard=True)
@@ -159,7 +172,7 @@ def test_what_cannot_be_drawn_is_told_in_one_line(logx, tmp_path, call, message)
 
 
 @pytest.mark.parametrize("hparams", ["given", "of the run"])
-def test_hparams_are_on_their_tab_beside_the_scalars(logx, tmp_path, hparams):
+def test_hparams_are_on_their_tab_beside_the_scalars(drawn, logx, tmp_path, hparams):
     values = {"lr": 0.1, "n": 3, "flag": True, "name": "it's $HOME", "none": None, "list": [1, "a"]}
     folder = tmp_path / "athletic-wallaby"
     if hparams == "of the run":
@@ -211,7 +224,7 @@ os.kill(os.getpid(), signal.SIGKILL)"""
         (True, "with logx.suspend_flush(False):\n  for _ in range(50): logx.add_scalar('a', 1, 0)", False),
     ],
 )
-def test_what_was_flushed_survives_sigkill(tmp_path, eager, call, found):
+def test_what_was_flushed_survives_sigkill(drawn, tmp_path, eager, call, found):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     code = SURVIVES.format(eager=eager, call=call)
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == -9
@@ -219,7 +232,7 @@ def test_what_was_flushed_survives_sigkill(tmp_path, eager, call, found):
     assert scalars == {"val/a" if "metric" in call else "a": [[0, "1.0"]]} if found else len(scalars.get("a", ())) < 50
 
 
-def test_an_end_without_flushes_loses_nothing(tmp_path):
+def test_an_end_without_flushes_loses_nothing(drawn, tmp_path):
     code = "from farmx.logx import logx; logx.initialize('d', tensorboard=True, eager_flush=False)\n"
     python(code + "for i in range(50): logx.add_scalar('a', i, i)", cwd=tmp_path)
     assert drawn(tmp_path / "d") == {"scalars": {"a": [[i, f"{i}.0"] for i in range(50)]}}

@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def example(tmp_path):
+def example(tmp_path, monkeypatch):
     """example(name) -> a copy of it in a directory with a name that needs quoting."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # else threads of two runs at once burn their time in waiting
 
     def copy(name: str) -> Path:
         place = tmp_path / "it's a place" / name
