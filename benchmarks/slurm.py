@@ -82,7 +82,7 @@ def sbatch(home: Path, env: dict[str, str]) -> Cost:
 
 
 def looked(count: int) -> list[Row]:
-    """One status of runs that all wait, then one of runs that have all ended."""
+    """What a status of runs that all wait asks and opens; tests/test_records.py counts it of runs that have ended."""
     home, slurm = harness.place(), Slurm.up(accounting=False)
     try:
         env = {**harness.surroundings(home), **slurm.env()}

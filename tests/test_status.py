@@ -199,6 +199,19 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
+def test_how_long_an_attempt_of_another_host_is_silent_no_clock_of_ours_says(place, monkeypatch):
+    home = Path(place.run(), "attempts", "1.0")
+    home.mkdir(parents=True)
+    (home / layout.OWNER).write_text(json.dumps({"format": 1, "host": "elsewhere", "pid": 1, "started": 1.0}))
+    (home / layout.HEARTBEAT).touch()
+    now = time.time()
+    for hours in (-3, 3):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now + hours * 3600)
+        assert [run.state for run in status.of(str(place.experiment), ["one"]).runs] == [State.RUNNING]
+    os.utime(home / layout.HEARTBEAT, (now - 400,) * 2)
+    assert [run.state for run in status.of(str(place.experiment), ["one"]).runs] == [State.UNKNOWN]
+
+
 def began(run: str, number: str = "1.0", age_s: float = 0.0, **changed) -> Path:
     """An attempt of ours that has not ended."""
     path = Path(run, layout.ATTEMPTS, number)
