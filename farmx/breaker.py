@@ -91,12 +91,11 @@ def _keep(submission: str, known: dict[str, Any]) -> bool:
 
 def _ended(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The newest ended attempt of each index that has one, and how it ended, in order of the indices."""
-    home = os.path.dirname(os.path.dirname(os.path.dirname(submission)))
+    home = layout.experiment_of(submission)
     for run, (queued, _) in layout.runs_of(submission):
-        attempts = os.path.join(home, run, layout.ATTEMPTS)
-        numbers = [number for name in layout.names(attempts) if (number := layout.attempt_number(name))]
-        for number in sorted((each for each in numbers if each[0] == queued), reverse=True):
-            attempt = os.path.join(attempts, layout.attempt_name(*number))
+        numbers = layout.attempt_numbers(os.path.join(home, run))
+        for number in reversed([each for each in numbers if each[0] == queued]):
+            attempt = os.path.join(home, run, layout.ATTEMPTS, layout.attempt_name(*number))
             try:
                 end = layout.read_json(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT)
             except (OSError, RecordError):

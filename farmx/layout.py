@@ -95,6 +95,17 @@ def attempt_number(name: str) -> tuple[int, int] | None:
     return (int(queued), int(restarted)) if queued.isdecimal() and restarted.isdecimal() else None
 
 
+def attempt_numbers(run: str) -> list[tuple[int, int]]:
+    """The numbers of the attempts in the run directory, oldest first. Raises RecordError."""
+    found = map(attempt_number, names(os.path.join(run, ATTEMPTS)))
+    return sorted(number for number in found if number)
+
+
+def experiment_of(submission: str) -> str:
+    """The directory of the experiment that the submission directory belongs to."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(submission)))
+
+
 def runs_of(submission: str) -> list[tuple[str, tuple[int, int]]]:
     """(run, attempt number) of each index of the submission directory, in order; [] while there is no list.
 

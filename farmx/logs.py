@@ -52,9 +52,7 @@ def stages(run: str) -> list[str]:
 
 def attempts(run: str, since: tuple[int, int] = (0, 0)) -> list[str]:
     """The names of a run's attempts from `since` on, oldest first."""
-    numbers = map(layout.attempt_number, layout.names(os.path.join(run, layout.ATTEMPTS)))
-    return [layout.attempt_name(*number) for number in sorted(number for number in numbers if number)
-            if number >= since]  # fmt: skip
+    return [layout.attempt_name(*number) for number in layout.attempt_numbers(run) if number >= since]
 
 
 # ---------------------------------------------------------------- what was asked for

@@ -202,8 +202,7 @@ class Held(NamedTuple):
 
     def _early(self) -> str | None:
         """Why it must not begin: the job that it waits for did not end well, whatever the scheduler made of that."""
-        before = [number for name in layout.names(os.path.join(self.run, layout.ATTEMPTS))
-                  if (number := layout.attempt_number(name)) and number[0] == self.queued - 1]  # fmt: skip
+        before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
         end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
         done = "after" not in self.job or end.get("state") == "done"
@@ -238,7 +237,7 @@ def main(argv: Sequence[str]) -> int:
     """Execute what SUBMISSION INDEX names; return the job's exit code: 0 for done, or others have it."""
     home, index = argv
     job, runs = layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT), layout.runs_of(home)
-    pack, experiment = packs.recorded(job), os.path.dirname(os.path.dirname(os.path.dirname(home)))
+    pack, experiment = packs.recorded(job), layout.experiment_of(home)
     held = [
         Held(home, job, int(index), place, os.path.join(experiment, name), queued, pack != packs.ALONE)
         for place, (name, (queued, _)) in enumerate(runs)

@@ -33,7 +33,7 @@ def want(submissions: Iterable[str]) -> None:
     """
     by_home: dict[str, list[str]] = {}
     for path in submissions:
-        by_home.setdefault(_experiment(path), []).append(os.path.basename(path))
+        by_home.setdefault(layout.experiment_of(path), []).append(os.path.basename(path))
     for experiment, names in by_home.items():
         os.makedirs(outbox(experiment), exist_ok=True)
         told = {"format": layout.OUTBOX_FORMAT, "launch": names[0], "submissions": names}
@@ -47,7 +47,7 @@ def note(submission: str, run: str, number: str, state: str) -> None:
     run: its directory.  state: how it ended, or 'held' where it was somebody else's.
     """
     try:
-        wanted = read(_experiment(submission), os.path.basename(submission) + WANTED)
+        wanted = read(layout.experiment_of(submission), os.path.basename(submission) + WANTED)
         if wanted is not None and state != "held":
             _note(submission, run, number, state, wanted)
     except (OSError, FarmxError):
@@ -55,7 +55,7 @@ def note(submission: str, run: str, number: str, state: str) -> None:
 
 
 def _note(submission: str, run: str, number: str, state: str, wanted: Mapping[str, Any]) -> None:
-    experiment, launch = _experiment(submission), wanted["launch"]
+    experiment, launch = layout.experiment_of(submission), wanted["launch"]
     if state == "failed":
         error = _error(os.path.join(run, layout.ATTEMPTS, number))
         post(experiment, launch, FAILED, {"run": os.path.basename(run), "attempt": number, "error": error})
@@ -103,10 +103,6 @@ def read(experiment: str, name: str) -> dict[str, Any] | None:
         return None
 
 
-def _experiment(submission: str) -> str:
-    return os.path.dirname(os.path.dirname(os.path.dirname(submission)))
-
-
 def _error(attempt: str) -> str:
     """What it failed with, in one line."""
     lines = evidence.newest_log(attempt)
@@ -125,20 +121,20 @@ def _over(experiment: str, submissions: Sequence[str]) -> Counter[str] | None:
     for name in reversed(submissions):
         path = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS, name)
         for run, (queued, _) in reversed(layout.runs_of(path)):
-            state = _end(os.path.join(experiment, run, layout.ATTEMPTS), queued)
+            state = _end(os.path.join(experiment, run), queued)
             if state is None:
                 return None
             counts[state] += 1
     return counts
 
 
-def _end(attempts: str, queued: int) -> str | None:
+def _end(run: str, queued: int) -> str | None:
     """How the attempt that was queued as the `queued`th ended; None while it may go on."""
-    numbers = sorted(number for name in layout.names(attempts) if (number := layout.attempt_number(name)))
+    numbers = layout.attempt_numbers(run)
     ours = [number for number in numbers if number[0] == queued]
     if ours:
         try:
-            path = os.path.join(attempts, layout.attempt_name(*ours[-1]), layout.END)
+            path = os.path.join(run, layout.ATTEMPTS, layout.attempt_name(*ours[-1]), layout.END)
             end = layout.read_json(path, layout.ATTEMPT_FORMAT)
             if end.get("again"):
                 return None

@@ -71,7 +71,7 @@ def attempts(path: str, known: Sequence[Attempt] = ()) -> tuple[Attempt, ...]:
     """The attempts of the run at `path`, oldest first. known: some of them as they were before: an end stands."""
     home = os.path.join(path, layout.ATTEMPTS)
     before = {attempt.number: attempt for attempt in known}
-    numbers = sorted(filter(None, map(layout.attempt_number, layout.names(home))))
+    numbers = layout.attempt_numbers(path)
     return tuple(_attempt(os.path.join(home, layout.attempt_name(*number)), number, before.get(number))
                  for number in numbers)  # fmt: skip
 

@@ -59,7 +59,7 @@ class Remedy(NamedTuple):
     def _before(self) -> list[str | None]:
         """The causes of the attempts before this one, as far as their records tell."""
         home, mine = os.path.join(self.run, layout.ATTEMPTS), layout.attempt_number(self.number) or (0, 0)
-        numbers = sorted(number for name in layout.names(home) if (number := layout.attempt_number(name)))
+        numbers = layout.attempt_numbers(self.run)
         places = [os.path.join(home, layout.attempt_name(*number)) for number in numbers if number < mine]
         ends: list[Mapping[str, Any] | None] = [
             runner.read(os.path.join(place, layout.END), layout.ATTEMPT_FORMAT) for place in places

@@ -84,7 +84,7 @@ def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozens
     A stage that was begun once more takes away what came after it.
     """
     forms: dict[int, str] = {}
-    for attempt in _before(os.path.join(run, layout.ATTEMPTS), number):
+    for attempt in _before(run, number):
         for row in _rows(attempt):
             place = row.get("place", 0)
             if row.get("event") == "started":
@@ -94,11 +94,11 @@ def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozens
     return frozenset(place for place, stage in enumerate(stages) if forms.get(place) == stage.get("form", ""))
 
 
-def _before(home: str, number: str) -> Iterator[str]:
+def _before(run: str, number: str) -> Iterator[str]:
     """The attempts before `number` ('': all), oldest first."""
-    mine = layout.attempt_number(number)
-    found = sorted((other, name) for name in layout.names(home) if (other := layout.attempt_number(name)))
-    yield from (os.path.join(home, name) for other, name in found if mine is None or other < mine)
+    mine, home = layout.attempt_number(number), os.path.join(run, layout.ATTEMPTS)
+    found = (other for other in layout.attempt_numbers(run) if mine is None or other < mine)
+    yield from (os.path.join(home, layout.attempt_name(*other)) for other in found)
 
 
 def _rows(attempt: str) -> Iterator[dict[str, Any]]:

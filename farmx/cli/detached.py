@@ -116,7 +116,7 @@ def main(given: Mapping[str, Any]) -> None:
 
 
 def _submission(name: str, path: str) -> Submission:
-    home = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+    home = layout.experiment_of(path)
     jobs = [Job(os.path.join(home, run), layout.attempt_name(*number)) for run, number in layout.runs_of(path)]
     return Submission(name, path, tuple(jobs))
 

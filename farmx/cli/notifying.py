@@ -251,7 +251,7 @@ def _finish(sender: subprocess.Popen[bytes]) -> None:
 def main(given: Mapping[str, Any]) -> None:
     """The life of the process that sends."""
     paths, urls, environ = given["paths"], given["urls"], dict(os.environ)
-    homes = sorted({os.path.dirname(os.path.dirname(os.path.dirname(path))) for path in paths})
+    homes = sorted({layout.experiment_of(path) for path in paths})
     while _goes_on(paths, given["alone"]):
         if any(message.tries == 0 for home in homes for message in outbox.waiting(home)):
             flush(homes, urls, environ, quiet=True)

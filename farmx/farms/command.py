@@ -219,7 +219,7 @@ def _script(submission: Submission, index: int) -> str:
 
 
 def _experiment(submission: Submission) -> str:
-    return os.path.dirname(os.path.dirname(os.path.dirname(submission.path)))
+    return layout.experiment_of(submission.path)
 
 
 def job_name(run: str) -> str:

@@ -146,9 +146,8 @@ def _unasked(helds: Sequence[Held], why: str) -> Iterator[tuple[tuple[str, int],
 
 def _begun(held: Held, run: str) -> bool:
     """Whether there is such an attempt, or a later one."""
-    experiment = os.path.dirname(os.path.dirname(os.path.dirname(held.submission)))
-    names = layout.names(os.path.join(experiment, run, layout.ATTEMPTS))
-    return any(number >= (held.number, 0) for number in filter(None, map(layout.attempt_number, names)))
+    numbers = layout.attempt_numbers(os.path.join(layout.experiment_of(held.submission), run))
+    return any(number >= (held.number, 0) for number in numbers)
 
 
 # ---------------------------------------------------------------- cancel

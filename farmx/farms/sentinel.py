@@ -41,6 +41,6 @@ def queue(submission: Submission, array: str, name: str, resources: Mapping[str,
 
 def command(submission: Submission) -> str:
     """What it runs, as shell text: farmx tend, by the Python that submits, of this experiment and no other."""
-    experiment = os.path.dirname(os.path.dirname(os.path.dirname(submission.path)))
+    experiment = layout.experiment_of(submission.path)
     root, name = os.path.split(experiment)
     return shlex.join([sys.executable, "-m", "farmx", "tend", "--logroot", root, name])

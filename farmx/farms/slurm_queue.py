@@ -124,7 +124,7 @@ def _depends(submission: Submission, after: str) -> str:
 
 def job_name(submission: Submission) -> str:
     """The experiment, for people, and the submission, by which the job is found again."""
-    experiment = os.path.basename(os.path.dirname(os.path.dirname(os.path.dirname(submission.path))))
+    experiment = os.path.basename(layout.experiment_of(submission.path))
     return f"{re.sub(r'[^A-Za-z0-9._-]', '_', experiment)[:80]}.{submission.id}"
 
 

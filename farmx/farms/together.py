@@ -31,13 +31,13 @@ class _Member(NamedTuple):
 
 def _members(held: Held) -> Iterator[_Member]:
     """All the runs that share the job of one."""
-    experiment = os.path.dirname(os.path.dirname(os.path.dirname(held.submission)))
+    experiment = layout.experiment_of(held.submission)
     pack = packs.recorded(held.record)
     for place, (run, (queued, _)) in enumerate(layout.runs_of(held.submission)):
         if pack.job(place) == pack.job(held.place):
             path = os.path.join(experiment, run)
-            found = filter(None, map(layout.attempt_number, layout.names(os.path.join(path, layout.ATTEMPTS))))
-            yield _Member(place, path, tuple(sorted(each for each in found if each[0] >= queued)), queued)
+            found = layout.attempt_numbers(path)
+            yield _Member(place, path, tuple(each for each in found if each[0] >= queued), queued)
 
 
 def begun(held: Held) -> bool:
