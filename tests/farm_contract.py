@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from commands import Done, read, runs
+from commands import Commands, Done, read, runs
 from launching import until
 
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
@@ -33,7 +33,7 @@ exec {real} "$@"
 @dataclass
 class Site:
     """A project on a farm. section: its part of .farmx.yaml.  submits, asks, ends: the commands it calls, None where
-    it calls none.  parallel: how many of its runs run at once."""
+    it calls none.  parallel: how many of its runs run at once.  commands: what status is forked from."""
 
     path: Path
     section: Mapping[str, object]
@@ -41,6 +41,7 @@ class Site:
     asks: str | None = None
     ends: str | None = None
     parallel: int = 2
+    commands: Commands | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,9 +77,13 @@ class Site:
         return {**env, "PATH": f"{self.path / 'bin'}{os.pathsep}{env['PATH']}"}
 
     def __call__(self, *argv: str) -> Done:
-        done = self.run(*argv)
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        if self.commands and argv[0] == "status":
+            done = self.commands(*argv, cwd=self.project, env=self.env())
+        else:
+            real = self.run(*argv)
+            done = Done(real.returncode, real.stdout, real.stderr)
+        assert "Traceback" not in done.err, done.err
+        return done
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -27,7 +27,7 @@ COMMANDS = {
 
 class TestCommand(FarmContract):
     @pytest.fixture
-    def site(self, tmp_path, monkeypatch):
+    def site(self, tmp_path, monkeypatch, commands):
         hold = tmp_path / "hold"
         hold.mkdir()
         for name, text in COMMANDS.items():
@@ -37,10 +37,10 @@ class TestCommand(FarmContract):
         monkeypatch.setenv("PATH", str(hold), prepend=os.pathsep)
         section = {"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
                    "STATUS": {"q": "queued"}}  # fmt: skip
-        return Site(tmp_path / "site", section, "fsub", "fstat", "fdel")
+        return Site(tmp_path / "site", section, "fsub", "fstat", "fdel", commands=commands)
 
 
 class TestPool(FarmContract):
     @pytest.fixture
-    def site(self, tmp_path):
-        return Site(tmp_path / "site", {"EXECUTOR": "local", "RESOURCES": {"jobs": 2}})
+    def site(self, tmp_path, commands):
+        return Site(tmp_path / "site", {"EXECUTOR": "local", "RESOURCES": {"jobs": 2}}, commands=commands)
