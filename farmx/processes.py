@@ -288,6 +288,11 @@ class Stop:
         self._seen = asked
         self._followed = True  # what came before was for us alone: the program had not begun
 
+    def ended(self, inbox: Inbox, status: int) -> None:
+        """The program ended. A scheduler tells all of a job at once, so it may have been told before we saw that."""
+        if self.state is None and status != 0 and inbox.stops:
+            self.state = self._asked(inbox)[0]
+
     def _asked(self, inbox: Inbox) -> tuple[str, float]:
         """What the first request makes of the program, and its grace."""
         noticed = inbox.notice_s is not None and not inbox.stops and not inbox.cancelled
@@ -321,6 +326,7 @@ def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callab
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
+            stop.ended(inbox, status)
             return status, usage
         stop.follow(inbox)
         for descriptor in inbox.wait(console.descriptors(), min(stop.timeout_s(), beaten + BEAT_S - time.monotonic())):

@@ -407,6 +407,15 @@ def test_a_program_that_is_stopped(place, text, signals, grace, state, code, nam
     assert output(run).endswith("bye\n") == text.startswith("trap 'echo")
 
 
+@pytest.mark.parametrize("status, state", [(15, "interrupted"), (256, "interrupted"), (0, None)])
+def test_a_program_that_ended_as_its_runner_was_told_is_interrupted(status, state):
+    for stops, expected in (([signal.SIGTERM], state), ([], None)):
+        inbox, stop = processes.Inbox(), processes.Stop(0, 1.0, lambda number: None)
+        inbox.stops += stops
+        stop.ended(inbox, status)
+        assert stop.state == expected
+
+
 @pytest.mark.parametrize("how", ["ends by itself", "is stopped"])
 def test_children_in_the_group_end_with_their_program(place, how):
     child = "trap '' TERM HUP; echo $$ > \"$LOGDIR/child\"; while :; do sleep 0.02; done"
@@ -511,6 +520,15 @@ def test_a_run_whose_directory_is_renamed_meanwhile_still_records_its_end(place)
     Path(other, "code/go").touch()
     assert finish(process).state == "failed"
     assert end(other) == {"format": 1, "state": "failed", "code": 3, "signal": None, "note": "main exited with 3"}
+
+
+@pytest.mark.parametrize(
+    ("how", "state"), [("kill -TERM $$", "cancelled"), ("exit 143", "cancelled"), ("exit 0", "done")]
+)
+def test_a_program_that_hears_of_its_cancellation_before_its_runner_does_is_cancelled(place, how, state):
+    run = place.shell(f'touch "$FARMX_ATTEMPT_DIR/cancel"; {how}')
+    assert execute(run).state == state
+    assert end(run)["state"] == state
 
 
 def test_a_run_that_is_deleted_meanwhile_is_one_line(place):
