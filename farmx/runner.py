@@ -380,14 +380,16 @@ def _run_stage(
         attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
         stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
-        if stop.state:
+        # Whoever ends a job may signal its program first, and we hear of it too late.
+        stopped = stop.state or ("cancelled" if status and attempt.cancelled() else None)
+        if stopped:
             clear(run)  # what left the group does not outlive a run that was told to end
     finally:
         if pid:  # children that outlive their program would write into a finished run
             processes.kill_group(pid, signal.SIGKILL)
         console.close()
         os.close(log)
-    outcome = _outcome(status, stop.state, stage.name)
+    outcome = _outcome(status, stopped, stage.name)
     more = {**stage.marks, "state": outcome.state} if stage.marks else {}
     attempt.event("ended", stage=stage.name, code=outcome.code, signal=outcome.signal, **more,
                   cpu_s=round(usage.ru_utime + usage.ru_stime, 3), max_rss_mb=usage.ru_maxrss // 1024)  # fmt: skip
