@@ -154,7 +154,8 @@ def _why(told: Account, run: Run, cause: str) -> str:
     if run.state in (State.FAILED, State.UNKNOWN):
         return ": ".join(filter(None, (run.note, plain)))
     known = "" if told.evidence == () and run.note else _CAUSES.get(cause, "")  # the note says it itself
-    parts = (_STATES.get(run.state, ""), run.note, known)
+    ended = (run.attempts[-1].end or {}).get("note") if run.state is State.PREEMPTED else None  # the note is its farm's
+    parts = (_STATES.get(run.state, ""), str(ended or ""), run.note, known)
     return ": ".join(dict.fromkeys(filter(None, parts)))
 
 

@@ -12,7 +12,8 @@ from conftest import BIN
 from launching import Place, execute, ordinary_rights, until
 from typed import Typed, everything, timeless, write
 
-from farmx import layout, processes
+from farmx import layout, processes, records, why
+from farmx.spec import Run, State
 
 TRACE = """Traceback (most recent call last):
   File "{code}/train.py", line 7, in main
@@ -178,6 +179,15 @@ def test_what_our_own_runner_wrote_into_a_farms_log_is_not_the_farms_word(place,
     (home / "1.log").write_text(f"{line}\n")
     found = told(typed)
     assert (found["cause"], found["why"]) == (cause, sentence)
+
+
+def test_of_a_run_between_two_attempts_it_is_told_how_the_first_ended(place):
+    path = staged(place)
+    attempt(path, "1.0", {"main": b"hi\n"}, "preempted", note="its time is up; its job is queued again")
+    run = Run("one", str(path), "sweep", State.PREEMPTED, {}, records.attempts(str(path)), "p1-x", note="waits")
+    found = why.account(run, "sweep/one", 3.0)
+    assert found.why == "it is between two attempts: its time is up; its job is queued again: waits"
+    assert found.next == ("farmx logs -f sweep/one",)
 
 
 def test_the_kernels_word_counts_for_a_program_of_this_boot(place, typed, tmp_path, monkeypatch):
