@@ -12,7 +12,7 @@ Carried there with runner; which scheduler it is, only the submission's job.json
                             is the number of the next restart
     told                    the pattern by which that output tells that the program was signalled as we were
     tell                    the command that, with the job's id, asks all tasks of a program to end
-    hold, whole             the command that, with the id that this variable holds, holds what waits of the submission
+    hold, whole             the command that, with an array's id, holds what waits of it; the variable that has ours
 """
 
 import os
@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from farmx import breaker, containers, layout, notices, packed, packs, processes, runner
+from farmx.errors import RecordError
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
@@ -113,9 +114,15 @@ class Scheduler:
     def _asked(self) -> str:
         return self._call(self._node.get("ask")) or ""
 
-    def hold(self) -> None:
-        """Ask for what waits of the submission to be held."""
-        self._call(self._node.get("hold"), os.environ.get(str(self._node.get("whole")), ""))
+    def hold(self, submission: str) -> None:
+        """Ask for what waits of the submission to be held: of ours, and of what else it was queued as."""
+        ours = os.environ.get(str(self._node.get("whole")), "")
+        try:
+            lines = layout.read_lines(os.path.join(submission, layout.QUEUED))[:-1] if ours else []
+        except RecordError:
+            lines = []
+        for job in sorted({ours, *(line.partition(" ")[2] for line in lines)}):
+            self._call(self._node.get("hold"), job)
 
     def _call(self, argv: Sequence[str] | None, job: str | None = None) -> str | None:
         """What the command says of our job, or of another; None when it fails, or there is none such."""
@@ -193,7 +200,7 @@ class Held(NamedTuple):
                 return Outcome("interrupted", note=why)
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
             if (node.get("hold") or self.packed) and (why := remedy.held(outcome)):
-                scheduler.hold()  # before we are queued again, so that we are held, too
+                scheduler.hold(self.home)  # before we are queued again, so that we are held, too
                 self._say(f"holds the rest: {why}")
             notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
             if outcome.again and not self.packed and (problem := scheduler.requeue()):

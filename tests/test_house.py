@@ -72,7 +72,8 @@ ALONE = {
     "notices": {"breaker", "errors", "evidence", "layout"},
     "packs": set(),
     "packed": {"processes", "runner"},
-    "node": {"breaker", "containers", "layout", "notices", "packed", "packs", "processes", "remedies", "runner"},
+    "node": {"breaker", "containers", "errors", "layout", "notices", "packed", "packs", "processes", "remedies",
+             "runner"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

@@ -61,6 +61,17 @@ def test_an_attempt_is_executed_and_its_job_ends_as_its_program(place):
     }  # fmt: skip
 
 
+def test_what_is_held_is_every_array_that_the_submission_was_queued_as(place, tmp_path, monkeypatch):
+    run = place.shell("echo no such option >&2; exit 2", breaker=1)
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    submission = handed(place, run)
+    base.record_queued(submission, 0, 0, "7")
+    base.record_queued(submission, 1, 3, "9")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")  # one more, of a call that was never heard
+    assert start(submission).wait() == 2
+    assert [words[1:] for words in fake.calls("scontrol") if words[1] == "hold"] == [["hold", each] for each in "789"]
+
+
 def test_a_second_job_for_an_attempt_ends_at_the_fence_and_well(place):
     run = place.run()
     submission = handed(place, run)
