@@ -349,17 +349,17 @@ DAMAGE = ["", "{", "[]", '"x"', "\x00", '{"format": 99}', '{"format": "new"}']
 STOPPING = ["RUN/run.json", "RUN/attempts/1.0/end.json", ".farmx/submissions/S/job.json"]
 
 
-@pytest.mark.parametrize("text", DAMAGE)
 @pytest.mark.parametrize("name", STOPPING)
-def test_a_damaged_record_is_one_line_with_its_path_and_nothing_starts(project, name, text):
+def test_a_damaged_record_is_one_line_with_its_path_and_nothing_starts(project, name):
     launched(project)
     (submission,) = os.listdir(project.experiment / ".farmx" / "submissions")
     path = project.experiment / name.replace("RUN", by_n(project)[1].name).replace("S", submission)
-    path.write_text(text)
-    assert project("sweep.yml", "-i").line(3).startswith(f"{path}: ")
-    retried = project("retry", "sweep")
-    assert (retried.code, retried.err.count(f"{path}: ")) == (3, 1)
-    assert len(project.starts()) == 2
+    for text in DAMAGE:
+        path.write_text(text)
+        assert project("sweep.yml", "-i").line(3).startswith(f"{path}: "), text
+        retried = project("retry", "sweep")
+        assert (retried.code, retried.err.count(f"{path}: ")) == (3, 1), text
+        assert len(project.starts()) == 2, text
 
 
 def test_a_damaged_owner_is_one_line_and_nothing_starts(project):
@@ -371,18 +371,18 @@ def test_a_damaged_owner_is_one_line_and_nothing_starts(project):
     assert len(project.starts()) == 2
 
 
-@pytest.mark.parametrize(
-    "text",
-    [*DAMAGE, "{}", '{"again": null, "shared": null, "sweep": null}', '{"shared": [], "sweep": "x"}',
-     '{"again": [], "sweep": "x"}', '{"again": {"p": 1}, "sweep": "x", "shared": 1}', '{"again": 7}'],
-)  # fmt: skip
+NONSENSE = [*DAMAGE, "{}", '{"again": null, "shared": null, "sweep": null}', '{"shared": [], "sweep": "x"}',
+            '{"again": [], "sweep": "x"}', '{"again": {"p": 1}, "sweep": "x", "shared": 1}', '{"again": 7}']
+
+
 @pytest.mark.parametrize("argv", [[], ["--again"]])
-def test_a_damaged_record_of_a_launch_is_no_record(project, text, argv):
+def test_a_damaged_record_of_a_launch_is_no_record(project, argv):
     launched(project)
-    (path,) = (project.experiment / ".farmx" / "launches").iterdir()
-    path.write_text(text)
-    launched(project, *argv)
-    assert len(project.starts()) == (4 if argv else 2)
+    for turn, text in enumerate(NONSENSE, 1):
+        for path in (project.experiment / ".farmx" / "launches").iterdir():
+            path.write_text(text)
+        launched(project, *argv)
+        assert len(project.starts()) == (2 + 2 * turn if argv else 2), text
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "1.0\n", "x y z\n", "1.0 " + "a" * 999, "1.0 ../..\n", "\udcff\udcfe"])
@@ -448,3 +448,11 @@ def test_a_run_that_took_the_name_of_a_deleted_one_keeps_its_point_and_the_other
     assert launched(project)["runs"] == [f"2: 1 new, 1 done  in {project.experiment}"]
     assert project.again() == {(1, 2): "done", (2, 1): "done"}
     assert len(project.starts()) == 3
+
+
+def test_a_sweep_file_that_changed_makes_no_other_code(project):
+    launched(project)
+    project.sweep(more="# a word\n")
+    assert "--again" not in project.ok("sweep.yml", "-i").err
+    project.write("note.sh", (project.path / "note.sh").read_text() + "# a word\n")
+    assert "--again  # 2 made from other code: note.sh\n" in project.ok("sweep.yml", "-i").err
