@@ -110,12 +110,23 @@ def summary_of(
     if lost:
         counts["taken by another launch"] = lost
     left = [choice.run for choice in choices if choice.job == "leave" and choice.run]
-    changed = [run.digest for run in left if run.digest is not None and run.digest != digest]
-    farmx = os.path.join(order.experiment, layout.FARMX)
-    differs = tuple(snapshot.differing(farmx, digest, changed[-1])) if changed else ()
+    changed, differs = _changed(order, digest, [run.digest for run in left if run.digest is not None])
     kept = {name: count for name, count in counts.items() if count}
     held = tuple(filter(status.is_held, left))
-    return Summary(order.farm, order.experiment, code.told(), digest, kept, len(changed), differs, notes, jobs, held)
+    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, differs, notes, jobs, held)
+
+
+def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """How many of the runs made from these snapshots were made from other code, and the files in which the last is.
+
+    That the sweep file itself changed says nothing: its values and commands are looked at one by one.
+    """
+    farmx = os.path.join(order.experiment, layout.FARMX)
+    sweep = os.path.relpath(order.sweep, order.source)
+    others = {each: snapshot.differing(farmx, digest, each) for each in dict.fromkeys(made) if each != digest}
+    differs = {each: tuple(name for name in names if name != sweep) for each, names in others.items()}
+    changed = [each for each in made if differs.get(each)]
+    return len(changed), differs[changed[-1]] if changed else ()
 
 
 def notes_of(order: Order, code: snapshot.Listing, choices: Sequence[Choice], said: Iterable[str]) -> tuple[str, ...]:

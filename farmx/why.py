@@ -49,8 +49,8 @@ _STATES = {
 }
 _REPAIRS = {
     "gpu memory": "once it needs less of the GPU's memory",
-    "memory": "once it needs less memory, or has more",
-    "time": "goes on from its checkpoint where it calls logx.resume()",
+    "memory": "once it needs less memory, or with more: -r mem=...",
+    "time": "goes on where it calls logx.resume(); with more time: -r time=...",
     "": "once that is mended; it takes today's code",
 }
 

@@ -178,3 +178,11 @@ def test_where_one_run_is_meant_a_shortened_name_is_a_runs_first(two, tmp_path, 
     with pytest.raises(UsageError) as caught:
         naming.one(root, name)
     assert str(caught.value) == meant
+
+
+def test_where_nobody_sees_it_a_shortened_name_cancels_nothing(project):
+    project.sweep("{n: [1]}")
+    project.ok("sweep.yml", "-i")
+    (told,) = [project("cancel", "swee").line(2)]
+    assert "swee" in told and "sweep" in told
+    assert project("cancel", "sweep").code == 0

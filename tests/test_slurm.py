@@ -196,6 +196,15 @@ def test_a_call_that_gives_no_answer_is_repeated(fake, tmp_path):
     assert len(fake.calls("sbatch")) == 3
 
 
+def test_who_waits_for_slurm_is_told_so(fake, tmp_path):
+    fake.says("sbatch", "", SLOW, 1, call=1)
+    fake.says("sbatch", "7\n")
+    told: list[str] = []
+    slurm.Farm("big", delays_s=(0.0,), tell=told.append).submit([submission(tmp_path)], lambda made, queued: None)
+    why = "Batch job submission failed: Socket timed out on send/recv operation"
+    assert told == [f"Slurm does not answer ({why}); asking again in 0 s"]
+
+
 def test_what_was_queued_without_an_answer_is_found_and_not_queued_again(fake, tmp_path):
     fake.says("sbatch", "", SLOW, 1)
     fake.says("squeue", "", "squeue: error: Unable to contact slurm controller\n", 1, call=1)

@@ -132,8 +132,8 @@ def test_an_error_is_told_with_the_place_in_the_users_code(place, typed):
 
 REPAIRS = [
     ({"log": TRACE.replace("{error}", OOM)}, "once it needs less of the GPU's memory"),
-    ({"note": "OUT_OF_MEMORY"}, "once it needs less memory, or has more"),
-    ({"note": "TIMEOUT"}, "goes on from its checkpoint where it calls logx.resume()"),
+    ({"note": "OUT_OF_MEMORY"}, "once it needs less memory, or with more: -r mem=..."),
+    ({"note": "TIMEOUT"}, "goes on where it calls logx.resume(); with more time: -r time=..."),
     ({"note": "NODE_FAIL"}, "once that is mended; it takes today's code"),
 ]
 

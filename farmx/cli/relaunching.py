@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,7 +131,8 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
             print(f"{run.name}  {what}")
 
     problems: list[str] = []
-    relaunch.cancel(naming.find(root, [located(name, at) for name in names], problems=problems), note)
+    whole = not sys.stdin.isatty()  # nobody sees which experiment a shortened name has come to mean
+    relaunch.cancel(naming.find(root, [located(name, at) for name in names], problems=problems, full=whole), note)
     if as_json:
         print(json.dumps(told, indent=2))
     return _left_out(problems) or int(any(each["did"].startswith("not cancelled") for each in told))

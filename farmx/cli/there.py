@@ -28,7 +28,7 @@ def farm(settings: Config) -> Farm:
         from farmx.farms import slurm  # only its users
 
         return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues,
-                          pack=settings.farm.pack)  # fmt: skip
+                          pack=settings.farm.pack, tell=lambda line: tell(f"      {line}"))  # fmt: skip
     given = settings.farm
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)

@@ -34,7 +34,7 @@ class Farm(NamedTuple):
     """A Slurm cluster, as the commands on this machine reach it.
 
     origins: where each setting is from, for messages.  max_requeues: how often the runner requeues a job.  pack: the
-    setting.
+    setting.  tell: takes a line for people when Slurm keeps them waiting.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Farm(NamedTuple):
     delays_s: Sequence[float] = DELAYS_S
     executor: str = EXECUTOR
     pack: Mapping[str, Any] = {}
+    tell: Callable[[str], None] = lambda line: None
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
@@ -96,7 +97,7 @@ class Farm(NamedTuple):
             tasks = packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
             script = slurm_script.text(command, submission.resources, tasks)
             layout.write(os.path.join(submission.path, layout.SCRIPT), script)
-        queue, unwatched = Queue(self.delays_s), ""
+        queue, unwatched = Queue(self.delays_s, self.tell), ""
         left: list[Job] = []
         for submission in submissions:
             queued = self._queue(queue, submission, heard)

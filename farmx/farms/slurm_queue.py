@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from farmx import layout
@@ -33,9 +33,9 @@ class Part(NamedTuple):
 class Queue:
     """The arrays of a launch, queued one after the other. limit: what Slurm calls the limit that was reached, or ''."""
 
-    def __init__(self, delays_s: Sequence[float]) -> None:
-        """delays_s: between attempts to reach a controller that does not answer."""
-        self._delays_s, self.limit = delays_s, ""
+    def __init__(self, delays_s: Sequence[float], tell: Callable[[str], None] = lambda line: None) -> None:
+        """delays_s: between attempts to reach a controller that does not answer.  tell: why it takes so long."""
+        self._delays_s, self._tell, self.limit = delays_s, tell, ""
         self._full: set[str] = set()
         self._parts: dict[str, list[Part]] = {}
 
@@ -79,6 +79,7 @@ class Queue:
             if said.code == 0 or limited(said.error) or not transient(said.error):
                 break
             heard = False
+            self._tell(f"Slurm does not answer ({slurm_words.reason(said.error)}); asking again in {delay_s:.0f} s")
             time.sleep(delay_s)
             answered, found = _found(name, known)
             if found:
