@@ -129,6 +129,10 @@ class Inbox:
             self.stops.append(number)
             self.heard(len(self.stops))
 
+    def asked(self) -> int:
+        """How many requests came to end a program, in whatever way."""
+        return len(self.stops) + self.cancelled + self.noticed
+
     def wait(self, others: list[int], timeout_s: float) -> list[int]:
         """Sleep until a signal, a readable descriptor of `others` or the timeout; return those readable."""
         ready, _, _ = select.select([self._reader, *others], [], [], max(0.0, timeout_s))
@@ -264,29 +268,35 @@ class Stop:
     """What was asked of a program: nothing, to end (and by when), or to be gone."""
 
     def __init__(
-        self, group: int, grace_s: float, note: Callable[[int], None], cancelled: Callable[[], bool] | None = None
+        self,
+        group: int,
+        grace_s: float,
+        note: Callable[[int], None],
+        cancelled: Callable[[], bool] | None = None,
+        early: int = 0,
     ) -> None:
-        """cancelled: whether somebody asked for this program's end; None: nobody but who sends a cancel signal."""
+        """cancelled: whether somebody asked for this program's end; None: nobody but who sends a cancel signal.
+
+        early: so many requests came before the program began, so they were for us alone.
+        """
         self.state: str | None = None
         self._group, self._grace_s, self._note, self._cancelled = group, grace_s, note, cancelled
         self._deadline: float | None = None
-        self._seen = 0
-        self._followed = False
+        self._seen, self._early = 0, early
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
         inbox.cancelled = inbox.cancelled and (
             self.state == "cancelled" or self._cancelled is None or self._cancelled()
         )
-        asked = len(inbox.stops) + inbox.cancelled + inbox.noticed
+        asked = inbox.asked()
         if asked and self.state is None:
-            self.ask(*self._asked(inbox), told=self._followed and inbox.told())
+            self.ask(*self._asked(inbox), told=asked > self._early and inbox.told())
             self._seen = 1  # there may be two already
         if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
             self._send(signal.SIGKILL)
         self._seen = asked
-        self._followed = True  # what came before was for us alone: the program had not begun
 
     def ended(self, inbox: Inbox, status: int) -> None:
         """The program ended. A scheduler tells all of a job at once, so it may have been told before we saw that."""

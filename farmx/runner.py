@@ -376,9 +376,10 @@ def _run_stage(
     point(os.path.join(run, layout.OUTPUT), os.path.relpath(path, run))
     output, pid = console.open(log), None
     try:
+        early = inbox.asked()
         pid = processes.spawn([*each, os.path.join(run, layout.LAUNCH), stage.name], env, run, output, console)
         attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
-        stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled)
+        stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled, early)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         # Whoever ends a job may signal its program first, and we hear of it too late.
         stopped = stop.state or ("cancelled" if status and attempt.cancelled() else None)

@@ -160,6 +160,17 @@ def test_the_first_request_decides_what_it_is_called_and_the_second_kills(monkey
     assert (stop.state, said) == (state, told)
 
 
+@pytest.mark.parametrize("early, sent", [(0, []), (1, [signal.SIGTERM, signal.SIGCONT])])
+def test_who_was_told_by_a_scheduler_as_we_were_is_told_by_us_only_where_it_had_not_begun(monkeypatch, early, sent):
+    killed = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: killed.append(number))
+    with Inbox(told=lambda: True) as inbox:
+        os.kill(os.getpid(), signal.SIGTERM)  # before anybody looked for the first time
+        stop = Stop(7, 30.0, lambda number: None, early=early)
+        stop.follow(inbox)
+    assert (stop.state, killed) == ("interrupted", sent)
+
+
 @pytest.mark.parametrize("asked, state", [(True, "cancelled"), (False, "preempted")])
 def test_a_notice_is_a_cancel_where_somebody_asked_for_that(monkeypatch, asked, state):
     monkeypatch.setattr(os, "killpg", lambda *_: None)
