@@ -22,6 +22,7 @@ from farmx.spec import Attempt, Run, State, Surroundings
 
 SUFFIX = "-drill"
 LOOK_S = 5.0  # between questions to the farm
+LOOK_HERE_S = 1.0  # between questions to this machine, which cost nobody anything
 PAUSE_S = 0.2  # between looks at records
 HURRY_S = 10.0  # Slurm lets what it requeues wait for two minutes; sooner than this a node would refuse it as revoked
 SILENT_S = 30.0  # without a sign of logx, after which a program is taken for one that does not use it
@@ -149,8 +150,9 @@ class Trial:
     def until(self, fact: Callable[[], T]) -> T | None:
         """What `fact` returns once that is true; None when the run is over before."""
         looked = time.monotonic()
+        pause_s = LOOK_S if self._executor == _SLURM else LOOK_HERE_S
         while not (found := fact()):
-            if time.monotonic() - looked > LOOK_S:
+            if time.monotonic() - looked > pause_s:
                 run, looked = self.look(), time.monotonic()
                 self._say(run)
                 if run.state in _OVER:
