@@ -41,8 +41,8 @@ class Site:
     asks: str | None = None
     ends: str | None = None
     parallel: int = 2
-    commands: Commands | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    commands: Commands | None = None
 
     def __post_init__(self) -> None:
         self.project.mkdir(parents=True)

@@ -49,7 +49,7 @@ class TestGridEngine(FarmContract):
         path = gridengine.home / f"contract.{os.getpid()}.{next(NUMBER)}"
         section = {"SUBMIT_CMD": "qsub -terse -notify -N {name} -o {log} -j y {script}", "STATUS_CMD": "qstat",
                    "STATUS_LINE": GRID, "CANCEL_CMD": "qdel {ids}"}  # fmt: skip
-        yield Farmers(path, section, "qsub", "qstat", "qdel", 4, {}, gridengine)
+        yield Farmers(path, section, "qsub", "qstat", "qdel", 4, farm=gridengine)
         jobs = [line.split()[0] for line in gridengine.says("qstat").splitlines()[2:]]
         if jobs:
             gridengine.says("qdel", *jobs)
