@@ -12,16 +12,20 @@ import pytest
 from commands import Project, read
 from test_slurm_killed import slurm
 
+from farms.fixtures import REQUIRED
+
+pytestmark = pytest.mark.farm
 CALLS = "%file,getdents64,fsync"
 FARMX = str(Path(sys.executable).parent / "farmx")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def strace():
-    """Skipped where strace is not installed or may not trace."""
+    """Skipped, or failed where farms are required, where strace is not installed or may not trace."""
     tried = ["strace", "-o", "/dev/null", "true"]
     if not shutil.which("strace") or subprocess.run(tried, check=False, capture_output=True).returncode:
-        pytest.skip("calls are made slow by strace, which is not installed or not allowed here")
+        why = "calls are made slow by strace, which is not installed or not allowed here"
+        (pytest.fail if REQUIRED else pytest.skip)(why)
 
 
 class Slow:
