@@ -11,6 +11,8 @@ from commands import KILL, Project, read, runs
 from launching import HOSTILE, until
 from test_faults import found, steps
 
+from farmx.cli import options
+
 WORK = """\
 echo "$@"
 printf '%s %s\\n' "${1%%:*}" "${FARMX_ATTEMPT_DIR##*/}" >> "$SIDE"
@@ -122,7 +124,7 @@ def test_a_launch_of_some_stages_leaves_the_others_to_the_next(pipeline):
     assert "staged  1         0:00  train done; avg, test to come\n" in pipeline.ok("status", "sweep").out
     assert counts(pipeline.ok("sweep.yml", "-i", "--stage", "train").err) == "1: 1 staged"
     assert did(pipeline) == []
-    assert counts(pipeline.ok("sweep.yml", "-j", "1", "--stage", "avg,train").err) == "1: 1 from avg"
+    assert counts(pipeline.ok("sweep.yml", "--stage", "avg", "train", "-j", "1").err) == "1: 1 from avg"
     assert did(pipeline) == ["avg 2.0"]
     assert counts(pipeline.ok("sweep.yml", "-i").err) == "1: 1 from test"
     assert did(pipeline) == ["test 3.0"]
@@ -290,3 +292,21 @@ def test_a_launch_of_a_changed_stage_killed_at_any_step_is_finished_by_the_same_
         assert (run / "avg.txt").read_text() == "avg2 1\n"
         killed += 1
     assert killed > 3
+
+
+STAGES = [
+    ("launch s.yml --stage a b", "launch s.yml --stage a,b"),
+    ("launch s.yml --stage a b -i", "launch s.yml --stage a,b -i"),
+    ("retry x y --stage a b --json", "retry x y --stage a,b --json"),
+    ("launch s.yml --stage a,b", "launch s.yml --stage a,b"),
+    ("launch s.yml --stage", "launch s.yml --stage"),
+    ("launch s.yml --stage -i", "launch s.yml --stage -i"),
+    ("launch --stage a s.yml", "launch --stage a s.yml"),  # who knows which of them is a stage
+    ("logs run --stage a", "logs run --stage a"),
+    ("launch", "launch"),
+]
+
+
+@pytest.mark.parametrize(("typed", "taken"), STAGES)
+def test_stages_may_be_given_as_words(typed, taken):
+    assert options.joined_stages(typed.split()) == taken.split()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farmx.cli.options import CONTEXT, PATH, Plain, count, keep, options, runs, stages, version, where
+from farmx.cli.options import CONTEXT, PATH, Plain, count, joined_stages, keep, options, runs, stages, version, where
 from farmx.cli.surroundings import located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
@@ -24,7 +24,7 @@ class Launching(Plain, click.Group):
             if close.startswith("; did") and not ctx.resilient_parsing:  # Tab says nothing
                 ctx.fail(f"there is no command and no sweep file {args[0]!r}{close}")
             args = ["launch", *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, joined_stages(args))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which people need them."""

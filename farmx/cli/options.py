@@ -124,3 +124,12 @@ where = options(
     click.option("-c", "--config-file", "--config_file", type=PATH, metavar="FILE",
                  help="Read this configuration file only."),  # fmt: skip
 )
+
+
+def joined_stages(args: list[str]) -> list[str]:
+    """`--stage train test` as `--stage train,test`, where what is launched or retried stands before it."""
+    if "--stage" not in args or args[1:2] == [] or args[1].startswith("-") or args[0] not in ("launch", "retry"):
+        return args
+    begin = args.index("--stage") + 1
+    end = next((place for place in range(begin, len(args)) if args[place].startswith("-")), len(args))
+    return [*args[:begin], ",".join(args[begin:end]), *args[end:]] if end > begin else args
