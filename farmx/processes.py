@@ -249,7 +249,7 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, consol
         return pid
     try:
         os.setsid()
-        for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         die_with_parent(signal.SIGKILL, parent)
