@@ -229,10 +229,27 @@ def _discard(item: Item) -> str:
         raise StageError(f"{item.path}: cannot be removed: {error.strerror}") from error
     # Whoever took an attempt, or the snapshot, before the rename has it back; afterwards nobody finds it to take.
     if _fingerprint(item, aside) != before:
-        os.rename(aside, item.path)
-        return "was used meanwhile"
+        return f"was used meanwhile{_back(aside, item.path)}"
     _delete(aside)
     return ""
+
+
+def _back(aside: str, path: str) -> str:
+    """Put back what somebody uses, under another name where its own was taken meanwhile; which one, for people.
+
+    Raises StageError; it is in the trash then, which this command empties no more.
+    """
+    try:
+        os.rename(aside, path)
+        return ""
+    except OSError:
+        other = f"{path}.{os.path.basename(aside).rpartition('.')[2]}"
+    try:
+        os.rename(aside, other)
+    except OSError as error:
+        raise StageError(f"{aside}: was used meanwhile and cannot be put back to {path}: {error.strerror}; "
+                         "move it out of there") from error  # fmt: skip
+    return f"; its name was taken, it is {os.path.basename(other)} now"
 
 
 def _fingerprint(item: Item, path: str) -> object:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from farmx import farms
 from farmx.errors import FarmError, UsageError, nearest
 from farmx.farms import slurm_words
-from farmx.farms.calls import call
+from farmx.farms.calls import call, user
 from farmx.settings import LOCAL
 
 SLURM = "slurm"
@@ -125,7 +125,8 @@ def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
 def _local() -> Site:
     said = call(["nvidia-smi", "-L"])
     gpus = [re.sub(r" \(UUID.*", "", line) for line in said.output.splitlines() if said.code == 0 and "GPU " in line]
-    cpus = len(os.sched_getaffinity(0))
+    ours = getattr(os, "sched_getaffinity", None)  # not everywhere
+    cpus = len(ours(0)) if ours else os.cpu_count() or 1
     lines = ["# A pool of this machine: it outlives the terminal, and pools share the GPUs. docs/launching.md",
              "box:", "  EXECUTOR: local", "  RESOURCES:"]  # fmt: skip
     if gpus:
@@ -192,9 +193,7 @@ def _table(partitions: Sequence[Partition]) -> list[str]:
 
 def _accounts() -> str:
     """The user's accounts with their QOS; '' where there is no accounting, or none."""
-    import getpass  # only who asks Slurm
-
-    said = call(["sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account,qos"])
+    said = call(["sacctmgr", "-nP", "show", "assoc", f"user={user()}", "format=account,qos"])
     rows = dict(line.split("|", 1) for line in said.output.splitlines() if said.code == 0 and "|" in line)
     return ", ".join(f"{account} (qos {qos})" if qos else account for account, qos in rows.items())
 

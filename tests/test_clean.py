@@ -200,6 +200,25 @@ def test_a_run_that_is_taken_at_the_last_moment_is_back_in_its_place(place, monk
     assert before.items() <= after.items()
 
 
+def test_a_run_in_use_whose_name_was_taken_meanwhile_is_kept_under_another(place, monkeypatch):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    real = os.rename
+
+    def taken(source, target):
+        begun(items[0].run)
+        monkeypatch.undo()
+        real(source, target)
+        (place.experiment / "one" / "anothers").mkdir(parents=True)
+
+    monkeypatch.setattr(os, "rename", taken)
+    (told,) = removed(items)[1]
+    (kept,) = set(visible(place)) - {"one"}
+    assert told == f"one was used meanwhile; its name was taken, it is {kept} now"
+    assert sorted(os.listdir(place.experiment / kept / "attempts")) == ["1.0", "2.0"]
+    assert os.listdir(place.experiment / "one") == ["anothers"]
+
+
 def test_what_somebody_removed_or_renamed_meanwhile_is_told(place):
     for name in ("one", "two"):
         attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")

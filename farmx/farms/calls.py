@@ -115,3 +115,13 @@ def limited(error: str) -> str:
     """What Slurm calls the limit of submitted jobs that is in the way, '' when none is: AssocMaxSubmitJobLimit."""
     found = re.search(r"\w*SubmitJob\w*", error)
     return found[0] if found else ""
+
+
+def user() -> str:
+    """Whose jobs ours are, as a scheduler names us; the number where it has no name, as in a container."""
+    import pwd  # spares those who ask no scheduler
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -16,7 +16,7 @@ from farmx import layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
-from farmx.farms.calls import call, here, transient
+from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
 
@@ -123,7 +123,7 @@ class Farm(NamedTuple):
             "farm": self.name,
             "executor": EXECUTOR,
             "submitted": time.time(),
-            "user": _user(),
+            "user": user(),
             "name": job_name(submission),
             "cluster": here(),
             "resources": dict(resources),
@@ -189,15 +189,6 @@ def _known(key: str | None, resources: Mapping[str, Any]) -> str:
     return nearest(str(resources[key]), names)
 
 
-def _user() -> str:
-    import pwd  # only who submits
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
 # ---------------------------------------------------------------- asking
 
 
@@ -248,7 +239,7 @@ def _vanished(helds: Sequence[Held], arrays: Collection[str]) -> Answers:
 
 def _hidden(helds: Sequence[Held]) -> Answers:
     """Jobs of others that we are not told of: they may be gone, or hidden from us."""
-    me = _user()
+    me = user()
     return {
         (held.submission, held.place): Answer(State.UNKNOWN, f"only {held.record.get('user')} can ask for it")
         for held in helds
