@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from farms.slurm import Slurm
 
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 PYTHON = sys.executable
-LONG_S = float(os.environ.get("FARM_LONG_S", "60"))
+LONG_S = float(os.environ.get("FARM_LONG_S", "90"))
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,6 @@ class Site:
                 array = self.slurm.says("squeue", "-h", "-t", "all", f"--name={self.name(submission)}", "-o", "%F")
                 return f"{array.split()[0]}_{runs.index(run) if run else 0}"
         raise AssertionError(run)
-
-    def again(self, job: str) -> None:
-        """Start a job that was requeued as soon as its old credentials have expired; by itself Slurm takes its time."""
-        pattern = r"JobState=PENDING[^$]*EligibleTime=(\S+)"
-        (eligible,) = until(lambda: re.findall(pattern, self.slurm.says("scontrol", "show", "job", job)), LONG_S)
-        until(lambda: time.strftime("%Y-%m-%dT%H:%M:%S") > eligible, LONG_S)
-        self.slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def go(self) -> None:
         """Let the programs that wait for it go on."""

@@ -27,7 +27,8 @@ NERVOUS = {"SlurmdTimeout": "5", "BatchStartTimeout": "1", "MessageTimeout": "3"
 MAX_ARRAY = 20001
 CPUS = 4
 GPUS = 4
-# Everything as fast as it gets. A requeued job may start again when its credentials have expired, cred_expire later.
+# Everything as fast as it gets. A requeued job may start again when its credentials have expired, cred_expire later,
+# and then starts when the main scheduler comes round: sched_interval, a minute unless told.
 CONFIGURATION = """
 ClusterName={cluster}
 SlurmctldHost=localhost(127.0.0.1)
@@ -50,7 +51,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=4000
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1,default_queue_depth=2000
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1,default_queue_depth=2000
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

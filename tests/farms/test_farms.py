@@ -118,7 +118,6 @@ def test_a_preempted_job_gets_term_and_is_requeued_as_restart_1(either, tmp_path
     until(lambda: "child" in text(tmp_path / f"{job}.txt"))
     urgent = batch(either, tmp_path, "sleep 1", "-p", "high", "--exclusive", "-N2")
     assert ended(either, urgent) == "COMPLETED"
-    either.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     until(lambda: "start 1" in text(tmp_path / f"{job}.txt"), 60)
     assert either.says("squeue", "-h", "-j", job, "-O", "RestartCnt") == "1"
     end(either, job)

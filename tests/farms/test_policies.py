@@ -51,7 +51,6 @@ def test_an_exit_code_is_attempted_again_by_the_runner_in_its_own_job(site):
     site.ok("sweep.yml")
     for attempt in ("1", "2"):
         site.noted(f"1 {attempt}")
-        site.again(site.job())
     assert site.ended() == ["done"]
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "preempted", "1.2": "done"}
     ends = [read(site.run() / "attempts" / name / "end.json") for name in ("1.0", "1.1")]
@@ -65,7 +64,6 @@ def test_when_its_attempts_are_used_up_it_has_failed(site):
     site.sweep("note(n, attempt); sys.exit(3)", "{n: [1]}", "RETRY: {error: 1}\n")
     site.ok("sweep.yml")
     site.noted("1 1")
-    site.again(site.job())
     assert site.ended() == ["failed"]
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "failed"}
     assert tended(site) == [("error: 1 further attempt was made (RETRY)", False)]

@@ -194,7 +194,6 @@ def test_each_task_is_told_once_and_has_its_grace_when_the_time_is_nearly_up(sit
     site.noted("1 1 began 0", "1 1 began 1")
     site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
     site.noted("1 1 saved 0", "1 1 saved 1")
-    site.again(site.job())
     assert site.ended() == ["done"]
     assert sorted(site.notes()) == sorted(
         f"1 {what} {rank}" for what in ("1 began", "1 told", "1 saved", "2 went on") for rank in (0, 1)
@@ -242,7 +241,6 @@ def test_a_preempted_run_is_told_waits_as_preempted_and_goes_on_as_its_second_at
     site.noted("1 1 saved None")
     until(lambda: site.states() == ["preempted"])
     assert site("sweep.yml").code == 0  # touches it not
-    site.again(site.job())
     assert site.ended() == ["done"]
     site.slurm.run("scancel", others.stdout.strip())
     assert site.notes() == ["1 1 began None", "1 1 told None", "1 1 saved None", "1 2 went on None"]
@@ -256,12 +254,10 @@ def test_a_requeue_by_hand_is_a_new_attempt_while_it_runs_and_nothing_once_it_is
     site.noted("1 1 began None")
     job = site.job()
     site.slurm.run("scontrol", "requeue", job)
-    site.again(job)
     assert site.ended() == ["done"]
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
     until(lambda: not site.alive())
     site.slurm.run("scontrol", "requeue", job)
-    site.again(job)
     (log,) = site.submissions()[0].glob("0.log")
     until(lambda: log.read_text().endswith(f"{site.run().name} 1.2 held: attempt 1.1 is done\n"), LONG_S)
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
@@ -301,8 +297,6 @@ def test_a_run_whose_time_is_up_resumes_until_it_has_been_requeued_often_enough(
     for attempt, told in ((1, "1 from 0"), (2, "2 from 2"), (3, "3 from 3")):
         site.noted(told, f"{attempt} waits")
         site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
-        if attempt < 3:
-            site.again(site.job())
     assert site.ended() == ["failed"]
     (told,) = site.told()
     assert told["note"] == "it was told that its time is up, and it was requeued 2 times (MAX_REQUEUES)"
@@ -314,6 +308,5 @@ def test_before_its_time_limit_a_run_is_told_and_queued_again(plain):
     plain.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.1}\n")
     plain.ok("sweep.yml")
     plain.noted("1 1 saved None", seconds=90)
-    plain.again(plain.job())
     assert plain.ended() == ["done"]
     assert attempts(plain.run()) == {"1.0": "preempted", "1.1": "done"}
