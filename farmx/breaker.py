@@ -1,11 +1,11 @@
-"""Whether the first runs of a submission failed alike, so that the rest is better held; never holds anything.
+"""Whether the first runs of a launch failed alike, so that the rest is better held; never holds anything.
 
-Carried to nodes with the runner: standard library only. Once it is known, the submission's record says so, and nobody
-looks through its runs again.
+Carried to nodes with the runner: standard library only. Once it is known, the record of each of the launch's
+submissions says so, and nobody looks through their runs again. Who is told that the rest is to be held has that done.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from farmx import layout
@@ -19,33 +19,63 @@ def after(submission: str, run: str) -> str | None:
     """check() after an attempt of `run` failed, by what it was staged with."""
     try:
         most = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT).get(layout.BREAKS)
+        return check(submission, most) if type(most) is int else None
     except (OSError, RecordError):
         return None
-    return check(submission, most) if type(most) is int else None
 
 
 def check(submission: str, most: int) -> str | None:
-    """Why the rest of the submission is to be held, told once, to one caller; None when it is not. most: 0 for never.
+    """Why the rest of the launch is to be held, told once, to one caller; None when it is not. most: 0 for never.
 
-    That is when the first `most` runs of the submission that ended, in the order of its indices, failed with the same
-    error in the same place, and none ended well.
+    That is when the first `most` runs that ended, in the order of the launch's submissions and their indices, failed
+    with the same error in the same place, none ended well, and some have not begun.
     """
     if most < 1 or read(submission) is not None:
         return None
-    found: list[str | None] = []
-    for attempt, end in _ended(submission):
-        if end.get("state") == "done":
-            found = [None]
-            break
-        if failed(end):
-            found.append(_error(attempt, end) if len(found) < most else found[0])
+    launch = counted_with(submission)
+    found, waits = _errors(launch, most)
     if None in found or len(set(found)) > 1:
-        _keep(submission, {"held": False})
+        _keep(launch, {"held": False})
         return None
-    if len(found) < most:
+    if len(found) < most or not waits:
         return None
     why = f"the first {most} runs failed with: {found[0]}" if most > 1 else f"the first run failed with: {found[0]}"
-    return why if _keep(submission, {"held": True, "why": why}) else None
+    return why if _keep(launch, {"held": True, "why": why}) else None
+
+
+def counted_with(submission: str) -> list[str]:
+    """The submission directories that are held together: of the same launch and as many stages in, in order."""
+    launch = layout.launched_with(submission)
+    after = {os.path.basename(path): _after(path) for path in launch}
+    depths: dict[str, int] = {}
+    for path in launch:  # what waits comes after what it waits for
+        name = os.path.basename(path)
+        depths[name] = depths.get(after[name], 0) + 1 if after[name] else 0
+    return [path for path in launch if depths[os.path.basename(path)] == depths[os.path.basename(submission)]]
+
+
+def _after(submission: str) -> str:
+    """The submission that it waits for, '' for none."""
+    try:
+        return str(layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT).get("after") or "")
+    except (OSError, RecordError):
+        return ""
+
+
+def _errors(launch: Iterable[str], most: int) -> tuple[list[str | None], bool]:
+    """What each run failed with that did, beyond the first `most` as the first, and whether any waits.
+
+    [None] when one ended well.
+    """
+    found: list[str | None] = []
+    waits = False
+    for attempt, end in (each for submission in launch for each in _standing(submission)):
+        waits = waits or not attempt or end.get("again") is True
+        if end.get("state") == "done":
+            return [None], waits
+        if failed(end):
+            found.append(_error(attempt, end) if len(found) < most else found[0])
+    return found, waits
 
 
 def failed(end: dict[str, Any]) -> bool:
@@ -62,13 +92,24 @@ def read(submission: str) -> dict[str, Any] | None:
         return None
 
 
+def held(submission: str) -> str:
+    """Why what waits of the submission is kept from beginning; '' when it is not."""
+    known = read(submission) or {}
+    return str(known.get("why") or "") if known.get("held") else ""
+
+
 def release(submission: str) -> None:
     """Record that what was held goes on; it is never held again. Raises StageError."""
     record = {**(read(submission) or {}), "format": layout.BREAKER_FORMAT, "held": False}
     layout.write_json(os.path.join(submission, layout.BREAKER), record)
 
 
-def _keep(submission: str, known: dict[str, Any]) -> bool:
+def _keep(launch: Iterable[str], known: dict[str, Any]) -> bool:
+    """Record what is known of these submissions; whether it was us who did so of the first."""
+    return [_made(submission, known) for submission in launch][0]
+
+
+def _made(submission: str, known: dict[str, Any]) -> bool:
     """Record what is known; False when somebody did before, or the disk is full: what nobody is told is not held."""
     path = os.path.join(submission, layout.BREAKER)
     aside = layout.aside(path)
@@ -89,19 +130,24 @@ def _keep(submission: str, known: dict[str, Any]) -> bool:
             os.unlink(aside)
 
 
-def _ended(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The newest ended attempt of each index that has one, and how it ended, in order of the indices."""
+def _standing(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The newest ended attempt of each index and how it ended, in order of the indices.
+
+    (its newest attempt, {}) where none has ended, ('', {}) where none began.
+    """
     home = layout.experiment_of(submission)
     for run, (queued, _) in layout.runs_of(submission):
-        numbers = layout.attempt_numbers(os.path.join(home, run))
-        for number in reversed([each for each in numbers if each[0] == queued]):
-            attempt = os.path.join(home, run, layout.ATTEMPTS, layout.attempt_name(*number))
-            try:
-                end = layout.read_json(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT)
-            except (OSError, RecordError):
-                continue
-            yield attempt, end
-            break
+        numbers = [each for each in layout.attempt_numbers(os.path.join(home, run)) if each[0] == queued]
+        paths = [os.path.join(home, run, layout.ATTEMPTS, layout.attempt_name(*number)) for number in numbers]
+        ends = ((path, end) for path in reversed(paths) if (end := _end(path)) is not None)
+        yield next(ends, (paths[-1] if paths else "", {}))
+
+
+def _end(attempt: str) -> dict[str, Any] | None:
+    try:
+        return layout.read_json(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT)
+    except (OSError, RecordError):
+        return None
 
 
 def _error(attempt: str, end: dict[str, Any]) -> str | None:

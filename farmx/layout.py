@@ -116,6 +116,22 @@ def runs_of(submission: str) -> list[tuple[str, tuple[int, int]]]:
     return [(run, number) for run, number in found if number]
 
 
+def submission_name(launch: str, place: int) -> str:
+    """What the `place`th submission of a launch is called, from 1."""
+    return launch if place == 1 else f"{launch}-{place}"
+
+
+def launched_with(submission: str) -> list[str]:
+    """The submission directories of the same launch as this one, itself among them, in order. Raises RecordError."""
+    home, name = os.path.split(submission)
+    there = names(home)
+    before, _, place = name.rpartition("-")
+    launch = before if place.isdecimal() and before in there else name
+    others = (each.removeprefix(f"{launch}-") for each in there if each.startswith(f"{launch}-"))
+    places = [1, *sorted(int(each) for each in others if each.isdecimal())]
+    return [os.path.join(home, submission_name(launch, place)) for place in places]
+
+
 def cache_folder(home: str, environ: Mapping[str, str]) -> str:
     """Where what may be deleted at any time is kept, outside LOGROOT: $XDG_CACHE_HOME/farmx or ~/.cache/farmx."""
     return os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "farmx")

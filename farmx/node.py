@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import breaker, containers, layout, notices, packed, packs, processes, runner
@@ -115,13 +115,12 @@ class Scheduler:
         return self._call(self._node.get("ask")) or ""
 
     def hold(self, submission: str) -> None:
-        """Ask for what waits of the submission to be held: of ours, and of what else it was queued as."""
-        ours = os.environ.get(str(self._node.get("whole")), "")
-        try:
-            lines = layout.read_lines(os.path.join(submission, layout.QUEUED))[:-1] if ours else []
-        except RecordError:
-            lines = []
-        for job in sorted({ours, *(line.partition(" ")[2] for line in lines)}):
+        """Ask for what waits to be held: of our array, and of what else was queued that is held with the submission."""
+        arrays = {os.environ.get(str(self._node.get("whole")), "")}
+        with suppress(RecordError):
+            for path in breaker.counted_with(submission) if any(arrays) else ():
+                arrays |= {line.partition(" ")[2] for line in layout.read_lines(os.path.join(path, layout.QUEUED))[:-1]}
+        for job in sorted(arrays):
             self._call(self._node.get("hold"), job)
 
     def _call(self, argv: Sequence[str] | None, job: str | None = None) -> str | None:
@@ -256,18 +255,13 @@ def main(argv: Sequence[str]) -> int:
     return 0 if outcome.state in ENDED_WELL else outcome.code or 1
 
 
-def _is_held(submission: str) -> bool:
-    """Whether its breaker keeps what has not begun from beginning."""
-    return bool((breaker.read(submission) or {}).get("held"))
-
-
 def _together(held: Sequence[Held], slots: int) -> int:
     """Execute the runs of a job that holds several; one that fails stops nothing."""
     node: Mapping[str, Any] = held[0].job.get("node") or {}
     scheduler = Scheduler(node, held[0].run, held[0].queued)
     with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S)) as inbox:
-        stopped = partial(_is_held, held[0].home)
-        outcomes, waiting = packed.work(held, packed.shares(slots, os.environ), inbox, stopped)
+        shares = packed.shares(slots, os.environ)
+        outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.held(held[0].home)))
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
             print(f"the job was not queued again: {problem}", file=sys.stderr)

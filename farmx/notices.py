@@ -68,11 +68,10 @@ def _note(submission: str, run: str, number: str, state: str, wanted: Mapping[st
 def tripped(experiment: str, wanted: Mapping[str, Any]) -> bool:
     """Whether the breaker holds what is left of the launch; that is written down then."""
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
-    known = (breaker.read(os.path.join(home, name)) or {} for name in wanted["submissions"])
-    why = next((str(told.get("why") or "") for told in known if told.get("held")), None)
-    if why is not None:
+    why = next(filter(None, (breaker.held(os.path.join(home, name)) for name in wanted["submissions"])), "")
+    if why:
         post(experiment, wanted["launch"], HELD, {"why": why[:LINE]})
-    return why is not None
+    return bool(why)
 
 
 def post(experiment: str, launch: str, event: str, facts: Mapping[str, Any]) -> bool:

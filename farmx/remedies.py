@@ -35,7 +35,7 @@ class Remedy(NamedTuple):
         outcome = outcome._replace(cause=outcome.cause or self._cause(outcome))
         record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT) or {}
         told, resources = record.get("retry") or {}, record.get("resources") or {}
-        if not (told and self.requeues and outcome.cause) or self._tripped():
+        if not (told and self.requeues and outcome.cause) or breaker.held(self.submission):
             return outcome
         before = self._before()
         verdict = policy.verdict(told, [*before, outcome.cause], resources)
@@ -65,6 +65,3 @@ class Remedy(NamedTuple):
             runner.read(os.path.join(place, layout.END), layout.ATTEMPT_FORMAT) for place in places
         ]
         return ["node_fail" if end is None else end.get("cause") for end in ends]
-
-    def _tripped(self) -> bool:
-        return bool((breaker.read(self.submission) or {}).get("held"))

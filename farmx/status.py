@@ -318,8 +318,7 @@ def _stopped(submission: str) -> str:
         return ""
     from farmx import breaker  # spares who looks at runs that no breaker holds
 
-    known = breaker.read(submission) or {}
-    return str(known.get("why")) if known.get("held") else ""
+    return breaker.held(submission)
 
 
 def _handed(experiment: str) -> _Handed:

@@ -35,8 +35,7 @@ def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str,
 
 def _held(run: Run) -> str:
     """Why the submission of its last attempt is held: until that is mended nothing of it is attempted again."""
-    known = (breaker.read(submission(run, run.attempts[-1])[0]) if run.attempts else None) or {}
-    return str(known.get("why")) if known.get("held") else ""
+    return breaker.held(submission(run, run.attempts[-1])[0]) if run.attempts else ""
 
 
 def wanted(run: Run, retry: Mapping[str, Any], resources: Mapping[str, Any]) -> Mapping[str, Any]:

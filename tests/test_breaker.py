@@ -7,7 +7,7 @@ import pytest
 from attempts import attempt, staged
 from launching import Place
 
-from farmx import breaker
+from farmx import breaker, layout
 from farmx.farms import base
 from farmx.spec import Job
 
@@ -29,15 +29,19 @@ def submission(tmp_path):
     """submission(how each index ended, ...) -> its path; None: it has not begun. (log, state, more of its record)."""
     place = Place(tmp_path)
 
-    def make(*ends: tuple | None, number: str = "2.0") -> str:
-        runs = [staged(place, name=f"run {index}") for index in range(len(ends))]
+    def make(*ends: tuple | None, number: str = "2.0", name: str = "s", after: str = "") -> str:
+        runs = [staged(place, name=f"run {name} {index}") for index in range(len(ends))]
         for run, end in zip(runs, ends):
             if end is not None:
                 log, state, *more = end
                 attempt(run, "1.0", {"main": b""}, "done")  # in an earlier submission
                 attempt(run, number, {"main": log}, state, **(more[0] if more else {"code": 1}))
         home = os.path.join(place.experiment, ".farmx", "submissions")
-        return base.submission(home, "s", [Job(str(run), number) for run in runs]).path
+        path = base.submission(home, name, [Job(str(run), number) for run in runs]).path
+        if after:
+            with open(os.path.join(path, "job.json"), "w") as file:
+                json.dump({"format": 1, "after": after}, file)
+        return path
 
     return make
 
@@ -50,15 +54,17 @@ CASES = [
     ((FAILED, (trace(line=9), "failed"), FAILED, None), WHY, {"held": True, "why": WHY}),  # called from elsewhere
     ((None, FAILED, (b"", None), FAILED, FAILED), WHY, {"held": True, "why": WHY}),
     ((FAILED, (trace(), "preempted", {"cause": "error", "again": True}), FAILED), WHY, {"held": True, "why": WHY}),
-    ((FAILED, (b"", "cancelled"), (b"", "failed", {"cause": "oom"}), FAILED, FAILED), WHY, {"held": True, "why": WHY}),
+    ((FAILED, (b"", "cancelled"), (b"", "failed", {"cause": "oom"}), FAILED, FAILED, None), WHY, ...),
     ((FAILED, FAILED, None, None), None, None),
     ((FAILED, (trace("ValueError: other"), "failed"), FAILED), None, {"held": False}),
     ((FAILED, (trace(file="u.py"), "failed"), FAILED), None, {"held": False}),
     (((b"hello", "failed"), FAILED, FAILED), None, {"held": False}),
     ((FAILED, FAILED, FAILED, (b"", "done")), None, {"held": False}),
     (((b"", "done"), FAILED, FAILED, FAILED), None, {"held": False}),
-    ((FAILED, FAILED, FAILED, (trace("KeyError: 'x'"), "failed")), WHY, {"held": True, "why": WHY}),
-    ((WRONG, WRONG, WRONG), "the first 3 runs failed with: t.py: error: unrecognized arguments: --lr", ...),
+    ((FAILED, FAILED, FAILED, (trace("KeyError: 'x'"), "failed"), None), WHY, {"held": True, "why": WHY}),
+    ((FAILED, FAILED, FAILED), None, None),  # there is no rest
+    ((FAILED, FAILED, FAILED, (b"", None)), None, None),
+    ((WRONG, WRONG, WRONG, None), "the first 3 runs failed with: t.py: error: unrecognized arguments: --lr", ...),
     (((b"3\n", "failed"),) * 3, None, {"held": False}),
     ((), None, None),
 ]  # fmt: skip
@@ -80,19 +86,69 @@ def test_a_breaker_of_none_never_trips_and_one_of_one_at_the_first(submission):
 
 
 def test_what_was_let_go_is_never_held_again(submission):
-    path = submission(FAILED, FAILED, FAILED)
+    path = submission(FAILED, FAILED, FAILED, None)
     assert breaker.check(path, 3) == WHY
     breaker.release(path)
     assert (breaker.read(path), breaker.check(path, 3)) == ({"format": 1, "held": False, "why": WHY}, None)
 
 
 def test_of_several_restarts_the_newest_that_ended_counts(submission):
-    path = submission(FAILED, FAILED, FAILED, number="1.1")
+    path = submission(FAILED, FAILED, FAILED, None, number="1.1")
     assert breaker.check(path, 3) == WHY
 
 
 def test_a_record_that_cannot_be_read_holds_nothing(submission):
-    path = submission(FAILED, FAILED, FAILED)
+    path = submission(FAILED, FAILED, FAILED, None)
     with open(os.path.join(path, "breaker.json"), "w") as file:
         json.dump([], file)
     assert (breaker.read(path), breaker.check(path, 3)) == (None, None)
+
+
+# ---------------------------------------------------------------- a launch that is several submissions
+
+
+def known(*paths: str) -> list[dict | None]:
+    """The records of these submissions without their format."""
+    records = map(breaker.read, paths)
+    return [record and {key: value for key, value in record.items() if key != "format"} for record in records]
+
+
+def test_the_first_runs_are_those_of_the_whole_launch_and_each_of_its_submissions_is_held(submission):
+    first, second, third = (submission(FAILED, name="s"), submission(FAILED, None, name="s-2"),
+                            submission(FAILED, None, name="s-10"))  # fmt: skip
+    other = submission(FAILED, FAILED, None, name="t")
+    assert (breaker.check(second, 3), breaker.check(first, 3)) == (WHY, None)
+    assert known(first, second, third, other) == [{"held": True, "why": WHY}] * 3 + [None]
+    assert breaker.check(other, 3) is None
+
+
+def test_one_that_ended_well_anywhere_in_the_launch_keeps_it_closed(submission):
+    first, second = submission((b"", "done"), name="s"), submission(FAILED, FAILED, FAILED, None, name="s-2")
+    assert breaker.check(second, 3) is None
+    assert known(first, second) == [{"held": False}] * 2
+
+
+def test_what_waits_may_be_in_another_submission(submission):
+    first, second = submission(FAILED, FAILED, FAILED, name="s"), submission(None, name="s-2")
+    assert (breaker.check(first, 3), breaker.held(second)) == (WHY, WHY)
+
+
+def test_stages_that_are_jobs_of_their_own_are_counted_apart(submission):
+    train, test = submission(*[(b"", "done")] * 4, name="s"), submission(FAILED, FAILED, name="s-2", after="s")
+    again, more = submission((b"", "done"), name="s-3"), submission(FAILED, None, name="s-4", after="s-3")
+    assert breaker.check(test, 3) == WHY
+    assert known(train, test, again, more) == [None, {"held": True, "why": WHY}] * 2
+
+
+def test_what_died_while_it_recorded_is_recorded_by_the_next_and_told_once(submission):
+    first, second = submission(FAILED, FAILED, FAILED, name="s"), submission(FAILED, None, name="s-2")
+    assert breaker.check(first, 3) == WHY
+    os.unlink(os.path.join(second, "breaker.json"))
+    assert breaker.check(second, 3) is None
+    assert breaker.held(second) == WHY
+
+
+@pytest.mark.parametrize("name", ["20261121-000000.000-123456", "s"])
+def test_a_launch_whose_name_ends_in_digits_is_no_part_of_another(submission, name):
+    path, second = submission(FAILED, FAILED, FAILED, name=name), submission(None, name=f"{name}-2")
+    assert layout.launched_with(path) == layout.launched_with(second) == [path, second]

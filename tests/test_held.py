@@ -1,13 +1,16 @@
 """The breaker of a launch: on this machine the rest is not begun, told, and let go by farmx retry --release."""
 
 import json
+import os
 import sys
 
 import pytest
+from launching import exists, until
 
 from farmx import breaker
 
 BAD = "import sys\n\n\ndef load():\n    raise ValueError('it\\'s $HOME; größe')\n\n\nload()\n"
+GO = "a file that ends it"
 WHY = "the first 3 runs failed with: ValueError: it's $HOME; größe (bad.py:5 in load)"
 
 
@@ -95,3 +98,35 @@ def test_a_pool_that_outlives_the_command_holds_too(broken):
     broken.write("bad.py", "print('mended')\n")
     broken.ok("retry", "sweep", "--release")
     assert states(broken) == {"done": [""] * 6}
+
+
+# ---------------------------------------------------------------- a launch that is several submissions
+
+
+def test_the_pools_of_a_launch_count_together_and_those_to_come_begin_nothing(broken):
+    for gpu, values in enumerate(("[1, 2]", "[3, 4, 5]", "[6, 7]")):
+        broken.write(".farmx.yaml", "FARM: pool\npool: {EXECUTOR: local}\n")
+        more = f"BREAKER: 3\nRESOURCES: {{gpus: '{gpu}'}}\n"
+        broken.sweep(f"{{n: {values}}}", f"{sys.executable} bad.py", more)
+        broken.ok("sweep.yml")
+    launched = os.listdir(broken.experiment / ".farmx" / "submissions")
+    assert states(broken) == {"failed": ["main exited with 1"] * 7}
+    broken.ok("retry", "sweep")
+    pools = sorted(set((broken.experiment / ".farmx" / "submissions").iterdir()), key=lambda path: path.name)[-3:]
+    assert not {path.name for path in pools} & set(launched)
+    assert [breaker.held(str(path)) for path in pools] == [WHY] * 3
+    held = [f"HELD   {count} not begun: {WHY}\n" for count in (0, 2, 2)]
+    assert [line in (path / "pool.log").read_text() for line, path in zip(held, pools)] == [False, True, True]
+    assert len(list(broken.experiment.glob("*/attempts/2.0"))) == 3
+
+
+def test_what_a_pool_at_work_holds_is_left_to_it(broken):
+    broken.write("bad.py", f"import os, sys, time\nwhile sys.argv[-1] == '1' and not os.path.exists({GO!r}): "
+                           f"time.sleep(0.01)\nraise ValueError\n".replace(GO, str(broken.path / "go")))  # fmt: skip
+    pool = broken.behind("sweep.yml", "-j", "2")
+    exists(broken.experiment)
+    until(lambda: len(states(broken).get("failed", ())) == 3)
+    done = broken.ok("retry", "sweep", "--release", "--state", "cancelled", "-i")
+    assert "runs  0 again, 6 left alone\n" in done.err
+    (broken.path / "go").touch()
+    assert pool.wait() == 1

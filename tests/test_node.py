@@ -10,7 +10,7 @@ import pytest
 from launching import ROOT, Place, end, until
 from schedulers import Scheduler
 
-from farmx import layout, node
+from farmx import breaker, layout, node
 from farmx.farms import base, slurm_script
 from farmx.runner import Outcome
 from farmx.spec import Job
@@ -23,10 +23,10 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
-def handed(place: Place, run: str, number: str = "1.0", **more) -> str:
-    """A submission of one run, as the Slurm farm leaves it."""
+def handed(place: Place, run: str, number: str = "1.0", others: tuple[str, ...] = (), name: str = "id", **more) -> str:
+    """A submission of one run, as the Slurm farm leaves it. others: runs that it holds beside it."""
     home = str(place.experiment / ".farmx" / "submissions")
-    made = base.submission(home, "id", [Job(run, number)])
+    made = base.submission(home, name, [Job(each, number) for each in (run, *others)])
     told = {**slurm_script.node({}, 3, 30), **more}
     record = {"format": 1, "executor": "slurm", "farm": "big", "node": told}
     layout.write_json(os.path.join(made.path, layout.JOB), record)
@@ -64,12 +64,24 @@ def test_an_attempt_is_executed_and_its_job_ends_as_its_program(place):
 def test_what_is_held_is_every_array_that_the_submission_was_queued_as(place, tmp_path, monkeypatch):
     run = place.shell("echo no such option >&2; exit 2", breaker=1)
     fake = Scheduler(tmp_path / "bin", monkeypatch)
-    submission = handed(place, run)
+    submission = handed(place, run, others=(place.run(name="two"),))
     base.record_queued(submission, 0, 0, "7")
     base.record_queued(submission, 1, 3, "9")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")  # one more, of a call that was never heard
     assert start(submission).wait() == 2
     assert [words[1:] for words in fake.calls("scontrol") if words[1] == "hold"] == [["hold", each] for each in "789"]
+
+
+def test_the_other_arrays_of_the_launch_are_held_too(place, tmp_path, monkeypatch):
+    run = place.shell("echo no such option >&2; exit 2", breaker=1)
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    paths = [handed(place, run), *(handed(place, place.run(name=name), name=name) for name in ("id-2", "other"))]
+    for path, job in zip(paths, "789"):
+        base.record_queued(path, 0, 0, job)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    assert start(paths[0]).wait() == 2
+    assert [words[1:] for words in fake.calls("scontrol") if words[1] == "hold"] == [["hold", each] for each in "78"]
+    assert [bool(breaker.held(path)) for path in paths] == [True, True, False]
 
 
 def test_a_second_job_for_an_attempt_ends_at_the_fence_and_well(place):

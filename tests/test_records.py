@@ -101,7 +101,7 @@ def test_an_attempt_that_a_pool_made_and_left_is_read(place, cache, looked_meanw
     if looked_meanwhile:
         assert look(place, cache) == {"a": State.QUEUED}
     ended(run, "done", "2.0")
-    local.release(handed, job)
+    local.finish(handed, job)
     assert look(place, cache) == {"a": State.DONE}
 
 

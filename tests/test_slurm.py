@@ -481,3 +481,14 @@ def test_a_list_is_joined_by_commas_wherever_it_is_told(fake, tmp_path):
     assert "--partition=a,b" in behind
     assert "--dependency=afterok:1,afterok:2,aftercorr:7" in second
     assert "#SBATCH --partition=a,b\n" in Path(first[-1]).read_text()
+
+
+def test_an_array_that_is_queued_while_the_rest_of_its_launch_is_held_is_held(fake, tmp_path):
+    made = submission(tmp_path)
+    told = {"format": layout.BREAKER_FORMAT, "held": True, "why": "the first run failed with: no"}
+    layout.write_json(os.path.join(made.path, layout.BREAKER), told)
+    fake.says("sbatch", "7\n")
+    assert submit(made) == [2]
+    assert fake.calls("scontrol") == [["scontrol", "hold", "7"]]
+    assert submit(submission(tmp_path, name="other")) == [2]
+    assert len(fake.calls("scontrol")) == 1

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from farmx import layout
+from farmx import breaker, layout
 from farmx.cli import here, screen
 from farmx.cli.surroundings import import_path, tell
 from farmx.errors import FarmError
@@ -141,11 +141,15 @@ class _Pool:
         os.dup2(log, 2)
         os.close(log)
         self._watch.say(f"POOL   process {os.getpid()}, {len(self._submission.jobs)} runs; kill {os.getpid()} ends it")
+        if why := breaker.held(self._submission.path):  # since runs of the same launch, before these, failed alike
+            self._watch.held(len(self._submission.jobs), why)
+            local.finish(self._submission, self._record)
+            return True
         with Inbox() as inbox:
             local.pool(self._submission, self._slots, self._watch, inbox, self._farm)
             stopped = bool(inbox.stops)
         self._watch.say(f"POOL   {self._watch.counts.told()}")
-        local.release(self._submission, self._record)
+        local.finish(self._submission, self._record)
         return not stopped
 
 

@@ -107,8 +107,8 @@ class Here:
                 self.stopped = bool(inbox.stops)
         finally:
             if self._lives_on:  # else our end says it
-                local.release(submission, job)
-        self.held = self.held or bool((breaker.read(submission.path) or {}).get("held"))
+                local.finish(submission, job)
+        self.held = self.held or bool(breaker.held(submission.path))
         return outcomes
 
     def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:

@@ -115,7 +115,7 @@ def _lines(jobs: Iterable[Job]) -> str:
 
 def submissions(home: str, name: str, batches: Sequence[Batch]) -> list[Submission]:
     """Write down each batch as a submission: `name`, `name`-2, ..."""
-    names = (name if place == 1 else f"{name}-{place}" for place in range(1, len(batches) + 1))
+    names = (layout.submission_name(name, place) for place in range(1, len(batches) + 1))
     return [submission(home, each, batch.jobs, batch.resources) for each, batch in zip(names, batches)]
 
 

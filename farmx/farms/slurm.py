@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout, packs
+from farmx import breaker, layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
@@ -113,6 +113,8 @@ class Farm(NamedTuple):
         for part in queue.fill(submission, pack.jobs(len(submission.jobs))):
             first, queued = queued, min(part.end * pack.each, len(submission.jobs))
             base.record_queued(submission.path, first, queued - 1, part.array)
+            if breaker.held(submission.path):  # who held the rest of the launch did not know this array
+                call(["scontrol", "hold", part.array])
             heard(submission, queued - first)
         return queued
 

@@ -114,6 +114,23 @@ def test_the_rest_of_an_array_is_held_and_let_go_with_todays_code(site):
     assert sorted(site.notes()) == sorted(["1", "2", "3", *(f"{n} mended" for n in range(1, 7))])
 
 
+def test_the_arrays_of_a_launch_count_together_and_are_held_together(site):
+    site.setup('{"array_parallelism": 1}')
+    program = "note(n)\nif n == '5': wait(os.environ['SIDE'] + '.go')\nraise KeyError('lr')"
+    arrays = "[{n: [1, 2, 3, 4], SUBMIT_JOB.PARTITION: main}, {n: [5, 6], SUBMIT_JOB.PARTITION: low}]"
+    site.sweep(program, arrays, "BREAKER: 3\n")
+    site.ok("sweep.yml")
+    assert len(site.submissions()) == 2
+    site.noted("5")
+    held = [False] * 3 + [True, False, True]
+    until(lambda: [run["note"].startswith("held: the first 3 runs") for run in site.told()] == held, 60)
+    site.go()
+    until(lambda: site.states() == ["failed"] * 3 + ["queued", "failed", "queued"], 60)
+    site.sweep("note(n, 'mended')", arrays, "BREAKER: 3\n")
+    assert "      2 let go\n" in site.ok("retry", "sweep", "--release").err
+    assert site.ended() == ["done"] * 6
+
+
 def test_what_is_held_can_be_cancelled(site):
     site.setup('{"array_parallelism": 1}')
     site.sweep("sys.exit('no')", "{n: [1, 2, 3]}", "BREAKER: 1\n")
