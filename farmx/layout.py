@@ -37,9 +37,9 @@ QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indice
 
 # LOGROOT/<experiment>/<run>/
 RUN = "run.json"  # stage
-HPARAMS = "hparams.json"  # stage
-LAUNCH = "launch.sh"  # stage
-CODE = "code"  # stage: symlink to the snapshot, then (runner) to the run's own tree
+HPARAMS = "hparams.json"  # runner, as run.json says; logx outside a launch; runx
+LAUNCH = "launch.sh"  # runner, as run.json says
+CODE = "code"  # runner: symlink to the run's own tree, or to the snapshot
 OWN_CODE = ".code"  # runner: <digest>/, hard links to the snapshot
 ATTEMPTS = "attempts"  # runner
 OUTPUT = "output.log"  # runner: symlink to the newest attempt's log
@@ -75,7 +75,7 @@ ENV_STARTED = "FARMX_STARTED"  # when the attempt began
 STARTED_FORM = "%Y%m%d.%H%M%S"
 
 # Every record carries the number of the form it was written in.
-RUN_FORMAT = 1
+RUN_FORMAT = 2  # in 1 launch.sh and hparams.json were staged beside it, which held neither
 JOB_FORMAT = 1
 LAUNCH_FORMAT = 1
 BREAKER_FORMAT = 1

@@ -44,7 +44,8 @@ class Reading(NamedTuple):
 
 def read(path: str, name: str, experiment: str) -> Reading | None:
     """The records of the run directory at `path`; None for what is no run. Raises RecordError."""
-    record, hparams = of(path, layout.RUN, layout.RUN_FORMAT), of(path, layout.HPARAMS, None)
+    record = of(path, layout.RUN, layout.RUN_FORMAT)
+    hparams = record["hparams"] if record and "hparams" in record else of(path, layout.HPARAMS, None)
     if record is None and hparams is None and not any(map(os.path.lexists, marks(path))):
         return None
     if record is not None and not _sound(record):
@@ -102,6 +103,8 @@ _CODE = {str: ("staging", "source"), list: ("ignore", "include", "link"), int: (
 def _sound(record: Mapping[str, Any]) -> bool:
     """Whether a run.json says what everybody who reads it later takes for granted."""
     if not _fits(record, _KINDS) or not _fits(record["code"], _CODE) or not record["stages"]:
+        return False
+    if not isinstance(record.get("hparams", {}), dict) or not isinstance(record.get("script", ""), str):
         return False
     code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
     texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]

@@ -300,6 +300,7 @@ def _run_stages(
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
         clear(run)  # what a killed runner left
+    command = [*each, unfold(run, record), os.path.join(run, layout.LAUNCH)]  # so it runs where nothing may be executed
     own_code(run, record["digest"], record["code"]["staging"])
     environ = environment(run, record, attempt, env)
     todo = stages.plan(run, os.path.basename(attempt.path), record)
@@ -309,7 +310,7 @@ def _run_stages(
     ended: dict[int, str] = {}
     for place in todo.run:
         stage = _Stage(todo.stages[place]["name"], todo.marks(place))
-        outcome = _run_stage(run, stage, attempt, inbox, console, environ, grace_s, each)
+        outcome = _run_stage(run, stage, attempt, inbox, console, environ, grace_s, command)
         ended[place] = outcome.state
         attempt.stages = todo.told(ended)
         if outcome.state != "done":
@@ -326,6 +327,36 @@ def _what_to_run(run: str) -> dict[str, Any] | None:
     except (KeyError, TypeError):
         return None
     return record if stages and all(isinstance(text, str) for text in texts) else None
+
+
+def unfold(run: str, record: Mapping[str, Any]) -> str:
+    """Make launch.sh and hparams.json as run.json has them, where they are not there; the shell launch.sh is for.
+
+    What was staged by an earlier format has both, and a record of neither.
+    """
+    launch, hparams = (os.path.join(run, name) for name in (layout.LAUNCH, layout.HPARAMS))
+    if "script" in record:
+        _put(launch, record["script"], 0o777)
+    if "hparams" in record and not os.path.lexists(hparams):
+        _put(hparams, json.dumps(record["hparams"], indent=4) + "\n", 0o666)
+    return _text(launch).partition("\n")[0].removeprefix("#!")
+
+
+def _put(path: str, text: str, mode: int) -> None:
+    """`text` at `path`, at once; raises OSError."""
+    with suppress(FileNotFoundError):
+        if _text(path) == text:
+            return
+    aside = layout.aside(path)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text)
+    os.rename(aside, path)
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return file.read()
 
 
 def clear(run: str) -> None:
@@ -369,17 +400,16 @@ def _run_stage(
     console: Console,
     env: Mapping[str, str],
     grace_s: float,
-    each: Sequence[str],
+    command: Sequence[str],
 ) -> Outcome:
     path = os.path.join(attempt.path, stage.name + layout.LOG_SUFFIX)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     point(os.path.join(run, layout.OUTPUT), os.path.relpath(path, run))
     output, pid = console.open(log), None
     try:
-        early = inbox.asked()
-        pid = processes.spawn([*each, os.path.join(run, layout.LAUNCH), stage.name], env, run, output, console)
-        attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
+        pid = processes.spawn([*command, stage.name], env, run, output, console)
         stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled, early)
+        attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         # Whoever ends a job may signal its program first, and we hear of it too late.
         stopped = stop.state or ("cancelled" if status and attempt.cancelled() else None)

@@ -1,4 +1,4 @@
-"""RunSpec -> run directory: its records and launch.sh, made whole aside and renamed; never claims, never queues.
+"""RunSpec -> run directory: its record, made whole aside and renamed; never claims, never queues.
 
 Words become text here and nowhere else.
 """
@@ -130,12 +130,17 @@ def check_passed(names: Iterable[str], environ: Mapping[str, str]) -> None:
 
 
 def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[str, Any]:
-    """run.json: what to run, and why it is this run and no other."""
-    return {
+    """run.json: what to run, and why it is this run and no other.
+
+    The runner makes launch.sh of `script` and hparams.json of `hparams` when it begins: a run that waits is one file,
+    and what it is to run is changed by one rename.
+    """
+    told = {
         "format": layout.RUN_FORMAT,
         "run": name,
         "experiment": shared.experiment,
         "point": spec.identity,
+        "hparams": _sound(spec.hparams),
         "generation": generation,
         "identity": spec.preimage,
         "tag": spec.tag,
@@ -156,6 +161,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         **({layout.BREAKS: spec.breaker} if spec.breaker else {}),
         **({layout.SENTINEL: True} if spec.sentinel else {}),
     }
+    return {**told, "script": script(told, shared.environ)}
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:
@@ -173,17 +179,14 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
 def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared) -> str:
     """Make the whole run directory in staging/; return its path. It is nobody's until it is claimed and settled.
 
-    Seven metadata calls: launching must cost the same a run at ten runs and at ten thousand. Raises StageError,
-    FileExistsError when another launch stages a run of that name.
+    Two new inodes: on a network file system each is several calls. Raises StageError, FileExistsError when another
+    launch stages a run of that name.
     """
     path = os.path.join(experiment, layout.FARMX, layout.STAGING, name)
     try:
         told = record(spec, name, generation, shared)
         os.mkdir(path)
-        _new(path, layout.RUN, json.dumps(told) + "\n")
-        _new(path, layout.HPARAMS, json.dumps(_sound(spec.hparams), indent=4, allow_nan=False) + "\n")
-        _new(path, layout.LAUNCH, script(told, shared.environ), 0o777)
-        os.symlink(snapshot_link(shared.digest), os.path.join(path, layout.CODE))
+        _new(path, layout.RUN, json.dumps(told, allow_nan=False) + "\n")
     except FileExistsError:
         raise
     except OSError as error:
@@ -200,19 +203,14 @@ def _sound(value: Any) -> Any:
     return layout.number(value) if isinstance(value, float) else value
 
 
-def _new(folder: str, name: str, text: str, mode: int = 0o666) -> None:
-    descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def _new(folder: str, name: str, text: str) -> None:
+    descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         left = memoryview(text.encode("utf-8", "surrogateescape"))
         while left:  # a disk that is nearly full takes a part
             left = left[os.write(descriptor, left) :]
     finally:
         os.close(descriptor)
-
-
-def snapshot_link(digest: str) -> str:
-    """What `code` of a run says before the run has a tree of its own."""
-    return os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
 
 
 def settle(experiment: str, name: str) -> bool:
@@ -241,10 +239,10 @@ def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[S
     told = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
     words, source = told["stages"][0]["words"][:4], told["code"]["source"]
     roots = interpreter.pythonpath(told["pythonpath"], words, environ, source)
-    fresh = {**told, "digest": digest, "pythonpath": list(roots)}
+    fresh = {**told, "format": layout.RUN_FORMAT, "digest": digest, "pythonpath": list(roots)}
     if stages:
         fresh["stages"] = list(map(_stage_record, stages))
-    layout.write(os.path.join(path, layout.LAUNCH), script(fresh, environ), mode=0o777)
+    fresh["script"] = script(fresh, environ)
     if fresh != told:
         layout.write_json(os.path.join(path, layout.RUN), fresh)
 

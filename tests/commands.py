@@ -187,10 +187,14 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
+def hparams(run: Path) -> dict:
+    """The values of a run, which may not have begun."""
+    return read(run / "run.json")["hparams"]
+
+
 def key(run: Path) -> tuple[int, int]:
     """(the value of n, the generation) of a run."""
-    told = read(run / "run.json")
-    return read(run / "hparams.json").get("n", 0), told["generation"]
+    return hparams(run).get("n", 0), read(run / "run.json")["generation"]
 
 
 def claims(experiment: Path) -> dict[str, str]:

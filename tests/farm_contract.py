@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from commands import Commands, Done, read, runs
+from commands import Commands, Done, hparams, runs
 from launching import until
 
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
@@ -120,7 +120,7 @@ class Site:
     def told(self) -> list[dict]:
         """What status says of each run, by its first value."""
         found = json.loads(self.ok("status", "sweep", "--json").out)["runs"]
-        return sorted(found, key=lambda run: list(read(self.experiment / run["run"] / "hparams.json").values()))
+        return sorted(found, key=lambda run: list(hparams(self.experiment / run["run"]).values()))
 
     def states(self) -> list[str]:
         return [run["state"] for run in self.told()]

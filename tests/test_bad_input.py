@@ -403,8 +403,6 @@ RECORDS = [
     (f"{RUN}/run.json", "{}", FOREIGN),
     (f"{RUN}/run.json", '{"format": "x"}', FOREIGN),
     (f"{RUN}/run.json", '{"format": 99}', NEWER),
-    (f"{RUN}/hparams.json", "{", DAMAGED),
-    (f"{RUN}/hparams.json", "[1]", FOREIGN),
     (f"{ATTEMPT}/end.json", "{", DAMAGED),
     (f"{ATTEMPT}/end.json", "3", FOREIGN),
     (f"{ATTEMPT}/end.json", '{"format": 99}', NEWER),

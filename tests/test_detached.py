@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Commands
+from commands import Commands, hparams
 from launching import PLACE, gone, state, until
 from typed import Said, everything, ran, write
 
@@ -62,7 +62,7 @@ class Box:
         return [run["state"] for run in sorted(told, key=lambda run: self.value(run["run"]))]
 
     def value(self, run: str) -> int:
-        return json.loads((self.experiment / run / "hparams.json").read_text())["n"]
+        return hparams(self.experiment / run)["n"]
 
     def run(self, value: int) -> str:
         return next(path.name for path in self.experiment.glob("[!.]*") if self.value(path.name) == value)

@@ -218,7 +218,7 @@ def test_a_name_that_is_a_path_is_refused_from_python_too(project, monkeypatch):
 
 def roots(project: Project) -> list[str]:
     (run,) = project.runs()
-    lines = (run / "launch.sh").read_text().splitlines()
+    lines = json.loads((run / "run.json").read_text())["script"].splitlines()
     return [line.partition("=")[2] for line in lines if line.startswith("export PYTHONPATH=")]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import KILL, Project, read, runs
+from commands import KILL, Project, hparams, read, runs
 from launching import HOSTILE, until
 from test_faults import found, steps
 
@@ -241,7 +241,7 @@ def test_every_value_arrives_in_every_stage_as_it_was_written(project):
     project.ok("sweep.yml", "-i")
     told = [json.loads(line) for line in project.side.read_text().splitlines()]
     assert told[::2] == [["x" + text, text, "--a", text] for text in texts]
-    names = {read(run / "hparams.json")["a"]: run.name for run in runs(project.experiment)}
+    names = {hparams(run)["a"]: run.name for run in runs(project.experiment)}
     assert told[1::2] == [[text, text, text, names[text], names[text]] for text in texts]
 
 

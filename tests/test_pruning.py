@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Project, read
+from commands import Project, hparams, read
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def waiting(project: Project) -> Project:
 
 
 def by_n(project: Project) -> dict[int, Path]:
-    return {read(run / "hparams.json")["n"]: run for run in project.runs()}
+    return {hparams(run)["n"]: run for run in project.runs()}
 
 
 def states(project: Project) -> dict[int, str]:

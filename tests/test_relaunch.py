@@ -94,7 +94,7 @@ def test_what_failed_by_itself_takes_todays_code(all_states, code, fresh):
     changed = {run.name for run in look(all_states).runs if run.digest not in (None, old)}
     assert changed == set(fresh)
     for name in ("cancelled", "failed", "interrupted", "lost"):
-        script = (all_states.experiment / name / "launch.sh").read_text()
+        script = read(all_states.experiment / name / "run.json")["script"]
         assert ("export PATH='/new bin'\n" in script) == (name in fresh)
     assert chosen.code == ("1 file, 0.0 kB" if fresh else "")
 

@@ -343,11 +343,54 @@ def test_what_cannot_be_started_has_failed_and_the_log_says_why(place):
     assert "no-such-program: not found" in output(run)
 
 
-def test_a_launch_sh_that_cannot_be_run_has_failed_and_the_log_says_why(place):
+def test_a_shell_that_is_not_there_has_failed_and_the_log_says_why(place):
     run = place.run()
-    os.chmod(f"{run}/launch.sh", 0o644)
+    change(run, script="#!/no/such/shell\n")
     assert tuple(execute(run))[:3] == ("failed", 127, None)
-    assert output(run) == f"{run}/launch.sh: Permission denied\n"
+    assert output(run) == "/no/such/shell: No such file or directory\n"
+
+
+def change(run: str, **record: object) -> None:
+    told = json.loads(Path(run, "run.json").read_text())
+    Path(run, "run.json").write_text(json.dumps({**told, **record}))
+
+
+def test_a_run_that_waits_is_its_record_alone_and_the_runner_makes_the_rest(place):
+    run = place.shell("cat LOGDIR/launch.sh LOGDIR/hparams.json #", hparams={"n": 1, "x": None})
+    for name in ("launch.sh", "hparams.json", "code"):
+        os.unlink(f"{run}/{name}")
+    assert os.listdir(run) == ["run.json"]
+    script = json.loads(Path(run, "run.json").read_text())["script"]
+    assert execute(run).state == "done"
+    assert output(run) == script + '{\n    "n": 1,\n    "x": null\n}\n'
+    assert os.access(f"{run}/launch.sh", os.X_OK)
+    made = [".code", "attempts", "code", "hparams.json", "launch.sh", "output.log", "run.json"]
+    assert sorted(os.listdir(run)) == made
+
+
+def test_launch_sh_is_made_anew_where_it_says_something_else_and_hparams_json_is_kept(place):
+    run = place.run(("true",))
+    script = json.loads(Path(run, "run.json").read_text())["script"]
+    Path(run, "launch.sh").write_text(script[: len(script) // 2])
+    Path(run, "hparams.json").write_text('{"mine": 1}')
+    assert execute(run).state == "done"
+    assert Path(run, "launch.sh").read_text() == script
+    assert Path(run, "hparams.json").read_text() == '{"mine": 1}'
+    made = os.stat(f"{run}/launch.sh").st_ino
+    assert execute(run, "2.0").state == "done"
+    assert os.stat(f"{run}/launch.sh").st_ino == made
+
+
+def test_a_program_starts_where_nothing_may_be_executed(place):
+    run = place.run(("true",))
+    os.chmod(f"{run}/launch.sh", 0o644)
+    assert execute(run).state == "done"
+
+
+def test_what_a_script_holds_is_kept_to_the_byte(place):
+    run = place.run(("printf", "%s", "a\r\nb\rc\udcff"))
+    assert execute(run).state == "done"
+    assert Path(run, "output.log").read_bytes() == b"a\r\nb\rc\xff"
 
 
 @pytest.mark.parametrize(

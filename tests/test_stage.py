@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from launching import HOSTILE, PLACE, Place, execute, ordinary_rights, output, spec, tree
 
-from farmx import layout, plan, stage, templates
+from farmx import layout, plan, stage, status, templates
 from farmx.errors import RecordError, StageError
 from farmx.spec import Goal, RunSpec
 from farmx.version import __version__
@@ -21,6 +21,9 @@ import json, os, sys
 told = {"argv": sys.argv[1:], "cwd": os.getcwd(), "path": sys.path[1:], "env": dict(os.environ)}
 print(json.dumps(told))
 """
+
+
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -252,11 +255,14 @@ def test_a_run_is_staged_whole_and_hidden_and_settles_with_one_rename(place):
     assert path == str(place.experiment / ".farmx/staging/one")
     assert [name for name in os.listdir(place.experiment) if name[0] != "."] == []
     told = json.loads(Path(path, "run.json").read_text())
-    assert told == {
-        "format": 1,
+    bare = {key: value for key, value in told.items() if key != "script"}
+    assert told["script"] == stage.script(bare, {"PATH": "/bin"})
+    assert bare == {
+        "format": 2,
         "run": "one",
         "experiment": "sweep",
         "point": made.identity,
+        "hparams": {"lr": 0.1, "x": None, "f": "NaN"},
         "generation": 3,
         "identity": dict(made.preimage),
         "tag": None,
@@ -272,12 +278,7 @@ def test_a_run_is_staged_whole_and_hidden_and_settles_with_one_rename(place):
         "sweep": "/s/sweep.yml",
         "staged": 7.5,
     }
-    assert tree(Path(path)) == {
-        "run.json": json.dumps(told) + "\n",
-        "hparams.json": '{\n    "lr": 0.1,\n    "x": null,\n    "f": "NaN"\n}\n',
-        "launch.sh": stage.script(told, {"PATH": "/bin"}),
-        "code": "-> ../.farmx/snapshots/d/code",
-    }
+    assert tree(Path(path)) == {"run.json": json.dumps(told) + "\n"}
     assert stage.settle(str(place.experiment), "one")
     assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
     assert os.listdir(place.experiment / ".farmx/staging") == []
@@ -301,7 +302,7 @@ def test_a_run_does_not_settle_over_another(place):
 def test_records_follow_the_umask_and_launch_sh_is_executable(place):
     before = os.umask(0o027)
     try:
-        path = stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+        path = place.run()
     finally:
         os.umask(before)
     modes = {name: stat.S_IMODE(os.lstat(os.path.join(path, name)).st_mode) for name in os.listdir(path)}
@@ -328,10 +329,31 @@ def test_renewing_gives_todays_code_and_shell_and_changes_nothing_else(place, mo
     stage.renew(run, digest, {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/new"})
     after = tree(Path(run))
     told = json.loads(before["run.json"])
-    assert json.loads(after["run.json"]) == {**told, "digest": digest}
-    assert after["launch.sh"] == stage.script(told, {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/new"})
-    assert {name for name in after if after[name] != before.get(name)} == {"run.json", "launch.sh"}
-    assert os.access(os.path.join(run, "launch.sh"), os.X_OK)
+    script = stage.script(told, {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/new"})
+    assert json.loads(after["run.json"]) == {**told, "digest": digest, "script": script}
+    assert {name for name in after if after[name] != before.get(name)} == {"run.json"}
+    assert by_runner(run)["env"]["VIRTUAL_ENV"] == "/new"
+    assert Path(run, "launch.sh").read_text() == script
+
+
+# ---------------------------------------------------------------- what earlier formats left
+
+
+def test_a_run_of_format_1_is_read_run_and_renewed(tmp_path):
+    shutil.copytree(DATA / "run-1", tmp_path, symlinks=True, dirs_exist_ok=True)
+    run = str(tmp_path / "sweep/one")
+    before = tree(Path(run))
+    (told,) = status.of(str(tmp_path / "sweep"), ["one"]).runs
+    assert told.hparams == {"text": "it's $HOME; größe", "n": 1}
+    assert execute(run).state == "done"
+    assert output(run) == "it's $HOME; größe in one\n"
+    assert {name: tree(Path(run))[name] for name in before if name != "code"} == {
+        name: text for name, text in before.items() if name != "code"
+    }
+    stage.renew(run, told.digest, {"PATH": "/usr/bin:/bin:/new"})
+    assert json.loads(Path(run, "run.json").read_text())["format"] == 2
+    assert execute(run, "2.0").state == "done"
+    assert "export PATH=/usr/bin:/bin:/new\n" in Path(run, "launch.sh").read_text()
 
 
 def test_renewing_a_run_of_the_same_code_does_not_rewrite_its_record(place):
@@ -427,6 +449,7 @@ def test_renewing_gives_other_stages(place):
     stage.renew(run, place.snapshot(), dict(os.environ), other)
     told = json.loads(Path(run, "run.json").read_text())
     assert [each["words"] for each in told["stages"]] == [["echo", "one"], ["echo", "three"]]
+    assert execute(run).state == "done"
     assert started(run) == "one\nthree\n"
 
 

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import Done, read, runs
+from commands import Done, hparams, runs
 from launching import until
 
 from farms.gridengine import USER, GridEngine
@@ -125,7 +125,7 @@ class Farmer:
     def told(self) -> list[dict]:
         """What status says of each run, by the value of n."""
         runs = json.loads(self.ok("status", "sweep", "--json").out)["runs"]
-        return sorted(runs, key=lambda run: read(self.experiment / run["run"] / "hparams.json").get("n", 0))
+        return sorted(runs, key=lambda run: hparams(self.experiment / run["run"]).get("n", 0))
 
     def states(self) -> list[str]:
         return [run["state"] for run in self.told()]

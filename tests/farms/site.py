@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import Done, Project, read
+from commands import Done, Project, hparams, read
 from launching import until
 
 from farms.slurm import Slurm
@@ -54,7 +54,7 @@ class Site:
         """What status says of each run, by the value of n where there is one."""
         runs = json.loads(self.ok("status", name, "--json").out)["runs"]
         home = self.project.root / name
-        return sorted(runs, key=lambda run: read(home / run["run"] / "hparams.json").get("n", run["run"]))
+        return sorted(runs, key=lambda run: hparams(home / run["run"]).get("n", run["run"]))
 
     def states(self, name: str = "sweep") -> list[str]:
         return [run["state"] for run in self.told(name)]

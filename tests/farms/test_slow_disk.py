@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Project, read
+from commands import Project, hparams
 from test_slurm_killed import slurm
 
 from farms.fixtures import REQUIRED
@@ -81,7 +81,7 @@ def test_what_a_run_costs_does_not_grow_with_their_number_and_an_attempt_begins_
     twice = [slow.begin("bash", slow.script("of8"), **slow.job(0))[0] for _ in range(2)]
     assert [each.communicate() and each.returncode for each in twice] == [0, 0]
     told = slow.project.ok("status", "of8", "--json", PATH=slow.env["PATH"], XDG_CACHE_HOME="/dev/null").out
-    states = {read(slow.project.root / "of8" / each["run"] / "hparams.json")["n"]: each["state"]
+    states = {hparams(slow.project.root / "of8" / each["run"])["n"]: each["state"]
               for each in json.loads(told)["runs"]}  # fmt: skip
     assert (states[0], states[7]) == ("done", "done")
     assert len(slow.project.starts()) == len(set(slow.project.starts())) == 3

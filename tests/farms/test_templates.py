@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from commands import read
+from commands import hparams
 from launching import until
 
 from farms.farmer import farmer
@@ -63,7 +63,7 @@ def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
 
 
 def read_run(big, n: int) -> str:
-    return next(run.name for run in big.runs() if read(run / "hparams.json")["n"] == n)
+    return next(run.name for run in big.runs() if hparams(run)["n"] == n)
 
 
 def test_a_slurm_that_is_found_is_launched_on_as_it_was_written(slurm, project):
