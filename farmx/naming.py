@@ -43,7 +43,7 @@ def find(
     for name in names:
         named = resolve(logroot, name)
         if full and not _is_whole(logroot, named, name.rstrip("/")):
-            raise UsageError(f"'{name}' alone begins {named}; with -y nobody looks: write the whole name")
+            raise UsageError(f"'{name}' alone begins {named}; where nobody is asked names are whole: write {named}")
         if named.run is None:
             claims.holders(named.home)
         look = read(named)

@@ -419,7 +419,7 @@ def test_a_snapshot_that_is_asked_for_at_the_last_moment_is_back_in_its_place(pl
 def test_who_is_not_asked_writes_whole_names(place, typed, name, meant):
     attempt(staged(place), "1.0", {"main": b""})
     said = typed(f"farmx clean {name} -y")
-    line = f"farmx: '{name}' alone begins {meant}; with -y nobody looks: write the whole name\n"
+    line = f"farmx: '{name}' alone begins {meant}; where nobody is asked names are whole: write {meant}\n"
     assert (said.code, said.out, said.err) == (2, "", line)
     assert visible(place) == ["one"]
 

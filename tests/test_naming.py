@@ -180,9 +180,16 @@ def test_where_one_run_is_meant_a_shortened_name_is_a_runs_first(two, tmp_path, 
     assert str(caught.value) == meant
 
 
-def test_where_nobody_sees_it_a_shortened_name_cancels_nothing(project):
-    project.sweep("{n: [1]}")
-    project.ok("sweep.yml", "-i")
-    (told,) = [project("cancel", "swee").line(2)]
-    assert "swee" in told and "sweep" in told
-    assert project("cancel", "sweep").code == 0
+def test_where_nobody_sees_it_a_shortened_name_does_nothing(project):
+    project.sweep("{n: [1]}", "'false'", "RETRY: {error: 1}\n")
+    project("sweep.yml", "-i")
+    (run,) = project.runs()
+    names = {"swee": "sweep", run.name[:-1]: f"sweep/{run.name}", f"sweep/{run.name[:-1]}": f"sweep/{run.name}"}
+    for name, meant in names.items():
+        for command in (["cancel"], ["tend"], ["retry"], ["retry", "-i"], ["clean"], ["clean", "-y"]):
+            told = project(command[0], name, *command[1:]).line(2)
+            assert told == f"'{name}' alone begins {meant}; where nobody is asked names are whole: write {meant}"
+    assert [path.name for path in (run / "attempts").iterdir()] == ["1.0"]
+    for command in (["cancel"], ["tend"]):
+        assert project.ok(*command, "sweep")
+    assert project.ok("logs", "swee")

@@ -1,6 +1,5 @@
 """farmx clean: what would go is shown, then asked for, then removed."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ import click
 from farmx import clean as rules
 from farmx import naming
 from farmx.clean import Item, Plan, Wish
-from farmx.cli.surroundings import located, logroot, show, tell
+from farmx.cli.surroundings import located, logroot, show, tell, unattended
 from farmx.errors import UsageError
 from farmx.spec import Surroundings
 
@@ -20,7 +19,7 @@ SHOWN = 20  # runs that are named one by one
 def clean(given: Mapping[str, Any], at: Surroundings) -> int:
     """Remove what `given` asks for; return the exit code: 1 when something of it stayed."""
     root = logroot(given["logroot"], given["config_file"], at)
-    runs = naming.find(root, [located(name, at) for name in given["names"]], full=given["yes"])
+    runs = naming.find(root, [located(name, at) for name in given["names"]], full=given["yes"] or unattended())
     plan = rules.plan(runs, Wish(given["failed"], given["checkpoints"], given["snapshots"]))
     _show(plan)
     if not plan.items or not (given["yes"] or _asked()):
@@ -36,7 +35,7 @@ def clean(given: Mapping[str, Any], at: Surroundings) -> int:
 
 
 def _asked() -> bool:
-    if not sys.stdin.isatty():
+    if unattended():
         raise UsageError("there is no terminal to ask on; give -y to remove this")
     return click.confirm("Remove this?", err=True)
 

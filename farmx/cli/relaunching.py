@@ -2,13 +2,12 @@
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farmx import compose, config, layout, naming, records, relaunch, yaml12
 from farmx.cli import here, notifying, there
-from farmx.cli.surroundings import located, logroot, tell
+from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import gpus, local
 from farmx.farms.base import Farm
@@ -20,7 +19,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     root = logroot(given["logroot"], given["config_file"], at)
     states, asked = states_of(given["state"]), resources_of(given["resources"])
     problems: list[str] = []
-    runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems)
+    runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems,
+                       full=unattended())  # fmt: skip
     code = _left_out(problems)
     gone = relaunch.let_go(runs, given["code"], at.environ) if given["release"] else []
     if gone:
@@ -131,8 +131,8 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
             print(f"{run.name}  {what}")
 
     problems: list[str] = []
-    whole = not sys.stdin.isatty()  # nobody sees which experiment a shortened name has come to mean
-    relaunch.cancel(naming.find(root, [located(name, at) for name in names], problems=problems, full=whole), note)
+    runs = naming.find(root, [located(name, at) for name in names], problems=problems, full=unattended())
+    relaunch.cancel(runs, note)
     if as_json:
         print(json.dumps(told, indent=2))
     return _left_out(problems) or int(any(each["did"].startswith("not cancelled") for each in told))

@@ -62,6 +62,11 @@ def located(name: str, at: Surroundings) -> str:
     return os.path.normpath(path) if typed_path and os.path.isdir(path) else name.rstrip(os.sep)
 
 
+def unattended() -> bool:
+    """Whether nobody sees what a shortened name has come to mean: who acts takes whole names then."""
+    return not sys.stdin.isatty()
+
+
 def import_path() -> list[str]:
     """Where a process of ours in another directory finds what we import; farmx also where a hook found it for us."""
     ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from farmx import compose, config, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
-from farmx.cli.surroundings import located, logroot, tell
+from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import FarmxError
 from farmx.farms import local
 from farmx.farms.base import Farm
@@ -30,7 +30,7 @@ def tend(given: Mapping[str, Any], at: Surroundings) -> int:
     names = [located(name, at) for name in given["names"]] or _experiments(root)
     for name in dict.fromkeys(names):
         try:
-            dues = list(_due(naming.find(root, [name], newest=True)))
+            dues = list(_due(naming.find(root, [name], newest=True, full=unattended())))
         except FarmxError as error:
             if given["names"]:
                 raise
