@@ -177,7 +177,7 @@ class Held(NamedTuple):
     queued: int
     packed: bool = False
 
-    def execute(self, env: Mapping[str, str] = {}, ready: Callable[[], None] = lambda: None) -> Outcome:
+    def execute(self, env: Mapping[str, str] = {}, ready: Callable[[Inbox], None] = lambda inbox: None) -> Outcome:
         """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
         node = containers.around(self.job.get("node") or {}, self.run)
         scheduler = Scheduler(node, self.run, self.queued, OVER_PACKED if self.packed else OVER)
@@ -188,7 +188,7 @@ class Held(NamedTuple):
         facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
                  "job": scheduler.job}  # fmt: skip
         with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S), told=scheduler.told) as inbox:
-            ready()
+            ready(inbox)
             try:
                 outcome = runner.execute(self.run, self.number, facts, inbox, env=env, each=node.get("each") or (),
                                          judge=lambda outcome: remedy.judge(scheduler.judge(outcome)),

@@ -1,7 +1,8 @@
 """A job that holds several runs: each in a process of its own, as many at once as there are slots; never what a run is.
 
 Who ends the job signals all of it. These processes take only what the one that forked them passes on, since a program
-that is told twice is killed: a scheduler's TERM is nothing to them, ours is an INT.
+that is told twice is killed: a scheduler's TERM tells them only what began after it and never heard of it; ours is an
+INT.
 
 Carried to nodes with node: standard library only.
 """
@@ -20,14 +21,13 @@ from farmx.runner import Outcome
 LOOK_S = 3.0  # how often a wish to cancel one of the runs is looked for
 _GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _STOP, _STOP_NOW = (signal.SIGINT,), (signal.SIGINT, signal.SIGHUP)  # one signal that waits twice is one
-_SIGNALS = (*processes.STOPS, processes.CANCEL, processes.NOTICE)
 
 
 class Held(Protocol):
     """A run that the job holds."""
 
-    def execute(self, env: Mapping[str, str], ready: Callable[[], None]) -> Outcome:
-        """Execute its attempt. ready: called once signals can be taken."""
+    def execute(self, env: Mapping[str, str], ready: Callable[[Inbox], None]) -> Outcome:
+        """Execute its attempt. ready: called with what takes its signals, once that can."""
 
     def cancelled(self) -> bool:
         """Whether somebody asked for its end."""
@@ -98,10 +98,10 @@ def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:
     parent = os.getpid()
     processes.libc()
     answer, said = os.pipe()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child can keep what arrives
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, processes.REQUESTS)  # until the child can keep what arrives
 
-    def ready() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def ready(inbox: Inbox) -> None:
+        inbox.overhear(signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     try:
@@ -114,7 +114,7 @@ def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:
     return _Child(run, slot, pid, answer)
 
 
-def _live(run: Held, env: Mapping[str, str], ready: Callable[[], None], said: int, parent: int) -> NoReturn:
+def _live(run: Held, env: Mapping[str, str], ready: Callable[[Inbox], None], said: int, parent: int) -> NoReturn:
     """The life of the process that executes a run."""
     code = 1
     try:

@@ -8,14 +8,15 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 BEAT_S = 60.0  # how often a heartbeat is due
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CANCEL = signal.SIGUSR1  # farmx cancel; any other end of ours is an interruption
 NOTICE = signal.SIGUSR2  # a scheduler's: the limit is near, or others go first
+REQUESTS = (*STOPS, CANCEL, NOTICE)
 
 _RECORD_S = 10.0  # what is left of a notice for recording the end
 _PR_SET_PDEATHSIG = 1
@@ -98,6 +99,7 @@ class Inbox:
         self.stops: list[int] = []
         self.cancelled = False
         self.noticed = False
+        self.overheard = False  # a signal that was for the others of our job, and that somebody passes on to us
         self.notice_s = notice_s
         self.told = told
         self.heard = heard
@@ -105,6 +107,7 @@ class Inbox:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self._old: dict[int, Any] = {}
+        self._others: int | None = None
 
     def __enter__(self) -> "Inbox":
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -121,7 +124,9 @@ class Inbox:
         os.close(self._writer)
 
     def _note(self, number: int, _frame: object) -> None:
-        if number == CANCEL:
+        if number == self._others:
+            self.overheard = True
+        elif number == CANCEL:
             self.cancelled = True
         elif number == NOTICE:
             self.noticed = True
@@ -129,9 +134,17 @@ class Inbox:
             self.stops.append(number)
             self.heard(len(self.stops))
 
+    def overhear(self, number: int) -> None:
+        """From now on this signal asks nothing of us; that it came is `overheard`."""
+        self._others = number
+
     def asked(self) -> int:
         """How many requests came to end a program, in whatever way."""
         return len(self.stops) + self.cancelled + self.noticed
+
+    def missed(self) -> bool:
+        """Whether a request came that a program which begins only now cannot have heard."""
+        return self.overheard or self.asked() > 0
 
     def wait(self, others: list[int], timeout_s: float) -> list[int]:
         """Sleep until a signal, a readable descriptor of `others` or the timeout; return those readable."""
@@ -236,17 +249,35 @@ def libc() -> Any:
 def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, console: Console) -> int:
     """Start a program in a session of its own, its output on `output`; return its pid. It dies with us.
 
-    When this returns, the program has begun, or it has ended with 127: signals for it reach it, not what we forked.
+    When this returns, the program has begun, or it has ended with 127: signals for it reach it, not what we forked. One
+    that reached that ends it all the same, so a request that came before this returns may be passed on to the program.
     """
     parent = os.getpid()
     libc()
     begun, beginning = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(beginning)
-        os.read(begun, 1)  # ends when execvpe closes the other end
-        os.close(begun)
-        return pid
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)  # until the child has no handlers of ours
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(argv, env, cwd, output, console, parent, mask)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    os.close(beginning)
+    os.read(begun, 1)  # ends when execvpe closes the other end
+    os.close(begun)
+    return pid
+
+
+def _become(
+    argv: list[str],
+    env: Mapping[str, str],
+    cwd: str,
+    output: int,
+    console: Console,
+    parent: int,
+    mask: Collection[int],
+) -> NoReturn:
+    """The child of `spawn` becomes the program. mask: the signals that it is to block."""
     try:
         os.setsid()
         for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
@@ -257,6 +288,7 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, consol
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.chdir(cwd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.execvpe(argv[0], argv, env)
     except OSError as error:
         os.write(output, os.fsencode(f"{error.filename or argv[0]}: {error.strerror}\n"))
@@ -273,11 +305,11 @@ class Stop:
         grace_s: float,
         note: Callable[[int], None],
         cancelled: Callable[[], bool] | None = None,
-        early: int = 0,
+        early: bool = False,
     ) -> None:
         """cancelled: whether somebody asked for this program's end; None: nobody but who sends a cancel signal.
 
-        early: so many requests came before the program began, so they were for us alone.
+        early: whether a request came before the program began, so that it was for us alone.
         """
         self.state: str | None = None
         self._group, self._grace_s, self._note, self._cancelled = group, grace_s, note, cancelled
@@ -286,12 +318,13 @@ class Stop:
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
-        inbox.cancelled = inbox.cancelled and (
-            self.state == "cancelled" or self._cancelled is None or self._cancelled()
-        )
+        if inbox.cancelled and self.state != "cancelled" and self._cancelled is not None:
+            inbox.cancelled = False  # before we look: one that comes after that is a new one
+            if self._cancelled():
+                inbox.cancelled = True
         asked = inbox.asked()
         if asked and self.state is None:
-            self.ask(*self._asked(inbox), told=asked > self._early and inbox.told())
+            self.ask(*self._asked(inbox), told=not self._early and inbox.told())
             self._seen = 1  # there may be two already
         if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
@@ -300,7 +333,7 @@ class Stop:
 
     def ended(self, inbox: Inbox, status: int) -> None:
         """The program ended. A scheduler tells all of a job at once, so it may have been told before we saw that."""
-        if self.state is None and status != 0 and inbox.stops:
+        if self.state is None and status != 0 and (inbox.stops or inbox.overheard):
             self.state = self._asked(inbox)[0]
 
     def _asked(self, inbox: Inbox) -> tuple[str, float]:

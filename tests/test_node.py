@@ -166,10 +166,10 @@ def test_a_program_that_slurm_told_itself_is_not_told_again(place, tmp_path, mon
     submission = handed(place, run)
     job = start(submission)
     until(lambda: side.read_text() == "began\n")
+    pid = int(until(lambda: [row["pid"] for row in events(run) if row["event"] == "started"])[0])
     with open(os.path.join(submission, "0.log"), "a") as log:
         log.write(line)
     job.terminate()
-    pid = int(until(lambda: [row["pid"] for row in events(run) if row["event"] == "started"])[0])
     until(lambda: [row for row in events(run) if row["event"] == "signalled"])
     assert side.read_text() == "began\n"
     os.kill(pid, 15)

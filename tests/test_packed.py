@@ -37,7 +37,7 @@ class Run:
 
     def execute(self, env, ready) -> Outcome:
         with Inbox(notice_s=60.0) as inbox:
-            ready()
+            ready(inbox)
             (self.home / f"{self.name}.began").touch()
             return self.program(env, inbox)
 

@@ -160,7 +160,7 @@ def test_the_first_request_decides_what_it_is_called_and_the_second_kills(monkey
     assert (stop.state, said) == (state, told)
 
 
-@pytest.mark.parametrize("early, sent", [(0, []), (1, [signal.SIGTERM, signal.SIGCONT])])
+@pytest.mark.parametrize("early, sent", [(False, []), (True, [signal.SIGTERM, signal.SIGCONT])])
 def test_who_was_told_by_a_scheduler_as_we_were_is_told_by_us_only_where_it_had_not_begun(monkeypatch, early, sent):
     killed = []
     monkeypatch.setattr(os, "killpg", lambda group, number: killed.append(number))
