@@ -408,7 +408,7 @@ def _run_stage(
     output, pid = console.open(log), None
     try:
         pid = processes.spawn([*command, stage.name], env, run, output, console)
-        stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled, early)
+        stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled, early=inbox.missed())
         attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         # Whoever ends a job may signal its program first, and we hear of it too late.
