@@ -1,8 +1,10 @@
 """The commands as they are started: `python -m farmx`, and the scripts `farmx` and `sumx` that an install makes."""
 
+import gc
 import os
 import sys
 
+gc.set_threshold(100_000, 20, 20)  # ten thousand runs are made to be kept: looking for garbage among them finds none
 # Python looks first where it was started, or where the script is. A yaml.py or click.py there is not ours to import,
 # and looking there would cost a lookup for every module.
 _FIRST = os.curdir if __name__ == "__main__" else os.path.dirname(sys.argv[0])

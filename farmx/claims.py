@@ -35,7 +35,7 @@ def claim(experiment: str, identity: str, generation: int, run: str) -> bool:
     """Say that `run` holds this generation of the point; False when another run already does."""
     path = layout.claim(experiment, identity, generation)
     try:
-        os.symlink(os.path.join(os.pardir, os.pardir, run), path)
+        os.symlink(f"{os.pardir}/{os.pardir}/{run}", path)
     except FileExistsError:
         # NFS repeats calls: ours already. One of that name that is in place is another launch's.
         return _target(path) == run and not os.path.lexists(os.path.join(experiment, run))

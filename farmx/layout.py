@@ -139,7 +139,12 @@ def cache_folder(home: str, environ: Mapping[str, str]) -> str:
 
 def claim(experiment: str, identity: str, generation: int) -> str:
     """The symlink that says which run of the experiment directory holds this generation of a point."""
-    return os.path.join(experiment, FARMX, POINTS, f"{identity}.{generation}")
+    return f"{experiment}/{FARMX}/{POINTS}/{identity}.{generation}"
+
+
+def staged(experiment: str, run: str) -> str:
+    """Where a run of the experiment directory is made, before it is put in place."""
+    return f"{experiment}/{FARMX}/{STAGING}/{run}"
 
 
 def aside(path: str) -> str:

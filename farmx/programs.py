@@ -3,7 +3,7 @@
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from farmx import containers
 from farmx.errors import ConfigError, UsageError
@@ -13,31 +13,38 @@ from farmx.spec import RunSpec, Stage
 
 def check_paths(specs: Sequence[RunSpec], source: str, code: Listing) -> None:
     """Raises UsageError for a word that is a path here and will be none where the run starts."""
-    seen: set[str] = set()
-    for word in (word for spec in specs for word in _path_words(spec)):
-        if word in seen:
-            continue
-        seen.add(word)
-        if os.path.lexists(os.path.join(source, word)) and not code.has(word):
+    here = set(os.listdir(source))
+    values = dict.fromkeys(each for spec in specs for each in spec.env.values())
+    for word in _path_words([*_all_words(specs), *values]):
+        if _exists(source, word, here) and not code.has(word):
             raise UsageError(
                 f"'{word}' is here but not in the snapshot of the code, so a run would not find it; name it in "
                 "CODE_LINK (a live path) or CODE_INCLUDE (copied), or give an absolute path"
             )
 
 
+def _exists(source: str, word: str, here: Collection[str]) -> bool:
+    """Whether `word` is a path in the directory `source`, which holds `here`: ten thousand values are no lookups."""
+    return word in here if os.sep not in word else os.path.lexists(os.path.join(source, word))
+
+
+def _all_words(specs: Sequence[RunSpec]) -> dict[str, None]:
+    """Each word of these commands once, in order."""
+    return dict.fromkeys(word for spec in specs for each in spec.stages for word in _words(each))
+
+
 def _words(stage: Stage) -> tuple[str, ...]:
     """All words of a stage, those of its shell text as far as they can be told apart."""
     try:
-        return (*shlex.split(stage.shell or ""), *stage.words)
+        return (*shlex.split(stage.shell), *stage.words) if stage.shell else stage.words
     except ValueError:
         return stage.words
 
 
 def bare(specs: Sequence[RunSpec], source: str, code: Listing) -> Iterator[str]:
     """Notes on words that are paths here or just words: nobody can tell, so they are not refused."""
-    for word in sorted({word for spec in specs for each in spec.stages for word in _words(each)}):
-        plain = word and os.sep not in word and "\0" not in word and word[0] not in "-." and len(word) < 250
-        if plain and os.path.lexists(os.path.join(source, word)) and not code.has(word):
+    for word in sorted(set(os.listdir(source)).intersection(_all_words(specs))):
+        if word[0] not in "-." and not code.has(word):
             yield f"'{word}' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"
 
 
@@ -68,8 +75,9 @@ def _check_word(word: str, source: str, environ: Mapping[str, str], code: Listin
         raise UsageError(f"CMD: there is no program '{word}' in the code, which is {source}")
 
 
-def _path_words(spec: RunSpec) -> Iterator[str]:
-    for text in (*(word for each in spec.stages for word in _words(each)), *spec.env.values()):
+def _path_words(texts: Iterable[str]) -> Iterator[str]:
+    """What may be a path in these words."""
+    for text in texts:
         for part in (text, text.partition("=")[2]):
             looks = os.sep in part or (os.path.extsep in part and not part.startswith("."))
             if looks and not os.path.isabs(part) and "\0" not in part and len(part) < 1000:

@@ -41,6 +41,8 @@ class Shared(NamedTuple):
 @lru_cache(maxsize=4096)  # ten thousand runs are made of some dozen words
 def quote(text: str) -> str:
     """`text` as one shell word in which LOGDIR is the run's directory, whatever else it holds."""
+    if layout.ENV_LOGDIR not in text:
+        return shlex.quote(text)
     parts = LOGDIR.split(text)
     return '"$LOGDIR"'.join(shlex.quote(part) if part or len(parts) == 1 else "" for part in parts)
 
@@ -67,7 +69,7 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     stages, roots = told["stages"], ":".join(told["pythonpath"])
     shell = any("shell" in stage for stage in stages)
     program = "/bin/bash" if told["setup"] or shell else "/bin/sh"
-    found = [f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)]
+    found = _exports(tuple(environ.get(key, "") for key in SHELL_RECORD))
     lines = [
         f"#!{program}",
         f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
@@ -77,11 +79,22 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
         *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
         *([told["setup"]] if told["setup"] else []),
         *([f'export PYTHONPATH={quote(roots)}"${{PYTHONPATH:+:$PYTHONPATH}}"'] if roots else []),
-        *(line for name, line in _VARIABLES.items() if any(f"${name}" in stage.get("shell", "") for stage in stages)),
+        *(_variables(stages) if shell else ()),
         'cd -- "$LOGDIR"/code || exit 1',
         *([_line(stages[0])] if len(stages) == 1 else _by_stage(stages)),
     ]
     return "\n".join(lines) + "\n"
+
+
+@lru_cache(maxsize=8)  # runs of a launch share them
+def _exports(values: tuple[str, ...]) -> list[str]:
+    """Lines that set SHELL_RECORD to these values, '' for none."""
+    return [f"export {key}={shlex.quote(value)}" for key, value in zip(SHELL_RECORD, values) if value]
+
+
+def _variables(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines that set those of the variables that shell text of these stages names."""
+    return [line for name, line in _VARIABLES.items() if any(f"${name}" in each.get("shell", "") for each in stages)]
 
 
 # What templates.VARIABLES are.
@@ -182,7 +195,7 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
     Two new inodes: on a network file system each is several calls. Raises StageError, FileExistsError when another
     launch stages a run of that name.
     """
-    path = os.path.join(experiment, layout.FARMX, layout.STAGING, name)
+    path = layout.staged(experiment, name)
     try:
         told = record(spec, name, generation, shared)
         os.mkdir(path)
@@ -218,9 +231,9 @@ def settle(experiment: str, name: str) -> bool:
 
     Raises StageError, FileExistsError when something else of that name is there.
     """
-    target = os.path.join(experiment, name)
+    target = f"{experiment}/{name}"
     try:
-        os.rename(os.path.join(experiment, layout.FARMX, layout.STAGING, name), target)
+        os.rename(layout.staged(experiment, name), target)
     except FileNotFoundError:
         return os.path.isdir(target)
     except OSError as error:
@@ -251,7 +264,7 @@ def set_retry(run: str, retry: Mapping[str, Any]) -> None:
     """Let the run at `run`, which is to be queued, be attempted again as today's RETRY says."""
     path = os.path.join(run, layout.RUN)
     told = layout.read_json(path, layout.RUN_FORMAT)
-    if told.get(RETRY) != retry:
+    if told.get(RETRY, {}) != retry:
         layout.write_json(path, {**told, RETRY: dict(retry)})
 
 
