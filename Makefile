@@ -1,7 +1,8 @@
 # What to type here. `make demo` and `make test` need python3, git and make, and nothing else: they make .venv themselves.
 
 BIN := $(CURDIR)/.venv/bin
-PYTEST_ARGS ?= -n auto
+# A container tells of all processors of its host, though it may use few; and each worker has schedulers of its own.
+PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commands import Commands, Done, hparams, runs
-from launching import until
+from launching import PATIENCE_S, until
 
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 NOTE = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> {side}\n'
@@ -88,7 +88,7 @@ class Site:
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "farmx", *argv], cwd=self.project, env=self.env(), capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, timeout=100,
+            stdin=subprocess.DEVNULL, timeout=PATIENCE_S,
         )  # fmt: skip
 
     def ok(self, *argv: str) -> Done:
@@ -129,10 +129,10 @@ class Site:
         return [run["run"] for run in self.told()]
 
     def become(self, *states: str) -> None:
-        until(lambda: self.states() == list(states), 60)
+        until(lambda: self.states() == list(states))
 
     def ended(self) -> list[str]:
-        return until(lambda: now if set(now := self.states()) <= set(ENDED) else None, 90)
+        return until(lambda: now if set(now := self.states()) <= set(ENDED) else None)
 
     def starts(self) -> list[str]:
         """The attempts in which a program started, as RUN/ATTEMPT, in order."""
@@ -188,7 +188,7 @@ class FarmContract:
     def test_status_asks_once_for_all(self, site):
         site.sweep({"n": list(range(site.parallel + 1))}, waits=True)
         site.ok("sweep.yml")
-        until(lambda: len(site.starts()) == site.parallel, 60)
+        until(lambda: len(site.starts()) == site.parallel)
         before = site.calls(site.asks)
         assert sorted(site.states()) == ["queued"] + ["running"] * site.parallel
         assert site.calls(site.asks) - before == (1 if site.asks else 0)
@@ -200,7 +200,7 @@ class FarmContract:
             return
         site.sweep({"n": list(range(site.parallel + 1))}, waits=True)
         site.ok("sweep.yml")
-        until(lambda: len(site.starts()) == site.parallel, 60)
+        until(lambda: len(site.starts()) == site.parallel)
         site.fails(site.asks, 0)
         told = [run for run in site.told() if run["state"] != "running"]
         assert [(run["state"], "it refuses to say" in run["note"]) for run in told] == [("unknown", True)]
@@ -211,7 +211,7 @@ class FarmContract:
     def test_what_waits_and_what_runs_is_cancelled_by_one_call(self, site):
         site.sweep({"n": list(range(site.parallel + 1))}, waits=True)
         site.ok("sweep.yml")
-        until(lambda: len(site.starts()) == site.parallel, 60)
+        until(lambda: len(site.starts()) == site.parallel)
         before = site.calls(site.ends)
         site.ok("cancel", "sweep")
         assert site.calls(site.ends) - before == (1 if site.ends else 0)

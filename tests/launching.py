@@ -17,6 +17,8 @@ from farmx.spec import Job, Point, RunSpec, Submission, Value
 
 T = TypeVar("T")
 
+PATIENCE_S = 90.0  # of every wait that is there to end a hang: less than a test has, more than any slow machine needs
+
 HOSTILE = [
     "two words", "it's", '"', "$HOME", "$(date)", ";", "a\nb", "\n", "\t", "größe 漢字", "back\\slash", "--dash", "-",
     "", "*", "~", "#", "!", "a=b", "x" * 10_000,
@@ -24,17 +26,19 @@ HOSTILE = [
 PLACE = "it's $HOME; \"a\\b\"\n größe"  # the name of a directory
 
 
-def until(fact: Callable[[], T], seconds: float = 20.0) -> T:
+def until(fact: Callable[[], T], seconds: float = PATIENCE_S) -> T:
     """What `fact` returns as soon as that is true; an error of a file that is not there yet counts as false."""
     deadline = time.monotonic() + seconds
     while True:
+        found, missing = None, None
         try:
             found = fact()
-        except (FileNotFoundError, json.JSONDecodeError):
-            found = None
+        except (FileNotFoundError, json.JSONDecodeError) as error:
+            missing = error
         if found:
             return found
-        assert time.monotonic() < deadline, "it never came true"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it never came true, in {seconds:.0f} s; at last: {missing or found!r}") from missing
         time.sleep(0.01)
 
 
@@ -197,7 +201,8 @@ print(json.dumps(outcome))
 
 def python(code: str, *argv: str, **more: object) -> subprocess.Popen:
     """A process of its own that has json, os, sys and farmx at hand; its output is piped. It never hangs for long."""
-    begin = f"import json, os, signal, sys\nsignal.alarm(30)\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
+    alarm = f"signal.alarm({PATIENCE_S:.0f})"
+    begin = f"import json, os, signal, sys\n{alarm}\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
     given = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True, **more}
     return subprocess.Popen([sys.executable, "-I", "-S", "-c", begin + code, *argv], **given)
 

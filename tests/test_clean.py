@@ -11,7 +11,7 @@ import pytest
 from attempts import attempt, ended, staged
 from commands import KILL, Fault, Project
 from conftest import BIN
-from launching import Place, until
+from launching import PATIENCE_S, Place, until
 from typed import Typed, everything
 
 from farmx import checkpoints, clean, layout, naming, snapshot
@@ -125,7 +125,7 @@ def test_on_a_terminal_it_asks(place, tmp_path, answer, left):
 
     until(asked)
     os.write(ours, f"{answer}\n".encode())
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
     os.close(ours)
     assert visible(place) == left
 

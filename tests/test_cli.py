@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from launching import until
+from launching import PATIENCE_S, until
 from typed import Said, everything, timeless, write
 from typed import ran as in_shell
 
@@ -303,7 +303,7 @@ def at_terminal(line: str, cwd: Path, prompt: bytes, typed: bytes) -> tuple[int,
         if prompt in shown and left:
             os.write(master, left)
             left = b""
-        if typed == b"\x03" and not select.select([master], [], [], 1)[0]:
+        if typed == b"\x03" and not select.select([master], [], [], 10)[0]:
             left = typed  # one that comes just before input() waits is lost: a person presses again
             continue
         try:
@@ -350,7 +350,7 @@ def interrupted(line: str, cwd: Path, times: int) -> Said:
             if turn < times - 1:
                 until(lambda: ready.exists() or process.poll() is not None)
                 assert process.poll() is None
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE_S)
     return Said(process.returncode, out.decode(), err.decode())
 
 

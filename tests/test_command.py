@@ -131,8 +131,9 @@ def test_a_farm_that_cannot_answer_now_is_asked_again(big, hold):
 def test_no_more_submit_commands_run_at_once_than_the_farm_allows(big, hold):
     big.sweep(f"{{n: {list(range(8))}}}")
     (hold / "submit_job").write_text(
-        '#!/usr/bin/env bash\nmkdir "$HOLD/at.$$"; ls -d "$HOLD"/at.* | wc -l >> "$HOLD/most"; sleep 0.1; '
-        'rmdir "$HOLD/at.$$"; echo 1\n'
+        '#!/usr/bin/env bash\nmkdir "$HOLD/at.$$"; ls -d "$HOLD"/at.* | wc -l >> "$HOLD/most"\n'
+        'until [ "$(ls -d "$HOLD"/at.* | wc -l)" -ge 3 ] || [ -e "$HOLD/met" ]; do sleep 0.01; done\n'
+        'touch "$HOLD/met"; sleep 0.1; rmdir "$HOLD/at.$$"; echo 1\n'
     )
     configure(big, more="SUBMIT_PARALLEL: 3")
     big.ok("sweep.yml")

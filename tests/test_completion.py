@@ -119,7 +119,7 @@ print(len(naming.offered(sys.argv[1], "run_99", True)), len(seen))
 
 def test_where_nothing_else_fits_the_shell_looks_for_files(place):
     env = {**os.environ, "COMP_WORDS": "farmx sub/sw", "COMP_CWORD": "1", "_FARMX_COMPLETE": "bash_complete"}
-    done = subprocess.run([BIN / "farmx"], cwd=place, env=env, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([BIN / "farmx"], cwd=place, env=env, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("file,sub/sw\n", "")
 
 
@@ -139,6 +139,6 @@ def test_bash_itself_completes_it(place, line, names):
     program, words = line.split(" ")[0], line.split(" ")
     typed = shlex.join(words)  # what is not typed yet is an empty word
     code = IN_BASH.format(upper=program.upper(), program=program, words=typed, position=len(words) - 1)
-    done = subprocess.run(["bash", "--norc", "-c", code], cwd=place, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["bash", "--norc", "-c", code], cwd=place, capture_output=True, text=True)
     assert done.stderr == f"complete -o nosort -F _{program}_completion {program}\n"
     assert done.stdout.splitlines() == names

@@ -143,7 +143,7 @@ def test_the_pool_has_a_session_of_its_own_no_terminal_no_parent_and_nothing_ope
     os.set_inheritable(written, True)
     code = "import os, farmx; farmx.launch('sweep.yml', interactive=False); print('returned')"
     told = subprocess.run([sys.executable, "-c", code], cwd=box.path, env={**os.environ, "SIDE": str(box.side)},
-                          pass_fds=[written], capture_output=True, text=True, timeout=60)  # fmt: skip
+                          pass_fds=[written], capture_output=True, text=True)  # fmt: skip
     assert told.stdout == "returned\n", told.stderr
     os.close(written)
     assert os.read(read, 1) == b""  # the pool did not keep it

@@ -6,10 +6,10 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from launching import until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,9 +74,8 @@ def test_digits_killed_goes_on_where_it_stopped_and_ends_as_if_it_had_not_been(e
     sweep = place / "sweep.yml"
     sweep.write_text(re.sub(r"epochs: 15.*", "epochs: 40", sweep.read_text()))
     launcher = subprocess.Popen(["farmx", "sweep.yml", "-i", "--first", "1"], cwd=place, stdin=subprocess.DEVNULL)
-    until = time.monotonic() + 60
-    while not list(place.glob("runs/sweep/*/last_checkpoint_ep[5-9].pth")) and time.monotonic() < until:
-        time.sleep(0.005)
+    saved = "runs/sweep/*/last_checkpoint_"
+    until(lambda: [*place.glob(f"{saved}ep[5-9].pth"), *place.glob(f"{saved}ep??.pth")])
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.wait()
     [log] = place.glob("runs/sweep/*/logging.log")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from attempts import attempt, ended, staged
 from conftest import BIN
-from launching import HOSTILE, Place, until
+from launching import HOSTILE, PATIENCE_S, Place, until
 from typed import Typed, write
 
 from farmx import logs, naming
@@ -293,14 +293,14 @@ def test_a_run_is_followed_from_another_terminal_to_its_end(tmp_path):
         stopped = subprocess.Popen([BIN / "farmx", "logs", "-f", "run"], stdout=subprocess.PIPE, **quiet)
         assert stopped.stdout.readline() == b"begun\n"
         stopped.send_signal(signal.SIGINT)
-        assert stopped.communicate(timeout=30) == (b"", b"")
+        assert stopped.communicate(timeout=PATIENCE_S) == (b"", b"")
         assert stopped.returncode == 130
         follower = subprocess.Popen([BIN / "farmx", "logs", "-f", "run"], stdout=subprocess.PIPE, **quiet)
         assert follower.stdout.readline() == b"begun\n"
         go.touch()
-        assert follower.communicate(timeout=30) == (b"ended\n", b"run failed: main exited with 3\n")
+        assert follower.communicate(timeout=PATIENCE_S) == (b"ended\n", b"run failed: main exited with 3\n")
         assert follower.returncode == 0
-        pool.communicate(timeout=30)
+        pool.communicate(timeout=PATIENCE_S)
 
 
 def test_a_run_that_is_deleted_while_it_is_followed_is_told(place, monkeypatch, at_once, typed):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN
+from launching import PATIENCE_S
 from typed import Typed, everything, ran, timeless, write
 
 from farmx.cli import looking, screen
@@ -250,7 +251,7 @@ def test_runs_that_are_at_work_are_running_and_waiting(typed):
         runs = told(typed, "farmx status wait --json")["runs"]
         again = typed("farmx retry wait")
         go.touch()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_S)
     host = os.uname().nodename
     assert [(run["run"], run["state"], run["note"]) for run in runs] == [
         ("run", "running", f"on {host}"), ("run_2", "queued", ""),

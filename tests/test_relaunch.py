@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import Project, key, read
-from launching import Place, end, exists
+from launching import PATIENCE_S, Place, end, exists
 
 from farmx import layout, processes, relaunch, runner, status
 from farmx.cli.here import Here
@@ -253,7 +253,7 @@ def test_a_running_run_ends_as_cancelled_and_a_queued_one_never_starts(project, 
     assert project.again() == {(1, 1): "running", (2, 1): "queued", (3, 1): "queued"}
     assert project.ok("cancel", by_n[2]).out == f"{by_n[2]}  cancelled\n"
     assert project.ok("cancel", f"sweep/{by_n[1]}").out == f"{by_n[1]}  asked to end\n"
-    assert command.wait(30) == 0
+    assert command.wait(PATIENCE_S) == 0
     assert project.again() == {(1, 1): "cancelled", (2, 1): "cancelled", (3, 1): "done"}
     assert project.starts() == [f"sweep/{by_n[1]}/1.0", f"sweep/{by_n[3]}/1.0"]
 

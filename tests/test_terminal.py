@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import Place, end, exists, gone, number, output, python, until
+from launching import PATIENCE_S, Place, end, exists, gone, number, output, python
 
 FOREGROUND = """
 tty = sys.argv[2]
@@ -49,7 +49,7 @@ class Screen:
     def run(self, run: str) -> None:
         self.process = python(FOREGROUND, run, os.ttyname(self._far), "", stdout=None)
 
-    def look(self, seconds: float = 20.0) -> bool:
+    def look(self, seconds: float = PATIENCE_S) -> bool:
         """Take in what has come; False when there was nothing for so long."""
         if not select.select([self.keys], [], [], seconds)[0]:
             return False
@@ -58,7 +58,7 @@ class Screen:
 
     def see(self, text: str) -> None:
         """Wait until `text` is on the screen."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while text.encode() not in self.shown:
             assert time.monotonic() < deadline and self.look(), self.shown
 
@@ -67,7 +67,7 @@ class Screen:
 
     def end(self) -> str:
         """Wait for the run's end; return all that was shown."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while self.process.poll() is None:
             self.look(0.01)
             assert time.monotonic() < deadline, self.shown
@@ -164,9 +164,9 @@ def test_the_keys_of_the_terminal_are_those_of_ours(place, screen):
 
 
 def test_the_end_of_input_is_typed_too(place, screen):
-    run = place.python("import sys; print(repr(sys.stdin.read()))")
+    run = place.python("import sys; print('ready', flush=True); print(repr(sys.stdin.read()))")
     screen.run(run)
-    until(lambda: os.path.exists(f"{run}/output.log"))
+    screen.see("ready\r\n")
     screen.type("one\r")
     screen.see("one")
     screen.type("\x04")
@@ -285,7 +285,7 @@ def test_a_terminal_that_is_closed_interrupts_the_run_with_its_grace(place, scre
     screen.run(run)
     screen.see("ready\r\n")
     os.close(screen.keys)
-    assert screen.process.wait(20) == 0
+    assert screen.process.wait(PATIENCE_S) == 0
     assert os.path.exists(f"{run}/heard")
     assert (end(run)["state"], end(run)["code"]) == ("interrupted", 5)
 
@@ -326,7 +326,7 @@ def test_a_reader_that_has_enough_does_not_end_the_run(place):
     assert process.stdout.readline() == "one\n"
     process.stdout.close()
     Path(run, "go").touch()
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert end(run)["state"] == "done"
     assert output(run) == "one\n" + "y\n" * 50_000 + "last\n"
 
@@ -334,7 +334,7 @@ def test_a_reader_that_has_enough_does_not_end_the_run(place):
 def test_a_talker_left_behind_does_not_hold_the_run_up(place):
     run = place.shell(CHATTY)
     with python(FOREGROUND, run, "", "", stdout=subprocess.DEVNULL) as process:
-        process.wait(20)
+        process.wait(PATIENCE_S)
     os.kill(number(f"{run}/away"), 9)
     assert end(run)["state"] == "done"
 
@@ -352,7 +352,7 @@ def test_a_command_whose_own_descriptors_are_closed_runs_all_the_same(place, clo
     begin = f"import os\nfor each in {closed!r}: os.close(each)\n"
     process = python(begin + FOREGROUND, run, "", "")
     process.stdout.close()
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert end(run)["state"] == "done" and output(run) == "said\n"
 
 

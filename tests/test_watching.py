@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from attempts import attempt, staged
 from conftest import BIN
-from launching import Place, until
+from launching import PATIENCE_S, Place, until
 
 from farmx import status
 from farmx.cli import watching
@@ -122,7 +122,7 @@ class Screen:
 
     def end(self) -> int:
         try:
-            return self.process.wait(timeout=30)
+            return self.process.wait(timeout=PATIENCE_S)
         finally:
             self.process.kill()
 

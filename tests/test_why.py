@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attempts import attempt, staged
 from conftest import BIN
-from launching import Place, execute, ordinary_rights, until
+from launching import PATIENCE_S, Place, execute, ordinary_rights, until
 from typed import Typed, everything, timeless, write
 
 from farmx import layout, processes, records, why
@@ -244,7 +244,7 @@ def test_a_running_run_says_where_since_when_and_its_last_line(tmp_path, monkeyp
         until(lambda: (tmp_path / "runs/sweep/run/output.log").read_bytes())
         said = typed("farmx why run")
         go.touch()
-        pool.communicate(timeout=30)
+        pool.communicate(timeout=PATIENCE_S)
     host = processes.host()
     assert undated(said.out) == [
         f"sweep/run  running: on {host}",

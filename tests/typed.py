@@ -46,9 +46,8 @@ class Typed:
 def ran(line: str, cwd: Path, **env: str) -> Said:
     """Run a line of shell, with nothing to read, as a process of its own."""
     done = subprocess.run(
-        ["bash", "-c", line], cwd=cwd, capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **env},
-        timeout=60,
-    )  # fmt: skip
+        ["bash", "-c", line], cwd=cwd, capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **env}
+    )
     return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

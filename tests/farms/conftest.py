@@ -1,5 +1,15 @@
 """The farms, for the tests of the farms themselves."""
 
+import pytest
+
 from farms.fixtures import gridengine, slurm, slurm_plain
 
 __all__ = ["gridengine", "slurm", "slurm_plain"]
+
+LONGEST_S = 300  # of a test: the first one of a worker also brings its farm up
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("farm"):
+            item.add_marker(pytest.mark.timeout(LONGEST_S))

@@ -24,6 +24,7 @@ HOME = Path("/tmp")  # of the farms that tests make: short, and any user may loo
 LOCKS = "farm-ports"
 PORTS = range(20000, 30000, 10)  # below what the kernel hands out itself; ten for each farm
 LONGEST = 80  # characters of a directory: a socket in it may have 107
+PATIENCE_S = 120.0  # of a wait for what takes a second on a quiet machine
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -71,7 +72,7 @@ class Farm:
             command = ["setsid", "--fork", *argv]
             subprocess.run(command, stdin=-3, stdout=out, stderr=out, env=marked, cwd=self.folder, check=True)
 
-    def until(self, fact: Callable[[], T], what: str, *daemons: str, seconds: float = 60.0) -> T:
+    def until(self, fact: Callable[[], T], what: str, *daemons: str, seconds: float = PATIENCE_S) -> T:
         """What `fact` returns as soon as it is true; FarmError when one of the daemons ends before or time is up."""
         deadline = time.monotonic() + seconds
         while not (found := fact()):
@@ -109,7 +110,7 @@ class Farm:
 
     def kill(self, name: str | None, number: int = signal.SIGKILL) -> None:
         """Send a signal to a daemon, with its children, or to all that `pids` finds, until it is gone."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not self.gone(name):
             send(found := self.pids(name), number)
             if time.monotonic() > deadline:

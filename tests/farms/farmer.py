@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commands import Done, hparams, runs
-from launching import until
+from launching import PATIENCE_S, until
 
 from farms.gridengine import USER, GridEngine
 
@@ -88,7 +88,7 @@ class Farmer:
 
     def __call__(self, *argv: str, **more: str) -> Done:
         process = self.behind(*argv, **more)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert "Traceback" not in err, err
         return Done(process.returncode, out, err)
 
@@ -130,11 +130,11 @@ class Farmer:
     def states(self) -> list[str]:
         return [run["state"] for run in self.told()]
 
-    def become(self, *states: str, seconds: float = 90) -> None:
+    def become(self, *states: str, seconds: float = PATIENCE_S) -> None:
         """Wait until the runs stand like this, by the value of n."""
         until(lambda: self.states() == list(states), seconds)
 
-    def ended(self, seconds: float = 60) -> list[str]:
+    def ended(self, seconds: float = PATIENCE_S) -> list[str]:
         """The states once every run has ended."""
         return until(lambda: now if set(now := self.states()) <= set(ENDED) else None, seconds)
 

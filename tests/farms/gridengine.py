@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # started as a script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from farms.daemons import Farm, FarmError, checked, fresh
+from farms.daemons import PATIENCE_S, Farm, FarmError, checked, fresh
 
 USER = "farmer"
 ADMIN = "sgeadmin"  # made by Debian's package
@@ -61,7 +61,7 @@ QUEUE = {
     "processors": "UNDEFINED", "qtype": "BATCH INTERACTIVE", "ckpt_list": "NONE", "pe_list": "make smp mpi",
     "rerun": "FALSE", "slots": "4", "tmpdir": "/tmp", "shell": "/bin/bash", "prolog": "NONE", "epilog": "NONE",
     "shell_start_mode": "posix_compliant", "starter_method": "NONE", "suspend_method": "NONE", "resume_method": "NONE",
-    "terminate_method": "NONE", "notify": "00:00:02", "owner_list": "NONE", "user_lists": "NONE", "xuser_lists": "NONE",
+    "terminate_method": "NONE", "notify": "00:00:20", "owner_list": "NONE", "user_lists": "NONE", "xuser_lists": "NONE",
     "subordinate_list": "NONE", "complex_values": "NONE", "projects": "NONE", "xprojects": "NONE", "calendar": "NONE",
     "initial_state": "default", "s_rt": "INFINITY", "h_rt": "INFINITY", "s_cpu": "INFINITY", "h_cpu": "INFINITY",
     "s_fsize": "INFINITY", "h_fsize": "INFINITY", "s_data": "INFINITY", "h_data": "INFINITY", "s_stack": "INFINITY",
@@ -98,7 +98,7 @@ class GridEngine(Farm):
         who = pwd.getpwnam(user)
         env = {**os.environ, "HOME": str(self.home), "USER": user, "LOGNAME": user, **self.env(), **more}
         return subprocess.run(
-            argv, env=env, cwd=self.home, capture_output=True, text=True, check=check, stdin=-3, timeout=120,
+            argv, env=env, cwd=self.home, capture_output=True, text=True, check=check, stdin=-3, timeout=PATIENCE_S,
             user=who.pw_uid, group=who.pw_gid, extra_groups=[],
         )  # fmt: skip
 

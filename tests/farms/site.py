@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commands import Done, Project, hparams, read
-from launching import until
+from launching import PATIENCE_S, until
 
 from farms.slurm import Slurm
 
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 PYTHON = sys.executable
-LONG_S = float(os.environ.get("FARM_LONG_S", "90"))
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Site:
     def end(self) -> None:
         """End every job of this Slurm, so that the next test has all of it."""
         self.slurm.run("scancel", "--user=root")
-        until(lambda: not self.slurm.says("squeue", "-h"), LONG_S)
+        until(lambda: not self.slurm.says("squeue", "-h"))
 
     def __call__(self, *argv: str, **more: object) -> Done:
         return self.project(*argv, **{"SLURM_CONF": str(self.slurm.conf), "XDG_CACHE_HOME": "/dev/null", **more})
@@ -59,7 +58,7 @@ class Site:
     def states(self, name: str = "sweep") -> list[str]:
         return [run["state"] for run in self.told(name)]
 
-    def ended(self, name: str = "sweep", seconds: float = LONG_S) -> list[str]:
+    def ended(self, name: str = "sweep", seconds: float = PATIENCE_S) -> list[str]:
         """The states once every run has ended."""
         return until(lambda: now if set(now := self.states(name)) <= set(ENDED) else None, seconds)
 
@@ -68,7 +67,7 @@ class Site:
         side = self.project.side
         return side.read_text().splitlines() if side.exists() else []
 
-    def noted(self, *lines: str, seconds: float = LONG_S) -> None:
+    def noted(self, *lines: str, seconds: float = PATIENCE_S) -> None:
         """Wait until programs noted all of these."""
         until(lambda: set(lines) <= set(self.notes()), seconds)
 

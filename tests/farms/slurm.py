@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # started as a script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from farms.daemons import Farm, FarmError, checked, environments, fresh, is_open, send
+from farms.daemons import PATIENCE_S, Farm, FarmError, checked, environments, fresh, is_open, send
 
 CLUSTER = "farm"
 # Settings with which a dead node is noticed in about twelve seconds, not in minutes; a busy machine may look dead then.
@@ -123,7 +123,7 @@ class Slurm(Farm):
     def run(self, *argv: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a client, `more` added to its environment; CalledProcessError when it fails, unless check is False."""
         env = {**os.environ, **self.env(), **more}
-        return subprocess.run(argv, env=env, capture_output=True, text=True, check=check, stdin=-3, timeout=120)
+        return subprocess.run(argv, env=env, capture_output=True, text=True, check=check, stdin=-3, timeout=PATIENCE_S)
 
     def says(self, *argv: str) -> str:
         """What a client prints, without the space around; '' also when it fails."""

@@ -9,6 +9,7 @@ from itertools import count
 
 import pytest
 from farm_contract import FarmContract, Site
+from launching import PATIENCE_S
 
 from farms import farmer
 from farms.gridengine import USER, GridEngine
@@ -39,7 +40,7 @@ class Farmers(Site):
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         made = farmer.Farmer(self.farm, self.project)
         process = made.behind(*argv, **{key: self.env()[key] for key in ("PATH", "XDG_CACHE_HOME")})
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 

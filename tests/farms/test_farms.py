@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def state(farm: slurm.Slurm, job: str) -> str:
 
 def ended(farm: slurm.Slurm, job: str) -> str:
     """Wait until a job or all of an array has ended; its state."""
-    return until(lambda: end if (end := state(farm, job)) and not set(end.split()) & ALIVE else "", 60)
+    return until(lambda: end if (end := state(farm, job)) and not set(end.split()) & ALIVE else "")
 
 
 ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED"}
@@ -118,7 +117,7 @@ def test_a_preempted_job_gets_term_and_is_requeued_as_restart_1(either, tmp_path
     until(lambda: "child" in text(tmp_path / f"{job}.txt"))
     urgent = batch(either, tmp_path, "sleep 1", "-p", "high", "--exclusive", "-N2")
     assert ended(either, urgent) == "COMPLETED"
-    until(lambda: "start 1" in text(tmp_path / f"{job}.txt"), 60)
+    until(lambda: "start 1" in text(tmp_path / f"{job}.txt"))
     assert either.says("squeue", "-h", "-j", job, "-O", "RestartCnt") == "1"
     end(either, job)
     said = text(tmp_path / f"{job}.txt").splitlines()
@@ -131,12 +130,10 @@ def test_scancel_sends_term_to_shell_and_children_then_kill(either, tmp_path):
     job = batch(either, tmp_path, STUBBORN)
     log = tmp_path / f"{job}.txt"
     until(lambda: "child" in text(log))
-    began = time.monotonic()
     either.run("scancel", job)
     assert ended(either, job) == "CANCELLED"
     assert {"shell TERM", "child TERM"} <= set(text(log).splitlines())
     until(lambda: not [pid for pid, env in daemons.environments() if f"SLURM_JOB_ID={job}".encode() in env])
-    assert time.monotonic() - began < 30
 
 
 WHO_GETS_IT = [([], set()), (["--batch"], {"shell USR2"}), (["--full"], {"shell USR2", "child USR2"})]
@@ -156,7 +153,7 @@ def test_a_signal_by_scancel_reaches_a_batch_job_only_with_batch_or_full(either,
 
 def test_the_batch_shell_gets_the_signal_it_asked_for_before_the_time_limit(slurm, tmp_path):
     job = batch(slurm, tmp_path, STUBBORN, "--time=1", "--signal=B:USR2@50")
-    until(lambda: "shell USR2" in text(tmp_path / f"{job}.txt"), 60)
+    until(lambda: "shell USR2" in text(tmp_path / f"{job}.txt"))
     assert "child USR2" not in text(tmp_path / f"{job}.txt")
     end(slurm, job)
 
@@ -211,7 +208,7 @@ def test_submitit_runs_a_function(slurm, tmp_path, monkeypatch):
     executor = AutoExecutor(tmp_path, cluster="slurm")
     executor.update_parameters(timeout_min=1)
     job = executor.submit(divmod, 7, 2)
-    until(lambda: state(slurm, job.job_id) not in ALIVE, 60)
+    until(lambda: state(slurm, job.job_id) not in ALIVE)
     assert job.paths.result_pickle.exists()
 
 
@@ -233,7 +230,7 @@ def test_a_killed_slurmctld_started_again_knows_its_jobs(own, tmp_path):
     own.kill("slurmctld")
     assert own.run("squeue", check=False).returncode == 1
     own.daemon("slurmctld")
-    until(lambda: state(own, job) == "RUNNING", 60)
+    until(lambda: state(own, job) == "RUNNING")
     (tmp_path / "go").touch()
     assert ended(own, job) == "COMPLETED"
 
@@ -241,16 +238,16 @@ def test_a_killed_slurmctld_started_again_knows_its_jobs(own, tmp_path):
 def test_a_job_whose_node_died_is_requeued_elsewhere(own, tmp_path):
     job = batch(own, tmp_path, 'echo "$SLURMD_NODENAME $SLURM_RESTART_COUNT"; sleep 100', "--requeue")
     log = tmp_path / f"{job}.txt"
-    until(lambda: len(text(log).splitlines()) == 1, 60)
+    until(lambda: len(text(log).splitlines()) == 1)
     own.kill_node(own.nodes[0])
-    until(lambda: len(text(log).splitlines()) == 2, 90)
+    until(lambda: len(text(log).splitlines()) == 2)
     assert text(log).splitlines() == [f"{own.nodes[0]} ", f"{own.nodes[1]} 1"]
 
 
 def test_a_dead_node_started_again_takes_jobs(own):
     own.kill_node(own.nodes[1])
     own.daemon(own.nodes[1])
-    until(own.is_idle, 60)
+    until(own.is_idle)
     assert own.run("srun", "-w", own.nodes[1], "echo", "here").stdout == "here\n"
 
 
@@ -304,8 +301,8 @@ def test_a_killed_grid_engine_started_again_runs_jobs(gridengine):
         gridengine.kill(name)
     for name in ("sge_qmaster", "sge_execd"):
         gridengine.daemon(name)
-    until(lambda: gridengine.run("qsub", "-b", "y", "-h", "true", check=False).returncode == 0, 60)
-    until(gridengine.is_ready, 60)
+    until(lambda: gridengine.run("qsub", "-b", "y", "-h", "true", check=False).returncode == 0)
+    until(gridengine.is_ready)
     assert qsub(gridengine, "echo", "again") == "again\n"
 
 

@@ -37,7 +37,7 @@ def clear(big: Farmer) -> None:
     jobs = big.jobs()
     if jobs:
         big.farm.says("qdel", *jobs)
-    until(lambda: not big.jobs(), 60)
+    until(lambda: not big.jobs())
 
 
 def waiting(big: Farmer, hparams: str, program: str = "") -> None:
@@ -97,7 +97,7 @@ def test_what_runs_and_what_waits_is_cancelled(big):
     first, *_, last = names(big)
     big.ok("cancel", first, last)
     big.become("cancelled", *["running"] * 3, "cancelled")
-    until(lambda: len(big.jobs()) == 3, 60)
+    until(lambda: len(big.jobs()) == 3)
     end = read(big.experiment / first / "attempts/1.0/end.json")
     assert (end["state"], end["signal"]) == ("cancelled", "SIGTERM")
     go(big)
@@ -125,7 +125,7 @@ def test_a_job_that_vanished_is_lost_and_the_same_command_runs_it_again(big):
     until(lambda: big.starts())
     owner = read(big.experiment / name / "attempts/1.0/owner.json")
     os.kill(owner["pid"], signal.SIGKILL)
-    until(lambda: not big.jobs(), 60)
+    until(lambda: not big.jobs())
     os.utime(big.experiment / name / "attempts/1.0/heartbeat", (0, 0))
     big.become("lost")
     go(big)
@@ -165,7 +165,7 @@ def test_a_killed_launch_is_finished_by_the_same_command_and_starts_each_run_onc
     big.kill(launch)
     big.ok("sweep.yml")
     assert big.ended() == ["done"] * 3
-    until(lambda: not big.jobs(), 60)
+    until(lambda: not big.jobs())
     assert sorted(big.starts()) == sorted(f"{name}/1.0" for name in names(big))
 
 

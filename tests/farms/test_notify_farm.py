@@ -7,7 +7,7 @@ import pytest
 from commands import Project
 from launching import until
 
-from farms.site import LONG_S, Site
+from farms.site import Site
 
 pytestmark = pytest.mark.farm
 
@@ -35,7 +35,7 @@ def test_the_last_run_writes_the_end_down_and_another_machine_sends_it_once(site
     done = site.ok("sweep.yml")
     assert "NOTIFY" not in done.err
     assert site.ended() == ["done"] * 6
-    assert until(lambda: events(site), LONG_S) == ["ended"]
+    assert until(lambda: events(site)) == ["ended"]
     assert "1 message kept" in site.ok("tend").err
     assert near.ok("notify", "--flush").err == "      1 sent\n"
     near.ok("tend")
@@ -46,7 +46,7 @@ def test_the_last_run_writes_the_end_down_and_another_machine_sends_it_once(site
 def test_a_failure_and_a_held_rest_are_written_down_by_runners(site, near, post):
     site.sweep("raise ValueError('broken')", "{n: [1, 2, 3, 4]}", "BREAKER: 2\nRESOURCES: {array_parallelism: 1}\n")
     site.ok("sweep.yml")
-    until(lambda: events(site) == ["failed", "held"], LONG_S)
+    until(lambda: events(site) == ["failed", "held"])
     near.ok("tend")
     assert sorted(line.partition("|")[0].split()[-1] for line in post.told()) == ["failed", "held"]
     site.end()

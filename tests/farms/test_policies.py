@@ -102,7 +102,7 @@ def test_the_rest_of_an_array_is_held_and_let_go_with_todays_code(site):
     site.sweep("note(n); raise KeyError('it\\'s $HOME; größe')", "{n: [1, 2, 3, 4, 5, 6]}", "BREAKER: 3\n")
     site.ok("sweep.yml")
     why = "held: the first 3 runs failed with: KeyError: \"it's $HOME; größe\" (job.py:10)"
-    until(lambda: [run["state"] for run in site.told()] == ["failed"] * 3 + ["queued"] * 3, 60)
+    until(lambda: [run["state"] for run in site.told()] == ["failed"] * 3 + ["queued"] * 3)
     assert [run["note"] for run in site.told()][3:] == [why] * 3
     said = site("sweep.yml").err
     assert f"held  3: {why.removeprefix('held: ')}\n" in said
@@ -123,9 +123,9 @@ def test_the_arrays_of_a_launch_count_together_and_are_held_together(site):
     assert len(site.submissions()) == 2
     site.noted("5")
     held = [False] * 3 + [True, False, True]
-    until(lambda: [run["note"].startswith("held: the first 3 runs") for run in site.told()] == held, 60)
+    until(lambda: [run["note"].startswith("held: the first 3 runs") for run in site.told()] == held)
     site.go()
-    until(lambda: site.states() == ["failed"] * 3 + ["queued", "failed", "queued"], 60)
+    until(lambda: site.states() == ["failed"] * 3 + ["queued", "failed", "queued"])
     site.sweep("note(n, 'mended')", arrays, "BREAKER: 3\n")
     assert "      2 let go\n" in site.ok("retry", "sweep", "--release").err
     assert site.ended() == ["done"] * 6
@@ -136,7 +136,7 @@ def test_what_is_held_can_be_cancelled(site):
     site.sweep("sys.exit('no')", "{n: [1, 2, 3]}", "BREAKER: 1\n")
     site.project.write("job.py", "raise SystemError\n")
     site.ok("sweep.yml")
-    until(lambda: [run["state"] for run in site.told()] == ["failed", "queued", "queued"], 60)
+    until(lambda: [run["state"] for run in site.told()] == ["failed", "queued", "queued"])
     site.ok("cancel", "sweep")
     assert site.ended() == ["failed", "cancelled", "cancelled"]
 

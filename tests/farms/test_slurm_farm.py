@@ -6,7 +6,7 @@ import shlex
 import pytest
 from launching import HOSTILE, PLACE, until
 
-from farms.site import LONG_S, PYTHON, Site, attempts
+from farms.site import PYTHON, Site, attempts
 
 pytestmark = pytest.mark.farm
 
@@ -119,7 +119,7 @@ def test_any_value_reaches_the_program_from_a_logroot_of_any_name(site, tmp_path
     site.project.sweep(json.dumps({"v": HOSTILE}), f"{PYTHON} show.py", "ENV_PASS: [SECRET]\n")
     experiment = "it's a 100% größe"
     site.ok("sweep.yml", "--logroot", str(root), "--exp-name", experiment, SECRET="; $HOME\n'")
-    until(lambda: len(list(root.glob("*/*/attempts/*/end.json"))) == len(HOSTILE), LONG_S)
+    until(lambda: len(list(root.glob("*/*/attempts/*/end.json"))) == len(HOSTILE))
     told = [json.loads(each.read_text()) for each in root.glob("*/*/told")]
     key = json.dumps
     assert sorted(told, key=key) == sorted(([["--v", each], "; $HOME\n'"] for each in HOSTILE), key=key)
@@ -236,13 +236,13 @@ def test_a_preempted_run_is_told_waits_as_preempted_and_goes_on_as_its_second_at
     site.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.5}\n")
     site.ok("sweep.yml")
     site.noted("1 1 began None")
-    asked = ["-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]
-    others = site.slurm.run("sbatch", "--parsable", *asked)
+    site.slurm.run("sbatch", "-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap",
+                   f"until [ -e {shlex.quote(str(site.project.side))}.go ]; do sleep 0.1; done")  # fmt: skip
     site.noted("1 1 saved None")
     until(lambda: site.states() == ["preempted"])
     assert site("sweep.yml").code == 0  # touches it not
+    site.go()
     assert site.ended() == ["done"]
-    site.slurm.run("scancel", others.stdout.strip())
     assert site.notes() == ["1 1 began None", "1 1 told None", "1 1 saved None", "1 2 went on None"]
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
     assert len(site.submissions()) == 1
@@ -259,7 +259,7 @@ def test_a_requeue_by_hand_is_a_new_attempt_while_it_runs_and_nothing_once_it_is
     until(lambda: not site.alive())
     site.slurm.run("scontrol", "requeue", job)
     (log,) = site.submissions()[0].glob("0.log")
-    until(lambda: log.read_text().endswith(f"{site.run().name} 1.2 held: attempt 1.1 is done\n"), LONG_S)
+    until(lambda: log.read_text().endswith(f"{site.run().name} 1.2 held: attempt 1.1 is done\n"))
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
     assert site.states() == ["done"]
 
@@ -307,6 +307,6 @@ def test_before_its_time_limit_a_run_is_told_and_queued_again(plain):
     plain.setup('{"time": 1}', more="MAX_REQUEUES: 1\n")
     plain.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.1}\n")
     plain.ok("sweep.yml")
-    plain.noted("1 1 saved None", seconds=90)
+    plain.noted("1 1 saved None")
     assert plain.ended() == ["done"]
     assert attempts(plain.run()) == {"1.0": "preempted", "1.1": "done"}

@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from launching import until
+from launching import PATIENCE_S, until
 
 from farms import fixtures
 from farms.daemons import environments
-from farms.site import LONG_S, Site, attempts
+from farms.site import Site, attempts
 from farms.slurm import NERVOUS, Slurm
 
 pytestmark = pytest.mark.farm
@@ -75,7 +75,7 @@ def test_a_second_copy_of_an_attempt_ends_at_the_fence(site):
     (first,) = site.submissions()
     asked = ["--parsable", "--array=0", "--mem=50", f"--output={first}/second", f"--chdir={first}", f"{first}/script"]
     second = site.slurm.run("sbatch", *asked).stdout.strip()
-    until(lambda: "held: taken by process" in (first / "second").read_text(), LONG_S)
+    until(lambda: "held: taken by process" in (first / "second").read_text())
     until(lambda: site.slurm.says("squeue", "-h", "-t", "all", "-j", second, "-o", "%T") == "COMPLETED")
     assert site.states() == ["running"]
     site.go()
@@ -88,7 +88,7 @@ def test_launches_of_one_sweep_at_once_queue_and_start_each_run_once(site):
     env = {**site.project.env, **site.slurm.env()}
     behind = [site.project.behind("sweep.yml", **env) for _ in range(4)]
     assert [each.wait() for each in behind] == [0] * 4
-    until(lambda: site.submissions() and site.states() == ["done"] * 3, LONG_S)
+    until(lambda: site.submissions() and site.states() == ["done"] * 3)
     until(lambda: not site.alive())
     assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
     assert len(site.project.runs()) == 3
@@ -129,7 +129,7 @@ def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_
     launch = own.project.behind("sweep.yml", **own.slurm.env(), PATH=f"{folder}:{os.environ['PATH']}")
     until(lambda: (folder / "called").exists() and not own.slurm.pids("slurmctld"))
     own.slurm.daemon("slurmctld")
-    assert launch.wait(timeout=90) == 0
+    assert launch.wait(PATIENCE_S) == 0
     assert own.ended(seconds=90) == ["done"] * 4
     assert sorted(own.notes()) == ["1 1", "1 1", "2 1", "2 1"]
     assert (own.submissions()[0] / "queued").read_text().count("\n") == 1
@@ -138,11 +138,11 @@ def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_
 def test_a_run_whose_node_dies_goes_on_elsewhere_as_its_next_attempt(own):
     own.sweep("note(attempt, os.environ['SLURMD_NODENAME'])\nif attempt == '1': time.sleep(300)", "{n: 1}")
     own.ok("sweep.yml")
-    (first,) = until(own.notes, LONG_S)
+    (first,) = until(own.notes)
     node = first.split()[1]
     own.slurm.kill_node(node)
     (other,) = set(own.slurm.nodes) - {node}
-    own.noted(f"2 {other}", seconds=90)
+    own.noted(f"2 {other}")
     assert own.ended() == ["done"]
     assert attempts(own.run()) == {"1.0": "", "1.1": "done"}
     own.slurm.daemon(node)
@@ -157,7 +157,7 @@ def test_a_run_that_slurm_has_forgotten_is_lost_once_it_is_silent_and_the_same_c
     for pid, env in environments():
         if f"SLURM_JOB_ID={own.job().partition('_')[0]}".encode() in env:
             os.kill(pid, signal.SIGKILL)
-    until(lambda: not own.slurm.says("squeue", "-h", "-t", "all"), LONG_S)
+    until(lambda: not own.slurm.says("squeue", "-h", "-t", "all"))
     assert own.states() == ["running"]  # it was heard of a moment ago; Slurm's answer may be the older one
     os.utime(owner / "heartbeat", (time.time() - 400,) * 2)
     assert own.states() == ["lost"]
@@ -177,9 +177,9 @@ def test_a_full_disk_at_the_end_still_takes_the_end(site, tmp_path):
         site.sweep(fill, "{n: 1}")
         site.ok("sweep.yml", "--logroot", str(root))
         (run,) = until(lambda: list(root.glob("sweep/[!.]*")))
-        until(lambda: (run / "attempts" / "1.0" / "end.json").exists(), LONG_S)
+        until(lambda: (run / "attempts" / "1.0" / "end.json").exists())
         assert attempts(run) == {"1.0": "failed"}
-        until(lambda: not site.slurm.says("squeue", "-h"), LONG_S)
+        until(lambda: not site.slurm.says("squeue", "-h"))
     finally:
         subprocess.run(["umount", "-l", str(root)], check=True)
 
@@ -190,7 +190,7 @@ def test_a_job_cancelled_as_it_starts_is_cancelled_and_its_program_ends(site):
     array = site.job().partition("_")[0]
     site.slurm.run("scancel", array)
     assert site.ended() == ["cancelled"] * 8
-    until(lambda: not site.alive(), LONG_S)
+    until(lambda: not site.alive())
     assert site.states() == ["cancelled"] * 8
     assert not [pid for pid, env in environments() if f"SIDE={site.project.side}".encode() in env]
     assert site.ok("sweep.yml").err.count("queued") == 0

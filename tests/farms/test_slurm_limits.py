@@ -6,7 +6,7 @@ import pytest
 from launching import until
 
 from farms import fixtures
-from farms.site import LONG_S, PYTHON, Site, attempts
+from farms.site import PYTHON, Site, attempts
 from farms.slurm import Slurm
 
 pytestmark = pytest.mark.farm
@@ -36,7 +36,7 @@ def allow(site: Site, most: int) -> None:
     site.slurm.run("sacctmgr", "-i", "modify", "user", "root", "set", f"MaxSubmitJobs={most}")
     told = rf"MaxSubmitJobs={most}\(0\)" if most >= 0 else r"MaxSubmitJobs=(\(|\s)"
     ask = ["scontrol", "show", "assoc_mgr", "users=root", "accounts=root", "flags=assoc"]
-    until(lambda: re.search(told, site.slurm.says(*ask).rpartition("UserName=root")[2]), LONG_S)
+    until(lambda: re.search(told, site.slurm.says(*ask).rpartition("UserName=root")[2]))
 
 
 def release(site: Site) -> None:
@@ -86,7 +86,7 @@ def test_a_later_stage_that_a_limit_keeps_out_is_queued_by_the_same_command_once
     ))  # fmt: skip
     site.setup()
     release(site)
-    until(lambda: site.states() == ["done", "staged"], LONG_S)
+    until(lambda: site.states() == ["done", "staged"])
     site.ok("sweep.yml")
     assert site.ended() == ["done"] * 2
     assert sorted(site.notes()) == ["a 1 1", "a 2 1", "b 1 2", "b 2 2"]

@@ -8,7 +8,7 @@ import pytest
 from commands import Commands, runs
 from launching import until
 
-from farms.site import LONG_S, Site, attempts
+from farms.site import Site, attempts
 
 pytestmark = pytest.mark.farm
 
@@ -40,8 +40,8 @@ def test_two_launches_of_a_sweep_at_once_make_each_run_once_and_start_it_once(si
         other.ask(*argv, **more)
         assert [each.answer().code for each in (site.project.commands, other)] == [0, 0]
     homes = [site.project.root / name for name in names]
-    until(lambda: all(ended(home) for home in homes), LONG_S)
-    until(lambda: not site.slurm.says("squeue", "-h"), LONG_S)
+    until(lambda: all(ended(home) for home in homes))
+    until(lambda: not site.slurm.says("squeue", "-h"))
     assert [[attempts(run) for run in runs(home)] for home in homes] == [[{"1.0": "done"}] * 2] * TIMES
     starts = site.project.starts()
     assert sorted(starts) == sorted(f"{home.name}/{run.name}/1.0" for home in homes for run in runs(home))

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from launching import until
 
-from farms.site import LONG_S, PYTHON, Site, attempts
+from farms.site import PYTHON, Site, attempts
 
 pytestmark = pytest.mark.farm
 
@@ -73,7 +73,7 @@ def test_a_stage_that_fails_ends_what_waits_for_it_and_a_retry_goes_on_from_ther
     mark(site, "fail.look.1")
     site.ok("sweep.yml")
     assert site.ended() == ["failed", "done"]
-    until(lambda: not site.alive(), LONG_S)
+    until(lambda: not site.alive())
     assert [line for line in site.notes() if line.split()[1] == "1"] == ["train 1 1 1", "look 1 1 1"]
     mark(site, "fail.look.1", there=False)
     site.ok("retry", "sweep")
@@ -91,7 +91,7 @@ def test_cancel_ends_the_stage_that_runs_and_all_that_wait(site):
     site.noted("train 1 1 1")
     site.ok("cancel", "sweep")
     assert site.ended() == ["cancelled"]
-    until(lambda: not site.alive(), LONG_S)
+    until(lambda: not site.alive())
     assert site.notes() == ["train 1 1 1"]
 
 
@@ -104,10 +104,10 @@ def test_what_waits_for_a_stage_of_its_own_is_cancelled(site):
     job = site.slurm.says("squeue", "-h", f"--name={site.name(site.submissions()[1])}", "-o", "%F")
     site.slurm.run("scontrol", "hold", job)
     mark(site, "wait.train", there=False)
-    until(lambda: site.states() == ["queued"], LONG_S)
+    until(lambda: site.states() == ["queued"])
     site.ok("cancel", "sweep")
     assert site.ended() == ["cancelled"]
-    until(lambda: not site.alive(), LONG_S)
+    until(lambda: not site.alive())
     assert attempts(site.run()) == {"1.0": "done", "2.0": "cancelled"}
 
 
@@ -120,7 +120,7 @@ def test_a_launch_that_the_farm_refuses_between_two_jobs_is_finished_by_the_same
     staged(site)
     done = site("sweep.yml", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
     assert (done.code, done.err.count("2 queued")) == (4, 1)
-    until(lambda: site.states() == ["staged", "staged"], LONG_S)
+    until(lambda: site.states() == ["staged", "staged"])
     assert {note for _, note in told(site)} == {"train, look done; test, score to come"}
     site.ok("sweep.yml")
     assert site.ended() == ["done", "done"]
@@ -132,7 +132,7 @@ def test_a_launch_that_the_farm_refuses_between_two_jobs_is_finished_by_the_same
 def test_a_stage_may_be_run_alone_and_the_rest_later(site):
     staged(site, "{n: [1]}")
     site.ok("sweep.yml", "--stage", "train,look")
-    until(lambda: site.states() == ["staged"], LONG_S)
+    until(lambda: site.states() == ["staged"])
     assert len(site.submissions()) == 1
     site.ok("sweep.yml")
     assert site.ended() == ["done"]

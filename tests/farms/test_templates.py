@@ -39,7 +39,7 @@ def test_slurm_by_script_takes_runs_lists_and_cancels_them(slurm, project):
     project.write(".farmx.yaml", configured("slurm-script", project.root))
     site.sweep("note(n, attempt)\nif n == '3': time.sleep(300)", "{n: [1, 2, 3]}")
     site.ok("sweep.yml", "--exp-name", EXPERIMENT)
-    until(lambda: site.states(EXPERIMENT) == ["done", "done", "running"], 60)
+    until(lambda: site.states(EXPERIMENT) == ["done", "done", "running"])
     last = site.told(EXPERIMENT)[2]["run"]
     (queued,) = (project.root / EXPERIMENT / ".farmx/submissions").glob("*/queued")
     jobs = [line.split()[1] for line in queued.read_text().splitlines()]
@@ -47,7 +47,7 @@ def test_slurm_by_script_takes_runs_lists_and_cancels_them(slurm, project):
     names = slurm.says("squeue", "-h", "-t", "all", f"--jobs={','.join(jobs)}", "-o", "%j").split()
     assert f"it_s_a_gr__e___HOME_{last}" in names
     site.ok("cancel", last)
-    until(lambda: site.states(EXPERIMENT) == ["done", "done", "cancelled"], 60)
+    until(lambda: site.states(EXPERIMENT) == ["done", "done", "cancelled"])
     assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
 
 
@@ -59,7 +59,7 @@ def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
     big.become("done", "running")
     big.ok("cancel", read_run(big, 2))
     assert big.ended() == ["done", "cancelled"]
-    until(lambda: not big.jobs(), 60)
+    until(lambda: not big.jobs())
 
 
 def read_run(big, n: int) -> str:
