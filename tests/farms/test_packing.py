@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from launching import until
 
-from farms.site import LONG_S, Site, attempts
+from farms.site import Site, attempts
 
 pytestmark = pytest.mark.farm
 
@@ -62,7 +62,7 @@ def test_cancel_ends_one_run_of_a_job_and_leaves_the_others(site):
     site.noted("began 1", "began 2")
     names = [run["run"] for run in site.told()]
     site.ok("cancel", names[0], names[2])
-    until(lambda: site.states()[0] == "cancelled", LONG_S)
+    until(lambda: site.states()[0] == "cancelled")
     site.noted("began 4")
     assert site.states() == ["cancelled", "running", "cancelled", "running"]
     site.go()
@@ -105,7 +105,7 @@ def test_each_slot_has_its_gpus(site):
     site.setup('{"mem": 400, "gpus": 2}')
     site.sweep(f"note(n, os.environ['CUDA_VISIBLE_DEVICES']); {GO}", "{n: [1, 2]}", pack(per_gpu=1))
     site.ok("sweep.yml")
-    until(lambda: len(site.notes()) == 2, LONG_S)
+    until(lambda: len(site.notes()) == 2)
     site.go()
     assert site.ended() == ["done", "done"]
     shares = sorted(line.split()[1] for line in site.notes())
@@ -145,11 +145,11 @@ def test_a_job_whose_runner_is_killed_leaves_its_runs_to_the_next_launch(site):
     site.sweep(f"note('began', n, attempt, os.getpid()); {GO} if attempt == '1' else None",
                "{n: [1, 2, 3]}", pack(runs=2, each=3))  # fmt: skip
     site.ok("sweep.yml")
-    until(lambda: len(site.notes()) == 2, LONG_S)
+    until(lambda: len(site.notes()) == 2)
     owner = next(json.loads(path.read_text()) for path in site.project.experiment.glob("*/attempts/1.0/owner.json"))
     job = parent(owner["pid"])
     os.kill(job, signal.SIGKILL)
-    until(lambda: not site.alive(), LONG_S)
+    until(lambda: not site.alive())
     programs = [int(line.split()[3]) for line in site.notes()]
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in programs))
     assert site.states()[2] == "lost"
