@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import Place, end, exists, gone, number, output, python, until
+from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, until
 
 from farmx import layout, processes, runner
 from farmx.errors import FarmError
@@ -321,7 +321,7 @@ with Inbox() as inbox:
     print(worker.hear())
     worker.close()
 """
-    told, _ = python(code, json.dumps([[run, "1.0"], handed.path])).communicate(timeout=20)
+    told, _ = python(code, json.dumps([[run, "1.0"], handed.path])).communicate(timeout=PATIENCE_S)
     assert told == "None\n"
     assert not os.path.exists(f"{run}/attempts")
 
@@ -380,11 +380,12 @@ def test_cancel_says_where_to_ask_an_owner_on_another_host_or_in_a_container(tmp
 
 
 def test_a_cancel_that_comes_when_its_run_has_ended_ends_no_other(place):
-    runs = [place.run(name="a"), place.shell("echo > LOGDIR/ready; sleep 0.3", "b")]
+    runs = [place.run(name="a"), place.shell(WAIT, "b")]
     process = farm(place, *runs)
     exists(f"{runs[1]}/ready")
     late = owner(runs[1])  # the worker that a was in is at b by now
     local.cancel(Attempt(f"{runs[0]}/attempts/1.0", (1, 0), late, None))
+    Path(runs[1], "go").touch()
     told, states = finish(process)
     assert states == ["done", "done"]
 
