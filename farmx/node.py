@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from farmx import breaker, containers, layout, notices, packed, packs, processes, runner
-from farmx.errors import RecordError
+from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner
+from farmx.errors import RecordError, StageError
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
@@ -226,14 +226,23 @@ class Held(NamedTuple):
         """Whether somebody asked for its end."""
         return os.path.exists(os.path.join(self._attempt(), layout.CANCEL))
 
-    def left(self, pid: int) -> None:
-        """Record the end that process `pid` did not: it was killed."""
+    def left(self, pid: int, status: int) -> Outcome:
+        """Record the end that process `pid` did not, which ended with that wait status."""
         owner = runner.read(os.path.join(self._attempt(), layout.OWNER), layout.ATTEMPT_FORMAT) or {}
         end = os.path.join(self._attempt(), layout.END)
-        if owner.get("pid") == pid and owner.get("host") == processes.host() and not os.path.exists(end):
-            runner.clear(self.run)
-            note = "its runner was killed"
-            layout.write_json(end, runner.end_record(owner, "interrupted", code=None, signal=None, note=note))
+        outcome = remedies.of_runner(pid, status)
+        if (owner.get("pid"), owner.get("host")) != (pid, processes.host()) or os.path.isfile(end):
+            return outcome
+        runner.clear(self.run)
+        told = {"code": None, "signal": outcome.signal, "note": outcome.note}
+        told |= {"cause": outcome.cause} if outcome.cause else {}
+        try:
+            layout.write_json(end, runner.end_record(owner, outcome.state, **told))
+        except StageError as error:  # a full disk: the others go on
+            print(f"{os.path.basename(self.run)} {self.number}: {error}", file=sys.stderr)
+        self._say(f"{outcome.state}: {outcome.note}")
+        notices.note(self.home, self.run, self.number, outcome.state)
+        return outcome
 
     def _attempt(self) -> str:
         return os.path.join(self.run, layout.ATTEMPTS, self.number)

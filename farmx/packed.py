@@ -32,8 +32,8 @@ class Held(Protocol):
     def cancelled(self) -> bool:
         """Whether somebody asked for its end."""
 
-    def left(self, pid: int) -> None:
-        """The process that executed it was killed."""
+    def left(self, pid: int, status: int) -> Outcome:
+        """The process that executed it ended with this wait status and could not say how it went."""
 
 
 class _Child(NamedTuple):
@@ -96,7 +96,7 @@ def _begun(
 
 def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:
     parent = os.getpid()
-    processes.libc()
+    processes.prctl()
     answer, said = os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, processes.REQUESTS)  # until the child can keep what arrives
 
@@ -133,11 +133,8 @@ def _ended(child: _Child) -> Outcome:
     """How a run ended, of which the process has ended or is about to."""
     with os.fdopen(child.answer) as file:
         said = file.read()
-    os.waitpid(child.pid, 0)
-    if said:
-        return Outcome(*json.loads(said))
-    child.run.left(child.pid)
-    return Outcome("interrupted", note="its runner was killed")
+    status = os.waitpid(child.pid, 0)[1]
+    return Outcome(*json.loads(said)) if said else child.run.left(child.pid, status)
 
 
 def _pass_on(busy: Sequence[_Child], inbox: Inbox, told: int) -> int:

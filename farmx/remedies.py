@@ -14,6 +14,18 @@ from farmx.runner import Outcome
 KILLED = 128 + signal.SIGKILL  # what a shell says of a program that was killed
 
 
+def of_runner(pid: int, status: int) -> Outcome:
+    """What it makes of an attempt that its runner, process `pid`, ended with this wait status and recorded no end.
+
+    In a job that lives on it was killed for itself, as its program might have been: as a rule for want of memory.
+    """
+    if not os.WIFSIGNALED(status):
+        return Outcome("interrupted", note="its runner broke off; its job printed why")
+    name = runner.signal_name(os.WTERMSIG(status))
+    cause = "oom" if name == "SIGKILL" and evidence.killed_by_kernel([pid]) else None
+    return Outcome("failed", None, name, note=f"its runner was ended by {name}", cause=cause)
+
+
 class Remedy(NamedTuple):
     """Of attempt `number` of the run directory `run`, in the submission directory `submission`.
 

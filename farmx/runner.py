@@ -433,7 +433,7 @@ def _sent(attempt: Attempt, number: int) -> None:
 
 def _outcome(status: int, stopped: str | None, stage: str) -> Outcome:
     if os.WIFSIGNALED(status):
-        name = _signal_name(os.WTERMSIG(status))
+        name = signal_name(os.WTERMSIG(status))
         return Outcome(stopped or "failed", None, name, note=f"{stage} was ended by {name}")
     code = os.WEXITSTATUS(status)
     if code == 0 and not stopped:
@@ -441,7 +441,8 @@ def _outcome(status: int, stopped: str | None, stage: str) -> Outcome:
     return Outcome(stopped or "failed", code, note=f"{stage} exited with {code}")
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """What a signal is called, SIGTERM or SIGRTMIN+6."""
     try:
         return signal.Signals(number).name
     except ValueError:  # of the real-time ones Python names the first and the last

@@ -10,10 +10,11 @@ import pytest
 from launching import ROOT, Place, end, until
 from schedulers import Scheduler
 
-from farmx import breaker, layout, node
+from farmx import breaker, layout, node, notices, packs, status, verdicts, why
 from farmx.farms import base, slurm_script
+from farmx.policy import Verdict
 from farmx.runner import Outcome
-from farmx.spec import Job
+from farmx.spec import Job, State
 
 ENDED = Outcome("interrupted", None, "SIGTERM", note="main was ended by SIGTERM")
 
@@ -259,3 +260,52 @@ def test_a_disk_that_the_program_filled_keeps_no_job_from_being_queued_again(tmp
     assert first == "one 1.0 preempted: main exited with 5; its job is queued again (RETRY error)", done.stderr
     assert json.loads(record)["state"] == "preempted"
     assert done.stderr == "requeued\n"
+
+
+# ---------------------------------------------------------------- a job that holds several
+
+KILLS_ITS_RUNNER = """
+pid=$(sed -n 's/.*"pid": \\([0-9]*\\),.*/\\1/p' "$FARMX_ATTEMPT_DIR/owner.json")
+echo "Out of memory: Killed process $pid (python3)" >"$SIDE"
+kill -KILL "$pid"
+"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cause", "again"),
+    [('cat "$SIDE"', "oom", Verdict(True, "oom, mem 2G", {"mem": "2G"})), ("exit 1", None, Verdict(False, ""))],
+)  # fmt: skip
+def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_path, monkeypatch, kernel, cause, again):
+    monkeypatch.setenv("SIDE", str(tmp_path / "side"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "dmesg").write_text(f"#!/bin/sh\n{kernel}\n")
+    (tmp_path / "dmesg").chmod(0o755)
+    run, other = place.shell(KILLS_ITS_RUNNER, retry={"oom": "x2"}, resources={"mem": "1G"}), place.run(name="two")
+    submission = packed(handed(place, run, others=(other,)))
+    notices.want([submission])
+    assert start(submission).wait() == 1
+    told = {"format": 1, "state": "failed", "code": None, "signal": "SIGKILL",
+            "note": "its runner was ended by SIGKILL"}  # fmt: skip
+    assert end(run) == {**told, **({"cause": cause} if cause else {})}
+    assert end(other)["state"] == "done"
+    assert os.listdir(place.experiment / ".farmx/outbox").count("id.failed.json") == 1
+    (seen,) = status.of(str(place.experiment), ["one"]).runs
+    assert (seen.state, verdicts.of(seen)) == (State.FAILED, again)
+    assert why.account(seen, "sweep/one", 0.0).cause == ("memory" if cause else "")
+
+
+def test_a_run_whose_runner_broke_off_is_interrupted_by_what_its_job_printed(place):
+    run = place.shell("rm -r LOGDIR/attempts/1.0/.end.json; mkdir LOGDIR/attempts/1.0/.end.json")
+    submission = packed(handed(place, run))
+    assert start(submission).wait() == 1
+    assert end(run) == {"format": 1, "state": "interrupted", "code": None, "signal": None,
+                        "note": "its runner broke off; its job printed why"}  # fmt: skip
+    assert "Is a directory" in said(submission)
+
+
+def packed(submission: str) -> str:
+    """The same submission as one job that holds all its runs."""
+    path = os.path.join(submission, layout.JOB)
+    record = layout.read_json(path, layout.JOB_FORMAT)
+    layout.write_json(path, {**record, **packs.record(packs.Pack(2, 2))})
+    return submission

@@ -44,8 +44,9 @@ class Run:
     def cancelled(self) -> bool:
         return (self.home / f"{self.name}.cancel").exists()
 
-    def left(self, pid: int) -> None:
+    def left(self, pid: int, status: int) -> Outcome:
         (self.home / f"{self.name}.left").write_text(str(pid))
+        return Outcome("left", os.waitstatus_to_exitcode(status))
 
 
 def done(env, inbox) -> Outcome:
@@ -96,7 +97,8 @@ def test_each_run_takes_the_next_slot_that_is_free(tmp_path):
 
 def test_a_run_that_is_killed_or_breaks_stops_no_other(tmp_path, capfd):
     outcomes, waiting = work(tmp_path, [killed, breaks, done, done])
-    assert sorted(outcome.state for outcome in outcomes) == ["done", "done", "interrupted", "interrupted"]
+    ends = sorted((outcome.state, outcome.code) for outcome in outcomes)
+    assert ends == [("done", 0), ("done", 0), ("left", -signal.SIGKILL), ("left", 1)]
     assert waiting == 0
     assert sorted(path.name for path in tmp_path.glob("*.left")) == ["0.left", "1.left"]
     assert "the disk is full" in capfd.readouterr().err

@@ -61,7 +61,7 @@ class Held:
     def cancelled(self):
         return False
 
-    def left(self, pid):
+    def left(self, pid, status):
         raise AssertionError
 
 

@@ -162,13 +162,13 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_run_whose_runner_is_killed_is_interrupted_and_the_job_goes_on(site):
+def test_a_run_whose_runner_is_killed_failed_and_the_job_goes_on(site):
     site.sweep(f"note('began', n, attempt); {GO}", "{n: [1, 2, 3]}", pack(runs=2, each=3))
     site.ok("sweep.yml")
     site.noted("began 1 1", "began 2 1")
     run = site.named(site.told()[0]["run"])
     os.kill(json.loads((run / "attempts/1.0/owner.json").read_text())["pid"], signal.SIGKILL)
     site.noted("began 3 1")
-    assert site.states() == ["interrupted", "running", "running"]
+    assert site.states() == ["failed", "running", "running"]
     site.go()
-    assert site.ended() == ["interrupted", "done", "done"]
+    assert site.ended() == ["failed", "done", "done"]
