@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, shelltext, sweep
@@ -14,6 +15,7 @@ from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
     from farmx.orders import Order
+    from farmx.yaml12 import Mark, Node
 
 
 class Request(NamedTuple):
@@ -200,6 +202,46 @@ def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:
             raise ConfigError(f"{settings.origins['RETRY']}: RETRY: {problem}")
 
 
+# ---------------------------------------------------------------- of a launch that was
+
+
+def settled(experiment: str | None, at: Surroundings, config_file: str | None = None,
+            flags: Mapping[str, str] = {}) -> config.Config:  # fmt: skip
+    """The settings of the experiment directory's newest launch, as its sweep file and its configuration say them today;
+    those of here where there was no launch, or its directory is gone.
+
+    A sweep file that is gone or wrong counts as it was launched, but for NOTIFY, which is kept nowhere.
+    config_file: in place of the launch's.  flags: LOGROOT and FARM of the command line.  Raises ConfigError.
+    """
+    from farmx import orders  # spares a -n
+
+    told = orders.last_launch(experiment) if experiment else {}
+    cwd = str(told.get("cwd")) if os.path.isdir(str(told.get("cwd"))) else at.cwd
+    named = told.get("config")
+    if config_file is not None:
+        named = config_file if cwd == at.cwd else os.path.join(at.cwd, config_file)
+    for settings, marks in (*_sweeps(told), ({}, {})):
+        try:
+            return config.compose(
+                cwd=cwd, home=at.home, environ=at.environ, named=named, flags=flags, settings=settings,
+                setting_marks=marks, sweep_dir=os.path.dirname(told.get("sweep", "")) or None, own_keys=sweep.OWN_KEYS,
+            )  # fmt: skip
+        except SweepError as error:
+            wrong = error
+    raise wrong  # never: of what says nothing, nothing is wrong
+
+
+def _sweeps(told: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Node], Mapping[str, Mark]]]:
+    """The settings of a launch's sweep file and their places, as it is now and as it was; none where it is no sweep."""
+    path = str(told.get("sweep"))
+    with suppress(SweepError):
+        made = sweep.read(_text(path, path), path)
+        yield made.settings, made.setting_marks
+    with suppress(SweepError):
+        made = sweep.read(str(told.get("text") or ""), path)
+        yield {key: node for key, node in made.settings.items() if key != "NOTIFY"}, made.setting_marks
+
+
 def launch_id(now: float) -> str:
     """A name for a launch and its submission that sorts by time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
@@ -219,4 +261,6 @@ def _without_addresses(made: Composed) -> str:
 def _told(made: Composed, at: Surroundings, user: str) -> dict[str, Any]:
     origins = {key: origin for key, origin in made.config.origins.items() if origin != config.DEFAULT}
     who = {"argv": list(at.argv), "cwd": at.cwd, "user": user, "host": at.host}
-    return {**who, "text": _without_addresses(made), "origins": origins}
+    named = made.request.config_file
+    read = {} if named is None else {"config": os.path.abspath(os.path.join(at.cwd, named))}
+    return {**who, **read, "text": _without_addresses(made), "origins": origins}

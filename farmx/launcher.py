@@ -13,8 +13,8 @@ from farmx import claims, layout, plan, programs, snapshot, stage, status, steps
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError
 from farmx.farms.base import Farm
-from farmx.orders import Choice, Order, Summary, folder, intend, launches, notes_of, record, summary_of
-from farmx.spec import Run, RunSpec, Submission
+from farmx.orders import Choice, Order, Summary, folder, intend, launches, notes_of, record, retry_changed, summary_of
+from farmx.spec import Run, RunSpec, State, Submission
 from farmx.steps import TAKEN
 
 SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
@@ -179,13 +179,13 @@ def _stage(
     new = [choice for choice in choices if choice.job == "new"]
     names = _names(order, [choice.spec.tag for choice in new])
     found: list[Chain] = []
-    lost, made = 0, 0
+    lost, made, anew = 0, 0, retry_changed(order)
     for choice in choices:
         if choice.run and choice.step.renew:
             stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
+        if choice.run and choice.job != "new" and _wants_retry(choice, anew):
+            stage.set_retry(choice.run.path, choice.spec.retry)
         if choice.job == "take" and choice.run:
-            if choice.spec.retry:
-                stage.set_retry(choice.run.path, choice.spec.retry)
             found.append(_take(order, farm, choice, choice.run))
         if choice.job != "new":
             continue
@@ -198,6 +198,12 @@ def _stage(
         made += 1
         progress(made, len(new))
     return found, lost
+
+
+def _wants_retry(choice: Choice, changed: bool) -> bool:
+    """Whether today's RETRY is for a run that is there."""
+    ended_well = choice.run is not None and choice.run.state is State.DONE
+    return bool(choice.spec.retry) if choice.job == "take" else changed and not ended_well
 
 
 def _links(order: Order, farm: Farm, spec: RunSpec, begin: str = "") -> tuple[Link, ...]:

@@ -85,6 +85,17 @@ def launches(experiment: str) -> Iterator[dict[str, Any]]:
             yield record
 
 
+def last_launch(experiment: str) -> dict[str, Any]:
+    """The record of the newest launch that came as far as handing over, {} when there is none."""
+    return next((record for record in launches(experiment) if isinstance(record.get("sweep"), str)), {})
+
+
+def retry_changed(order: Order) -> bool:
+    """Whether RETRY is another than that of the last launch."""
+    was = last_launch(order.experiment).get("shared") or {}
+    return bool(order.specs) and was.get("RETRY", {}) != dict(order.specs[0].retry)
+
+
 def folder(order: Order, name: str) -> str:
     """A directory of the experiment's own, by its name in layout."""
     return os.path.join(order.experiment, layout.FARMX, name)
@@ -155,8 +166,8 @@ def _copied(order: Order, code: snapshot.Listing) -> Iterator[str]:
 
 def _changes(order: Order) -> Iterator[str]:
     """What differs from the last launch of this experiment and does not make new points."""
-    last = next((record for record in launches(order.experiment) if "sweep" in record), None)
-    if last is None or not order.specs:
+    last = last_launch(order.experiment)
+    if not last or not order.specs:
         return
     if last["sweep"] != order.sweep:
         yield f"this experiment was launched from {last['sweep']} before; now from {order.sweep}"
@@ -164,7 +175,8 @@ def _changes(order: Order) -> Iterator[str]:
         yield "ARG_STYLE changed since the last launch; runs that are there got their values the old way"
     was, now = last.get("shared") or {}, _settings(order.specs[0])
     for key in (key for key in now if key in was and was[key] != now[key]):
-        yield f"{key} changed since the last launch; runs that are there keep what they were staged with"
+        how = "go by it unless they are done" if key == "RETRY" else "keep what they were staged with"
+        yield f"{key} changed since the last launch; runs that are there {how}"
 
 
 def _late(choices: Sequence[Choice]) -> Iterator[str]:

@@ -87,6 +87,13 @@ def _me() -> dict[str, Any]:
     return {"format": layout.OUTBOX_FORMAT, **processes.this()}
 
 
+def due(experiment: str) -> bool:
+    """Whether something may be to tell: an event that was not sent, or a launch whose end nobody wrote down."""
+    names = set(layout.names(notices.outbox(experiment)))
+    return any(name.endswith(WANTED) or f"{name.removesuffix(EVENT)}{SENT}" not in names
+               for name in names if name.endswith((EVENT, WANTED)))  # fmt: skip
+
+
 def waiting(experiment: str) -> list[Message]:
     """What was not sent, by launch; what another is sending just now is left out."""
     home = notices.outbox(experiment)

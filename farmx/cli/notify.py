@@ -15,13 +15,13 @@ NOBODY = "NOTIFY names nobody; write NOTIFY: [json://host/path] or another addre
 
 def notify(given: Mapping[str, Any], at: Surroundings) -> int:
     """Do what the options say; return the exit code."""
-    urls = notifying.routes(given, at)
     homes = notifying.experiments(logroot(given["logroot"], given["config_file"], at))
+    urls = _urls(homes, given["config_file"], at)
     if not urls and (given["test"] or given["flush"]):
         raise ConfigError(NOBODY)
     code = _test(urls, at) if given["test"] else 0
     if given["flush"]:
-        tell(f"      {notifying.flush(homes, urls, at.environ, again=True)} sent")
+        tell(f"      {notifying.send(homes, given['config_file'], at, again=True)} sent")
     if not given["test"]:
         code = code or _wait(homes, given["flush"])
     if not given["test"] and not given["flush"]:
@@ -30,6 +30,12 @@ def notify(given: Mapping[str, Any], at: Surroundings) -> int:
         if not urls:
             tell(NOBODY)
     return code
+
+
+def _urls(homes: list[str], config_file: str | None, at: Surroundings) -> tuple[str, ...]:
+    """Whom the configuration of here tells, and then those whom experiments tell."""
+    found = [notifying.routes(None, config_file, at), *notifying.by_routes(homes, config_file, at)]
+    return tuple(dict.fromkeys(url for urls in found for url in urls))
 
 
 def _test(urls: tuple[str, ...], at: Surroundings) -> int:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from farmx import config, layout, messages, notices, outbox, status
+from farmx import compose, layout, messages, notices, outbox, status
 from farmx.cli.surroundings import import_path, logroot, tell
 from farmx.errors import ConfigError, FarmxError
 from farmx.farms import base
@@ -27,16 +27,32 @@ WAIT_S = 20.0  # for the last messages of a launch in the foreground
 Post = Callable[[str, Text], str]  # sends to one address; what went wrong, '' for nothing
 
 
-def routes(given: Mapping[str, Any], at: Surroundings) -> tuple[str, ...]:
-    """NOTIFY as the configuration says it, without a sweep file."""
-    settings = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=given["config_file"])
+def routes(experiment: str | None, config_file: str | None, at: Surroundings) -> tuple[str, ...]:
+    """Whom NOTIFY tells of an experiment directory, by its newest launch; without one by the configuration of here."""
+    settings = compose.settled(experiment, at, config_file)
     return tuple(url for url in settings.notify if url != NOTIFY_SLURM)
+
+
+def by_routes(homes: Iterable[str], config_file: str | None, at: Surroundings) -> dict[tuple[str, ...], list[str]]:
+    """Addresses -> the experiment directories of which they are told. One whose settings are wrong is said and left."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for home in homes:
+        try:
+            found.setdefault(routes(home, config_file, at), []).append(home)
+        except FarmxError as error:
+            tell(f"note  NOTIFY: {os.path.basename(home)}: {error}")
+    return found
 
 
 def act(given: Mapping[str, Any], at: Surroundings) -> None:
     """Send what waits in LOGROOT, as every command does that acts."""
-    if urls := routes(given, at):
-        flush(experiments(logroot(given["logroot"], given["config_file"], at)), urls, at.environ)
+    send(experiments(logroot(given["logroot"], given["config_file"], at)), given["config_file"], at)
+
+
+def send(homes: Iterable[str], config_file: str | None, at: Surroundings, again: bool = False) -> int:
+    """Send what waits in these experiment directories, each to its own addresses; as flush."""
+    due = by_routes(filter(outbox.due, homes), config_file, at)
+    return sum(flush(group, urls, at.environ, again) for urls, group in due.items())
 
 
 # ---------------------------------------------------------------- one address

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, config, layout, naming, records, relaunch, yaml12
+from farmx import compose, layout, naming, records, relaunch, yaml12
 from farmx.cli import here, notifying, there
 from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import RecordError, UsageError, nearest
@@ -30,7 +30,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"], given["release"], asked)
     _tell(chosen, given["as_json"])
     submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
-    told = notifying.telling(farm, notifying.routes(given, at))
+    told = notifying.telling(farm, notifying.routes(_home(runs), given["config_file"], at))
     if not isinstance(farm, here.Here):
         there.queue(told, submissions)
         notifying.act(given, at)
@@ -57,15 +57,18 @@ def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, asked
     if not pooled and not given["interactive"]:
         last = given["farm"] or _last_farm(runs)
         flags = {} if last is None else {"FARM": last}
-        settings = config.compose(
-            cwd=at.cwd, home=at.home, environ=at.environ, named=given["config_file"], flags=flags
-        )
+        settings = compose.settled(_home(runs), at, given["config_file"], flags)
         if there.elsewhere(settings):
             farm = settings.farm._replace(pack=settings.farm.pack or relaunch.pack_of(runs))
             origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
             return there.farm(settings._replace(farm=farm, origins=origins))
     pooled = pooled or given["as_json"]  # stdout is for json alone
     return here.Here(gpus.slots(given["jobs"], given["gpus"]) if pooled else None)
+
+
+def _home(runs: Sequence[Run]) -> str | None:
+    """The directory of the experiment whose settings count: of several, which share a farm, the first."""
+    return os.path.dirname(runs[0].path) if runs else None
 
 
 def _last_farm(runs: Sequence[Run]) -> str | None:

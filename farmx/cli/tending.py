@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import compose, config, naming, packs, relaunch, status, verdicts
+from farmx import compose, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
 from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import FarmxError
@@ -78,10 +78,12 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
         record = relaunch.job_of(due.run)
         alike = repr((record.get("executor"), record.get("farm"), record.get(packs.RECORD)))
         groups.setdefault(alike, (record, []))[1].append(due.run)
-    code, urls = 0, notifying.routes({"config_file": config_file}, at)
+    code = 0
     for record, runs in groups.values():
+        home = os.path.dirname(runs[0].path)
         try:
-            farm = _farm(record, relaunch.pack_of(runs), config_file, at)
+            urls = notifying.routes(home, config_file, at)
+            farm = _farm(record, relaunch.pack_of(runs), home, config_file, at)
             chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
             there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
         except FarmxError as error:
@@ -90,15 +92,17 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
     return code
 
 
-def _farm(record: Mapping[str, Any], pack: Mapping[str, int], config_file: str | None, at: Surroundings) -> Farm:
-    """The farm of a submission. The record says all of Slurm; what others are reached by, the configuration does.
+def _farm(
+    record: Mapping[str, Any], pack: Mapping[str, int], home: str, config_file: str | None, at: Surroundings
+) -> Farm:
+    """The farm of a submission. The record says all of Slurm; what others are reached by, the settings do.
 
-    pack: as its jobs were packed.
+    pack: as its jobs were packed.  home: the experiment's directory.
     """
     name = str(record.get("farm") or local.NAME)
     if record.get("executor") == "slurm":
         from farmx.farms import slurm  # only its users
 
         return slurm.Farm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0), pack=pack)
-    settings = config.compose(cwd=at.cwd, home=at.home, environ=at.environ, named=config_file, flags={"FARM": name})
+    settings = compose.settled(home, at, config_file, {"FARM": name})
     return there.farm(settings._replace(farm=settings.farm._replace(pack=pack)))
