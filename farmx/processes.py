@@ -229,21 +229,21 @@ def kill_group(group: int, number: int) -> None:
 def die_with_parent(number: int, parent: int) -> None:
     """Ask the kernel for signal `number` when our parent dies, even by SIGKILL; nothing where it has no such call.
 
-    Who forks calls `libc` before: a child that had to import what that needs would take twice as long to start.
+    Who forks calls `prctl` before: a child that had to find it would take twice as long to start.
     """
-    prctl = getattr(libc(), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    call = prctl()
+    if call is not None:
+        call(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(128 + number)
 
 
 @lru_cache
-def libc() -> Any:
-    """The C library of this process; None where it is not Linux's."""
+def prctl() -> Any:
+    """Linux's call of that name; None where there is none."""
     import ctypes  # spares those who only look at processes
 
-    return ctypes.CDLL(None) if sys.platform == "linux" else None
+    return getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
 
 
 def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, console: Console) -> int:
@@ -253,7 +253,7 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, consol
     that reached that ends it all the same, so a request that came before this returns may be passed on to the program.
     """
     parent = os.getpid()
-    libc()
+    prctl()
     begun, beginning = os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)  # until the child has no handlers of ours
     try:
@@ -277,7 +277,10 @@ def _become(
     parent: int,
     mask: Collection[int],
 ) -> NoReturn:
-    """The child of `spawn` becomes the program. mask: the signals that it is to block."""
+    """The child of `spawn` becomes the program. mask: the signals that it is to block.
+
+    Each page of memory that this touches is copied, so it does little.
+    """
     try:
         os.setsid()
         for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
@@ -289,7 +292,7 @@ def _become(
         os.dup2(output, 2)
         os.chdir(cwd)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.execvpe(argv[0], argv, env)
+        (os.execve if argv[0].startswith(os.sep) else os.execvpe)(argv[0], argv, env)
     except OSError as error:
         os.write(output, os.fsencode(f"{error.filename or argv[0]}: {error.strerror}\n"))
     finally:

@@ -32,7 +32,7 @@ LADDER = (
     ("farms.calls", "farms.carried", "farms.slurm_words", "farms.command_words", "farms.gpus",
      "farms.together"),
     ("farms.shares",),
-    ("farms.command_asked",),
+    ("farms.command_asked", "farms.worker"),
     ("farms.slurm_script",),
     ("farms.slurm_queue", "farms.sentinel"),
     ("farms.*",),
@@ -103,6 +103,7 @@ WEIGHT = {
     "farmx.runner": HEAVY | SLOW,
     "farmx.cli.main": HEAVY - {"click"},
     "farmx.api": HEAVY,
+    "farmx.farms.worker": HEAVY | SLOW | {"farmx.spec", "farmx.farms.base", "random", "ctypes", "decimal"},
 }
 # What a command may not load, beside what a bare python loads.
 LOOKS = {"dataclasses", "subprocess", "shutil", "socket", "ctypes", "getpass", "random", "hashlib", "tempfile", "git"}

@@ -12,7 +12,7 @@ from launching import PATIENCE_S, Place, end, exists, gone, number, output, pyth
 
 from farmx import layout, processes, runner
 from farmx.errors import FarmError
-from farmx.farms import base, local, shares
+from farmx.farms import base, local, shares, worker
 from farmx.farms.gpus import Gpu, Slot
 from farmx.spec import Attempt, Job, Submission
 
@@ -183,10 +183,10 @@ def test_the_record_of_a_submission_names_its_process_and_is_touched(place, tmp_
     assert {name: job[name] for name in ("format", "farm", "pid")} == {"format": 1, "farm": "local", "pid": os.getpid()}
     assert base.submission_alive(handed.path, job)
     os.utime(path, (1, 1))
-    local.beat(handed)
+    worker.Handed(handed.id, handed.path, local.NAME).beat()
     assert path.stat().st_mtime > 1
     path.unlink()
-    local.beat(handed)
+    worker.Handed(handed.id, handed.path, local.NAME).beat()
 
 
 # ---------------------------------------------------------------- killed
@@ -279,16 +279,15 @@ def test_ctrl_c_which_the_terminal_sends_to_all_reaches_a_program_once(place):
 
 
 def test_a_signal_the_moment_a_pool_begins_is_not_lost(place, tmp_path):
-    """Whether it comes before, between or after the forks of the workers: nothing runs on for ever."""
+    """Whether it comes before, between or after the starts of the workers: nothing runs on for ever."""
     runs = [place.shell(WAIT, name) for name in "ab"]
     code = FARM.replace("with Inbox() as inbox:", """
-fork = os.fork
-def signalled():
-    pid = fork()
-    if pid:  # as early as can be: the child has not run a line yet
-        os.kill(os.getpid(), 15)
+start = os.posix_spawn
+def signalled(*words, **more):
+    pid = start(*words, **more)
+    os.kill(os.getpid(), 15)  # as early as can be: the worker has not run a line yet
     return pid
-os.fork = signalled
+os.posix_spawn = signalled
 with Inbox() as inbox:""")
     handed = place.submission(*(Job(run, "1.0") for run in runs))
     given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": [["0", [], 0], ["1", [], 0]]}
@@ -302,24 +301,20 @@ def test_a_stop_that_reaches_a_worker_before_its_first_line_ends_its_run(place):
     handed = place.submission(Job(run, "1.0"))
     code = """
 import signal
-from farmx.farms import local
 from farmx.farms.gpus import Slot
-from farmx.processes import Inbox
-from farmx.spec import Job, Submission
+from farmx.farms.worker import Handed, Worker
+from farmx.spec import Job
 given = json.loads(sys.argv[1])
-with Inbox() as inbox:
-    fork = os.fork
-    def stopped():
-        pid = fork()
-        if pid:
-            os.kill(pid, signal.SIGTERM)
-        return pid
-    os.fork = stopped
-    worker = local._Worker(Slot("0"), local.Handed(Submission("s", given[1], (Job(*given[0]),))), [])
-    os.fork = fork
-    worker.start(0, Job(*given[0]))
-    print(worker.hear())
-    worker.close()
+start = os.posix_spawn
+def stopped(*words, **more):
+    pid = start(*words, **more)
+    os.kill(pid, signal.SIGTERM)
+    return pid
+os.posix_spawn = stopped
+worker = Worker(Slot("0"), Handed("s", given[1], "local"))
+worker.start(Job(*given[0]))
+print(worker.hear())
+worker.close()
 """
     told, _ = python(code, json.dumps([[run, "1.0"], handed.path])).communicate(timeout=PATIENCE_S)
     assert told == "None\n"
@@ -340,12 +335,11 @@ def test_what_the_pools_own_process_was_about_to_print_is_printed_once(place):
 
 def test_a_bug_in_a_worker_keeps_its_traceback(place):
     run = place.run()
-    code = FARM.replace("given = json", "farmx.runner.execute = None\ngiven = json")
     handed = place.submission(Job(run, "1.0"))
-    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": [["0", [], 0]]}
-    with python(code, json.dumps(given), stderr=subprocess.PIPE) as process:
+    given = {"jobs": [[run, None]], "path": handed.path, "slots": [["0", [], 0]]}  # no launch makes such a job
+    with python(FARM, json.dumps(given), stderr=subprocess.PIPE) as process:
         assert json.loads(process.stdout.read().splitlines()[-1]) == ["interrupted"]
-        assert "TypeError: 'NoneType' object is not callable" in process.stderr.read()
+        assert "TypeError: join() argument must be str" in process.stderr.read()
 
 
 # ---------------------------------------------------------------- cancel

@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeVar
@@ -119,6 +118,8 @@ def _parts(home: str, key: str) -> Iterator[_Part]:
 
 def _take(home: str, gpu: Gpu, what: str) -> _Held | str:
     """1/share of the GPU; while others hold too much of it, who."""
+    from fractions import Fraction  # spares workers without GPUs
+
     alone = _locked(os.path.join(home, f"{gpu.key}.list"), wait=True)
     assert alone is not None
     try:

@@ -1,0 +1,178 @@
+"""A process of a pool that executes one attempt after another, in one slot; never which.
+
+It is a python of its own and no fork of the pool: what a process has loaded is copied whenever it starts a program, and
+the pool has loaded a command line and what stages runs. So this module imports as little as a node does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from farmx import layout, notices, processes, runner
+from farmx.errors import FarmError, StageError
+from farmx.farms import shares
+from farmx.farms.gpus import Gpu, Slot
+from farmx.processes import Console, Inbox
+from farmx.runner import Outcome
+
+if TYPE_CHECKING:
+    from farmx.spec import Job  # spares the worker
+
+# -S: of all that is installed it needs farmx alone.
+_BEGIN = "import json, sys; told = json.loads(sys.argv[1]); sys.path.append(told['home']); "
+_BEGIN += "from farmx.farms import worker; worker.main(told)"
+
+# What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so, or it was
+# left as it was.
+WAITS, BEGINS, ENDED, LEFT = "waits", "begins", "ended", "left"
+
+
+class Handed(NamedTuple):
+    """A submission, its directory, and the farm, by name, that this process is for it."""
+
+    id: str
+    path: str
+    farm: str
+
+    def facts(self) -> dict[str, Any]:
+        """What every attempt's owner record says of where it came from."""
+        return {"farm": self.farm, "submission": self.id}
+
+    def beat(self) -> None:
+        """Say that a process still holds the submission; other hosts have no other way to know."""
+        with suppress(OSError):
+            os.utime(os.path.join(self.path, layout.JOB))
+
+
+def execute(
+    run: str, number: str, handed: Handed, inbox: Inbox, console: Console | None, grip: shares.Grip
+) -> Outcome:
+    """Execute attempt `number` of the run directory `run` in this process; what keeps it from that interrupts it."""
+
+    def pulse() -> None:
+        handed.beat()
+        grip.touch()
+
+    try:
+        outcome = runner.execute(run, number, handed.facts(), inbox, console, grip.env, pulse=pulse)
+        notices.note(handed.path, run, number, outcome.state)
+        return outcome
+    except StageError as error:
+        return Outcome("interrupted", note=str(error))
+    except FileNotFoundError:
+        return Outcome("interrupted", note="its directory was moved or deleted while it waited")
+    except OSError as error:  # it was not taken, or its end not recorded: to be queued again
+        return Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
+
+
+# ---------------------------------------------------------------- in the pool
+
+
+class Worker:
+    """The pool's end of a worker: it writes jobs, a line of json each, and is answered lines."""
+
+    def __init__(self, slot: Slot, handed: Handed) -> None:
+        """Start it; raises FarmError."""
+        self.slot, self.place = slot, slot.name  # place: what people are told of its job's GPUs
+        self.job: Job | None = None
+        self._said = b""
+        requests, self._requests = os.pipe()
+        self.answers, answers = os.pipe()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, processes.STOPS)  # until the worker can keep what arrives
+        told = {"home": os.path.dirname(os.path.dirname(os.path.abspath(layout.__file__))), "parent": os.getpid(),
+                "mask": [int(number) for number in mask], "slot": slot, "handed": handed}  # fmt: skip
+        line = [sys.executable, "-I", "-S", f"-Xutf8={sys.flags.utf8_mode}", "-c", _BEGIN, json.dumps(told)]
+        ends = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
+        try:  # in a group of its own: Ctrl-C is for the pool, which passes it on
+            self.pid = os.posix_spawn(line[0], line, os.environ, file_actions=ends, setpgroup=0)
+        except OSError as error:
+            raise FarmError(f"{line[0]}: a worker of the pool cannot be started: {error.strerror}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(requests)
+            os.close(answers)
+
+    def start(self, job: Job) -> None:
+        """Ask for `job`; the worker is idle. One that was killed has no answer then."""
+        self.job, self.place = job, self.slot.name
+        with suppress(BrokenPipeError):
+            os.write(self._requests, json.dumps(job).encode() + b"\n")
+
+    def hear(self) -> list[list[Any]] | None:
+        """What it says now, which may be half a line; None when the worker itself died."""
+        chunk = os.read(self.answers, 65536)
+        *lines, self._said = (self._said + chunk).split(b"\n")
+        return [json.loads(line) for line in lines] if chunk else None
+
+    def close(self) -> None:
+        """Let it go and wait for its end."""
+        os.close(self._requests)
+        os.close(self.answers)
+        os.waitpid(self.pid, 0)
+
+
+# ---------------------------------------------------------------- in the worker's own process
+
+_REQUESTS, _ANSWERS = 0, 1  # its standard input and output
+
+
+def main(told: Mapping[str, Any]) -> None:
+    """The life of a worker."""
+    name, gpus, idle = told["slot"]
+    slot, handed = Slot(name, tuple(Gpu(*each) for each in gpus), idle), Handed(*told["handed"])
+    with Inbox() as inbox:
+        signal.pthread_sigmask(signal.SIG_SETMASK, told["mask"])
+        processes.die_with_parent(signal.SIGTERM, told["parent"])
+        with suppress(BrokenPipeError):  # the pool is gone; the attempt's own record says all
+            while request := _request(inbox):
+                outcome = _attempt(slot, handed, *request, inbox)
+                _say(*([LEFT] if outcome is None else [ENDED, *outcome]))
+
+
+def _request(inbox: Inbox) -> tuple[str, str] | None:
+    """The run directory and the number of the attempt to execute next; None when there is no more to do."""
+    line = b""
+    while not line.endswith(b"\n"):
+        ready = inbox.wait([_REQUESTS], processes.BEAT_S)
+        if inbox.stops:
+            return None
+        chunk = os.read(_REQUESTS, 65536) if ready else b""
+        if ready and not chunk:
+            return None
+        line += chunk
+    run, number = json.loads(line)
+    return run, number
+
+
+def _say(*words: object) -> None:
+    os.write(_ANSWERS, json.dumps(words).encode() + b"\n")
+
+
+def _attempt(slot: Slot, handed: Handed, run: str, number: str, inbox: Inbox) -> Outcome | None:
+    """Execute an attempt with the GPUs of the slot, for which it may have to wait; None when we are to end before."""
+    taken = os.path.join(run, layout.ATTEMPTS, number)
+
+    def pause(seconds: float) -> bool:
+        inbox.wait([], seconds)
+        return not inbox.stops and not os.path.exists(taken)  # cancelled, or somebody else's by now
+
+    patience = shares.Patience(pause, partial(_say, WAITS))
+    try:
+        grip = shares.acquire(slot, os.sep.join(run.split(os.sep)[-2:]), patience)
+    except (OSError, FarmError) as error:
+        return Outcome("interrupted", note=f"no GPU could be had for it: {error}")
+    if grip is None and inbox.stops:
+        return None
+    grip = grip or shares.Grip(slot.name, {})  # it will not begin
+    try:
+        _say(BEGINS, grip.name)
+        return execute(run, number, handed, inbox, None, grip)
+    finally:
+        grip.close()
