@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 from commands import Commands, hparams
-from launching import PLACE, gone, state, until
+from launching import PLACE, Place, gone, number, state, until
 from typed import Said, everything, ran, write
+
+from farmx import processes
+from farmx.cli import detached
+from farmx.errors import FarmError
+from farmx.spec import Job
 
 WAIT = 'echo "$FARMX_ATTEMPT_DIR" >> "$SIDE/begun"; touch LOGDIR/ready; while [ ! -e "$SIDE/go" ]; do sleep 0.01; done'
 SWEEP = "CMD: sh t.sh LOGDIR\nHPARAMS: {n: [1, 2, 3]}\n"
@@ -329,6 +334,34 @@ def test_a_pool_that_does_not_come_up_is_told_and_its_runs_stay_staged(box, tmp_
 # ---------------------------------------------------------------- GPUs
 
 GPU = "FARM: box\nbox: {EXECUTOR: local, RESOURCES: {gpus: '0'}}\n"
+
+
+SILENT = "did not answer within 1 s and was ended; its runs stay as they were, the same command tries again "
+SILENT += "(its log: {log})"
+
+
+@pytest.mark.parametrize(
+    ("begin", "told"),
+    [
+        ("time.sleep(60)", SILENT),
+        ("os.fork() and os._exit(0); time.sleep(60)", SILENT),
+        ("os.kill(os.getpid(), 9)", "ended before it held a run; why is in {log}"),
+        ("os.fork() and os._exit(0); os.kill(os.getpid(), 9)", "ended before it held a run; why is in {log}"),
+    ],
+    ids=["never begins", "never answers", "dies at once", "dies before it answers"],
+)  # fmt: skip
+def test_a_pool_that_says_nothing_is_waited_for_so_long_and_leaves_no_process(tmp_path, monkeypatch, begin, told):
+    place, side = Place(tmp_path / PLACE), tmp_path / "pid"
+    submission = place.submission(Job(place.run(), "1.0"))
+    monkeypatch.setattr(detached, "UP_S", 1.0)
+    begin = f"import os, time; print(os.getpid(), file=open({str(side)!r}, 'w')); {begin}"
+    monkeypatch.setattr(detached, "_BEGIN", begin)
+    with pytest.raises(FarmError) as error:
+        detached.Detached("box", {"jobs": 1}).submit([submission], pytest.fail)
+    assert str(error.value) == "the pool " + told.format(log=f"{submission.path}/pool.log")
+    gone(number(side))
+    until(lambda: not processes.marked([f"HOME={os.environ['HOME']}"]))
+    assert sorted(os.listdir(submission.path)) == ["pool.log", "runs"]
 
 
 def test_two_pools_that_want_one_gpu_run_one_at_a_time_and_an_attached_one_says_that_it_waits(box):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from farmx import breaker, layout
+from farmx import breaker, layout, processes
 from farmx.cli import here, screen
 from farmx.cli.surroundings import import_path, tell
 from farmx.errors import FarmError
@@ -22,6 +23,7 @@ from farmx.spec import Job, Submission
 # A fresh process: ours may have threads, open files and the memory of whoever called launch(). It imports what we do.
 _BEGIN = "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; "
 _BEGIN += "from farmx.cli import detached; detached.main(given)"
+UP_S = 120.0  # how long it may take to say that it has its runs, on whatever file system
 
 
 class Detached:
@@ -81,20 +83,37 @@ def _start(told: Mapping[str, Any], log: str) -> None:
     """Start a pool; raises FarmError when it does not come up, returns when the submissions are its own."""
     ready, readied = os.pipe()
     try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        given = {"path": import_path(), "ready": readied, **told}
-        code = subprocess.run([sys.executable, "-I", "-c", _BEGIN, log], input=json.dumps(given).encode(),
-                              stdout=output, stderr=output, cwd=os.sep, start_new_session=True, pass_fds=[readied],
-                              check=False).returncode  # fmt: skip
-        os.close(output)
+        came = _came(ready, readied, json.dumps({"path": import_path(), "ready": readied, **told}).encode(), log)
     except OSError as error:
         raise FarmError(f"the pool cannot be started: {error.filename or log}: {error.strerror}") from error
     finally:
-        os.close(readied)
-        up = os.read(ready, 1)
         os.close(ready)
-    if code != 0 or not up:
+    if came is None:
+        why = f"did not answer within {UP_S:.0f} s and was ended; its runs stay as they were"
+        raise FarmError(f"the pool {why}, the same command tries again (its log: {log})")
+    if not came:
         raise FarmError(f"the pool ended before it held a run; why is in {log}")
+
+
+def _came(ready: int, readied: int, given: bytes, log: str) -> bool | None:
+    """Whether the pool came up and said so; None when it said nothing for so long that it had to be ended."""
+    until, argv = time.monotonic() + UP_S, [sys.executable, "-I", "-c", _BEGIN, log]
+    try:
+        with open(log, "ab") as output:
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=os.sep,
+                                       start_new_session=True, pass_fds=[readied])  # fmt: skip
+    finally:
+        os.close(readied)
+    try:
+        process.communicate(given, UP_S)
+        heard = select.select([ready], [], [], max(0.0, until - time.monotonic()))[0]
+    except subprocess.TimeoutExpired:
+        heard = []
+    if not heard:
+        processes.kill_group(process.pid, signal.SIGKILL)  # it leads the group that the pool is in
+        process.communicate()
+        return None
+    return process.returncode == 0 and os.read(ready, 1) != b""
 
 
 # ---------------------------------------------------------------- in the pool's own process
