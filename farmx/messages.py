@@ -1,6 +1,8 @@
 """An event of a launch -> what people are told: a title and a few lines; never how it is sent."""
 
+import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,11 +31,22 @@ def text(experiment: str, record: Mapping[str, Any]) -> Text:
     if event == notices.HELD:
         lines = [str(record.get("why")), "", f"farmx retry --release {shown}  # once that is mended"]
         return Text(f"{name}: the rest is held", "\n".join(lines))
-    counts = {str(state): count for state, count in (record.get("counts") or {}).items()}
+    counts = _standing(experiment, str(record.get("launch"))) or record.get("counts") or {}
     lines = [*_best(experiment), f"sumx {shown}"]
     if any(counts.get(state) for state in TRIED_AGAIN):
         lines.append(f"farmx retry {shown}")
     return Text(f"{name}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}", "\n".join(lines))
+
+
+def _standing(experiment: str, launch: str) -> dict[str, int]:
+    """State -> how many of the runs of the launch are in it now; {} where that cannot be told."""
+    submissions = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
+    try:
+        paths = layout.launched_with(os.path.join(submissions, launch))
+        look = status.of(experiment, list(dict.fromkeys(run for path in paths for run, _ in layout.runs_of(path))))
+    except (OSError, FarmxError):
+        return {}
+    return {} if look.problems else Counter(str(run.state) for run in look.runs)
 
 
 def _best(experiment: str) -> list[str]:

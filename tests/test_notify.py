@@ -115,6 +115,31 @@ def test_what_cannot_be_sent_is_kept_and_sent_once_there_is_a_route(told, post):
     assert len(post.told()) == 2
 
 
+def test_what_is_sent_late_says_how_the_runs_stand_then(told, post):
+    post.down.write_text("")
+    failing(told)
+    told("sweep.yml", "-i")
+    told.write("t.py", "")
+    told.ok("retry", "sweep", "-i", "--state", "failed", "--code", "now")
+    told.write("t.py", "raise ValueError")
+    told("sweep.yml", "-i", "--again")
+    post.down.unlink()
+    told.ok("notify", "--flush")
+    ends = [line for line in post.told() if "failed|" not in line or "farmx why" not in line]
+    again = "sweep: 3 failed|sumx sweep|farmx retry sweep"
+    assert ends == ["sweep: 3 done|sumx sweep", "sweep: 2 done|sumx sweep", again]
+
+
+def test_a_late_end_of_what_is_gone_or_cannot_be_read_is_told_as_it_was(told, post):
+    post.down.write_text("")
+    told.ok("sweep.yml", "-i")
+    for run in told.runs():
+        (run / "run.json").write_text("{")
+    post.down.unlink()
+    told.ok("notify", "--flush")
+    assert post.told() == ["sweep: 2 done|sumx sweep"]
+
+
 def test_one_address_that_has_it_is_not_told_again_for_another_that_has_not(told, post):
     other = post.path.parent / "other"
     told.write(".farmx.yaml", f"NOTIFY: [file://{other}, file://$TOLD]\n")
