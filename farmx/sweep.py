@@ -1,17 +1,22 @@
 """Sweep files: yaml text -> Sweep -> points, by runx's rules; never names, argv or anything on disk."""
 
+from __future__ import annotations
+
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import pipeline, yaml12
+from farmx import shelltext, yaml12
 from farmx.errors import SweepError, nearest
-from farmx.pipeline import Stage, wrong
 from farmx.spec import Goal, Point, Value, goal_of
-from farmx.yaml12 import Fields, Items, Mark, Node, Scalar
+from farmx.yaml12 import Fields, Items, Mark, Node, Scalar, wrong
+
+if TYPE_CHECKING:
+    from farmx.pipeline import Stage
 
 OWN_KEYS = ("CMD", "HPARAMS", "GOAL")
 
@@ -83,7 +88,7 @@ def read(text: str, file: str) -> Sweep:
     keys = {key: node for key, node in root.items.items() if not key.startswith("x-")}
     settings = {key: node for key, node in keys.items() if key not in OWN_KEYS}
     items = _items(keys.get("HPARAMS"))
-    cmd, stages = pipeline.read(keys, root.marks, file)
+    cmd, stages = _cmd(keys, root.marks, file)
     if stages:
         _check_stages(stages, items)
     return Sweep(
@@ -123,6 +128,45 @@ def shape(sweep: Sweep) -> str:
     told = f"{grids} grid{'s' if len(sizes) > 1 else ''}" if sizes != [[]] else "1 run"
     skipped = sum(map(_all, sweep.items)) - count(sweep)
     return f"{told}, {skipped} skipped" if skipped else told
+
+
+# ---------------------------------------------------------------- CMD
+
+
+def _cmd(keys: Mapping[str, Node], marks: Mapping[str, Mark], file: str) -> tuple[str, tuple[Stage, ...]]:
+    """(the command on one line, ()) or ('', the stages), by the top-level keys."""
+    node = keys.get("CMD")
+    if node is None:
+        for key in keys:
+            if nearest(key, ["CMD"]).startswith("; did you mean"):
+                wrong(marks[key], f"unknown key {key!r}; did you mean CMD?")
+        raise SweepError(f"{file}: there is no CMD; write CMD: <command>")
+    if isinstance(node, Fields):
+        from farmx import pipeline  # spares a sweep of one command
+
+        return "", pipeline.read(node, partial(_command, stage=True))
+    cmd = _command(node, "CMD")
+    if "$'" not in cmd:  # the one quote that shlex does not know
+        shelltext.words(cmd, f"{node.mark}: CMD")
+    return cmd, ()
+
+
+def _command(node: Node, name: str, stage: bool = False) -> str:
+    """One command on one line; a stage's is not followed by the values. Raises SweepError."""
+    if not isinstance(node, Scalar):
+        how = ", in quotes where it begins with [ or {" if stage else ", or a mapping of stages"
+        wrong(node, f"{name} must be one command, not {yaml12.spelled(node)}; write {name}: <command>{how}")
+    cmd = shelltext.one_line("" if node.data is None else node.text)
+    if not cmd:
+        wrong(node, f"{name} is empty; write {name}: <command>")
+    bare = shelltext.bare(cmd)
+    if re.search(r"(?:^|\s)#", bare):
+        what = "what comes after it" if stage else "the values"
+        wrong(node, f"{name} holds a comment (#), which would swallow {what}; quote the # or leave the comment out")
+    if bare[-1] in ";&|":
+        why = "" if stage else ", so the values would be a command of their own"
+        wrong(node, f"{name} ends with {bare[-1]}{why}; leave it out")
+    return cmd
 
 
 # ---------------------------------------------------------------- stages

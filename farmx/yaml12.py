@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from farmx.errors import FarmxError
+from farmx.errors import FarmxError, SweepError
 
 
 class Mark(NamedTuple):
@@ -87,6 +87,11 @@ def parse(text: str, file: str, error: type[FarmxError]) -> Node | None:
         raise error(_syntax(text, file, problem)) from None
     except RecursionError:
         raise error(f"{file}: nested too deeply") from None
+
+
+def wrong(node: Node | Mark, problem: str) -> NoReturn:
+    """Raise SweepError with the place."""
+    raise SweepError(f"{node if isinstance(node, Mark) else node.mark}: {problem}")
 
 
 def plain(node: Node) -> Any:

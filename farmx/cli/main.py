@@ -15,6 +15,8 @@ from farmx.errors import nearest
 class Launching(Plain, click.Group):
     """`farmx sweep.yml` is `farmx launch sweep.yml`: what begins with no command's name is a launch."""
 
+    command_class = Plain
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `launch` in front where it was left out."""
         if not args:

@@ -16,6 +16,11 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 class Plain(click.Command):
     """A command whose wrong use is told in one line, as every other mistake is; it ends with exit code 2."""
 
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """As click's; but that looks for a translation of its text, in eight places a command."""
+        return click.Option(ctx.help_option_names, is_flag=True, is_eager=True, expose_value=False,
+                            callback=_help, help="Show this message and exit.")  # fmt: skip
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command and end the process."""
         try:
@@ -26,6 +31,12 @@ class Plain(click.Command):
         except click.Abort:
             code = 130
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _help(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
 
 
 def _told(error: click.UsageError, root: click.Command) -> str:
