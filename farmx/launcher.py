@@ -4,16 +4,20 @@ claimed and handed to a farm. Values flow one way; never prints, never reads the
 Not named launch: `farmx.launch` is the function of that name in api.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from farmx import claims, layout, plan, programs, snapshot, stage, status, steps, verdicts
+from farmx import claims, layout, plan, programs, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError
 from farmx.farms.base import Farm
 from farmx.orders import Choice, Order, Summary, folder, intend, launches, notes_of, record, retry_changed, summary_of
+from farmx.settings import LOCAL
 from farmx.spec import Run, RunSpec, State, Submission
 from farmx.steps import TAKEN
 
@@ -34,7 +38,8 @@ def launch(
     Afterwards every point has a run directory; what was there is untouched but for runs taken up. Raises FarmxError:
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
-    code = checked(order)
+    here = farm.executor == LOCAL
+    code = checked(order, here)
     programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
     farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
     _prepare(order)
@@ -45,7 +50,8 @@ def launch(
         intend(order, choices)
     made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
     jobs = tuple(each.jobs[0] for each in made)
-    said = (*programs.bare(order.specs, order.source, code), *code.warnings, taken.note, in_one(farm, order.specs))
+    said = (*programs.elsewhere(order.specs, order.environ, here), *programs.bare(order.specs, order.source, code),
+            *code.warnings, taken.note, in_one(farm, order.specs))  # fmt: skip
     notes = notes_of(order, code, choices, filter(None, said))
     summary = summary_of(order, code, taken.digest, choices, jobs, lost, notes)
     record(order, summary, choices)
@@ -60,15 +66,18 @@ def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return list({repr(each): each for each in wanted}.values())
 
 
-def checked(order: Order) -> snapshot.Listing:
-    """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made."""
+def checked(order: Order, here: bool) -> snapshot.Listing:
+    """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made.
+
+    here: whether it runs on this machine.
+    """
     logroot = os.path.dirname(order.experiment)
     if os.path.exists(logroot) and not os.path.isdir(logroot):
         raise ConfigError(f"LOGROOT: {logroot} is a file; name a directory")
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
     code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
     programs.check_paths(order.specs, order.source, code)
-    programs.check_first(order.specs, order.source, order.environ, code)
+    programs.check_first(order.specs, order.source, order.environ, code, here)
     return code
 
 
@@ -176,28 +185,37 @@ def _stage(
 
     Returns the jobs of each run, in order, and how many points others took first.
     """
-    new = [choice for choice in choices if choice.job == "new"]
-    names = _names(order, [choice.spec.tag for choice in new])
+    anew = retry_changed(order)
+    work = [each for each in choices if each.job != "leave" or each.step.renew or _wants_retry(each, anew)]
+    new = sum(each.job == "new" for each in work)
+    names = _names(order, [each.spec.tag for each in work if each.job == "new"])
+    named = [(each, next(names) if each.job == "new" else "", _wants_retry(each, anew)) for each in work]
     found: list[Chain] = []
-    lost, made, anew = 0, 0, retry_changed(order)
-    for choice in choices:
-        if choice.run and choice.step.renew:
-            stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
-        if choice.run and choice.job != "new" and _wants_retry(choice, anew):
-            stage.set_retry(choice.run.path, choice.spec.retry)
-        if choice.job == "take" and choice.run:
-            found.append(_take(order, farm, choice, choice.run))
-        if choice.job != "new":
-            continue
-        links = _links(order, farm, choice.spec)
-        name = _make(order, choice, next(names), shared._replace(only=chain_of("", links).asked(order.only)))
-        if name:
-            found.append(chain_of(os.path.join(order.experiment, name), links))
-        else:
-            lost += 1
-        made += 1
-        progress(made, len(new))
+    lost, made = 0, 0
+    for choice, chain in zip(work, several.each(partial(_staged, order, farm, shared), named)):
+        found += [chain] if chain else []
+        if choice.job == "new":
+            lost += chain is None
+            made += 1
+            progress(made, new)
     return found, lost
+
+
+def _staged(order: Order, farm: Farm, shared: stage.Shared, named: tuple[Choice, str, bool]) -> Chain | None:
+    """Do what is to be done about one point; its jobs, None where there are none, or others took it first.
+
+    named: the choice, the name of a new run, whether the run is to be attempted again as today's RETRY says.
+    """
+    choice, name, retry = named
+    if choice.run and choice.step.renew:
+        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
+    if choice.run and retry and choice.job != "new":
+        stage.set_retry(choice.run.path, choice.spec.retry)
+    if choice.job != "new":
+        return _take(order, farm, choice, choice.run) if choice.job == "take" and choice.run else None
+    links = _links(order, farm, choice.spec)
+    kept = _make(order, choice, name, shared._replace(only=chain_of("", links).asked(order.only)))
+    return chain_of(os.path.join(order.experiment, kept), links) if kept else None
 
 
 def _wants_retry(choice: Choice, changed: bool) -> bool:

@@ -48,15 +48,41 @@ def bare(specs: Sequence[RunSpec], source: str, code: Listing) -> Iterator[str]:
             yield f"'{word}' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"
 
 
-def check_first(
-    specs: Sequence[RunSpec], source: str, environ: Mapping[str, str], code: Listing
-) -> None:
-    """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP."""
+def check_first(specs: Sequence[RunSpec], source: str, environ: Mapping[str, str], code: Listing, here: bool) -> None:
+    """Raises UsageError for a command whose program is not there, as far as that can be told without running SETUP.
+
+    here: whether the runs find in PATH what we find, nodes may have more.
+    """
+    for word in _first_words(specs):
+        if _in_code(word) and not code.has(word):
+            raise UsageError(f"CMD: there is no program '{word}' in the code, which is {source}")
+    for word in _absent(specs, environ) if here else ():
+        raise UsageError(f"CMD: there is no program '{word}' in PATH; is its environment active?")
+
+
+def elsewhere(specs: Sequence[RunSpec], environ: Mapping[str, str], here: bool) -> Iterator[str]:
+    """Notes on programs that are not here, where that need not be wrong."""
+    for word in _absent(specs, environ) if not here else ():
+        yield f"CMD: there is no program '{word}' in PATH here; runs find it only where their nodes have it"
+
+
+def _first_words(specs: Sequence[RunSpec]) -> Iterator[str]:
+    """The words that name programs, each once; none where something else may bring them."""
     spec = specs[0] if specs else None
-    if spec is None or spec.setup or spec.container or "PATH" in spec.env:
-        return
-    for word in (each.words[0] for each in spec.stages if each.shell is None):
-        _check_word(word, source, environ, code)
+    if spec is not None and not (spec.setup or spec.container or "PATH" in spec.env):
+        yield from dict.fromkeys(each.words[0] for each in spec.stages if each.shell is None)
+
+
+def _in_code(word: str) -> bool:
+    return os.sep in word and not os.path.isabs(word) and "LOGDIR" not in word
+
+
+def _absent(specs: Sequence[RunSpec], environ: Mapping[str, str]) -> Iterator[str]:
+    """The programs that are neither in PATH nor paths into the code."""
+    path = environ.get("PATH", os.defpath)
+    for word in _first_words(specs):
+        if not _in_code(word) and "LOGDIR" not in word and shutil.which(word, path=path) is None:
+            yield word
 
 
 def check_containers(specs: Sequence[RunSpec], executor: str, environ: Mapping[str, str], experiment: str) -> None:
@@ -64,15 +90,6 @@ def check_containers(specs: Sequence[RunSpec], executor: str, environ: Mapping[s
     for container in {repr(spec.container): spec.container for spec in specs}.values():
         if problem := containers.problem(container, executor, environ, experiment):
             raise ConfigError(f"CONTAINER: {problem}")
-
-
-def _check_word(word: str, source: str, environ: Mapping[str, str], code: Listing) -> None:
-    if os.path.isabs(word) or os.sep not in word:
-        there = shutil.which(word, path=environ.get("PATH", os.defpath)) is not None
-        if not there and "LOGDIR" not in word:
-            raise UsageError(f"CMD: there is no program '{word}' in PATH; is its environment active?")
-    elif not code.has(word) and "LOGDIR" not in word:
-        raise UsageError(f"CMD: there is no program '{word}' in the code, which is {source}")
 
 
 def _path_words(texts: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,40 @@
+"""programs: what a run would not find is refused or told before anything is made, as far as that can be told."""
+
+import pytest
+
+FARM = "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"
+NOTE = "note  CMD: there is no program '{}' in PATH here; runs find it only where their nodes have it"
+
+
+@pytest.mark.parametrize("word", ["trainer", "/opt/it's nowhere/trainer"])
+def test_a_program_that_only_nodes_may_have_is_told_and_launched_elsewhere(project, word):
+    project.write(".farmx.yaml", FARM)
+    project.sweep("{n: [1]}", f'"\\"{word}\\""')
+    done = project.ok("sweep.yml")
+    assert [line for line in done.err.splitlines() if "program" in line] == [NOTE.format(word)]
+    assert len(project.runs()) == 1
+
+
+@pytest.mark.parametrize("how", [("-i",), ("--farm", "local")])
+def test_here_it_is_refused(project, how):
+    project.write(".farmx.yaml", FARM)
+    project.sweep("{n: [1]}", "trainer")
+    told = "CMD: there is no program 'trainer' in PATH; is its environment active?"
+    assert project("sweep.yml", *how).line(2) == told
+    assert not project.root.exists()
+
+
+def test_a_path_into_the_code_that_is_not_there_is_refused_everywhere(project):
+    project.write(".farmx.yaml", FARM)
+    project.sweep("{n: [1]}", "bin/trainer")
+    told = f"CMD: there is no program 'bin/trainer' in the code, which is {project.path}"
+    assert project("sweep.yml").line(2) == project("sweep.yml", "-i").line(2) == told
+    assert not project.root.exists()
+
+
+@pytest.mark.parametrize("more", ["ENV: {PATH: /opt/bin}", "SETUP: module load trainer", "CONTAINER: {image: x.sif}"])
+def test_what_may_bring_it_is_believed(project, more):
+    project.write(".farmx.yaml", FARM)
+    project.write("x.sif", "")
+    project.sweep("{n: [1]}", "trainer", f"{more}\n")
+    assert "program" not in project("sweep.yml").err
