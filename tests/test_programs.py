@@ -11,7 +11,7 @@ def test_a_program_that_only_nodes_may_have_is_told_and_launched_elsewhere(proje
     project.write(".farmx.yaml", FARM)
     project.sweep("{n: [1]}", f'"\\"{word}\\""')
     done = project.ok("sweep.yml")
-    assert [line for line in done.err.splitlines() if "program" in line] == [NOTE.format(word)]
+    assert [line for line in done.err.splitlines() if line.startswith("note")] == [NOTE.format(word)]
     assert len(project.runs()) == 1
 
 
