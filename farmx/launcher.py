@@ -4,12 +4,15 @@ claimed and handed to a farm. Values flow one way; never prints, never reads the
 Not named launch: `farmx.launch` is the function of that name in api.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from farmx import claims, layout, plan, programs, snapshot, stage, status, steps, verdicts
+from farmx import claims, layout, plan, programs, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError
 from farmx.farms.base import Farm
@@ -182,28 +185,38 @@ def _stage(
 
     Returns the jobs of each run, in order, and how many points others took first.
     """
-    new = [choice for choice in choices if choice.job == "new"]
-    names = _names(order, [choice.spec.tag for choice in new])
+    anew = retry_changed(order)
+    work = [each for each in choices if each.job != "leave" or each.step.renew or _wants_retry(each, anew)]
+    new = sum(each.job == "new" for each in work)
+    names = _names(order, [each.spec.tag for each in work if each.job == "new"])
+    named = [(each, next(names) if each.job == "new" else "", _wants_retry(each, anew)) for each in work]
     found: list[Chain] = []
-    lost, made, anew = 0, 0, retry_changed(order)
-    for choice in choices:
-        if choice.run and choice.step.renew:
-            stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
-        if choice.run and choice.job != "new" and _wants_retry(choice, anew):
-            stage.set_retry(choice.run.path, choice.spec.retry)
-        if choice.job == "take" and choice.run:
-            found.append(_take(order, farm, choice, choice.run))
-        if choice.job != "new":
-            continue
-        links = _links(order, farm, choice.spec)
-        name = _make(order, choice, next(names), shared._replace(only=chain_of("", links).asked(order.only)))
-        if name:
-            found.append(chain_of(os.path.join(order.experiment, name), links))
-        else:
-            lost += 1
-        made += 1
-        progress(made, len(new))
+    lost, made = 0, 0
+    for choice, chain in zip(work, several.each(partial(_staged, order, farm, shared), named)):
+        found += [chain] if chain else []
+        if choice.job == "new":
+            lost += chain is None
+            made += 1
+            progress(made, new)
     return found, lost
+
+
+def _staged(order: Order, farm: Farm, shared: stage.Shared, named: tuple[Choice, str, bool]) -> Chain | None:
+    """Do what is to be done about one point; its jobs, None where there are none, or others took it first.
+
+    named: the choice, the name of a new run, whether the run is to be attempted again as today's RETRY says.
+    """
+    choice, name, retry = named
+    if choice.job == "new":
+        links = _links(order, farm, choice.spec)
+        kept = _make(order, choice, name, shared._replace(only=chain_of("", links).asked(order.only)))
+        return chain_of(os.path.join(order.experiment, kept), links) if kept else None
+    assert choice.run
+    if choice.step.renew:
+        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
+    if retry:
+        stage.set_retry(choice.run.path, choice.spec.retry)
+    return _take(order, farm, choice, choice.run) if choice.job == "take" else None
 
 
 def _wants_retry(choice: Choice, changed: bool) -> bool:

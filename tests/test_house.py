@@ -20,8 +20,8 @@ HOME = ROOT / "farmx"
 LADDER = (
     ("version", "errors"),
     ("layout",),
-    ("spec", "yaml12", "processes", "lines", "surroundings", "interpreter", "provenance", "shelltext", "stages",
-     "containers"),
+    ("spec", "yaml12", "processes", "lines", "several", "surroundings", "interpreter", "provenance", "shelltext",
+     "stages", "containers"),
     ("policy", "evidence", "packs"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),
     ("remedies", "notices"),

@@ -1,0 +1,99 @@
+"""several: work is done in order and once, by one thread where it only computes and by many where it waits."""
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from farmx import several
+
+MANY = several.SAMPLE + 40
+
+
+def spun(item: int) -> tuple[int, str]:
+    """Compute for as long as a slow piece of work waits."""
+    began = time.thread_time()
+    while time.thread_time() - began < 2 * several.SLOW_S:
+        pass
+    return item, threading.current_thread().name
+
+
+class Waits:
+    """Pieces of work that wait, the ones after the sample for one another: they end only when they are at once."""
+
+    def __init__(self, together: int) -> None:
+        self.barrier = threading.Barrier(together, timeout=60)
+        self.threads: set[str] = set()
+        self.done: list[int] = []
+
+    def __call__(self, item: int) -> int:
+        time.sleep(2 * several.SLOW_S)
+        if item >= several.SAMPLE:
+            self.barrier.wait()
+        self.threads.add(threading.current_thread().name)
+        self.done.append(item)
+        return -item
+
+
+def test_what_computes_is_done_one_after_another():
+    here = threading.current_thread().name
+    assert list(several.each(spun, range(MANY))) == [(item, here) for item in range(MANY)]
+
+
+def test_what_waits_is_done_at_once_and_told_in_order():
+    work = Waits(several.AT_ONCE)
+    count = several.SAMPLE + 2 * several.AT_ONCE
+    assert list(several.each(work, range(count))) == [-item for item in range(count)]
+    assert sorted(work.done) == list(range(count))
+    assert len(work.threads) == several.AT_ONCE + 1
+
+
+def test_what_is_no_more_than_the_sample_needs_no_thread(monkeypatch):
+    work = Waits(1)
+    assert list(several.each(work, range(3))) == [0, -1, -2]
+    assert work.threads == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("place", [0, several.SAMPLE - 1, several.SAMPLE, MANY - 1])
+@pytest.mark.parametrize("wait_s", [0, 2 * several.SLOW_S])
+def test_an_exception_comes_in_its_turn(place, wait_s):
+    def work(item: int) -> int:
+        time.sleep(wait_s)
+        if item >= place:
+            raise OSError(item)
+        return item
+
+    found = []
+    with pytest.raises(OSError) as caught:
+        for each in several.each(work, range(MANY)):
+            found.append(each)
+    assert (found, caught.value.args) == (list(range(place)), (place,))
+
+
+def test_after_an_exception_nothing_more_is_begun():
+    begun = itertools.count()
+
+    def work(item: int) -> None:
+        next(begun)
+        time.sleep(2 * several.SLOW_S)
+        if item == several.SAMPLE:
+            raise OSError
+
+    with pytest.raises(OSError):
+        list(several.each(work, range(100_000)))
+    assert next(begun) < 10_000
+
+
+def test_who_stops_listening_stops_the_work():
+    begun = itertools.count()
+
+    def work(item: int) -> None:
+        next(begun)
+        time.sleep(2 * several.SLOW_S)
+
+    listening = several.each(work, range(100_000))
+    for _ in range(several.SAMPLE + 1):
+        next(listening)
+    listening.close()
+    assert next(begun) < 10_000
