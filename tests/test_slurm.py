@@ -492,3 +492,81 @@ def test_an_array_that_is_queued_while_the_rest_of_its_launch_is_held_is_held(fa
     assert fake.calls("scontrol") == [["scontrol", "hold", "7"]]
     assert submit(submission(tmp_path, name="other")) == [2]
     assert len(fake.calls("scontrol")) == 1
+
+
+# ---------------------------------------------------------------- sentinels
+
+
+def wants_sentinel(home: Path, name: str = "id", wanted: bool = True) -> Submission:
+    """A submission of runs that were staged with SENTINEL."""
+    made = submission(home, name=name, partition="a")
+    for job in made.jobs:
+        Path(job.run).mkdir(exist_ok=True)
+        layout.write_json(os.path.join(job.run, layout.RUN), {"format": 1, layout.SENTINEL: wanted})
+    return made
+
+
+@pytest.mark.parametrize(("found", "calls"), [("", 3), ("8\n", 2)], ids=["not queued", "queued and not heard"])
+def test_a_sentinel_is_asked_for_as_patiently_as_an_array_and_queued_once(fake, tmp_path, found, calls):
+    fake.says("sbatch", "7\n", call=1)
+    fake.says("sbatch", "", SLOW, 1, call=2)
+    fake.says("sbatch", "8\n", call=3)
+    fake.says("squeue", found)
+    assert submit(wants_sentinel(tmp_path)) == [2]
+    sent = fake.calls("sbatch")
+    assert [words[-1].rpartition("/")[2] for words in sent] == ["script", "tend", "tend"][:calls]
+    assert [words for words in fake.calls("squeue") if "--name=sweep.id.tend" in words]
+
+
+def test_a_sentinel_that_slurm_never_takes_is_told(fake, tmp_path):
+    fake.says("sbatch", "7\n", call=1)
+    fake.says("sbatch", "", SLOW, 1)
+    with pytest.raises(FarmError) as error:
+        submit(wants_sentinel(tmp_path))
+    assert str(error.value) == (
+        "the runs are queued, and their sentinel is not: Batch job submission failed: "
+        "Socket timed out on send/recv operation; farmx tend does what it would"
+    )
+    assert len(fake.calls("sbatch")) == 5
+
+
+QUEUES = [
+    ("7|sweep.id\n", ["afterany:7"]),
+    ("7|sweep.id\n7|sweep.id\n9|sweep.id\n5|other.id\n", ["afterany:7:9"]),
+    ("7|sweep.id\n8|sweep.id.tend\n", []),
+    ("7|other.id\n", []),
+    ("", []),
+]
+
+
+@pytest.mark.parametrize(("queue", "behind"), QUEUES)
+def test_a_sentinel_that_a_killed_launch_left_out_is_queued_while_its_runs_are_there(fake, tmp_path, queue, behind):
+    for name in ("id", "other"):
+        fake.says("sbatch", "7\n")
+        submit(wants_sentinel(tmp_path, name, wanted=name == "id"))  # the same runs: the last word counts
+    made = wants_sentinel(tmp_path, "idle")
+    fake.says("squeue", queue)
+    known = len(fake.calls("sbatch"))
+    farm().watch(layout.experiment_of(made.path))
+    sent = fake.calls("sbatch")[known:]
+    assert [word.partition("=")[2] for words in sent for word in words if "--dependency" in word] == behind
+    assert [words[-1] for words in sent] == [os.path.join(os.path.dirname(made.path), "id", "tend")] * len(behind)
+    assert all("--partition=a" in words for words in sent)
+
+
+def test_where_no_run_wants_one_nobody_is_asked_for_sentinels(fake, tmp_path):
+    fake.says("sbatch", "7\n")
+    made = wants_sentinel(tmp_path, wanted=False)
+    submit(made)
+    farm().watch(layout.experiment_of(made.path))
+    assert fake.calls("squeue") == []
+    assert len(fake.calls("sbatch")) == 1
+
+
+def test_where_slurm_cannot_say_which_sentinels_there_are_that_is_told(fake, tmp_path):
+    fake.says("sbatch", "7\n")
+    made = wants_sentinel(tmp_path)
+    submit(made)
+    fake.says("squeue", "", "slurm_load_jobs error: Unable to contact slurm controller\n", 1)
+    with pytest.raises(FarmError, match="^whether the runs have a sentinel cannot be asked: .*; farmx tend does"):
+        farm().watch(layout.experiment_of(made.path))

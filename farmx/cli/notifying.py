@@ -207,6 +207,7 @@ class _Told:
         self._farm, self._urls = farm, urls
         self.executor = farm.executor
         self.check, self.batches = farm.check, farm.batches
+        self.watch = getattr(farm, "watch", None)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """As the farm does."""

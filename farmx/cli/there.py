@@ -2,9 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from farmx import launcher
+from farmx import launcher, layout
 from farmx.cli import notifying, screen
 from farmx.cli.detached import Detached
 from farmx.cli.here import called, tell_summary, typed
@@ -54,6 +54,7 @@ def run(order: Order, to: Farm) -> int:
     finally:
         close()
         queuing.close()
+    _watch(to, [order.experiment])
     notifying.flush([summary.experiment], order.notify, order.environ)
     name = called(summary.experiment)
     for line in _next(summary, name, typed(order)):
@@ -68,6 +69,15 @@ def queue(to: Farm, submissions: Sequence[Submission]) -> None:
         to.submit(submissions, queuing.heard)
     finally:
         queuing.close()
+    _watch(to, sorted({layout.experiment_of(submission.path) for submission in submissions}))
+
+
+def _watch(to: Farm, experiments: Iterable[str]) -> None:
+    """Have what waits there watched, where that was asked for. Raises FarmError."""
+    watch = getattr(to, "watch", None)
+    if watch is not None:
+        for experiment in experiments:
+            watch(experiment)
 
 
 class Queuing:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, layout, packs
+from farmx import breaker, layout, packs, records
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
@@ -28,6 +28,7 @@ OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_r
 SKEW_S = 86400.0  # Slurm's clock may be behind ours
 CLUSTERS = ("cluster", "clusters")
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
+_TENDING = "farmx tend does what it would"
 
 
 class Farm(NamedTuple):
@@ -104,7 +105,9 @@ class Farm(NamedTuple):
             left += submission.jobs[queued:]
             if queued < len(submission.jobs):
                 base.shorten(submission, queued)
-            unwatched = unwatched or _watched(submission, queue.arrays(submission))
+            arrays = queue.arrays(submission) if sentinel.wanted(submission.path) else []
+            why = _watched(queue, submission.path, job_name(submission), arrays, submission.resources)
+            unwatched = unwatched or why
         _complain(queue.limit, submissions, left, unwatched)
 
     def _queue(self, queue: Queue, submission: Submission, heard: Callable[[Submission, int], None]) -> int:
@@ -117,6 +120,26 @@ class Farm(NamedTuple):
                 call(["scontrol", "hold", part.array])
             heard(submission, queued - first)
         return queued
+
+    def watch(self, experiment: str) -> None:
+        """Queue the sentinels that arrays want and lack: who queued those was killed before. Raises FarmError."""
+        wanting = _wanting(experiment)
+        names = [*wanting, *map(sentinel.called, wanting)]
+        if not wanting:
+            return
+        try:
+            rows = list(_arrays(names, here()))
+        except FarmError as error:
+            raise FarmError(f"whether the runs have a sentinel cannot be asked: {error}; {_TENDING}") from None
+        there: dict[str, list[str]] = {name: [] for name in names}
+        for array, name in rows:
+            there[name] += [array] if array not in there[name] else []
+        lacking = [name for name in wanting if there[name] and not there[sentinel.called(name)]]
+        for name in lacking:
+            home, record = wanting[name]
+            queue = Queue(self.delays_s, self.tell)
+            if why := _watched(queue, home, name, there[name], record.get("resources") or {}):
+                raise _no_sentinel(why)
 
     def _record(self, submission: Submission, kill_wait_s: int) -> None:
         resources = submission.resources
@@ -136,12 +159,23 @@ class Farm(NamedTuple):
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
 
 
-def _watched(submission: Submission, arrays: Sequence[str]) -> str:
-    """Queue the sentinel of these arrays where their runs want one; what sbatch has against it."""
-    if not arrays or not sentinel.wanted(submission):
+def _watched(queue: Queue, home: str, name: str, arrays: Sequence[str], resources: Mapping[str, Any]) -> str:
+    """Queue the sentinel of these arrays of the submission at `home`; what sbatch has against it, '' for nothing."""
+    if not arrays:
         return ""
-    said = sentinel.queue(submission, ":".join(arrays), job_name(submission), submission.resources)
-    return "" if said.code == 0 else slurm_words.reason(said.error)
+    found, said = queue.once(sentinel.sbatch(home, arrays, name, resources), sentinel.called(name))
+    return "" if found else slurm_words.reason(said.error or said.output)
+
+
+def _wanting(experiment: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Its submissions whose runs want a sentinel: the name of the arrays -> (its directory, its job.json)."""
+    home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for path in (os.path.join(home, name) for name in sorted(layout.names(home))):
+        record = records.of(path, layout.JOB, layout.JOB_FORMAT) if sentinel.wanted(path) else None
+        if record and record.get("executor") == EXECUTOR and record.get("cluster") == here():
+            found[str(record.get("name"))] = path, record
+    return found
 
 
 def _complain(limit: str, submissions: Sequence[Submission], left: Sequence[Job], unwatched: str) -> None:
@@ -152,7 +186,11 @@ def _complain(limit: str, submissions: Sequence[Submission], left: Sequence[Job]
         raise FarmError(f"Slurm's limit of submitted jobs is reached ({limit}): {len({job.run for job in left})} of "
                         f"{len(runs)} runs are not queued{whole}; the same command goes on when some have ended")
     if unwatched:
-        raise FarmError(f"the runs are queued, and their sentinel is not: {unwatched}; farmx tend does what it would")
+        raise _no_sentinel(unwatched)
+
+
+def _no_sentinel(why: str) -> FarmError:
+    return FarmError(f"the runs are queued, and their sentinel is not: {why}; {_TENDING}")
 
 
 # ---------------------------------------------------------------- what Slurm knows

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from farmx import layout
 from farmx.errors import FarmError
 from farmx.farms import slurm_script, slurm_words
-from farmx.farms.calls import call, limited, transient
+from farmx.farms.calls import Said, call, limited, transient
 from farmx.spec import Submission
 
 COUNTED = ("partition", "qos", "account", "reservation")  # what limits are set for
@@ -73,7 +73,21 @@ class Queue:
 
     def _queue(self, submission: Submission, wanted: Part, jobs: int) -> str | None:
         """The id of the array, queued now or by a call that gave no answer; None where a limit is in its way."""
-        argv, name, known = _sbatch(submission, wanted, jobs), job_name(submission), self.arrays(submission)
+        found, said = self.once(_sbatch(submission, wanted, jobs), job_name(submission), self.arrays(submission))
+        if found:
+            return found
+        self.limit = limited(said.error) or self.limit
+        if limited(said.error):
+            return None
+        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: "
+                        f"{slurm_words.reason(said.error or said.output)}; "
+                        "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
+
+    def once(self, argv: Sequence[str], name: str, known: Collection[str] = ()) -> tuple[str | None, Said]:
+        """Queue the job of this name by sbatch, unless a call that gave no answer did.
+
+        Returns its id, None where it is refused, and what sbatch said last. known: ids of other jobs of that name.
+        """
         said, heard = call(argv), True
         for delay_s in self._delays_s:
             if said.code == 0 or limited(said.error) or not transient(said.error):
@@ -83,19 +97,11 @@ class Queue:
             time.sleep(delay_s)
             answered, found = _found(name, known)
             if found:
-                return found
+                return found, said
             said = call(argv) if answered else said  # who cannot say whether it is queued is not asked to queue it
-        limit = limited(said.error)
-        if said.code == 0 or not heard or (transient(said.error) and not limit):
-            found = _id(said.output) or _found(name, known)[1]
-            if found:
-                return found
-        if limit:
-            self.limit = limit
-            return None
-        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: "
-                        f"{slurm_words.reason(said.error or said.output)}; "
-                        "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
+        if said.code == 0 or not heard or (transient(said.error) and not limited(said.error)):
+            return _id(said.output) or _found(name, known)[1], said
+        return None, said
 
 
 # ---------------------------------------------------------------- what sbatch is given
