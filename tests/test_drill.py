@@ -2,15 +2,19 @@
 
 import json
 import re
+import shlex
 import signal
 import sys
 
 import pytest
 from commands import read, runs
-from launching import PATIENCE_S, until
+from launching import PATIENCE_S, Place, until
+from schedulers import Scheduler
 
-from farmx import drills
-from farmx.spec import Attempt, State
+from farmx import drills, layout, runner
+from farmx.cli import drill
+from farmx.farms import base
+from farmx.spec import Attempt, Job, State
 
 TORCH = """
 import pickle
@@ -249,3 +253,35 @@ STEPS = [
 @pytest.mark.parametrize(("first", "second", "line"), STEPS)
 def test_what_steps_prove(first, second, line):
     assert str(drills.resumed(first, second)) == line
+
+
+SILENT = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "end"),
+    [
+        (("", SILENT, 1), f"not cancelled: squeue: {SILENT}"),
+        (("0|RUNNING|None|sweep.id\n", "", 0), "asked to end"),
+    ],
+    ids=["it cannot be asked", "it does nothing"],
+)
+def test_what_slurm_does_not_end_is_left_in_the_end_with_the_command_that_cancels_it(
+    tmp_path, monkeypatch, capfd, squeue, end
+):
+    place = Place(tmp_path, "it's drill")
+    run = place.run()
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    made = base.submission(str(place.experiment / ".farmx" / "submissions"), "id", [Job(run, "1.0")])
+    record = {"format": 1, "executor": "slurm", "farm": "big", "name": "sweep.id", "user": "root"}
+    layout.write_json(f"{made.path}/{layout.JOB}", record)
+    base.record_queued(made.path, 0, 0, "7")
+    runner.take(run, "1.0", {"farm": "big", "submission": "id", "job": "7", "host": "elsewhere"})
+    fake.says("squeue", *squeue)
+    monkeypatch.setattr(drill, "LEAVE_S", 0.3)
+    drill.leave(drill.Trial(run, "slurm", pytest.fail), keep=False)
+    told = capfd.readouterr().err.splitlines()
+    assert told[0] == f"end    one  {end}"
+    state, _, command = told[-1].partition("; ")
+    assert re.fullmatch(r"left   one is (running|unknown), on elsewhere.*", state)
+    assert shlex.split(command) == ["farmx", "cancel", str(place.experiment), "ends", "it"]

@@ -1,5 +1,6 @@
 """farmx drill: one real run is ended as a scheduler ends it, and what becomes of it is looked at, step by step."""
 
+import math
 import os
 import shlex
 import signal
@@ -25,6 +26,7 @@ LOOK_S = 5.0  # between questions to the farm
 LOOK_HERE_S = 1.0  # between questions to this machine, which cost nobody anything
 PAUSE_S = 0.2  # between looks at records
 HURRY_S = 10.0  # Slurm lets what it requeues wait for two minutes; sooner than this a node would refuse it as revoked
+LEAVE_S = 180.0  # until what was cancelled has ended: a program's grace, and a scheduler's delays
 SILENT_S = 30.0  # without a sign of logx, after which a program is taken for one that does not use it
 _SLURM = "slurm"
 _ENDED = (State.DONE, State.FAILED, State.CANCELLED)
@@ -44,7 +46,7 @@ def drill(given: Mapping[str, Any], at: Surroundings) -> int:
         held = [_shown(check) for check in trial.checks(given["after"])]
         return int(not all(held))
     finally:
-        _leave(trial, given["keep"])
+        leave(trial, given["keep"])
 
 
 def _shown(check: Check) -> bool:
@@ -90,14 +92,17 @@ def _cancel(run: Run) -> None:
     relaunch.cancel([run], lambda run, did: tell(f"end    {run.name}  {did}") if run.state not in _ENDED else None)
 
 
-def _leave(trial: "Trial", keep: bool) -> None:
-    """Cancel the run unless it is to go on."""
+def leave(trial: "Trial", keep: bool) -> None:
+    """Cancel the run unless it is to go on; what has not ended after LEAVE_S is told."""
     run = trial.look()
     if keep and run.state not in _OVER:
         tell(f"next   farmx status {shlex.quote(called(os.path.dirname(run.path)))}  # the run goes on")
         return
     _cancel(run)
-    trial.until(lambda: all(attempt.end for attempt in trial.attempts()))
+    trial.until(lambda: all(attempt.end for attempt in trial.attempts()), LEAVE_S)
+    if (run := trial.look()).state not in _OVER:
+        name = shlex.quote(called(os.path.dirname(run.path)))
+        tell(f"left   {run.name} is {run.state}{f', {run.note}' if run.note else ''}; farmx cancel {name} ends it")
 
 
 class Trial:
@@ -147,11 +152,11 @@ class Trial:
         (run,) = status.of(os.path.dirname(self.path), [os.path.basename(self.path)]).runs
         return run
 
-    def until(self, fact: Callable[[], T]) -> T | None:
-        """What `fact` returns once that is true; None when the run is over before."""
-        looked = time.monotonic()
+    def until(self, fact: Callable[[], T], most_s: float = math.inf) -> T | None:
+        """What `fact` returns once that is true; None when the run, or the time, is over before."""
+        began = looked = time.monotonic()
         pause_s = LOOK_S if self._executor == _SLURM else LOOK_HERE_S
-        while not (found := fact()):
+        while not (found := fact()) and time.monotonic() - began < most_s:
             if time.monotonic() - looked > pause_s:
                 run, looked = self.look(), time.monotonic()
                 self._say(run)
