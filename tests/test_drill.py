@@ -282,6 +282,6 @@ def test_what_slurm_does_not_end_is_left_in_the_end_with_the_command_that_cancel
     drill.leave(drill.Trial(run, "slurm", pytest.fail), keep=False)
     told = capfd.readouterr().err.splitlines()
     assert told[0] == f"end    one  {end}"
-    state, _, command = told[-1].partition("; ")
+    state, _, command = told[-1].rpartition("; ")
     assert re.fullmatch(r"left   one is (running|unknown), on elsewhere.*", state)
     assert shlex.split(command) == ["farmx", "cancel", str(place.experiment), "ends", "it"]
