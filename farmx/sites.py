@@ -94,7 +94,7 @@ def site(kind: str | None, path: str | None) -> tuple[Site, tuple[str, ...]]:
             if kind is not None:
                 raise
             unanswered = (str(error),)
-    found = [each for each in here if each != SLURM]
+    found = [each for each in here if kind or each != SLURM]
     chosen = kind or next(iter(found), LOCAL)
     made = _local() if chosen == LOCAL else _templated(chosen, path)
     return made._replace(facts=(*unanswered, *made.facts)), tuple(each for each in found if each != chosen)
@@ -143,8 +143,10 @@ def _templated(kind: str, path: str | None) -> Site:
     text = template(kind)
     first = text.splitlines()[0].removeprefix("# ")
     farm = next(line.partition(":")[0] for line in text.splitlines() if re.match(r"\w[\w-]*:$", line))
-    command = next((each for each, meant in COMMANDS.items() if kind in meant and shutil.which(each, path=path)), None)
-    facts = [f"{command} is here" if command else f"the template for {kind}; none of its commands is here", first]
+    known = ((each, meant[kind]) for each, meant in COMMANDS.items() if kind in meant)
+    command, only = next(known, ("sbatch", "sbatch"))  # slurm-script: COMMANDS has Slurm's own in its place
+    lacks = next((each for each in (command, only) if shutil.which(each, path=path) is None), None)
+    facts = [f"the template for {kind}: {lacks} is not here" if lacks else f"{command} is here", first]
     return Site(kind, tuple(facts), _file(farm, text))
 
 
@@ -202,12 +204,13 @@ def _resources(partitions: Sequence[Partition], chosen: Partition, accounts: str
     names = ", ".join(dict.fromkeys(each.name for each in partitions if each.up))
     limit_s = slurm_words.seconds(chosen.limit)
     short = limit_s is not None and limit_s < TIME_S
+    limit = f"{chosen.name} has no limit" if limit_s is None else f"the limit of {chosen.name}: {chosen.limit}"
     gpus = next((each for each in (chosen, *partitions) if each.gpus), None)
     lines = [
         f"    partition: {chosen.name} # {names}",
-        f"    time: {chosen.limit if short else '4:00:00'} # the limit of {chosen.name}: {chosen.limit}",
+        f"    time: {chosen.limit if short else '4:00:00'} # {limit}",
         f"    cpus_per_task: 1 # nodes of {chosen.name} have {chosen.cpus}",
-        "    # mem: 8G",
+        f"    # mem: 8G # nodes of {chosen.name} have {chosen.memory_mb} MB",
     ]
     if gpus:
         lines.append(f"    {'' if gpus is chosen else '# '}gpus: 1 # {gpus.name}: {gpus.gpus} a node")

@@ -57,7 +57,7 @@ slurm:
     partition: gpu # cpu, gpu, short
     time: 4:00:00 # the limit of gpu: 2-00:00:00
     cpus_per_task: 1 # nodes of gpu have 48+
-    # mem: 8G
+    # mem: 8G # nodes of gpu have 512000+ MB
     gpus: 1 # gpu: gpu:a100:8 a node
     # account: NAME # vision (qos normal,long), nlp
     # qos: NAME
@@ -111,7 +111,8 @@ def test_slurm_is_told_with_its_partitions_and_the_file_is_taken_as_it_is(here):
     [
         ("short*|up|30:00|1|8|9|(null)", ["partition: short # short", "time: 30:00 # the limit of short: 30:00"]),
         ("a*|down|1:00|1|8|9|gpu:1\nb|up|infinite|1|8|9|(null)",
-         ["partition: b # b", "time: 4:00:00 # the limit of b: infinite", "# gpus: 1 # a: gpu:1 a node"]),
+         ["partition: b # b", "time: 4:00:00 # b has no limit", "# mem: 8G # nodes of b have 9 MB",
+          "# gpus: 1 # a: gpu:1 a node"]),
     ],
     ids=["a short limit", "a default that is down"],
 )  # fmt: skip
@@ -145,7 +146,25 @@ def test_the_template_of_what_is_here_is_written(here, commands, kind):
         f"next   farmx sweep.yml -c one.yaml  # launch on {kind}",
     ]
     assert chosen(here, "one.yaml").name == ("box" if kind == "local" else kind)
-    assert ("also   ngc: --farm KIND writes that" in said.err) == (len(commands) == 2 and "ngc" in commands)
+    assert ("also   ngc is here: --farm ngc writes that" in said.err) == (len(commands) == 2 and "ngc" in commands)
+
+
+@pytest.mark.parametrize(
+    ("kind", "commands", "told", "also"),
+    [
+        ("slurm-script", [], "the template for slurm-script: sbatch is not here", None),
+        ("slurm-script", ["sbatch", "sinfo"], "sbatch is here", "slurm is here: --farm slurm writes that"),
+        ("pbs", ["qsub", "qconf"], "the template for pbs: pbsnodes is not here", "sge is here: --farm sge writes that"),
+        ("sge", ["qsub", "qconf", "ngc"], "qsub is here", "ngc is here: --farm ngc writes that"),
+        ("lsf", ["prun", "ngc"], "the template for lsf: bsub is not here",
+         "panda, ngc are here: --farm KIND writes one of them"),
+    ],
+)  # fmt: skip
+def test_what_is_there_of_a_kind_that_was_asked_for_is_told(here, kind, commands, told, also):
+    give(here, dict.fromkeys(commands, "#!/bin/sh\n"))
+    lines = here(f"farmx init -n --farm {kind}").err.splitlines()
+    assert lines[0] == f"found  {told}"
+    assert lines[2:] == ([] if also is None else [f"also   {also}"])
 
 
 def test_a_slurm_that_does_not_answer_is_told_and_the_next_best_is_taken(here):

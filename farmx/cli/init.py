@@ -21,7 +21,9 @@ def init(given: Mapping[str, Any], at: Surroundings) -> None:
     for place, fact in enumerate(made.facts):
         tell(f"{'' if place else 'found':6} {fact}")
     if others:
-        tell(f"also   {', '.join(others)}: --farm KIND writes that")
+        one = len(others) == 1
+        writes = f"is here: --farm {others[0]} writes that" if one else "are here: --farm KIND writes one of them"
+        tell(f"also   {', '.join(others)} {writes}")
     if given["no_run"]:
         show(made.text.rstrip("\n"))
         return
