@@ -1,10 +1,15 @@
 """several: work is done in order and once, by one thread where it only computes and by many where it waits."""
 
+import errno
 import itertools
+import json
+import os
 import threading
 import time
 
 import pytest
+from commands import hparams
+from typed import Typed, write
 
 from farmx import several
 
@@ -81,8 +86,8 @@ def test_after_an_exception_nothing_more_is_begun():
             raise OSError
 
     with pytest.raises(OSError):
-        list(several.each(work, range(100_000)))
-    assert next(begun) < 10_000
+        list(several.each(work, range(20_000)))
+    assert next(begun) < 5_000
 
 
 def test_who_stops_listening_stops_the_work():
@@ -92,8 +97,63 @@ def test_who_stops_listening_stops_the_work():
         next(begun)
         time.sleep(2 * several.SLOW_S)
 
-    listening = several.each(work, range(100_000))
+    listening = several.each(work, range(20_000))
     for _ in range(several.SAMPLE + 1):
         next(listening)
     listening.close()
-    assert next(begun) < 10_000
+    assert next(begun) < 5_000
+
+
+# ---------------------------------------------------------------- a launch on a file system that waits
+
+
+COUNT = several.SAMPLE + 100
+
+
+@pytest.fixture
+def sweep(monkeypatch, capfd, tmp_path):
+    """A sweep of COUNT runs for a farm that takes them all, on a file system that keeps each waiting."""
+    real, fast = os.rename, several.SLOW_S
+
+    def rename(source: str, target: str) -> None:
+        time.sleep(2 * fast)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    write(tmp_path / "p", {
+        ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}', PACK: {runs: 1, each: 1000}}\n",
+        "sweep.yml": f"CMD: 'true'\nHPARAMS: {{n: {list(range(COUNT))}}}\n",
+    })  # fmt: skip
+    return Typed(monkeypatch, capfd, tmp_path / "p")
+
+
+def told(place: Typed) -> list[tuple[int, str]]:
+    """(value, state) of every run, in order."""
+    runs = json.loads(place("farmx status sweep --json").out)["runs"]
+    home = place.cwd / "runs/sweep"
+    return sorted((hparams(home / run["run"])["n"], run["state"]) for run in runs)
+
+
+def test_runs_that_are_staged_at_once_are_each_point_once(sweep):
+    said = sweep("farmx sweep.yml")
+    assert (said.code, f"runs  {COUNT}: {COUNT} new" in said.err) == (0, True), said.err
+    assert told(sweep) == [(n, "queued") for n in range(COUNT)]
+    assert os.listdir(sweep.cwd / "runs/sweep/.farmx/staging") == []
+    assert len(os.listdir(sweep.cwd / "runs/sweep/.farmx/points")) == COUNT
+    assert f"{COUNT} queued" in sweep("farmx sweep.yml").err
+
+
+def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_same_command_goes_on(sweep, monkeypatch):
+    real, left = os.symlink, itertools.count(several.SAMPLE + 20, -1)
+
+    def symlink(source: str, target: str) -> None:
+        if next(left) <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "symlink", symlink)
+        said = sweep("farmx sweep.yml")
+    assert (said.code, said.err.count("\n"), "No space left on device" in said.err) == (3, 1, True), said.err
+    assert sweep("farmx sweep.yml").code == 0
+    assert told(sweep) == [(n, "queued") for n in range(COUNT)]
