@@ -21,11 +21,11 @@ GPU_MEMORY = ("CUDA out of memory", "OutOfMemoryError", "CUDA_ERROR_OUT_OF_MEMOR
 MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "DefaultCPUAllocator",
           "insufficient shared memory")  # fmt: skip
 FARM_WORDS = (
-    ("memory", ("oom_kill", "oom-kill", "oom kill", "out of memory", "out_of_memory", "out-of-memory",
-                "exceeded job memory limit")),
-    ("time", ("time limit", "timeout", "timed out")),
-    ("node", ("node failure", "node_fail", "node fail")),
-    ("preempted", ("preempt",)),
+    ("memory", re.compile(r"oom[-_ ]kill|out[-_ ]of[-_ ]memory|exceeded job memory limit", re.IGNORECASE)),
+    # Capitals are a scheduler's word; what timed out otherwise is a connection.
+    ("time", re.compile(r"(?i:time limit)|\bTIMEOUT\b")),
+    ("node", re.compile(r"node[_ ]fail", re.IGNORECASE)),
+    ("preempted", re.compile(r"preempt", re.IGNORECASE)),
 )
 _OF_A_FARM = ("slurmstepd: ", "srun: error: ", "slurmd[")  # how a line of a scheduler begins in a program's log
 
@@ -135,7 +135,7 @@ def farm_word(lines: Sequence[str]) -> tuple[str, str]:
     """(why, the line that says so) of what a farm said: memory, time, node or preempted; ('', '') when it did not."""
     for line in reversed(lines):
         for why, words in FARM_WORDS:
-            if any(word in line.lower() for word in words):
+            if words.search(line):
                 return why, line
     return "", ""
 

@@ -33,6 +33,7 @@ ASK_S = 15.0  # a scheduler that takes longer has no answer
 OVER = ("done", "cancelled")  # what a scheduler may restart, and is not executed again
 OVER_PACKED = (*OVER, "failed", "pruned")  # where it restarted the job for the sake of others
 ENDED_WELL = ("done", "held")
+_TIMES = {1: "once", 2: "twice"}
 
 
 class Scheduler:
@@ -86,7 +87,7 @@ class Scheduler:
         if not self._node.get("requeue"):
             return outcome._replace(state="interrupted", note=f"{why}; this farm cannot be asked to queue it again")
         if self.requeues() >= most:
-            note = f"{why}, and it was requeued {most} times (MAX_REQUEUES)"
+            note = f"{why}, and it was requeued {_TIMES.get(most, f'{most} times')} (MAX_REQUEUES)"
             return outcome._replace(state="failed", note=note, cause="time")
         return outcome._replace(again=True, note=f"{why}; its job is queued again")
 

@@ -98,7 +98,14 @@ FARM = [
     (["slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T08:00:00 DUE TO NODE FAILURE, SEE LOG"], "node"),
     (["NODE_FAIL"], "node"),
     (["slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T08:00:00 DUE TO PREEMPTION ***"], "preempted"),
+    (["it reached its time limit"], "time"),
+    (["the farm says TIMEOUT (wall)"], "time"),
     (["main exited with 1"], ""),
+    (["TimeoutError: timed out"], ""),
+    (["/data: Connection timed out"], ""),
+    (["Slurm cannot be asked: slurm_load_jobs error: Socket timed out on send/recv operation"], ""),
+    (["subprocess.TimeoutExpired: Command 'x' timed out after 15 seconds"], ""),
+    (["curl: CURLE_OPERATION_TIMEOUT; retrying, timeout 30 s"], ""),
     ([], ""),
 ]
 

@@ -191,7 +191,10 @@ def events(run: str) -> list[dict]:
     [
         ([], 3, "preempted", "it was told that its time is up; its job is queued again", True),
         (["again", "stopped"], 2, "preempted", "it was told that its time is up; its job is queued again", True),
-        (["again", "again"], 2, "failed", "it was told that its time is up, and it was requeued 2 times (MAX_REQUEUES)",
+        (["again"], 1, "failed", "it was told that its time is up, and it was requeued once (MAX_REQUEUES)", False),
+        (["again"] * 3, 3, "failed", "it was told that its time is up, and it was requeued 3 times (MAX_REQUEUES)",
+         False),
+        (["again", "again"], 2, "failed", "it was told that its time is up, and it was requeued twice (MAX_REQUEUES)",
          False),
         ([], 0, "failed", "it was told that its time is up, and it was requeued 0 times (MAX_REQUEUES)", False),
     ],

@@ -41,6 +41,7 @@ ENDS = [
     ("failed", {"code": 1}, b"numpy.core._exceptions.MemoryError: Unable to allocate\n", "", "oom"),
     ("failed", {"code": 1}, b"torch.cuda.OutOfMemoryError: CUDA out of memory.\n", "", "error"),
     ("failed", {"code": 1}, b"", "timeout's one 1.0 failed: main exited with 1", "error"),
+    ("failed", {"code": 1}, b"TimeoutError: timed out", "TimeoutError: [Errno 110] Connection timed out", "error"),
     ("failed", {"code": 1}, "it's größe\n".encode(), "slurmstepd: error: *** DUE TO TIME LIMIT ***", "time"),
 ]  # fmt: skip
 

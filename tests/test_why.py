@@ -165,6 +165,7 @@ OWN_LINES = [
     ("one 1.0 failed: its time is up", {"cause": "time", "note": "its time is up"}, "time",
      "its time is up: its time was over"),
     ("", {"cause": "oom"}, "memory", "main exited with 1: its memory was used up"),
+    ("TimeoutError: timed out", {"code": 1}, "", "main exited with 1"),
     ("", {"cause": "something newer"}, "", "main exited with 1"),
 ]  # fmt: skip
 

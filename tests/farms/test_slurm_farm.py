@@ -299,7 +299,7 @@ def test_a_run_whose_time_is_up_resumes_until_it_has_been_requeued_often_enough(
         site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
     assert site.ended() == ["failed"]
     (told,) = site.told()
-    assert told["note"] == "it was told that its time is up, and it was requeued 2 times (MAX_REQUEUES)"
+    assert told["note"] == "it was told that its time is up, and it was requeued twice (MAX_REQUEUES)"
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "preempted", "1.2": "failed"}
 
 
