@@ -8,7 +8,11 @@ from farmx import compose, config, plan, sweep
 from farmx.cli.surroundings import tell, user
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
+from farmx.settings import LOCAL
 from farmx.spec import Surroundings
+
+# What may be wrong in a way that only a look at the code and the shell tells; a -n without any spares that look.
+CHECKED = ("CODE_IGNORE_PATTERNS", "CODE_LINK", "CODE_INCLUDE", "ENV_PASS", "RETRY", "PACK", "CONTAINER")
 
 if TYPE_CHECKING:  # spares a -n
     from farmx.orders import Order
@@ -20,17 +24,28 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
     made = compose.read(request, at)
     for warning in made.sweep.warnings:
         tell(warning)
+    asked_here = given["interactive"] or given["jobs"] is not None or given["gpus"] is not None
     if given["no_run"]:
+        if any(made.config.origins.get(key, config.DEFAULT) != config.DEFAULT for key in CHECKED):
+            _check(made, at, asked_here)
         return _print(made)
     from farmx.cli import here, there  # spares a -n
 
-    asked_here = given["interactive"] or given["jobs"] is not None or given["gpus"] is not None
     if there.elsewhere(made.config) and not asked_here:
         farm = there.farm(made.config)
         return there.run(_order(made, given, at), farm)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
     return here.run(_order(made, given, at), places)
+
+
+def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:
+    """Raises what a launch would before it makes anything, but for what only the farm can say; reads no code."""
+    from farmx import launcher, programs  # spares a -n of a plain sweep
+
+    order, executor = compose.order(made, at, user()), LOCAL if asked_here else made.config.farm.executor
+    launcher.checked(order, executor == LOCAL)
+    programs.check_containers(order.specs, executor, order.environ, order.experiment)
 
 
 def _order(made: Composed, given: Mapping[str, Any], at: Surroundings) -> "Order":
