@@ -15,6 +15,8 @@ LOCAL = "local"  # the executor of a record that names none
 WAITS = "waits for its turn"
 HELD = "held: "  # how the note of a run begins that the breaker of its submission keeps from beginning
 SLOT = "waits for a slot"
+UNLISTED = "not started, and the scheduler does not list it: probably cancelled"
+LEFT = "its job left the queue and never began it"
 NEW = "not started"
 LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
 _UNSURE = (State.LOST, State.UNKNOWN, State.INTERRUPTED, State.CANCELLED, State.FAILED)
@@ -80,7 +82,7 @@ def _comes(hold: Hold, last: Attempt | None) -> bool:
 def _waiting(hold: Hold) -> tuple[State, str] | None:
     """Before the attempt that a farm was handed has begun; None when it never had it."""
     if hold.answer is None:
-        return (State.LOST, "its job left the queue and never began") if hold.queued else None
+        return (State.LOST, LEFT if hold.packed else UNLISTED) if hold.queued else None
     if hold.answer.state is State.RUNNING:
         return State.QUEUED, hold.answer.note or (SLOT if hold.packed else "its job has begun")
     if hold.answer.state is State.FAILED and hold.packed:

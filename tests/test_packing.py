@@ -84,7 +84,7 @@ ANSWERS = [
     ("1 Q\n", ["queued: farm big says Q"] * 3),
     ("1 EXIT\n", ["lost: its job failed before it could say why; the run had not begun"] * 3),
     ("1 DONE\n", ["lost: its job ended without recording an end"] * 3),
-    ("", ["lost: its job left the queue and never began"] * 3),
+    ("", ["lost: its job left the queue and never began it"] * 3),
 ]
 
 

@@ -31,8 +31,8 @@ STATES = [state.value for state in State]
 WAITS = "waits for its turn"
 
 
-def hold(number=1, state=None, note="", queued=True, asked=False, after=False) -> Hold:
-    return Hold(number, None if state is None else Answer(State(state), note), queued, asked, after)
+def hold(number=1, state=None, note="", queued=True, asked=False, after=False, packed=False) -> Hold:
+    return Hold(number, None if state is None else Answer(State(state), note), queued, asked, after, packed)
 
 
 HERE_DECIDED = [
@@ -65,6 +65,7 @@ HERE_DECIDED = [
 ]  # fmt: skip
 PREEMPTED = attempt(end={"state": "preempted"})
 GONE = "on here; its job is gone and recorded no end"
+UNLISTED = "not started, and the scheduler does not list it: probably cancelled"
 ELSEWHERE_DECIDED = [
     # before the attempt began
     (None, hold(1, "queued", "others go before it"), None, 0.0, "queued", "others go before it"),
@@ -73,9 +74,10 @@ ELSEWHERE_DECIDED = [
     (None, hold(1, "unknown", "cannot be asked"), None, 0.0, "unknown", "cannot be asked"),
     (None, hold(1, "cancelled", "its job was cancelled"), None, 0.0, "cancelled", "its job was cancelled"),
     (None, hold(1, "failed", "no python"), None, 0.0, "failed", "no python"),
-    (None, hold(1), None, 0.0, "lost", "its job left the queue and never began"),
+    (None, hold(1), None, 0.0, "lost", UNLISTED),
+    (None, hold(1, packed=True), None, 0.0, "lost", "its job left the queue and never began it"),
     (None, hold(1, queued=False), None, 0.0, "staged", "not started"),
-    (attempt(end={"state": "failed"}), hold(2), None, 0.0, "lost", "its job left the queue and never began"),
+    (attempt(end={"state": "failed"}), hold(2), None, 0.0, "lost", UNLISTED),
     (attempt(end={"state": "failed"}), hold(2, queued=False), None, 0.0, "failed", ""),
     (attempt(end={"state": "failed"}), hold(2, "queued"), None, 0.0, "queued", WAITS),
     # a later stage's job
