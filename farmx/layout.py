@@ -177,6 +177,17 @@ def number(value: float) -> float | str:
     return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
 
 
+def new(path: str, content: bytes, mode: int = 0o666) -> None:
+    """Make the file `path`, which must not be there, and put `content` into it. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        left = memoryview(content)
+        while left:  # a disk that is nearly full takes a part
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
+
+
 def write(path: str, text: str, mode: int = 0o666) -> None:
     """Put `text` at `path` at once: a reader sees the old file or the whole new one. Raises StageError.
 
@@ -189,9 +200,7 @@ def write_bytes(path: str, content: bytes, mode: int = 0o666) -> None:
     """`content` at `path`, likewise."""
     temporary = aside(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(descriptor, "wb") as file:
-            file.write(content)
+        new(temporary, content, mode)
         os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)
@@ -214,8 +223,8 @@ def read_json(path: str, newest: int | None) -> dict[str, Any]:
     import json  # spares training scripts that only import logx
 
     try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+        with open(path, "rb", buffering=0) as file:
+            record = json.loads(file.read().decode())
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

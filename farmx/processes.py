@@ -53,7 +53,12 @@ def birth(pid: int) -> str:
 def this() -> dict[str, Any]:
     """What names this process among all: host, boot, namespace of pids, pid and birth."""
     pid = os.getpid()
-    return {"host": host(), "boot": boot_id(), "pids": pid_namespace(), "pid": pid, "birth": birth(pid)}
+    return {"host": host(), "boot": boot_id(), "pids": pid_namespace(), "pid": pid, "birth": _own_birth(pid)}
+
+
+@lru_cache
+def _own_birth(pid: int) -> str:
+    return birth(pid)
 
 
 @lru_cache

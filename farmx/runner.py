@@ -1,4 +1,4 @@
-"""Executes one attempt of a run: takes it, builds the run's own code tree, supervises the process group, records.
+"""Executes one attempt of a run: takes it, has its directory outfitted, supervises the process group, records.
 
 Made to be carried to nodes with what it imports: processes, layout and errors, all on the standard library. It never
 decides what to run next; everything it writes is in the run's directory.
@@ -7,16 +7,14 @@ decides what to run next; everything it writes is in the run's directory.
 import errno
 import json
 import os
-import shutil
 import signal
-import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from farmx import layout, processes, stages
+from farmx import layout, outfit, processes, stages
 from farmx.errors import RecordError
 from farmx.processes import Console, Inbox, Stop
 
@@ -65,119 +63,48 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     with suppress(FileExistsError):
         os.mkdir(attempts)  # not its parents: a run that somebody deleted stays so
     attempt = os.path.join(attempts, number)
-    if after := newer(attempt):  # a scheduler restarted what we had given up and queued anew
+    names = os.listdir(attempts)
+    if after := _after(number, names):  # a scheduler restarted what we had given up and queued anew
         return None, read(os.path.join(attempts, after, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
-    ordinal = 1 + sum(not name.startswith(".") and name != number for name in os.listdir(attempts))
+    ordinal = 1 + sum(not name.startswith(".") and name != number for name in names)
     owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal,
              "path": attempt, **facts}  # fmt: skip
     aside = os.path.join(attempts, f".{number}.{owner['host']}.{owner['pid']}.{owner['birth']}")
-    shutil.rmtree(aside, ignore_errors=True)
-    os.mkdir(aside)
-    with open(os.path.join(aside, f".{layout.END}"), "wb") as end:
-        end.write(END_RESERVE)  # before it is ours: who owns an attempt can record its end
-    layout.write_json(os.path.join(aside, layout.OWNER), owner)
+    outfit.empty(aside)
+    layout.new(os.path.join(aside, f".{layout.END}"), END_RESERVE)  # so who owns an attempt can record its end
+    layout.new(os.path.join(aside, layout.OWNER), json.dumps(owner).encode() + b"\n")
     try:
         os.rename(aside, attempt)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         holder = read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
-        shutil.rmtree(aside, ignore_errors=True)
+        outfit.remove(aside)
         # NFS repeats calls: the second answer to our own rename says EEXIST.
         return (attempt, owner) if holder == owner else (None, holder)
     return attempt, owner
 
 
 def newer(attempt: str) -> str | None:
-    """The name of an attempt of the same run that came after the one at `attempt`; only the newest is current."""
+    """The name of an attempt of the same run that came after the one at `attempt`; only the newest is current.
+
+    None where they cannot be looked at: a file system that stumbles at a heartbeat ends no program.
+    """
     attempts, number = os.path.split(attempt)
+    try:
+        return _after(number, os.listdir(attempts))
+    except OSError:
+        return None
+
+
+def _after(number: str, names: Iterable[str]) -> str | None:
     mine = layout.attempt_number(number) or (0, 0)
-    others = ((layout.attempt_number(name) or (0, 0), name) for name in layout.names(attempts))
-    return next((name for other, name in others if other > mine), None)
+    return next((name for name in names if (layout.attempt_number(name) or (0, 0)) > mine), None)
 
 
 def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, Any]:
     """What end.json says; `started` stands there again so that an ended attempt is read with one open."""
     return {"format": layout.ATTEMPT_FORMAT, "state": state, "started": owner["started"], "ended": time.time(), **more}
-
-
-# ---------------------------------------------------------------- the run's own code tree
-
-
-def own_code(run: str, digest: str, staging: str) -> None:
-    """Make `code` lead to this run's own tree of snapshot `digest`, made of links or copies, or to the snapshot itself.
-
-    staging: 'link', 'copy' or 'share'.
-
-    A tree that an earlier attempt built of the same snapshot is kept with all that the program wrote there.
-    """
-    target = os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
-    if staging != "share":
-        _build(os.path.join(run, os.path.dirname(target), layout.TREE), os.path.join(run, layout.OWN_CODE, digest),
-               _copy if staging == "copy" else _link)  # fmt: skip
-        target = os.path.join(layout.OWN_CODE, digest)
-    point(os.path.join(run, layout.CODE), target)
-
-
-def _build(snapshot: str, tree: str, link: Callable[[str, str], None]) -> None:
-    if os.path.isdir(tree):
-        return
-    aside = f"{tree}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    os.makedirs(aside)
-    link_tree(snapshot, aside, link)
-    try:
-        os.rename(aside, tree)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not os.path.isdir(tree):
-            raise
-
-
-def link_tree(source: str, target: str, link: Callable[[str, str], None]) -> None:
-    """Fill the empty directory `target` with what is in `source`: files as `link` makes them, links as themselves."""
-    with os.scandir(source) as entries:
-        for entry in entries:
-            path = f"{target}/{entry.name}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), path)
-            elif entry.is_dir():
-                os.mkdir(path)
-                link_tree(entry.path, path, link)
-            else:
-                link(entry.path, path)
-
-
-_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        _copy(source, target)
-
-
-def _copy(source: str, target: str) -> None:
-    """A file of the run's own, to write to as its program likes."""
-    shutil.copy2(source, target)
-    os.chmod(target, os.stat(target).st_mode | stat.S_IWUSR)
-
-
-def point(link: str, target: str) -> None:
-    """Make the symlink `link` say `target`, at once."""
-    try:
-        if os.readlink(link) == target:
-            return
-    except OSError:
-        pass
-    aside = f"{link}.{os.getpid()}"
-    if os.path.lexists(aside):
-        os.unlink(aside)
-    os.symlink(target, aside)
-    os.rename(aside, link)
 
 
 # ---------------------------------------------------------------- an attempt from end to end
@@ -269,6 +196,8 @@ def execute(
         outcome = judge(_run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s, each))
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
+    except RecordError as error:
+        outcome = Outcome("interrupted", note=str(error))
     seconds = time.time() - owner["started"]
     more: dict[str, Any] = {"again": True} if outcome.again else {}
     more |= {"cause": outcome.cause} if outcome.cause else {}
@@ -300,8 +229,9 @@ def _run_stages(
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
         clear(run)  # what a killed runner left
-    command = [*each, unfold(run, record), os.path.join(run, layout.LAUNCH)]  # so it runs where nothing may be executed
-    own_code(run, record["digest"], record["code"]["staging"])
+    # As the shell's argument, so that it runs where nothing may be executed.
+    command = [*each, outfit.unfold(run, record), os.path.join(run, layout.LAUNCH)]
+    outfit.own_code(run, record["digest"], record["code"]["staging"])
     environ = environment(run, record, attempt, env)
     todo = stages.plan(run, os.path.basename(attempt.path), record)
     attempt.stages, outcome = todo.told({}), Outcome("done", code=0)
@@ -327,36 +257,6 @@ def _what_to_run(run: str) -> dict[str, Any] | None:
     except (KeyError, TypeError):
         return None
     return record if stages and all(isinstance(text, str) for text in texts) else None
-
-
-def unfold(run: str, record: Mapping[str, Any]) -> str:
-    """Make launch.sh and hparams.json as run.json has them, where they are not there; the shell launch.sh is for.
-
-    What was staged by an earlier format has both, and a record of neither.
-    """
-    launch, hparams = (os.path.join(run, name) for name in (layout.LAUNCH, layout.HPARAMS))
-    if "script" in record:
-        _put(launch, record["script"], 0o777)
-    if "hparams" in record and not os.path.lexists(hparams):
-        _put(hparams, json.dumps(record["hparams"], indent=4) + "\n", 0o666)
-    return _text(launch).partition("\n")[0].removeprefix("#!")
-
-
-def _put(path: str, text: str, mode: int) -> None:
-    """`text` at `path`, at once; raises OSError."""
-    with suppress(FileNotFoundError):
-        if _text(path) == text:
-            return
-    aside = layout.aside(path)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
-    os.rename(aside, path)
-
-
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return file.read()
 
 
 def clear(run: str) -> None:
@@ -404,7 +304,8 @@ def _run_stage(
 ) -> Outcome:
     path = os.path.join(attempt.path, stage.name + layout.LOG_SUFFIX)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    point(os.path.join(run, layout.OUTPUT), os.path.relpath(path, run))
+    number, name = os.path.split(path)
+    outfit.point(os.path.join(run, layout.OUTPUT), os.path.join(layout.ATTEMPTS, os.path.basename(number), name))
     output, pid = console.open(log), None
     try:
         pid = processes.spawn([*command, stage.name], env, run, output, console)

@@ -199,7 +199,8 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
     try:
         told = record(spec, name, generation, shared)
         os.mkdir(path)
-        _new(path, layout.RUN, json.dumps(told, allow_nan=False) + "\n")
+        record_text = json.dumps(told, allow_nan=False) + "\n"
+        layout.new(f"{path}/{layout.RUN}", record_text.encode("utf-8", "surrogateescape"))
     except FileExistsError:
         raise
     except OSError as error:
@@ -214,16 +215,6 @@ def _sound(value: Any) -> Any:
     if isinstance(value, list):
         return [_sound(each) for each in value]
     return layout.number(value) if isinstance(value, float) else value
-
-
-def _new(folder: str, name: str, text: str) -> None:
-    descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        left = memoryview(text.encode("utf-8", "surrogateescape"))
-        while left:  # a disk that is nearly full takes a part
-            left = left[os.write(descriptor, left) :]
-    finally:
-        os.close(descriptor)
 
 
 def settle(experiment: str, name: str) -> bool:

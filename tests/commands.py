@@ -6,12 +6,9 @@ command leaves behind and answers once all of it has gone.
 """
 
 import ctypes
-import errno
 import gc
 import json
-import mmap
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -19,15 +16,8 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faults import Fault, install, install_in_workers
 from launching import ordinary_rights
-
-LAUNCHER, OTHERS = "launcher", "others"  # whose steps count: the command's own, or those of what it forks
-KILL, FULL, DENIED, DRY = "kill", "full", "denied", "dry"  # what happens at the step; dry: nothing, they are counted
-ERRORS = {FULL: errno.ENOSPC, DENIED: errno.EACCES}
-WRITES = {"os.mkdir": 0, "os.rename": 1, "os.symlink": 1, "os.link": 1, "os.remove": 0, "os.rmdir": 0, "os.utime": 0,
-          "os.chmod": 0}  # fmt: skip  # audit events that change a file system -> which argument is the path
-READS = {"os.listdir": 0, "os.scandir": 0}
-STARTS = ("os.fork",)
 
 NOTE = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> "$SIDE"\n'  # each start of the program leaves a line outside LOGROOT
 
@@ -46,17 +36,6 @@ class Done:
         assert (self.code, self.out) == (code, ""), self
         assert self.err.count("\n") == 1 and self.err.startswith("farmx: "), self.err
         return self.err.removeprefix("farmx: ").rstrip("\n")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens at a step: the `step`th of those below `below` that change it (`reads`: of those that only look)."""
-
-    below: str
-    step: int = 0
-    how: str = DRY
-    who: str = LAUNCHER
-    reads: bool = False
 
 
 @dataclass
@@ -87,7 +66,7 @@ class Commands:
         ordinary: even as root, with no more rights than the modes of files give.
         """
         told = {"argv": argv, "cwd": str(cwd), "env": {**os.environ, **(env or {})}, "ordinary": ordinary,
-                "fault": vars(fault) if fault else None, "program": program}  # fmt: skip
+                "fault": fault, "program": program}  # fmt: skip
         self.server.stdin.write(json.dumps(told) + "\n")
         self.server.stdin.flush()
 
@@ -239,7 +218,8 @@ def _serve() -> None:
     for line in sys.stdin:
         told = json.loads(line)
         out, err = os.memfd_create("out"), os.memfd_create("err")
-        count = mmap.mmap(-1, 8)
+        count = os.memfd_create("count")
+        os.ftruncate(count, 8)
         pid = os.fork()
         if pid == 0:
             _child(programs[told["program"]], told, out, err, count)
@@ -248,13 +228,15 @@ def _serve() -> None:
             while True:
                 os.wait()
         texts = [os.pread(file, 1 << 24, 0).decode(errors="surrogateescape") for file in (out, err)]
-        answer = {"code": code, "out": texts[0], "err": texts[1], "steps": int.from_bytes(count[:], "little")}
+        steps = int.from_bytes(os.pread(count, 8, 0), "little")
+        answer = {"code": code, "out": texts[0], "err": texts[1], "steps": steps}
         os.close(out)
         os.close(err)
+        os.close(count)
         print(json.dumps(answer), flush=True)
 
 
-def _child(program, told: dict, out: int, err: int, count: mmap.mmap) -> None:
+def _child(program, told: dict, out: int, err: int, count: int) -> None:
     code = 70
     try:
         null = os.open(os.devnull, os.O_RDONLY)
@@ -267,7 +249,8 @@ def _child(program, told: dict, out: int, err: int, count: mmap.mmap) -> None:
             os.chdir(told["cwd"])
         sys.argv = [told["program"], *told["argv"]]
         if told["fault"]:
-            _install(Fault(**told["fault"]), count)
+            install(Fault(*told["fault"]), count, os.getpid())
+            install_in_workers(Fault(*told["fault"]), count)
         with ordinary_rights() if told["ordinary"] else nullcontext():
             program(told["argv"], prog_name=told["program"])
     except SystemExit as stop:
@@ -279,70 +262,6 @@ def _child(program, told: dict, out: int, err: int, count: mmap.mmap) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-class _Steps:
-    """Counts the steps of a process and those it forks; at the one that was asked for, the fault happens."""
-
-    def __init__(self, fault: Fault, count: mmap.mmap) -> None:
-        self.fault, self.count, self.launcher, self.inside = fault, count, os.getpid(), False
-
-    def mine(self) -> bool:
-        return not self.inside and (os.getpid() == self.launcher) == (self.fault.who == LAUNCHER)
-
-    def step(self, path: str) -> None:
-        """One more step; the one that was asked for does not happen."""
-        number = int.from_bytes(self.count[:], "little") + 1
-        self.count[:] = number.to_bytes(8, "little")
-        if number != self.fault.step:
-            return
-        if self.fault.how == KILL:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault.how in ERRORS:
-            raise OSError(ERRORS[self.fault.how], os.strerror(ERRORS[self.fault.how]), path)
-
-    def audit(self, event: str, args: tuple) -> None:
-        if not self.mine():
-            return
-        sought = READS if self.fault.reads else WRITES
-        if event in STARTS:
-            if self.fault.how in (KILL, DRY):
-                self.step("")
-        elif event == "open":
-            self._open(*args)
-        elif event in sought and self.below(args[sought[event]]):
-            self.step(os.fspath(args[sought[event]]))
-
-    def _open(self, path: object, _mode: object, flags: int) -> None:
-        if not self.below(path) or bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) == self.fault.reads:
-            return
-        self.step(os.fspath(path))
-        if flags & os.O_CREAT and self.fault.how in (KILL, DRY):  # killed once more, with the file made and empty
-            if int.from_bytes(self.count[:], "little") + 1 == self.fault.step:
-                self.inside = True
-                os.open(path, flags, 0o666)
-                self.inside = False
-            self.step(os.fspath(path))
-
-    def below(self, path: object) -> bool:
-        return isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(self.fault.below)
-
-    def wrapped(self, function):
-        """`function` of a descriptor, as a step where that is a file below."""
-
-        def call(descriptor: int, *args):
-            if self.mine() and not self.fault.reads and self.below(path := os.readlink(f"/proc/self/fd/{descriptor}")):
-                self.step(path)
-            return function(descriptor, *args)
-
-        return call
-
-
-def _install(fault: Fault, count: mmap.mmap) -> None:
-    steps = _Steps(fault, count)
-    for name in ("write", "pwrite", "ftruncate"):  # no audit hook hears of these
-        setattr(os, name, steps.wrapped(getattr(os, name)))
-    sys.addaudithook(steps.audit)
 
 
 if __name__ == "__main__":

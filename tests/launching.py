@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from farmx import claims, layout, plan, runner, snapshot, stage
+from farmx import claims, layout, outfit, plan, runner, snapshot, stage
 from farmx.farms import base
 from farmx.spec import Job, Point, RunSpec, Submission, Value
 
@@ -122,7 +122,7 @@ class Place:
         stage.run(str(self.experiment), spec(words, **more), name, 1, shared)
         assert stage.settle(str(self.experiment), name)
         run = str(self.experiment / name)
-        runner.unfold(run, layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT))
+        outfit.unfold(run, layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT))
         os.symlink(f"../.farmx/snapshots/{shared.digest}/code", os.path.join(run, layout.CODE))
         return run
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from attempts import attempt, ended, staged
-from commands import KILL, Fault, Project
+from commands import Project
 from conftest import BIN
+from faults import KILL, Fault
 from launching import PATIENCE_S, Place, until
 from typed import Typed, everything
 

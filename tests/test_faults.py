@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import DENIED, FULL, KILL, LAUNCHER, OTHERS, Commands, Fault, Project, claims, key, read, staging
+from commands import Commands, Project, claims, key, read, staging
+from faults import DENIED, FULL, KILL, LAUNCHER, OTHERS, Fault
 from launching import Place, state, until
 
 from farmx import status

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import KILL, Project, hparams, read, runs
+from commands import Project, hparams, read, runs
+from faults import KILL
 from launching import HOSTILE, until
 from test_faults import found, steps
 from typed import timeless

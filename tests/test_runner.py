@@ -33,7 +33,7 @@ from launching import (
     until,
 )
 
-from farmx import layout, processes, runner
+from farmx import layout, outfit, processes, runner
 
 FACTS = {"farm": "local", "submission": "s"}
 
@@ -179,7 +179,7 @@ def test_a_run_gets_a_tree_of_links_of_its_own(place):
     (place.source / "folder").symlink_to("pkg")
     run = place.run()
     snapshot = os.path.realpath(f"{run}/code")
-    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), "link")
+    outfit.own_code(run, os.path.basename(os.path.dirname(snapshot)), "link")
     assert os.path.realpath(f"{run}/code").startswith(f"{run}/.code/")
     assert code_of(run) == tree(Path(snapshot))
     for name in ("pkg/deep/a.py", "run.sh", "t.py"):
@@ -229,7 +229,7 @@ def test_where_links_fail_files_are_copied_with_their_rights(place, monkeypatch,
 
     monkeypatch.setattr(os, "link", refuse)
     snapshot = os.path.realpath(f"{run}/code")
-    runner.own_code(run, os.path.basename(os.path.dirname(snapshot)), "link")
+    outfit.own_code(run, os.path.basename(os.path.dirname(snapshot)), "link")
     assert code_of(run) == tree(Path(snapshot))
     assert not os.path.samefile(f"{run}/code/t.py", f"{snapshot}/t.py")
     modes = {name: stat.S_IMODE(os.stat(f"{run}/code/{name}").st_mode) for name in ("run.sh", "t.py")}
@@ -245,10 +245,10 @@ def test_a_disk_that_fills_while_the_tree_is_built_leaves_no_tree(place, monkeyp
     monkeypatch.setattr(os, "link", full)
     digest = os.path.basename(os.path.dirname(os.path.realpath(f"{run}/code")))
     with pytest.raises(OSError, match="No space"):
-        runner.own_code(run, digest, "link")
+        outfit.own_code(run, digest, "link")
     assert not os.path.exists(f"{run}/.code/{digest}")
     monkeypatch.undo()
-    runner.own_code(run, digest, "link")
+    outfit.own_code(run, digest, "link")
     assert code_of(run) == {"t.py": (place.source / "t.py").read_text()}
 
 
@@ -633,12 +633,12 @@ def test_an_end_without_a_note_too_long_is_said_in_full(tmp_path):
 
 def test_a_link_is_pointed_at_once_and_over_leftovers(tmp_path):
     link = str(tmp_path / "link")
-    runner.point(link, "one")
+    outfit.point(link, "one")
     number = os.lstat(link).st_ino
-    runner.point(link, "one")
+    outfit.point(link, "one")
     assert os.lstat(link).st_ino == number
     os.symlink("left", f"{link}.{os.getpid()}")
-    runner.point(link, "two")
+    outfit.point(link, "two")
     assert (os.readlink(link), os.listdir(tmp_path)) == ("two", ["link"])
 
 

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from commands import KILL, Fault, Project
+from commands import Project
+from faults import KILL, Fault
 from schedulers import HELP
 
 SBATCH = """#!/bin/sh

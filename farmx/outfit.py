@@ -1,0 +1,157 @@
+"""What a run's directory holds beside its record when its program begins; never how that is run.
+
+Carried to nodes with the runner: standard library only.
+"""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from farmx import layout
+
+# ---------------------------------------------------------------- files
+
+
+def unfold(run: str, record: Mapping[str, Any]) -> str:
+    """Make launch.sh and hparams.json as run.json has them, where they are not there; the shell launch.sh is for.
+
+    What was staged by an earlier format has both, and a record of neither.
+    """
+    launch, hparams = (os.path.join(run, name) for name in (layout.LAUNCH, layout.HPARAMS))
+    script: str = record["script"] if "script" in record else _text(launch)
+    if "script" in record and not _says(launch, script):
+        _put(launch, script, 0o777)
+    if "hparams" in record and not os.path.lexists(hparams):
+        _put(hparams, json.dumps(record["hparams"], indent=4) + "\n", 0o666)
+    return script.partition("\n")[0].removeprefix("#!")
+
+
+def _put(path: str, text: str, mode: int) -> None:
+    """`text` at `path`, at once; raises OSError."""
+    aside = layout.aside(path)
+    layout.new(aside, text.encode("utf-8", "surrogateescape"), mode)
+    os.rename(aside, path)
+
+
+def _says(path: str, text: str) -> bool:
+    try:
+        return _text(path) == text
+    except FileNotFoundError:
+        return False
+
+
+def _text(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return file.read().decode("utf-8", "surrogateescape")
+
+
+# ---------------------------------------------------------------- the run's own code tree
+
+
+def own_code(run: str, digest: str, staging: str) -> None:
+    """Make `code` lead to this run's own tree of snapshot `digest`, made of links or copies, or to the snapshot itself.
+
+    staging: 'link', 'copy' or 'share'.
+
+    A tree that an earlier attempt built of the same snapshot is kept with all that the program wrote there.
+    """
+    target = os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
+    if staging != "share":
+        _build(os.path.join(run, os.path.dirname(target), layout.TREE), os.path.join(run, layout.OWN_CODE, digest),
+               _copy if staging == "copy" else _link)  # fmt: skip
+        target = os.path.join(layout.OWN_CODE, digest)
+    point(os.path.join(run, layout.CODE), target)
+
+
+def _build(snapshot: str, tree: str, link: Callable[[str, str], None]) -> None:
+    if os.path.isdir(tree):
+        return
+    aside = f"{tree}.{os.getpid()}"
+    with suppress(FileExistsError):
+        os.mkdir(os.path.dirname(tree))
+    empty(aside)
+    link_tree(snapshot, aside, link)
+    try:
+        os.rename(aside, tree)
+    except OSError:
+        remove(aside)
+        if not os.path.isdir(tree):
+            raise
+
+
+def link_tree(source: str, target: str, link: Callable[[str, str], None]) -> None:
+    """Fill the empty directory `target` with what is in `source`: files as `link` makes them, links as themselves."""
+    with os.scandir(source) as entries:
+        for entry in entries:
+            path = f"{target}/{entry.name}"
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), path)
+            elif entry.is_dir():
+                os.mkdir(path)
+                link_tree(entry.path, path, link)
+            else:
+                link(entry.path, path)
+
+
+_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    """A file of the run's own, to write to as its program likes."""
+    import shutil  # loads three kinds of compression
+
+    shutil.copy2(source, target)
+    os.chmod(target, os.stat(target).st_mode | stat.S_IWUSR)
+
+
+# ---------------------------------------------------------------- links and directories
+
+
+def point(link: str, target: str) -> None:
+    """Make the symlink `link` say `target`, at once."""
+    try:
+        os.symlink(target, link)
+    except FileExistsError:
+        _repoint(link, target)
+
+
+def _repoint(link: str, target: str) -> None:
+    try:
+        if os.readlink(link) == target:
+            return
+    except OSError:
+        pass
+    aside = f"{link}.{os.getpid()}"
+    if os.path.lexists(aside):
+        os.unlink(aside)
+    os.symlink(target, aside)
+    os.rename(aside, link)
+
+
+def empty(path: str) -> None:
+    """A new directory, in place of one that a process of our name left there."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        remove(path)
+        os.mkdir(path)
+
+
+def remove(path: str) -> None:
+    """The directory is gone, as far as we may."""
+    import shutil  # loads three kinds of compression
+
+    shutil.rmtree(path, ignore_errors=True)
