@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from farmx import breaker, layout, packs, records
@@ -215,8 +216,17 @@ def _close(name: str, known: Sequence[str]) -> str:
 
 def _setting(name: str, default: int) -> int:
     """A number of Slurm's configuration."""
-    found = re.search(rf"^{name}\s*=\s*(\d+)", call(["scontrol", "show", "config"]).output, re.MULTILINE)
+    found = re.search(rf"^{name}\s*=\s*(\d+)", _configuration(*map(os.environ.get, _WHICH)), re.MULTILINE)
     return int(found[1]) if found else default
+
+
+_WHICH = ("PATH", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+
+
+@lru_cache(maxsize=1)  # a launch asks for two of its numbers
+def _configuration(*which: str | None) -> str:
+    """What the Slurm that these variables lead to says of itself."""
+    return call(["scontrol", "show", "config"]).output
 
 
 def _known(key: str | None, resources: Mapping[str, Any]) -> str:
