@@ -40,6 +40,7 @@ class Farm(NamedTuple):
     status: Mapping[str, str] = {}
     cancel_cmd: str | None = None
     pack: Mapping[str, int] = {}
+    requeue_code: int | None = None
 
 
 class Config(NamedTuple):

@@ -265,6 +265,18 @@ def names(path: str) -> list[str]:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def wished(attempt: str) -> bool:
+    """Whether somebody asked for the end of the attempt at this path.
+
+    By the list of its directory, opened anew: over NFS a name that was not there a moment ago stays so in a cache for
+    up to a minute, and so does the list of a directory that is open, while whoever opens it asks the server.
+    """
+    try:
+        return CANCEL in names(attempt)
+    except RecordError:
+        return False
+
+
 def inodes(path: str) -> dict[str, int]:
     """name -> inode of what is in the directory `path`; {} when there is none. Raises RecordError."""
     try:

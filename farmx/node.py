@@ -2,10 +2,14 @@
 
 Carried there with runner; which scheduler it is, only the submission's job.json knows. There `node` says
 
-    job, restarts           the variables that hold the job's id and how often it was restarted
+    job, restarts           the variables that hold the job's id (or a list of such) and how often it was restarted
+    restarted               in place of that: the variables of which one tells that it was restarted, not how often
     each                    the words that start a command once a task
     notice_s, grace_s       how long before the end NOTICE comes; how long a program has after a stop
     requeue, max_requeues   the command that, with the job's id, requeues it, and how often
+    code                    in place of that: the exit code by which a job asks for it, None for none; others are 0, 1
+    look_s                  how often a wish to cancel a run is looked for in its directory
+    fence                   whether what a breaker holds is kept from beginning by its own job, that nobody else holds
     ask                     the command that, with the job's id, tells how it stands
     words                   (pattern, what it means: again, cancelled, evicted, time, memory) pairs: the first counts
                             that is found in that or in what the scheduler wrote into the job's own output; {next} in it
@@ -15,6 +19,7 @@ Carried there with runner; which scheduler it is, only the submission's job.json
     hold, whole             the command that, with an array's id, holds what waits of it; the variable that has ours
 """
 
+import itertools
 import os
 import re
 import subprocess
@@ -42,8 +47,8 @@ class Scheduler:
     def __init__(self, node: Mapping[str, Any], run: str, queued: int, over: Sequence[str] = OVER) -> None:
         """queued: the first number of the attempt: those with it are one job, restarted.  over: ends that stand."""
         self._node, self._run, self._queued, self._over = node, run, queued, over
-        self.job = os.environ.get(str(node.get("job")), "")
-        self.restarts = _restarts(node)
+        self.job = _job(node)
+        self.restarts = _restarts(node, run, queued)
         self._began = len(_printed())
 
     def held(self) -> str | None:
@@ -61,6 +66,8 @@ class Scheduler:
                 return f"attempt {name} is that of job {owner['job']}"
             if end.get("state") in self._over:
                 return f"attempt {name} is {end['state']}"
+            if layout.wished(os.path.join(self._run, layout.ATTEMPTS, name)):  # too late for it, not for us
+                return f"attempt {name} was cancelled"
         return None
 
     def judge(self, outcome: Outcome) -> Outcome:
@@ -84,7 +91,7 @@ class Scheduler:
 
     def _again(self, outcome: Outcome, why: str) -> Outcome:
         most = int(self._node.get("max_requeues") or 0)
-        if not self._node.get("requeue"):
+        if not _requeues(self._node):
             return outcome._replace(state="interrupted", note=f"{why}; this farm cannot be asked to queue it again")
         if self.requeues() >= most:
             note = f"{why}, and it was requeued {_TIMES.get(most, f'{most} times')} (MAX_REQUEUES)"
@@ -149,10 +156,38 @@ class Scheduler:
         return None if said.returncode == 0 else said.stderr.strip() or f"{argv[0]} exited {said.returncode}"
 
 
-def _restarts(node: Mapping[str, Any]) -> int:
-    """How often the scheduler has restarted the job that we are."""
-    count = os.environ.get(str(node.get("restarts")), "")
-    return int(count) if count.isdecimal() else 0
+def _requeues(node: Mapping[str, Any]) -> bool:
+    """Whether a job can be queued again by us."""
+    return bool(node.get("requeue")) or node.get("code") is not None
+
+
+def _job(node: Mapping[str, Any]) -> str:
+    """What the scheduler calls the job that we are, '' where it does not say."""
+    names = node.get("job")
+    found = (os.environ.get(str(name)) for name in (names if isinstance(names, list) else [names]))
+    return next(filter(None, found), "")
+
+
+def _restarts(node: Mapping[str, Any], run: str, queued: int) -> int:
+    """How often the scheduler has restarted the job that we are, counted by the attempts where it does not say."""
+    if "code" in node:
+        again = any(os.environ.get(str(name), "0") not in ("", "0") for name in node.get("restarted") or ())
+        job = _job(node) if again else ""
+        return next(count for count in itertools.count() if not _left(run, layout.attempt_name(queued, count), job))
+    told = os.environ.get(str(node.get("restarts")), "")
+    return int(told) if told.isdecimal() else 0
+
+
+def _left(run: str, number: str, job: str) -> bool:
+    """Whether the attempt ended so that another is to follow it, or is one that `job`, restarted, had no time to end.
+
+    job: '' for one that was not.
+    """
+    place = os.path.join(run, layout.ATTEMPTS, number)
+    owner, end = (runner.read(os.path.join(place, name), layout.ATTEMPT_FORMAT) for name in (layout.OWNER, layout.END))
+    if end is not None and end.get("state") != "interrupted":
+        return end.get("state") == "preempted"
+    return bool(job) and (owner or {}).get("job") == job
 
 
 def _printed() -> bytes:
@@ -167,7 +202,8 @@ def _printed() -> bytes:
 class Held(NamedTuple):
     """A run that the job holds: index `place` of the submission at `home`, with its job.json.
 
-    log: the scheduler's index, which names the job's output.  packed: whether the job holds others, too.
+    log: the scheduler's index, which names the job's output.  restarts: of the job.  packed: whether it holds others,
+    too.
     """
 
     home: str
@@ -176,6 +212,7 @@ class Held(NamedTuple):
     place: int
     run: str
     queued: int
+    restarts: int = 0
     packed: bool = False
 
     def execute(self, env: Mapping[str, str] = {}, ready: Callable[[Inbox], None] = lambda inbox: None) -> Outcome:
@@ -185,10 +222,11 @@ class Held(NamedTuple):
         if why := scheduler.held() or self._early():
             self._say(f"held: {why}")
             return Outcome("held", note=why)
-        remedy = Remedy(self.home, self.run, self.number, bool(node.get("requeue") and scheduler.job))
+        requeues = bool(node.get("requeue") and scheduler.job) or node.get("code") is not None
+        remedy = Remedy(self.home, self.run, self.number, requeues)
         facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
                  "job": scheduler.job}  # fmt: skip
-        with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S), told=scheduler.told) as inbox:
+        with _inbox(node, scheduler.told) as inbox:
             ready(inbox)
             try:
                 outcome = runner.execute(self.run, self.number, facts, inbox, env=env, each=node.get("each") or (),
@@ -199,16 +237,20 @@ class Held(NamedTuple):
                 print(f"{self.run}: {why}", file=sys.stderr)
                 return Outcome("interrupted", note=why)
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
-            if (node.get("hold") or self.packed) and (why := remedy.held(outcome)):
+            if (node.get("hold") or node.get("fence") or self.packed) and (why := remedy.held(outcome)):
                 scheduler.hold(self.home)  # before we are queued again, so that we are held, too
                 self._say(f"holds the rest: {why}")
             notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
-            if outcome.again and not self.packed and (problem := scheduler.requeue()):
+            by_us = outcome.again and node.get("requeue") and not self.packed
+            if by_us and (problem := scheduler.requeue()):
                 print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
         return outcome
 
     def _early(self) -> str | None:
-        """Why it must not begin: the job that it waits for did not end well, whatever the scheduler made of that."""
+        """Why it must not begin: the breaker holds it, and nothing else does, or the job that it waits for did not end
+        well, whatever the scheduler made of that."""
+        if (self.job.get("node") or {}).get("fence") and (why := breaker.held(self.home)):
+            return why
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
         end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
@@ -218,14 +260,14 @@ class Held(NamedTuple):
     @property
     def number(self) -> str:
         """The attempt that it is to be."""
-        return layout.attempt_name(self.queued, _restarts(self.job.get("node") or {}))
+        return layout.attempt_name(self.queued, self.restarts)
 
     def _say(self, text: str) -> None:
         print(f"{os.path.basename(self.run)} {self.number} {text}", flush=True)
 
     def cancelled(self) -> bool:
         """Whether somebody asked for its end."""
-        return os.path.exists(os.path.join(self._attempt(), layout.CANCEL))
+        return layout.wished(self._attempt())
 
     def left(self, pid: int, status: int) -> Outcome:
         """Record the end that process `pid` did not, which ended with that wait status."""
@@ -253,26 +295,41 @@ def main(argv: Sequence[str]) -> int:
     """Execute what SUBMISSION INDEX names; return the job's exit code: 0 for done, or others have it."""
     home, index = argv
     job, runs = layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT), layout.runs_of(home)
-    pack, experiment = packs.recorded(job), layout.experiment_of(home)
+    pack, node = packs.recorded(job), job.get("node") or {}
+    paths = [(os.path.join(layout.experiment_of(home), name), queued) for name, (queued, _) in runs]
     held = [
-        Held(home, job, int(index), place, os.path.join(experiment, name), queued, pack != packs.ALONE)
-        for place, (name, (queued, _)) in enumerate(runs)
+        Held(home, job, int(index), place, run, queued, _restarts(node, run, queued), pack != packs.ALONE)
+        for place, (run, queued) in enumerate(paths)
         if pack.job(place) == int(index)
     ]
     if pack != packs.ALONE:
         return _together(held, pack.slots)
     outcome = held[0].execute()
-    return 0 if outcome.state in ENDED_WELL else outcome.code or 1
+    return _code(node, outcome.again, 0 if outcome.state in ENDED_WELL else outcome.code or 1)
+
+
+def _code(node: Mapping[str, Any], again: bool, code: int) -> int:
+    """What a job ends with. Where nobody asked for that, a program's own code must not mean anything to a scheduler."""
+    if "code" not in node:
+        return code
+    return int(node["code"]) if again and node["code"] is not None else min(code, 1)
+
+
+def _inbox(node: Mapping[str, Any], told: Callable[[], bool] = lambda: False) -> Inbox:
+    """What our scheduler sends; one that is asked by an exit code sends CANCEL, too, before it takes the node."""
+    notice_s, look_s = (float(node.get(name) or processes.BEAT_S) for name in ("notice_s", "look_s"))
+    return Inbox(notice_s=notice_s, told=told, warns=node.get("code") is not None, look_s=look_s)
 
 
 def _together(held: Sequence[Held], slots: int) -> int:
     """Execute the runs of a job that holds several; one that fails stops nothing."""
     node: Mapping[str, Any] = held[0].job.get("node") or {}
     scheduler = Scheduler(node, held[0].run, held[0].queued)
-    with Inbox(notice_s=float(node.get("notice_s") or processes.BEAT_S)) as inbox:
+    with _inbox(node) as inbox:
         shares = packed.shares(slots, os.environ)
         outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.held(held[0].home)))
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
             print(f"the job was not queued again: {problem}", file=sys.stderr)
-    return 0 if not waiting and all(outcome.state in ENDED_WELL for outcome in outcomes) else 1
+    well = not waiting and all(outcome.state in ENDED_WELL for outcome in outcomes)
+    return _code(node, bool(again), 0 if well else 1)

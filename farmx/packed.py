@@ -75,6 +75,7 @@ def work(
             busy[child.answer] = child
         if not busy:
             return outcomes, len(list(queue))
+        inbox.heed(lambda: False)  # nobody cancels all of a job by a signal
         told = _pass_on(list(busy.values()), inbox, told)
         for answer in inbox.wait(list(busy), look - time.monotonic()):
             child = busy.pop(answer)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 BEAT_S = 60.0  # how often a heartbeat is due
+LOOK_S = 10.0  # how often a wish to cancel a run is looked for in its directory, where anybody may leave it
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CANCEL = signal.SIGUSR1  # farmx cancel; any other end of ours is an interruption
 NOTICE = signal.SIGUSR2  # a scheduler's: the limit is near, or others go first
@@ -93,6 +94,8 @@ class Inbox:
     heard: called, in the middle of anything, with how many asked us to stop so far, at each one.  notice_s: NOTICE is
     taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.  told: whether
     others than us tell the program to end, or did; a second TERM would break into what it does about the first.
+    warns: a CANCEL of which farmx cancel knows nothing is such a word, too.  look_s: how often a wish to cancel the
+    program is looked for that no signal tells of.
     """
 
     def __init__(
@@ -100,6 +103,8 @@ class Inbox:
         heard: Callable[[int], None] = lambda count: None,
         notice_s: float | None = None,
         told: Callable[[], bool] = lambda: False,
+        warns: bool = False,
+        look_s: float = LOOK_S,
     ) -> None:
         self.stops: list[int] = []
         self.cancelled = False
@@ -107,6 +112,8 @@ class Inbox:
         self.overheard = False  # a signal that was for the others of our job, and that somebody passes on to us
         self.notice_s = notice_s
         self.told = told
+        self.warns = warns
+        self.look_s = look_s
         self.heard = heard
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -143,9 +150,19 @@ class Inbox:
         """From now on this signal asks nothing of us; that it came is `overheard`."""
         self._others = number
 
+    def heed(self, wished: Callable[[], bool]) -> None:
+        """Settle what a CANCEL was. wished: whether somebody asked for this program's end."""
+        if not self.cancelled:
+            return
+        self.cancelled = False  # before we look: one that comes after that is a new one
+        if wished():
+            self.cancelled = True
+        elif self.warns:
+            self.noticed = True
+
     def asked(self) -> int:
-        """How many requests came to end a program, in whatever way."""
-        return len(self.stops) + self.cancelled + self.noticed
+        """How many requests came to end a program; a scheduler that is told to cancel a run gives its notice, too."""
+        return len(self.stops) + (self.cancelled or self.noticed)
 
     def missed(self) -> bool:
         """Whether a request came that a program which begins only now cannot have heard."""
@@ -326,18 +343,22 @@ class Stop:
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
-        if inbox.cancelled and self.state != "cancelled" and self._cancelled is not None:
-            inbox.cancelled = False  # before we look: one that comes after that is a new one
-            if self._cancelled():
-                inbox.cancelled = True
+        if self.state != "cancelled" and self._cancelled is not None:
+            inbox.heed(self._cancelled)
         asked = inbox.asked()
         if asked and self.state is None:
             self.ask(*self._asked(inbox), told=not self._early and inbox.told())
-            self._seen = 1  # there may be two already
         if asked > self._seen or (self._deadline is not None and time.monotonic() > self._deadline):
             self._deadline = None
             self._send(signal.SIGKILL)
-        self._seen = asked
+        self._seen = max(asked, self._seen)
+
+    def look(self) -> None:
+        """Act on a wish to cancel the program that no signal told of."""
+        if self.state in (None, "preempted") and self._cancelled is not None and self._cancelled():
+            if self.state is None:
+                self.ask("cancelled", self._grace_s)
+            self.state = "cancelled"
 
     def ended(self, inbox: Inbox, status: int) -> None:
         """The program ended. A scheduler tells all of a job at once, so it may have been told before we saw that."""
@@ -355,6 +376,7 @@ class Stop:
     def ask(self, state: str, grace_s: float, told: bool = False) -> None:
         """Ask the program to end within so many seconds, as `state`; told: it was asked already."""
         self.state = state
+        self._seen = 1  # two requests may have come already; who is asked for other reasons is told by a signal later
         self._deadline = time.monotonic() + grace_s
         (self._note if told else self._send)(signal.SIGTERM)
 
@@ -373,15 +395,19 @@ def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callab
 
     beat: whether the program is to go on.
     """
-    beaten = time.monotonic()
+    beaten = looked = time.monotonic()
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             stop.ended(inbox, status)
             return status, usage
         stop.follow(inbox)
-        for descriptor in inbox.wait(console.descriptors(), min(stop.timeout_s(), beaten + BEAT_S - time.monotonic())):
+        due = min(beaten + BEAT_S, looked + inbox.look_s) - time.monotonic()
+        for descriptor in inbox.wait(console.descriptors(), min(stop.timeout_s(), due)):
             console.pump(descriptor)
+        if time.monotonic() - looked >= inbox.look_s:
+            stop.look()
+            looked = time.monotonic()
         if time.monotonic() - beaten >= BEAT_S:
             if not beat() and stop.state is None:
                 stop.ask("interrupted", 0.0)

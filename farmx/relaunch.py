@@ -199,7 +199,8 @@ def submissions(chosen: Retry, farm: Farm, name: str) -> list[Submission]:
 def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
     """End each run as cancelled: one that waits can never start, one that runs is asked to end.
 
-    tell: each run and what was done: 'cancelled', 'asked to end', 'not cancelled: WHY', or its state when it has ended.
+    tell: each run and what was done: 'cancelled' or 'asked to end', with why its farm was not told, 'not cancelled:
+    WHY', or its state when it has ended.
     Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
     """
     # Those that wait go first: a slot that a cancelled run leaves must not take one of them.
@@ -207,7 +208,8 @@ def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
     refused = _end_jobs([held for _, _, helds in done for held in helds])
     for run, did, helds in done:
         why = next((refused[held.submission] for held in helds if held.submission in refused), None)
-        tell(run, did if why is None else _but(did, why))
+        unseen = why is not None and did == ASKED and any(held.record.get("elsewhere") for held in helds)
+        tell(run, did if why is None else f"not cancelled: {why}" if unseen else _but(did, why))
 
 
 def left_behind(experiment: str, sweep: str, wanted: Collection[str]) -> list[Run]:
@@ -223,7 +225,8 @@ def left_behind(experiment: str, sweep: str, wanted: Collection[str]) -> list[Ru
 
 
 def _but(did: str, why: str) -> str:
-    return f"not cancelled: {why}" if did == ASKED else f"{did}; its job is still queued and will end at once: {why}"
+    told = "its runner will see that" if did == ASKED else "its job is still queued and will end at once"
+    return f"{did}; {told}: {why}"
 
 
 def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:

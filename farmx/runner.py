@@ -128,11 +128,10 @@ class Attempt:
 
     def cancelled(self) -> bool:
         """Whether somebody asked for this attempt's end, and not for that of one before it in our process."""
-        try:
-            os.stat(layout.CANCEL, dir_fd=self._home)
-        except OSError:
-            return False
-        return True
+        with suppress(OSError):  # the run may have been renamed, and another taken its place
+            ours = os.path.exists(self.path) and os.path.samestat(os.stat(self.path), os.fstat(self._home))
+            return layout.wished(self.path) if ours else layout.CANCEL in os.listdir(self._home)
+        return False
 
     def event(self, event: str, **more: Any) -> None:
         """Append one line; a full disk loses the line, never the run."""
@@ -313,7 +312,8 @@ def _run_stage(
         attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
         status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
         # Whoever ends a job may signal its program first, and we hear of it too late.
-        stopped = stop.state or ("cancelled" if status and attempt.cancelled() else None)
+        unasked = stop.state == "preempted" or (stop.state is None and status)
+        stopped = "cancelled" if unasked and attempt.cancelled() else stop.state
         if stopped:
             clear(run)  # what left the group does not outlive a run that was told to end
     finally:

@@ -92,6 +92,13 @@ def _count(node: Node) -> int:
     return data
 
 
+def _code(node: Node) -> int:
+    data = node.data if isinstance(node, Scalar) else None
+    if type(data) is not int or not 0 < data < 256:
+        raise Bad(node=node)
+    return data
+
+
 def _name(name: str, node: Node) -> str:
     """The name of an environment variable that is a user's to set."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -263,6 +270,8 @@ TABLE = (
             "an address of apprise's, slurm, or a list", _addresses, ()),
     Setting("MAX_REQUEUES", "how often a run whose time is up is queued again by itself", "a whole number, 0 for never",
             _count, 3),
+    Setting("REQUEUE_CODE", "the exit code by which a job asks the scheduler to run it again",
+            "a whole number from 1 to 255", _code),
     Setting("PACK", "how many runs share a job of the farm",
             "a mapping of runs or per_gpu, and each, to whole numbers", _pack, {}),
     Setting("NGC_LOGROOT", "where the farm sees LOGROOT", "a path", _text),
@@ -271,4 +280,5 @@ TABLE = (
 BY_KEY = {setting.key: setting for setting in TABLE}
 KEYS = [setting.key for setting in TABLE]
 FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "SUBMIT_PARALLEL", "JOB_ID", "STATUS_CMD", "STATUS_LINE",
-             "STATUS", "CANCEL_CMD", "RESOURCES", "PACK", "MAX_REQUEUES", "NGC_LOGROOT", "WORKSPACE")  # fmt: skip
+             "STATUS", "CANCEL_CMD", "RESOURCES", "PACK", "MAX_REQUEUES", "REQUEUE_CODE", "NGC_LOGROOT",
+             "WORKSPACE")  # fmt: skip

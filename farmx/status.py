@@ -240,16 +240,16 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") 
 
 
 def _noted(run: Run, why: str) -> Run:
-    kept = run.state is State.LOST and _waited(run)  # by its job, which has ended with those that it began
+    kept = run.state is State.LOST and _waited(run)  # by its job, which has ended
     if why and (kept or run.state in (State.QUEUED, State.STAGED)):
         return run._replace(state=State.STAGED if kept else run.state, note=f"{HELD}{why}")
     return run
 
 
 def _waited(run: Run) -> bool:
-    """Whether the run shares a job that did not begin it."""
+    """Whether the run had a job, or shares one, that did not begin it where a breaker holds it."""
     begun = run.attempts[-1].number[0] if run.attempts else 0
-    return any(held.number > begun and _shares(held) for held in run.held)
+    return any(held.number > begun and (_fenced(held) or _shares(held)) for held in run.held)
 
 
 def is_held(run: Run) -> bool:
@@ -366,6 +366,12 @@ def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
         asked, counts = zip(*group)
         answers.update(polls.ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
     return answers
+
+
+def _fenced(held: Held) -> bool:
+    """Whether it is its job that looks whether a breaker holds it."""
+    node = held.record.get("node")
+    return isinstance(node, dict) and node.get("fence") is True
 
 
 def _shares(held: Held) -> bool:

@@ -192,7 +192,8 @@ EXECUTE = """
 from farmx import processes, runner
 given = json.loads(sys.argv[1])
 processes.BEAT_S = given.pop("beat_s", processes.BEAT_S)
-with processes.Inbox() as inbox:
+more = {key: given.pop(key) for key in ("look_s", "notice_s") if key in given}
+with processes.Inbox(**more) as inbox:
     print("ready", flush=True)
     outcome = runner.execute(inbox=inbox, **given)
 print(json.dumps(outcome))

@@ -14,7 +14,7 @@ from farmx import config
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
 SETTINGS = "ARG_STYLE, BREAKER, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, \
 CODE_MAX_MB, CODE_STAGING, CONTAINER, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, \
-NOTIFY, PACK, PYTHONPATH, RESOURCES, \
+NOTIFY, PACK, PYTHONPATH, REQUEUE_CODE, RESOURCES, \
 RETRY, SENTINEL, SETUP, STATUS, STATUS_CMD, STATUS_LINE, SUBMIT_CMD, SUBMIT_PARALLEL, WORKSPACE"
 KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("JOB_ID,", "GOAL, HPARAMS, JOB_ID,", 1)
 STATES = "cancelled, done, failed, interrupted, lost, preempted, pruned, queued, running, staged, unknown"
@@ -104,6 +104,7 @@ WRONG_SETTINGS = [
     ("ARG_STYLE: [gnu]", 12, "ARG_STYLE: a list is not allowed; it must be gnu, equals or hydra"),
     ("NGC_LOGROOT: [a]", 14, "NGC_LOGROOT: a list is not allowed; it must be a path"),
     ("MAX_REQUEUES: 1.5", 15, "MAX_REQUEUES: '1.5' is not allowed; it must be a whole number, 0 for never"),
+    ("REQUEUE_CODE: 1.5", 15, "REQUEUE_CODE: '1.5' is not allowed; it must be a whole number from 1 to 255"),
     ("WORKSPACE: []", 12, "WORKSPACE: a list is not allowed; it must be a name"),
 ]  # fmt: skip
 

@@ -1,5 +1,6 @@
 """A farm that a command submits to: what is called and recorded, what a refusal leaves, how often a run starts."""
 
+import argparse
 import json
 import os
 import shlex
@@ -20,7 +21,9 @@ exec 9>>"$HOLD/calls"
 flock 9
 echo x >> "$HOLD/count"
 number=$(wc -l < "$HOLD/count")
-if [ -e "$HOLD/most" ] && [ "$number" -gt "$(cat "$HOLD/most")" ]; then echo "quota reached" >&2; exit 1; fi
+if [ -e "$HOLD/most" ] && [ "$number" -gt "$(cat "$HOLD/most")" ]; then
+  if [ -e "$HOLD/full" ]; then cat "$HOLD/full" >&2; else echo "quota reached" >&2; fi; exit 1
+fi
 printf '%s\\0' "$@" >&9; printf '\\n\\0' >&9
 flock -u 9
 [ -e "$HOLD/said" ] && cat "$HOLD/said" || echo "job $number is queued"
@@ -147,6 +150,57 @@ def test_leading_variables_are_in_the_environment_of_the_submit_command(big, hol
     big.sweep("{n: [1]}")
     big.ok("sweep.yml")
     assert (hold / "env").read_text() == "a b\n2\n"
+
+
+class Draco:
+    """What draco's submit_job takes."""
+
+    def __init__(self) -> None:
+        self.parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+        for name in ("name", "command", "logdir", "gpu", "image", "partition"):
+            self.parser.add_argument(f"--{name}", required=name in ("name", "command", "logdir"))
+
+
+def test_dracos_form_is_a_template(big, hold):
+    configure(big, "submit_job {resources} --name {name} --command {command} --logdir {logdir}/gcf_log",
+              'RESOURCES: {gpu: 2, image: "a b", partition: null}')  # fmt: skip
+    big.sweep("{n: [1]}")
+    big.ok("sweep.yml")
+    (run,), (words,) = big.runs(), calls(hold)
+    assert vars(Draco().parser.parse_args(words)) == {
+        "name": f"sweep_{run.name}", "command": f"sh {submission(big)}/0.sh", "logdir": f"{run}/gcf_log", "gpu": "2",
+        "image": "a b", "partition": None,
+    }  # fmt: skip
+
+
+CROWDED = [
+    "Unable to run job: job rejected: only 2 jobs are allowed per user (current job count: 2).\nExiting.\n",
+    "qsub: would exceed queue generic's per-user limit of jobs in 'Q' state\n",
+    "qsub: Maximum number of jobs already in queue for user MSG=total number of current user's jobs exceeds the "
+    "queue limit: user me@here, queue batch\n",
+    "ERROR: Number of submitted jobs would exceed MAX_JOBS_PER_OWNER\n",
+    "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
+    "policy (job submit limit, user's size and/or time limits)\n",
+]
+
+
+@pytest.mark.parametrize("said", CROWDED, ids=lambda said: said.split()[0])
+def test_what_a_limit_keeps_out_is_told_and_the_same_command_goes_on_later(big, hold, said):
+    big.sweep(f"{{n: {list(range(20))}}}")  # more than are submitted at once
+    (hold / "most").write_text("2")
+    (hold / "full").write_text(said)
+    done = big("sweep.yml")
+    reason = calls_of.Said(1, "", said).reason()
+    assert (done.code, done.err.splitlines()[-2:]) == (4, [
+        "      2 queued",
+        f"farmx: farm big's limit of submitted jobs is reached ({reason}): 18 of 20 runs are not queued; the same "
+        "command goes on when some have ended",
+    ])  # fmt: skip
+    assert sorted(big.states().values()) == ["queued"] * 2 + ["staged"] * 18
+    (hold / "most").unlink()
+    big.ok("sweep.yml")
+    names = [call[call.index("--name") + 1] for call in calls(hold)]
+    assert (len(names), len(set(names)), set(big.states().values())) == (20, 20, {"queued"})
 
 
 REFUSED = [

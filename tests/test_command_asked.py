@@ -177,6 +177,28 @@ def test_where_records_are_elsewhere_the_farm_is_believed(farm, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("text", ["tell {ids}", "tell --jobs={ids}"])
+def test_more_jobs_than_the_system_takes_in_one_call_are_asked_in_several(farm, tmp_path, text):
+    names = [f"{number}.server" for number in range(10_000_000, 10_020_000)]
+    asked = helds(tmp_path, *names, asking=Asking(text, cancel=text.replace("tell", "end")))
+    says(farm, f"{names[0]} r\n{names[-1]} r\n")
+    answers = command.poll(asked)
+    assert answers == {(asked[0].submission, place): Answer(State.RUNNING) for place in (0, len(names) - 1)}
+    command.cancel(asked)
+    for name in ("tell", "end"):
+        said = ",".join(words(farm, name)).replace("--jobs=", "")
+        assert (said.split(","), count(farm, name)) == (names, 4)
+
+
+def test_of_several_calls_one_that_fails_leaves_what_it_did_not_list_unknown(farm, tmp_path, monkeypatch):
+    monkeypatch.setattr(command_asked, "ROOM", 4)
+    asked = helds(tmp_path, "7", "8", "9")
+    says(farm, "7 r\n8 r\n", "no job 9\n", 1)
+    why = "farm big cannot be asked: tell exited 1: no job 9"
+    assert told(asked, command.poll(asked)) == [Answer(State.RUNNING)] * 2 + [Answer(State.UNKNOWN, why)]
+    assert count(farm) == 2
+
+
 # ---------------------------------------------------------------- cancel
 
 

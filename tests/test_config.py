@@ -119,6 +119,7 @@ big:
   STATUS: {qw: queued, 2: running}
   CANCEL_CMD: qdel {ids}
   PACK: {per_gpu: 2, each: 9}
+  REQUEUE_CODE: 99
 """
 
 
@@ -127,7 +128,7 @@ def test_every_setting_is_read(place):
     plain = ["LOGROOT", "FARM", *(key for key in KEYS if key not in settings.FARM_KEYS)]
     origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate(plain, 1)}
     keys = ["EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
-            "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "PACK"]  # fmt: skip
+            "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "PACK", "REQUEUE_CODE"]  # fmt: skip
     farm = {key: line for line, key in enumerate(keys, len(plain) + 2)}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
@@ -137,7 +138,7 @@ def test_every_setting_is_read(place):
         logroot="/logs",
         farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0, 4, r"Job (\d+)", "qstat {ids}",
                   r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}",
-                  {"per_gpu": 2, "each": 9}),  # fmt: skip
+                  {"per_gpu": 2, "each": 9}, 99),  # fmt: skip
         code_ignore_patterns=(".git", "*.pyc", "docs*"),
         code_link=("data",),
         code_include=("a b", "c"),
@@ -506,6 +507,9 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
      "'queud' is not allowed; it must be queued, running, done, failed or cancelled; did you mean queued?"),
     ("CANCEL_CMD: [qdel]", 13, "a list is not allowed; it must be a command"),
     ("MAX_REQUEUES: -1", 15, "'-1' is not allowed; it must be a whole number, 0 for never"),
+    ("REQUEUE_CODE: 0", 15, "'0' is not allowed; it must be a whole number from 1 to 255"),
+    ("REQUEUE_CODE: 256", 15, "'256' is not allowed; it must be a whole number from 1 to 255"),
+    ("REQUEUE_CODE: true", 15, "'true' is not allowed; it must be a whole number from 1 to 255"),
     ("PACK: 4", 7, "'4' is not allowed; it must be a mapping of runs or per_gpu, and each, to whole numbers"),
     ("PACK: {}", 7, "it must say runs or per_gpu, how many runs are at work at once, and not both"),
     ("PACK: {each: 4}", 7, "it must say runs or per_gpu, how many runs are at work at once, and not both"),
@@ -705,7 +709,8 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
     compose = example(place, re.sub(r"(?m)^# ([A-Z_]+:|  - )", r"\1", text))
     found = compose()
     of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
-                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY", "PACK"}  # fmt: skip
+                "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY", "PACK",
+                "REQUEUE_CODE"}  # fmt: skip
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
     defaults = {setting.key: setting.default for setting in config.table()}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])

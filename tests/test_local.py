@@ -365,12 +365,18 @@ def test_cancel_asks_nobody_but_the_owner(tmp_path, change):
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"pids": "pid:[1]"}])
-def test_cancel_says_where_to_ask_an_owner_on_another_host_or_in_a_container(tmp_path, change):
+def test_cancel_leaves_word_for_an_owner_on_another_host_or_in_a_container(tmp_path, change):
     owner = {**processes.this(), **change}
-    with pytest.raises(FarmError) as caught:
+    with processes.Inbox() as inbox:
         local.cancel(Attempt(str(tmp_path), (1, 0), owner, None))
-    assert str(caught.value) == f"it is on {owner['host']}, or in a container there; cancel it there"
-    assert list(tmp_path.iterdir()) == []
+        assert not inbox.cancelled
+    assert [path.name for path in tmp_path.iterdir()] == [layout.CANCEL]
+
+
+def test_cancel_that_can_leave_no_word_says_so(tmp_path):
+    with pytest.raises(FarmError) as caught:
+        local.cancel(Attempt(str(tmp_path / "gone"), (1, 0), processes.this(), None))
+    assert str(caught.value) == f"{tmp_path}/gone/cancel: No such file or directory"
 
 
 def test_a_cancel_that_comes_when_its_run_has_ended_ends_no_other(place):

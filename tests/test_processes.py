@@ -181,6 +181,57 @@ def test_a_notice_is_a_cancel_where_somebody_asked_for_that(monkeypatch, asked, 
         assert stop.state == state and 49 < stop.timeout_s() < 51
 
 
+WARNED = [
+    ("a warning", True, False, ["USR1"], "preempted", ["SIGTERM"]),
+    ("both warnings", True, False, ["USR1", "USR2"], "preempted", ["SIGTERM"]),
+    ("nobody's word", False, False, ["USR1"], None, []),
+    ("a cancel", True, True, ["USR1"], "cancelled", ["SIGTERM"]),
+    ("a cancel and what the scheduler makes of it", True, True, ["USR1", "USR2"], "cancelled", ["SIGTERM"]),
+    ("a warning, then a stop", True, False, ["USR1", "TERM"], "preempted", ["SIGTERM", "SIGKILL"]),
+]
+
+
+@pytest.mark.parametrize(("warns", "wished", "asked", "state", "told"), [row[1:] for row in WARNED],
+                         ids=[row[0] for row in WARNED])  # fmt: skip
+def test_a_cancel_that_nobody_wished_is_a_warning_where_the_scheduler_sends_such(
+    monkeypatch, warns, wished, asked, state, told
+):
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    said = []
+    with Inbox(notice_s=60.0, warns=warns) as inbox:
+        stop = Stop(7, 30.0, lambda number: said.append(signal.Signals(number).name), lambda: wished)
+        for each in asked:
+            os.kill(os.getpid(), getattr(signal, f"SIG{each}"))
+            stop.follow(inbox)
+    assert (stop.state, [name for name in said if name != "SIGCONT"]) == (state, told)
+
+
+LOOKS = [
+    ("looked for first", ["look", "TERM"], "cancelled", ["SIGTERM"]),
+    ("then told twice", ["look", "TERM", "TERM"], "cancelled", ["SIGTERM", "SIGKILL"]),
+    ("looked for again", ["look", "look"], "cancelled", ["SIGTERM"]),
+    ("wished while it is preempted", ["notice", "look"], "cancelled", ["SIGTERM"]),
+    ("wished while it is stopped", ["stop", "look"], "interrupted", ["SIGTERM"]),
+]
+
+
+@pytest.mark.parametrize(("asked", "state", "told"), [row[1:] for row in LOOKS], ids=[row[0] for row in LOOKS])
+def test_a_wish_that_is_looked_for_is_one_request_with_the_signal_that_it_brings(monkeypatch, asked, state, told):
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    said, wishes = [], []
+    with Inbox(notice_s=60.0) as inbox:
+        stop = Stop(7, 30.0, lambda number: said.append(signal.Signals(number).name), lambda: bool(wishes))
+        for each in asked:
+            if each == "look":
+                wishes.append(each)
+                stop.look()
+            else:
+                number = {"notice": signal.SIGUSR2, "stop": signal.SIGINT, "TERM": signal.SIGTERM}[each]
+                os.kill(os.getpid(), number)
+            stop.follow(inbox)
+    assert (stop.state, said) == (state, told)
+
+
 # ---------------------------------------------------------------- starting
 
 SPAWN = """

@@ -230,17 +230,16 @@ def test_a_run_that_cannot_be_cancelled_is_one_line(place):
     assert str(caught.value).endswith(": cannot be cancelled: Not a directory")
 
 
-def test_a_run_on_another_host_is_left_and_said_so(place):
+def test_a_run_on_another_host_is_asked_by_its_records(place):
     path = Path(place.run(), layout.ATTEMPTS, "1.0")
     path.mkdir(parents=True)
     owner = {"format": 1, "host": "far", "boot": "b", "pid": os.getpid(), "birth": "1", "started": 1.0}
     (path / layout.OWNER).write_text(json.dumps(owner))
     (path / layout.HEARTBEAT).touch()
-    told = {"one": "not cancelled: it is on far, or in a container there; cancel it there"}
-    assert cancelled(place) == told
+    assert cancelled(place) == {"one": "asked to end"}
     os.utime(path / layout.HEARTBEAT, (1, 1))
-    assert cancelled(place) == told
-    assert end(str(place.experiment / "one")) is None
+    assert cancelled(place) == {"one": "asked to end"}
+    assert (path / layout.CANCEL).exists() and end(str(place.experiment / "one")) is None
 
 
 @pytest.mark.parametrize("argv", [("-i",), ("-j", "1")])

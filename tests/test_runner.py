@@ -574,6 +574,38 @@ def test_a_program_that_hears_of_its_cancellation_before_its_runner_does_is_canc
     assert end(run)["state"] == state
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_wish_to_cancel_that_no_signal_tells_of_is_found_wherever_the_run_is_by_now(place, renamed):
+    run = place.shell(HEED)
+    process = started(run, look_s=0.05)
+    if renamed:
+        os.rename(run, run := f"{run}.renamed")
+    Path(run, "attempts/1.0/cancel").touch()
+    assert finish(process).state == "cancelled"
+    assert [row["signal"] for row in events(run) if row["event"] == "signalled"] == ["SIGTERM"]
+    assert end(run)["state"] == "cancelled"
+
+
+def test_a_wish_for_a_run_that_took_the_place_of_ours_is_not_for_us(place):
+    run = place.shell("trap 'exit 7' TERM; echo > LOGDIR/ready; until [ -e go ]; do sleep 0.02; done")
+    process = started(run, look_s=0.02, beat_s=0.02)
+    os.rename(run, ours := f"{run}.renamed")
+    Path(run, "attempts/1.0").mkdir(parents=True)
+    Path(run, "attempts/1.0/cancel").touch()
+    heart = Path(ours, "attempts/1.0/heartbeat")
+    os.utime(heart, (1, 1))
+    until(lambda: heart.stat().st_mtime > 1)  # it looks before it beats
+    Path(ours, "code/go").touch()
+    assert finish(process).state == "done"
+
+
+def test_a_wish_that_comes_while_a_run_is_preempted_cancels_it(place):
+    run = place.shell('trap \'touch "$FARMX_ATTEMPT_DIR/cancel"; exit 0\' TERM; echo > LOGDIR/ready; sleep 9 & wait')
+    process = started(run, notice_s=60)
+    process.send_signal(signal.SIGUSR2)
+    assert finish(process).state == "cancelled"
+
+
 def test_a_run_that_is_deleted_meanwhile_is_one_line(place):
     run = place.shell('echo > "$LOGDIR/ready"; exec sleep 100')
     process = started(run)

@@ -39,7 +39,7 @@ def slots(
 
 def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -> int:
     """Launch the order here and say so; return the exit code. lives_on: this process does not end with the launch."""
-    progress, close = screen.staging_bar()
+    progress, close = screen.later_bar("staging", every=50)
     farm = Here(places, lives_on)
 
     def told(summary: Summary) -> None:

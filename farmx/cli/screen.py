@@ -192,15 +192,16 @@ def bar(what: str, total: int) -> Any:
     return progress
 
 
-def staging_bar() -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """(progress, close): a bar that appears on a terminal once staging has taken longer than a second."""
+def later_bar(what: str, every: int = 1) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """(progress, close): a bar that appears on a terminal once it has taken longer than a second; drawn anew for each
+    `every` more."""
     begun = time.monotonic()
     shown: list[Any] = []
 
     def progress(made: int, total: int) -> None:
         if not shown and sys.stderr.isatty() and time.monotonic() - begun > BAR_AFTER_S:
-            shown.append(bar("staging", total))
-        if shown and (made % 50 == 0 or made == total):
+            shown.append(bar(what, total))
+        if shown and (made % every == 0 or made == total):
             shown[0].update(shown[0].task_ids[0], completed=made, refresh=True)
 
     def close() -> None:

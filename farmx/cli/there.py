@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from farmx import launcher, layout
 from farmx.cli import notifying, screen
@@ -36,18 +36,19 @@ def farm(settings: Config) -> Farm:
 
     asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
     return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources, given.job_id,
-                        given.submit_parallel, asking, given.workspace, given.ngc_logroot, pack=given.pack)  # fmt: skip
+                        given.submit_parallel, asking, given.workspace, given.ngc_logroot, pack=given.pack,
+                        code=given.requeue_code, max_requeues=given.max_requeues)  # fmt: skip
 
 
 def run(order: Order, to: Farm) -> int:
     """Launch the order there and say so; return the exit code."""
-    progress, close = screen.staging_bar()
+    progress, close = screen.later_bar("staging", every=50)
     queuing = Queuing()
 
     def told(summary: Summary) -> None:
         close()
         tell_summary(summary, to.told() if isinstance(to, Detached) else f"{order.farm} ({to.executor})")
-        queuing.begun = bool(summary.jobs)
+        queuing.begin(len(summary.jobs))
 
     try:
         summary = launcher.launch(order, notifying.telling(to, order.notify), told, progress, queuing.heard)
@@ -64,7 +65,8 @@ def run(order: Order, to: Farm) -> int:
 
 def queue(to: Farm, submissions: Sequence[Submission]) -> None:
     """Hand over what is written down already, and say so."""
-    queuing = Queuing(begun=True)
+    queuing = Queuing()
+    queuing.begin(sum(len(each.jobs) for each in submissions if not each.after))
     try:
         to.submit(submissions, queuing.heard)
     finally:
@@ -81,18 +83,27 @@ def _watch(to: Farm, experiments: Iterable[str]) -> None:
 
 
 class Queuing:
-    """Counts what a farm takes; says so at the end, even when it refused the rest. begun: it was handed something."""
+    """Counts what a farm takes, with a bar on a terminal; says so at the end, even when it refused the rest."""
 
-    def __init__(self, begun: bool = False) -> None:
-        self.count, self.begun = 0, begun
+    def __init__(self) -> None:
+        self.count = self.total = 0
+        self._progress: Callable[[int, int], None] = lambda made, total: None
+        self._close: Callable[[], None] = lambda: None
+
+    def begin(self, total: int) -> None:
+        """So many runs are handed over."""
+        self.total = total
+        self._progress, self._close = screen.later_bar("queuing")
 
     def heard(self, submission: Submission, queued: int) -> None:
         """So many more; a run whose stages are several jobs counts once."""
         self.count += 0 if submission.after else queued
+        self._progress(self.count, self.total)
 
     def close(self) -> None:
         """Say how many."""
-        if self.count or (self.begun and sys.exc_info()[0]):
+        self._close()
+        if self.count or (self.total and sys.exc_info()[0]):
             tell(f"      {self.count} queued")
 
 

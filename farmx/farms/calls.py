@@ -39,6 +39,11 @@ _TRANSIENT = (
     "no response from",
     "send timeout",
 )
+# Grid Engine; OpenPBS; Torque; HTCondor; Slurm; LSF.
+_CROWDED = re.compile(
+    r"jobs are allowed per (?:user|cluster)|would exceed .*\blimit\b|maximum number of jobs|would exceed max_jobs"
+    r"|submitjob|job submit limit|pending job threshold", re.IGNORECASE
+)
 
 
 class Said(NamedTuple):
@@ -115,6 +120,11 @@ def limited(error: str) -> str:
     """What Slurm calls the limit of submitted jobs that is in the way, '' when none is: AssocMaxSubmitJobLimit."""
     found = re.search(r"\w*SubmitJob\w*", error)
     return found[0] if found else ""
+
+
+def crowded(error: str) -> bool:
+    """Whether a scheduler refuses a job for the number of jobs that there are: it will take it when some have ended."""
+    return bool(_CROWDED.search(error))
 
 
 def user() -> str:

@@ -15,15 +15,17 @@ from farmx import layout, packs
 from farmx.errors import FarmError, FarmxError
 from farmx.farms import base, carried, command_words, together
 from farmx.farms.base import Batch
-from farmx.farms.calls import Said, call, transient
-from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll
+from farmx.farms.calls import Said, call, crowded, transient
+from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll, release
 from farmx.farms.command_words import Template
+from farmx.processes import LOOK_S
 from farmx.spec import Job, Submission
 
 if TYPE_CHECKING:
     import threading
+    from concurrent.futures import Future
 
-__all__ = ["LINE", "Asking", "Farm", "cancel", "poll"]  # a leaf has the last two
+__all__ = ["LINE", "Asking", "Farm", "cancel", "poll", "release"]  # a leaf has the last three
 
 EXECUTOR = "command"
 PARALLEL = 16  # submit commands at once
@@ -31,11 +33,20 @@ DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a sched
 NGC_ID = r'(?im)^\W*id\W+(\d+)'  # of the table, or json, that ngc prints
 UPLOAD_S = 3600.0  # the code and the runs of an experiment go over a network
 SCRIPT_SUFFIX = ".sh"
+TICK_S = 1.0  # how long somebody who waits for submit commands hears nothing
+# What schedulers call a job of theirs: Slurm, Grid Engine, PBS, LSF, NGC. One that says whether it was restarted.
+JOBS = ["SLURM_JOB_ID", "JOB_ID", "PBS_JOBID", "LSB_JOBID", "NGC_JOB_ID"]
+RESTARTED = ["RESTARTED"]
 # Grid Engine's -notify sends these to every process of a job. The runner answers them and tells the program by SIGTERM;
-# the program itself would die of them at once.
-SHIELD = ["/bin/sh", "-c", 'trap "" USR1 USR2; exec "$@"', "sh"]
+# the program itself would die of them at once, and so would the runner before it can answer and when it has ended.
+_DEAF = "trap '' USR1 USR2"
+SHIELD = ["/bin/sh", "-c", f'{_DEAF}; exec "$@"', "sh"]
 # A number that is a word: not the 5 of `pbs5`, nor what a name of ours has for a date.
 _NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-])(?!\.\w)")
+
+
+class _Full(FarmError):
+    """A limit of submitted jobs is in the way; the message: what the farm says."""
 
 
 class Farm(NamedTuple):
@@ -43,7 +54,8 @@ class Farm(NamedTuple):
 
     origins: where each setting is from, for messages.  resources: of the configuration, by name all that SUBMIT_CMD
     may speak of.  job_id: a pattern whose first group is a job's id in what SUBMIT_CMD prints.  asking: how its jobs
-    are asked.  pack: the setting.
+    are asked.  pack: the setting.  code: by which a job asks to be run again, None where it cannot.  max_requeues: how
+    often it does.
     """
 
     name: str
@@ -58,6 +70,8 @@ class Farm(NamedTuple):
     delays_s: Sequence[float] = DELAYS_S
     executor: str = EXECUTOR
     pack: Mapping[str, Any] = {}
+    code: int | None = None
+    max_requeues: int = 3
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for a SUBMIT_CMD that does not fit these resources, FarmError where there is no such."""
@@ -84,22 +98,23 @@ class Farm(NamedTuple):
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """SUBMIT_CMD for each job, which holds one run, or as many as PACK says; several at once."""
         import threading  # these only for who submits
-        from concurrent.futures import ThreadPoolExecutor, as_completed
+        from concurrent.futures import ThreadPoolExecutor
 
         for submission in submissions:
             self._record(submission)
         self._upload(submissions)
-        stop, refused = threading.Event(), None
+        stop = threading.Event()
         with ThreadPoolExecutor(self.parallel) as pool:
             try:
                 calls = {pool.submit(self._queue, submission, index, stop): submission
                          for submission in submissions for index in range(self._count(submission))}  # fmt: skip
-                for done in as_completed(calls):
-                    refused = refused or done.exception()
-                    if done.exception() is None and done.result():
-                        heard(calls[done], done.result())
+                queued, refused = _followed(calls, heard)
             finally:
                 stop.set()  # whatever ended us: what is called already is waited for and recorded, nothing more called
+        if isinstance(refused, _Full):
+            total = sum(len(submission.jobs) for submission in submissions)
+            raise FarmError(f"farm {self.name}'s limit of submitted jobs is reached ({refused}): {total - queued} of "
+                            f"{total} runs are not queued; the same command goes on when some have ended")  # fmt: skip
         if refused is not None:
             raise refused
 
@@ -116,7 +131,7 @@ class Farm(NamedTuple):
             "submitted": time.time(),
             "resources": dict(submission.resources),
             **packs.record(packs.of(self.pack, submission.resources)),
-            "node": {"each": SHIELD},
+            "node": node(self.code, self.max_requeues),
             "ask": self.asking.record(self.origins),
             **({"elsewhere": self.ngc_logroot} if self.ngc_logroot else {}),
         }
@@ -124,7 +139,7 @@ class Farm(NamedTuple):
         seen = partial(self._seen, submission)
         text = carried.command(submission.path, "$index", seen)
         for index in range(self._count(submission)):
-            layout.write(_script(submission, index), f"#!/bin/sh\nindex={index}\n{text}\n", 0o777)
+            layout.write(_script(submission, index), f"#!/bin/sh\n{_DEAF}\nindex={index}\n{text}\n", 0o777)
 
     def _seen(self, submission: Submission, path: str) -> str:
         """What a node calls a path below LOGROOT."""
@@ -173,6 +188,8 @@ class Farm(NamedTuple):
             said = call(argv, env=env)
             if said.code == 0:
                 return said
+            if crowded(said.error + said.output):
+                raise _Full(said.reason())
             if delay_s is None or not transient(said.error + said.output):
                 break
             if stop.wait(delay_s):
@@ -208,10 +225,41 @@ class Farm(NamedTuple):
             "env_pass": ",".join(told["env_pass"]) or None,
             "workspace": self.workspace,
             "ngc_logroot": self.ngc_logroot,
+            "requeue_code": None if self.code is None else str(self.code),
         }
 
 
-# ---------------------------------------------------------------- what a job is called
+def _followed(
+    calls: Mapping[Future[int], Submission], heard: Callable[[Submission, int], None]
+) -> tuple[int, BaseException | None]:
+    """Tell of each call as it ends, and each second that none did; how many runs are queued, and what was refused."""
+    from concurrent.futures import FIRST_COMPLETED, wait  # only for who submits
+
+    queued, refused, waiting = 0, None, set(calls)
+    while waiting:
+        ended, waiting = wait(waiting, TICK_S, FIRST_COMPLETED)
+        for done in ended:
+            refused = _worse(refused, done.exception())
+            count = 0 if done.exception() else done.result()
+            queued += count
+            heard(calls[done], count)
+        if not ended:
+            heard(next(iter(calls.values())), 0)
+    return queued, refused
+
+
+def _worse(one: BaseException | None, other: BaseException | None) -> BaseException | None:
+    """Which of two refusals to tell of: the first, unless only that says no more than that a limit is reached."""
+    return other if one is None or (isinstance(one, _Full) and other is not None) else one
+
+
+# ---------------------------------------------------------------- what a job is called, and told
+
+
+def node(code: int | None, max_requeues: int) -> dict[str, Any]:
+    """What a node needs to know of the scheduler, as farmx.node reads it."""
+    return {"job": JOBS, "restarted": RESTARTED, "each": SHIELD, "look_s": LOOK_S, "fence": True, "code": code,
+            "max_requeues": max_requeues}  # fmt: skip
 
 
 def _script(submission: Submission, index: int) -> str:

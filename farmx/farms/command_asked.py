@@ -19,6 +19,7 @@ from farmx.spec import Held, State
 
 NAMELESS = "?"  # a job whose id the submit command did not say
 IDS = "{ids}"
+ROOM = 100_000  # characters of ids in one call: Linux takes a word of 128 kB, and 2 MB in all as a rule
 LINE = r"^\s*(?P<id>\S+)\s+(?P<state>\S+)"  # the first two words of a line
 _STATES = {"queued": State.QUEUED, "running": State.RUNNING, "done": State.LOST, "failed": State.FAILED,
            "cancelled": State.CANCELLED}  # fmt: skip
@@ -69,10 +70,30 @@ def _words(text: str | None, key: str, origins: Mapping[str, str]) -> list[str] 
 
 
 def _call(words: Sequence[str], ids: Sequence[str]) -> Said:
-    """Call it for these jobs: {ids} alone becomes a word each, in a word their list with commas."""
+    """Call it for these jobs: {ids} alone becomes a word each, in a word their list with commas.
+
+    In as many calls as the system's limits ask for; the code and the errors are those of the first that failed.
+    """
     env, argv = command_words.assigned(words)
-    each = (ids if word == IDS else [word.replace(IDS, ",".join(ids))] for word in argv)
-    return call([word for part in each for word in part], env=env)
+    output, failed = "", Said(0, "", "")
+    for part in _parts(ids) if any(IDS in word for word in argv) else [ids]:
+        each = (part if word == IDS else [word.replace(IDS, ",".join(part))] for word in argv)
+        said = call([word for some in each for word in some], env=env)
+        output += said.output
+        failed = said if failed.code == 0 else failed
+    return failed._replace(output=output)
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids, cut where one call has no room for more."""
+    begin, used = 0, 0
+    for place, name in enumerate(ids):
+        size = len(os.fsencode(name)) + 1
+        if used + size > ROOM and place > begin:
+            yield ids[begin:place]
+            begin, used = place, 0
+        used += size
+    yield ids[begin:]
 
 
 # ---------------------------------------------------------------- poll
@@ -165,6 +186,10 @@ def cancel(helds: Sequence[Held]) -> None:
         said = _call(words, ids)
         if said.code != 0 and not _all_gone(group):
             raise FarmError(f"{words[0]} exited {said.code}: {said.reason()}")
+
+
+def release(held: Held) -> None:
+    """Nothing: no scheduler holds what a breaker does. Its job looks at the breaker when it begins."""
 
 
 def _all_gone(helds: Sequence[Held]) -> bool:

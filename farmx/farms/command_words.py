@@ -11,7 +11,8 @@ from farmx import shelltext
 from farmx.errors import ConfigError, nearest
 
 RESOURCES = "resources"  # every resource that has no placeholder of its own, as flags
-OWN = ("name", "logdir", "log", "script", "command", "experiment", "env_pass", "workspace", "ngc_logroot", RESOURCES)
+OWN = ("name", "logdir", "log", "script", "command", "experiment", "env_pass", "workspace", "ngc_logroot",
+       "requeue_code", RESOURCES)  # fmt: skip
 PLAIN = ("{resources}", "--name", "{name}", "-c", "{command}")  # after a SUBMIT_CMD without placeholders, as runx
 NGC = ("{resources}", "--name", "{name}", "--commandline", "{command}", "--workspace", "{workspace}:{ngc_logroot}:RW")
 

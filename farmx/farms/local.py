@@ -162,22 +162,16 @@ def _pass_on(busy: Sequence[Worker], inbox: Inbox, watch: Watch, told: int) -> i
 
 
 def cancel(attempt: Attempt) -> None:
-    """Ask the runner of an attempt on this machine to end its program as cancelled. Raises FarmError when it cannot.
+    """Ask the runner of an attempt to end its program as cancelled. Raises FarmError when it cannot.
 
-    The request stands in the attempt's directory: the process that is signalled may be at another one by then.
+    The request stands in the attempt's directory, where the runner looks from time to time: the process that is
+    signalled may be at another one by then, and may be none of ours, or of this machine.
     """
-    owner = attempt.owner or {}
-    alive = processes.alive(owner)
-    if alive is None:
-        raise FarmError(f"it is on {owner.get('host')}, or in a container there; cancel it there")
     request(attempt)
-    try:
-        if alive:
+    owner = attempt.owner or {}
+    with suppress(PermissionError, ProcessLookupError):
+        if processes.alive(owner):
             os.kill(owner["pid"], processes.CANCEL)
-    except PermissionError:
-        raise FarmError(f"process {owner['pid']} belongs to somebody else") from None
-    except ProcessLookupError:
-        return
 
 
 def request(attempt: Attempt) -> None:

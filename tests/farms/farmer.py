@@ -30,8 +30,8 @@ big:
   SUBMIT_CMD: qsub -terse -notify -N {{name}} -o {output} -j y {submit} {{script}}
   STATUS_CMD: qstat
   STATUS_LINE: ^\s*(?P<id>\d+)\s+\S+\s+\S+\s+\S+\s+(?P<state>\S+)
-  CANCEL_CMD: qdel {{ids}}
 """
+CANCEL = "CANCEL_CMD: qdel {ids}"
 
 
 def library(farm: GridEngine) -> Path:
@@ -109,10 +109,10 @@ class Farmer:
         shutil.chown(path, USER)
         return path
 
-    def configure(self, submit: str = "", more: str = "", output: str = "{log}") -> None:
+    def configure(self, submit: str = "", more: str = "", output: str = "{log}", cancel: str = CANCEL) -> None:
         """Write .farmx.yaml. submit: more words of SUBMIT_CMD."""
         text = SECTION.format(submit=submit, output=output)
-        self.write(".farmx.yaml", text + "".join(f"  {line}\n" for line in more.splitlines()))
+        self.write(".farmx.yaml", text + "".join(f"  {line}\n" for line in f"{cancel}\n{more}".splitlines()))
 
     def sweep(self, hparams: str = "{n: [1, 2]}", program: str = ":", more: str = "") -> None:
         """A sweep of a shell program that notes its start and then does `program`."""

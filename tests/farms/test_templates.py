@@ -93,7 +93,8 @@ def test_htcondor_parses_what_condor_submit_is_given():
     text, resources = section("htcondor")
     every = {**resources, "gpus": 2, "disk": "10GB", "requirements": 'OpSysMajorVer == 9 && Arch == "X86_64"',
              "group": "a.b", "runtime_s": 60}  # fmt: skip
-    own = {"name": "a_b", "env_pass": "TOKEN,KEY", "script": "/it's a größe/0.sh", "log": "/it's a größe/0.log"}
+    own = {"name": "a_b", "env_pass": "TOKEN,KEY", "requeue_code": "99", "script": "/it's a größe/0.sh",
+           "log": "/it's a größe/0.log"}  # fmt: skip
     _, words = command_words.fill(command_words.read(text, "here"), own, every)
     assert words[:2] == ["condor_submit", "-terse"]
     made = condor.Submit("\n".join([*words[2:-2], f"{words[-2][1:]} {words[-1]}", ""]))
@@ -102,7 +103,8 @@ def test_htcondor_parses_what_condor_submit_is_given():
         "universe": "vanilla", "executable": own["script"], "output": own["log"], "error": own["log"],
         "log": f"{own['log']}.condor", "batch_name": "a_b", "should_transfer_files": "IF_NEEDED", "request_cpus": "1",
         "request_memory": "4GB", "request_disk": "10GB", "request_gpus": "2", "requirements": every["requirements"],
-        "accounting_group": "a.b", "MY.MaxRuntime": "60", "getenv": "TOKEN,KEY",
+        "accounting_group": "a.b", "MY.MaxRuntime": "60", "getenv": "TOKEN,KEY", "kill_sig": "SIGUSR2",
+        "remove_kill_sig": "SIGTERM", "on_exit_remove": "ExitCode=!=99",
     }  # fmt: skip
 
 

@@ -1,0 +1,293 @@
+"""Jobs of a SUBMIT_CMD on their nodes: warned, run again by an exit code, restarted, held, cancelled."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import key
+from launching import ROOT, Place, end
+from test_relaunch import cancelled
+
+from farmx import breaker, layout
+from farmx.farms import base, command
+from farmx.spec import Job
+
+# Takes a job and runs it here: again as long as it ends with 99, which is written down, as is every code.
+SUBMIT = """#!/bin/sh
+while [ $# -gt 1 ]; do shift; done
+echo "$1" >> "$HOLD/jobs"
+echo "$$"
+[ -e "$HOLD/wait" ] && exit 0
+code=99 RESTARTED=0
+while [ "$code" = 99 ]; do
+  JOB_ID=$$ RESTARTED=$RESTARTED sh -c "$1" > "$HOLD/out" 2>&1 < /dev/null
+  code=$? RESTARTED=1
+  echo "$code" >> "$HOLD/codes"
+done
+exit 0
+"""
+# $RUNNER is the process that answers signals.
+RUNNER = """sed 's/.*"pid": \\([0-9]*\\).*/\\1/' "$FARMX_ATTEMPT_DIR/owner.json\""""
+WARNED = f"""printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> "$SIDE"
+trap 'exit 0' TERM
+if [ "$FARMX_ATTEMPT" -lt "$MOST" ]; then kill -$HOW "$({RUNNER})"; sleep 9 & wait; fi
+"""
+
+
+@pytest.fixture
+def hold(tmp_path, monkeypatch):
+    path = tmp_path / "hold"
+    path.mkdir()
+    (path / "submit_job").write_text(SUBMIT)
+    (path / "submit_job").chmod(0o755)
+    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
+    monkeypatch.setenv("HOLD", str(path))
+    return path
+
+
+@pytest.fixture
+def big(project, hold):
+    """A project whose farm runs a job as it is submitted, one after another."""
+    configure(project)
+    return project
+
+
+def configure(project, more: str = "REQUEUE_CODE: 99") -> None:
+    lines = ["SUBMIT_CMD: submit_job", "SUBMIT_PARALLEL: 1", *more.splitlines()]
+    project.write(".farmx.yaml", "FARM: big\nbig:\n" + "".join(f"  {line}\n" for line in lines))
+
+
+def one(project, text: str, **more: str) -> tuple[dict, dict[str, str]]:
+    """What status says of the run of a program, and how its attempts ended."""
+    project.sweep("{n: [1]}")
+    project.write("note.sh", text)
+    project.ok("sweep.yml", **more)
+    (run,) = json.loads(project.ok("status", "sweep", "--json").out)["runs"]
+    home = project.experiment / run["run"] / "attempts"
+    return run, {path.name: json.loads((path / "end.json").read_text())["state"] for path in sorted(home.iterdir())}
+
+
+def codes(hold: Path) -> list[str]:
+    return (hold / "codes").read_text().split()
+
+
+# ---------------------------------------------------------------- warned
+
+HOW = [
+    ("USR1", "REQUEUE_CODE: 99", "done", {"1.0": "preempted", "1.1": "done"}, ["99", "0"]),
+    ("USR2", "REQUEUE_CODE: 99", "done", {"1.0": "preempted", "1.1": "done"}, ["99", "0"]),
+    ("USR2", "", "interrupted", {"1.0": "interrupted"}, ["1"]),
+    ("USR2", "REQUEUE_CODE: 99\nMAX_REQUEUES: 0", "failed", {"1.0": "failed"}, ["1"]),
+]
+
+
+@pytest.mark.parametrize(("how", "settings", "state", "ends", "said"), HOW)
+def test_a_job_that_is_warned_ends_its_program_and_asks_to_be_run_again(big, hold, how, settings, state, ends, said):
+    configure(big, settings)
+    run, attempts = one(big, WARNED, HOW=how, MOST="2")
+    assert (run["state"], attempts, codes(hold)) == (state, ends, said)
+    assert [start.rpartition("/")[2] for start in big.starts()] == list(ends)
+
+
+def test_what_is_no_warning_where_no_code_is_told_does_nothing(big, hold):
+    configure(big, "")
+    run, attempts = one(big, f"""kill -USR1 "$({RUNNER})"; sleep 0.1; kill -USR1 $$; exit 0""")
+    assert (run["state"], attempts, codes(hold)) == ("done", {"1.0": "done"}, ["0"])
+
+
+def test_a_job_is_run_again_so_often_and_then_has_failed(big, hold):
+    configure(big, "REQUEUE_CODE: 99\nMAX_REQUEUES: 2")
+    run, attempts = one(big, WARNED, HOW="USR1", MOST="9")
+    assert attempts == {"1.0": "preempted", "1.1": "preempted", "1.2": "failed"}
+    assert run["note"] == "it was told that its time is up, and it was requeued twice (MAX_REQUEUES)"
+    assert codes(hold) == ["99", "99", "1"]
+
+
+@pytest.mark.parametrize("settings", ["REQUEUE_CODE: 99", ""])
+@pytest.mark.parametrize("code", [3, 99, 100])
+def test_a_programs_own_code_says_nothing_to_the_scheduler(big, hold, code, settings):
+    configure(big, settings)
+    run, _ = one(big, f"exit {code}")
+    assert (run["state"], run["note"], codes(hold)) == ("failed", f"main exited with {code}", ["1"])
+
+
+def test_what_retry_gives_an_exit_code_is_run_in_the_same_job(big, hold):
+    big.sweep("{n: [1]}", more="RETRY: {error: 1}\n")
+    big.write("note.sh", 'exit "$((FARMX_ATTEMPT == 1))"')
+    big.ok("sweep.yml")
+    assert (set(big.states().values()), codes(hold)) == ({"done"}, ["99", "0"])
+
+
+def test_a_packed_job_comes_back_for_those_that_were_warned_and_those_that_wait(big, hold):
+    big.sweep("{n: [1, 2, 3]}", more="PACK: {runs: 1, each: 3}\n")
+    whole = f'sed -n "s/^PPid:\\t//p" "/proc/$({RUNNER})/status"'  # the process that all runs of the job are below
+    big.write("note.sh", WARNED.replace('"$MOST" ]', '"$MOST" ] && [ "$2" = 1 ]').replace(RUNNER, whole))
+    big.ok("sweep.yml", HOW="USR1", MOST="2")
+    assert (big.again(), codes(hold)) == ({(n, 1): "done" for n in (1, 2, 3)}, ["99", "0"])
+    by_n = {key(path)[0]: sorted(os.listdir(path / "attempts")) for path in big.runs()}
+    assert by_n == {1: ["1.0", "1.1"], 2: ["1.0"], 3: ["1.0"]}
+    first = next(path.name for path in big.runs() if key(path)[0] == 1)
+    assert big.starts()[:2] == [f"sweep/{first}/1.0", f"sweep/{first}/1.1"]  # nothing else began before that
+
+
+# ---------------------------------------------------------------- restarted
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def handed(place: Place, run: str) -> str:
+    """A submission of one run, as the farm leaves it."""
+    made = base.submission(str(place.experiment / ".farmx" / "submissions"), "id", [Job(run, "1.0")])
+    record = {"format": 1, "executor": "command", "farm": "big", "node": command.node(99, 3)}
+    layout.write_json(os.path.join(made.path, layout.JOB), record)
+    return made.path
+
+
+def job(submission: str, **env: str) -> tuple[int, str]:
+    """The code of a job, and what it said."""
+    code = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))"
+    kept = {key: value for key, value in os.environ.items() if key not in command.JOBS}
+    done = subprocess.run([sys.executable, "-c", code, submission, "0"], env={**kept, "PYTHONPATH": ROOT, **env},
+                          capture_output=True, text=True)  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def attempt(run: str, number: str, job: str, state: str | None, **more: object) -> Path:
+    path = Path(run, "attempts", number)
+    path.mkdir(parents=True)
+    layout.write_json(str(path / layout.OWNER), {"format": 1, "started": 1.0, "job": job, "pid": 1, "host": "far"})
+    if state:
+        told = {"format": 1, "started": 1.0, "ended": 2.0, "state": state, **more}
+        layout.write_json(str(path / layout.END), told)
+    return path
+
+
+RESTARTS = [
+    ("run again by its code", "preempted", {}, "one 1.1 done\n"),
+    ("by another job, queued twice", "preempted", {"JOB_ID": "8"}, "one 1.1 held: attempt 1.0 is that of job 7\n"),
+    ("by a scheduler that names no jobs", "preempted", {"JOB_ID": ""}, "one 1.1 held: attempt 1.0 is that of job 7\n"),
+    ("its node died", None, {"RESTARTED": "1"}, "one 1.1 done\n"),
+    ("its node went down", "interrupted", {"RESTARTED": "1"}, "one 1.1 done\n"),
+    ("it may still run", None, {"RESTARTED": "0"}, "one 1.0 held: taken by process 1 on far\n"),
+    ("another may still run", None, {"RESTARTED": "1", "JOB_ID": "8"}, "one 1.0 held: taken by process 1 on far\n"),
+    ("it was done", "done", {"RESTARTED": "1"}, "one 1.0 held: taken by process 1 on far\n"),
+    ("it had failed", "failed", {"RESTARTED": "1"}, "one 1.0 held: taken by process 1 on far\n"),
+]
+
+
+@pytest.mark.parametrize(("state", "env", "said"), [row[1:] for row in RESTARTS], ids=[row[0] for row in RESTARTS])
+def test_a_restart_is_another_attempt_only_where_the_last_one_is_over(place, state, env, said):
+    run = place.run()
+    attempt(run, "1.0", "7", state)
+    assert job(handed(place, run), **{"JOB_ID": "7", **env}) == (0, said)
+
+
+def test_a_run_that_was_cancelled_too_late_for_its_attempt_does_not_go_on(place):
+    run = place.run()
+    (attempt(run, "1.0", "7", "preempted") / layout.CANCEL).touch()
+    assert job(handed(place, run), JOB_ID="7") == (0, "one 1.1 held: attempt 1.0 was cancelled\n")
+
+
+def test_a_run_that_was_cancelled_while_it_waited_never_starts(place):
+    run = place.run()
+    attempt(run, "1.0", "", "cancelled")
+    assert job(handed(place, run), JOB_ID="7") == (1, "one 1.0 cancelled: cancelled before it began\n")
+
+
+# ---------------------------------------------------------------- held
+
+WHY = "the first 2 runs failed with: no such option"
+
+
+@pytest.fixture
+def broken(big):
+    """A project whose command is wrong, and whose breaker is 2."""
+    big.sweep("{n: [1, 2, 3, 4, 5]}", more="BREAKER: 2\n")
+    big.write("note.sh", "echo no such option >&2; exit 2\n")
+    return big
+
+
+def standing(project) -> dict[tuple[str, str], int]:
+    """(state, note) -> how many."""
+    found: dict[tuple[str, str], int] = {}
+    for run in json.loads(project.ok("status", "sweep", "--json").out)["runs"]:
+        key = run["state"], run["note"]
+        found[key] = found.get(key, 0) + 1
+    return found
+
+
+def run_jobs(hold: Path, count: int) -> None:
+    """Let the first jobs that wait begin, and end."""
+    lines = (hold / "jobs").read_text().splitlines()
+    for line in lines[:count]:
+        subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True)
+    (hold / "jobs").write_text("".join(f"{line}\n" for line in lines[count:]))
+
+
+def test_a_job_that_its_breaker_holds_ends_before_its_program_begins(broken, hold):
+    broken.ok("sweep.yml")
+    assert codes(hold) == ["1", "1", "0", "0", "0"]
+    assert (hold / "out").read_text().endswith(f" held: {WHY}\n")
+    # Nobody can be asked whether a job is still queued.
+    assert standing(broken) == {("failed", "main exited with 2"): 2, ("queued", f"held: {WHY}"): 3}
+
+
+def test_what_waits_is_let_go_with_todays_code_and_what_has_ended_is_queued_again(broken, hold):
+    status = 'STATUS_CMD: cat "' + str(hold / "told") + '"'
+    configure(broken, f"REQUEUE_CODE: 99\n{status}")
+    (hold / "wait").touch()
+    broken.ok("sweep.yml")
+    (submission,) = (broken.experiment / ".farmx/submissions").iterdir()
+    queued = [line.split()[1] for line in (submission / "queued").read_text().splitlines()]
+    run_jobs(hold, 3)  # the third is held
+    (hold / "told").write_text("".join(f"{name} qw\n" for name in queued[3:]))
+    assert standing(broken) == {("failed", "main exited with 2"): 2, ("staged", f"held: {WHY}"): 1,
+                                ("queued", f"held: {WHY}"): 2}  # fmt: skip
+    broken.write("note.sh", ":\n")
+    done = broken.ok("retry", "sweep", "--release")
+    assert "      2 let go\n" in done.err and "runs  3 again, 0 left alone\n" in done.err
+    assert breaker.read(str(submission))["held"] is False
+    run_jobs(hold, 5)
+    (hold / "told").write_text("")
+    assert standing(broken) == {("done", ""): 5}
+
+
+# ---------------------------------------------------------------- cancelled
+
+
+def test_without_cancel_cmd_a_waiting_run_is_cancelled_and_its_job_starts_nothing(big, hold):
+    (hold / "wait").touch()
+    big.sweep("{n: [1]}")
+    big.ok("sweep.yml")
+    (run,) = big.runs()
+    said = "cancelled; its job is still queued and will end at once: farm big has no CANCEL_CMD"
+    assert big.ok("cancel", "sweep").out == f"{run.name}  {said}\n"
+    run_jobs(hold, 1)
+    assert (set(big.states().values()), big.starts()) == ({"cancelled"}, [])
+
+
+def test_what_runs_is_asked_to_end_by_its_records(place, tmp_path, monkeypatch):
+    run = place.shell("sleep 9")
+    submission = handed(place, run)
+    base.record_queued(submission, 0, 0, "7")
+    attempt(run, "1.0", "7", None)
+    Path(run, "attempts/1.0", layout.HEARTBEAT).touch()
+    assert cancelled(place) == {"one": "asked to end; its runner will see that: farm big has no CANCEL_CMD"}
+    assert Path(run, "attempts/1.0/cancel").exists() and end(run) is None
+
+
+def test_where_no_node_sees_our_records_it_is_not_cancelled(place):
+    run = place.shell("sleep 9")
+    submission = handed(place, run)
+    record = json.loads(Path(submission, layout.JOB).read_text())
+    layout.write_json(os.path.join(submission, layout.JOB), {**record, "elsewhere": "/mount"})
+    base.record_queued(submission, 0, 0, "7")
+    attempt(run, "1.0", "7", None)
+    Path(run, "attempts/1.0", layout.HEARTBEAT).touch()
+    assert cancelled(place) == {"one": "not cancelled: farm big has no CANCEL_CMD"}
