@@ -111,23 +111,10 @@ def _keep(launch: Iterable[str], known: dict[str, Any]) -> bool:
 
 def _made(submission: str, known: dict[str, Any]) -> bool:
     """Record what is known; False when somebody did before, or the disk is full: what nobody is told is not held."""
-    path = os.path.join(submission, layout.BREAKER)
-    aside = layout.aside(path)
     try:
-        layout.write_json(aside, {"format": layout.BREAKER_FORMAT, **known})
+        return layout.make_json(os.path.join(submission, layout.BREAKER), {"format": layout.BREAKER_FORMAT, **known})
     except StageError:
         return False
-    try:
-        os.link(aside, path)
-        return True
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links: two may say it
-        os.replace(aside, path)
-        return True
-    finally:
-        if os.path.lexists(aside):
-            os.unlink(aside)
 
 
 def _standing(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -214,6 +214,24 @@ def write_json(path: str, record: dict[str, Any]) -> None:
     write(path, json.dumps(record, allow_nan=False) + "\n")
 
 
+def make_json(path: str, record: dict[str, Any]) -> bool:
+    """`record` as json at `path` where there is nothing yet; False when somebody was first. Raises StageError.
+
+    On a file system without links two who do it at once may both think that they were first.
+    """
+    temporary = aside(path)
+    write_json(temporary, record)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+    return True
+
+
 def read_json(path: str, newest: int | None) -> dict[str, Any]:
     """The record at `path`, written in a format no newer than `newest`; None: its keys are a user's, `format` too.
 

@@ -79,19 +79,8 @@ def post(experiment: str, launch: str, event: str, facts: Mapping[str, Any]) -> 
     path = os.path.join(outbox(experiment), f"{launch}.{event}{EVENT}")
     if os.path.exists(path):
         return False
-    aside = layout.aside(path)
     told = {"format": layout.OUTBOX_FORMAT, "event": event, "launch": launch, **facts}
-    layout.write_json(aside, {**told, "experiment": os.path.basename(experiment)})
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links: of two who see it at once both think that they were first
-        os.replace(aside, path)
-    finally:
-        if os.path.lexists(aside):
-            os.unlink(aside)
-    return True
+    return layout.make_json(path, {**told, "experiment": os.path.basename(experiment)})
 
 
 def read(experiment: str, name: str) -> dict[str, Any] | None:

@@ -9,11 +9,9 @@ import click
 from farmx import clean as rules
 from farmx import naming
 from farmx.clean import Item, Plan, Wish
-from farmx.cli.surroundings import located, logroot, show, tell, unattended
+from farmx.cli.surroundings import SHOWN, located, logroot, show, tell, unattended
 from farmx.errors import UsageError
 from farmx.spec import Surroundings
-
-SHOWN = 20  # runs that are named one by one
 
 
 def clean(given: Mapping[str, Any], at: Surroundings) -> int:

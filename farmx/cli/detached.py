@@ -12,7 +12,7 @@ from typing import Any
 
 from farmx import breaker, layout, processes
 from farmx.cli import here, screen
-from farmx.cli.surroundings import import_path, tell
+from farmx.cli.surroundings import begin, import_path, tell
 from farmx.errors import FarmError
 from farmx.farms import base, gpus, local, shares
 from farmx.farms.base import Batch
@@ -20,9 +20,7 @@ from farmx.farms.gpus import Gpu, Slot
 from farmx.processes import Inbox
 from farmx.spec import Job, Submission
 
-# A fresh process: ours may have threads, open files and the memory of whoever called launch(). It imports what we do.
-_BEGIN = "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; "
-_BEGIN += "from farmx.cli import detached; detached.main(given)"
+_BEGIN = begin("detached")
 UP_S = 120.0  # how long it may take to say that it has its runs, on whatever file system
 
 

@@ -202,7 +202,12 @@ def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
         lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
     if farm.stopped or farm.counts.states["interrupted"]:
         lines.append(f"{typed}  # goes on with the rest")
-    if summary.changed and not summary.jobs:
-        names = ", ".join(summary.differs[:3]) + (", ..." if len(summary.differs) > 3 else "")
-        lines.append(f"{typed} --again  # {summary.changed} made from other code: {names}")
-    return lines
+    return lines + again(summary, typed)
+
+
+def again(summary: Summary, typed: str) -> list[str]:
+    """How what was made from other code is run with today's, where a launch found nothing else to do."""
+    if not summary.changed or summary.jobs:
+        return []
+    names = ", ".join(summary.differs[:3]) + (", ..." if len(summary.differs) > 3 else "")
+    return [f"{typed} --again  # {summary.changed} made from other code: {names}"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from farmx import compose, layout, messages, notices, outbox, status
-from farmx.cli.surroundings import import_path, logroot, tell
+from farmx.cli.surroundings import begin, import_path, logroot, tell
 from farmx.errors import ConfigError, FarmxError
 from farmx.farms import base
 from farmx.farms.base import Farm
@@ -226,10 +226,6 @@ class _Told:
                 _finish(sender)
 
 
-_BEGIN = "import json, sys; given = json.loads(sys.stdin.readline()); sys.path[:] = given['path']; "
-_BEGIN += "from farmx.cli import notifying; notifying.main(given)"
-
-
 def _started(submissions: Sequence[Submission], urls: Sequence[str], log: str | None) -> subprocess.Popen[bytes] | None:
     """The process that sends; None where none can be started, which is said and is no error of the launch."""
     try:
@@ -244,8 +240,9 @@ def _start(submissions: Sequence[Submission], urls: Sequence[str], log: str | No
     the launch ends when its stdin does, and it says so on our stderr."""
     told = {"path": import_path(), "paths": [each.path for each in submissions], "urls": urls, "alone": log is not None}
     stderr = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    process = subprocess.Popen([sys.executable, "-I", "-c", _BEGIN], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                               stderr=stderr, cwd=os.sep, start_new_session=True)  # fmt: skip
+    argv = [sys.executable, "-I", "-c", begin("notifying")]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr, cwd=os.sep,
+                               start_new_session=True)  # fmt: skip
     assert process.stdin is not None
     process.stdin.write(json.dumps(told).encode() + b"\n")
     process.stdin.flush()

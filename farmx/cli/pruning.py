@@ -3,12 +3,10 @@
 import sys
 
 from farmx import relaunch
-from farmx.cli.surroundings import tell
+from farmx.cli.surroundings import SHOWN, tell
 from farmx.errors import UsageError
 from farmx.orders import Order
 from farmx.spec import Run
-
-SHOWN = 20  # runs that are named one by one
 
 
 def prune(order: Order, sure: bool) -> None:

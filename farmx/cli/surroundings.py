@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from farmx.errors import FarmxError, UsageError
 
+SHOWN = 20  # runs that are named one by one before they go
+
 if TYPE_CHECKING:
     from farmx.spec import Surroundings
 
@@ -71,6 +73,15 @@ def import_path() -> list[str]:
     """Where a process of ours in another directory finds what we import; farmx also where a hook found it for us."""
     ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return [*(os.path.abspath(path) for path in sys.path if path), ours]
+
+
+def begin(module: str) -> str:
+    """The Python that starts main() of a module of cli in a fresh process, with what a line of json on stdin says.
+
+    `path` in that is import_path(). Ours may have threads, open files and the memory of whoever called launch().
+    """
+    return ("import json, sys; given = json.loads(sys.stdin.readline()); sys.path[:] = given['path']; "
+            f"from farmx.cli import {module}; {module}.main(given)")  # fmt: skip
 
 
 def tell(text: str) -> None:

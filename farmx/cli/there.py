@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from farmx import launcher, layout
 from farmx.cli import notifying, screen
 from farmx.cli.detached import Detached
-from farmx.cli.here import called, tell_summary, typed
+from farmx.cli.here import again, called, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm
@@ -107,7 +107,7 @@ class Queuing:
             tell(f"      {self.count} queued")
 
 
-def _next(summary: Summary, name: str, again: str) -> list[str]:
+def _next(summary: Summary, name: str, typed: str) -> list[str]:
     quoted = shlex.quote(name)
     lines = [f"farmx status {quoted}", f"sumx {quoted}"]
     if summary.jobs:
@@ -115,7 +115,4 @@ def _next(summary: Summary, name: str, again: str) -> list[str]:
     failed = summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
     if failed:
         lines.append(f"farmx retry {quoted}  # {failed} failed or cancelled")
-    if summary.changed and not summary.jobs:
-        names = ", ".join(summary.differs[:3]) + (", ..." if len(summary.differs) > 3 else "")
-        lines.append(f"{again} --again  # {summary.changed} made from other code: {names}")
-    return lines
+    return lines + again(summary, typed)
