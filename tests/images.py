@@ -52,7 +52,7 @@ for path in /usr /bin /sbin /lib /lib64 /etc /dev /proc; do
   mkdir -p "$root$path"; mount --rbind "$path" "$root$path"
 done
 while [ "$1" != -- ]; do
-  mkdir -p "$root$2"; mount --bind "$1" "$root$2"
+  mkdir -p "$root$2"; mount --rbind "$1" "$root$2"
   [ "$3" = rw ] || mount -o remount,bind,ro "$root$2"
   shift 3
 done

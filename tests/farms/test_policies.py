@@ -185,7 +185,7 @@ def test_a_sentinel_that_is_refused_is_told_and_the_runs_are_queued(site, tmp_pa
     refuse.write_text(f"#!/bin/sh\ncase \"$*\" in *.tend*) echo \"sbatch: error: no; it's full\" >&2; exit 1;; esac\n"
                       f"exec {shutil.which('sbatch')} \"$@\"\n")  # fmt: skip
     refuse.chmod(0o755)
-    site.sweep(f"note(n); wait(os.environ['SIDE'] + '.go')", "{n: [1, 2]}", "SENTINEL: true\n")
+    site.sweep("note(n); wait(os.environ['SIDE'] + '.go')", "{n: [1, 2]}", "SENTINEL: true\n")
     done = site("sweep.yml", PATH=f"{refuse.parent}:{os.environ['PATH']}")
     told = "the runs are queued, and their sentinel is not: no; it's full; farmx tend does what it would\n"
     assert (done.code, done.err.endswith(f"      2 queued\nfarmx: {told}")) == (4, True)
