@@ -13,6 +13,12 @@ Exit code 1 also says that a run failed, 130 that Ctrl-C ended the command. The 
 wrong, what is allowed or what to do.
 """
 
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in layout
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class FarmxError(Exception):
     """A user's mistake or surroundings that do not work; `str()` is the one line to show."""
@@ -69,3 +75,8 @@ def nearest(word: str, known: list[str]) -> str:
         if close and name.lower() == close[0]:
             return f"; did you mean {name}?"
     return "; known: " + ", ".join(sorted(known)) if known else "; there are none"
+
+
+def where(setting: str, origins: Mapping[str, str]) -> str:
+    """How a message about a setting begins: `.farmx.yaml:2:1: PACK`, or `PACK` where nobody knows its origin."""
+    return f"{origins[setting]}: {setting}" if setting in origins else setting

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import layout, packs
-from farmx.errors import FarmError, FarmxError
+from farmx.errors import FarmError, FarmxError, where
 from farmx.farms import base, carried, command_words, together
 from farmx.farms.base import Batch
 from farmx.farms.calls import Said, call, crowded, transient
@@ -85,8 +85,7 @@ class Farm(NamedTuple):
             raise FarmError(f"there is no {template.program()} here; launch where it is, or choose another --farm")
 
     def _where(self) -> str:
-        origin = self.origins.get("SUBMIT_CMD")
-        return f"{origin}: SUBMIT_CMD" if origin else "SUBMIT_CMD"
+        return where("SUBMIT_CMD", self.origins)
 
     def _template(self) -> Template:
         return command_words.read(self.submit_cmd, self._where())

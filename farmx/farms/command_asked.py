@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import errors, layout
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import command_words
 from farmx.farms.base import Answer, Answers
@@ -58,7 +58,7 @@ class Asking(NamedTuple):
 def _words(text: str | None, key: str, origins: Mapping[str, str]) -> list[str] | None:
     if text is None:
         return None
-    where = f"{origins[key]}: {key}" if key in origins else key
+    where = errors.where(key, origins)
     words = command_words.split(text, where)
     names = [name for word in words for name in command_words.references(word)]
     for name in names:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import shelltext
+from farmx import errors, shelltext
 from farmx.errors import ConfigError, nearest
 
 RESOURCES = "resources"  # every resource that has no placeholder of its own, as flags
@@ -115,8 +115,7 @@ def check(template: Template, where: str, wanted: Mapping[str, Any], origins: Ma
     for key, value in wanted.items():
         if value is None or RESOURCES in names or (key in names and key not in OWN):
             continue
-        origin = origins.get(f"RESOURCES.{key}")
-        told = f"{origin}: RESOURCES.{key}" if origin else f"RESOURCES.{key}"
+        told = errors.where(f"RESOURCES.{key}", origins)
         if key in OWN:
             raise ConfigError(f"{told}: {{{key}}} in SUBMIT_CMD is farmx's own; call the resource otherwise")
         raise ConfigError(f"{told}: SUBMIT_CMD does not say {{{key}}}, so no job would get it; write it there, or "

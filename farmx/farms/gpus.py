@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx.errors import ConfigError, FarmError, FarmxError, UsageError, nearest
+from farmx.errors import ConfigError, FarmError, FarmxError, UsageError, nearest, where
 
 WORDS = ("jobs", "gpus")  # what RESOURCES of a farm with EXECUTOR local may say
 FREE = "free"
@@ -69,26 +69,22 @@ def configured(resources: Mapping[str, Any], origins: Mapping[str, str]) -> tupl
     origins: where each key is from. Raises ConfigError, FarmError when GPUs cannot be listed.
     """
     for key in (key for key in resources if key not in WORDS):
-        told = f"{_where(key, origins)} is nothing that this machine gives{nearest(key, list(WORDS))}"
+        told = f"{where(f'RESOURCES.{key}', origins)} is nothing that this machine gives{nearest(key, list(WORDS))}"
         raise ConfigError(f"{told}; -i or -j N run without RESOURCES")
     count, gpus = resources.get("jobs"), resources.get("gpus")
     if count is not None and not (type(count) is int and count > 0):
-        raise ConfigError(f"{_where('jobs', origins)}: {count!r} is not allowed; it must be a whole number above 0")
+        told = f"{where('RESOURCES.jobs', origins)}: {count!r}"
+        raise ConfigError(f"{told} is not allowed; it must be a whole number above 0")
     if gpus is None:
         return _plain(count)
     number = type(gpus) is int and gpus > 0
-    asked = _Asked(f"{_where('gpus', origins)}: {gpus!r}", ConfigError,
+    asked = _Asked(f"{where('RESOURCES.gpus', origins)}: {gpus!r}", ConfigError,
                    "write '0,1' or '0+1,2+3' for these GPUs, free for one idle GPU a run, 2 for two")  # fmt: skip
     if number or str(gpus).strip() == FREE:
         return _idle_slots(count, gpus if number else 1, asked)
     if not isinstance(gpus, str):
         raise ConfigError(f"{asked.where} is not allowed; {asked.instead}")
     return _named(count, gpus, asked)
-
-
-def _where(key: str, origins: Mapping[str, str]) -> str:
-    origin = origins.get(f"RESOURCES.{key}")
-    return f"{origin}: RESOURCES.{key}" if origin else f"RESOURCES.{key}"
 
 
 def _plain(count: int | None) -> tuple[Slot, ...]:

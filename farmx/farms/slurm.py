@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from farmx import breaker, layout, packs, records
-from farmx.errors import ConfigError, FarmError, nearest
-from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
+from farmx.errors import ConfigError, FarmError, nearest, where
+from farmx.farms import base, carried, sentinel, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
@@ -82,8 +82,7 @@ class Farm(NamedTuple):
         raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
 
     def _where(self, key: str) -> str:
-        origin = self.origins.get(f"RESOURCES.{key}")
-        return f"{origin}: RESOURCES.{key}" if origin else f"RESOURCES.{key}"
+        return where(f"RESOURCES.{key}", self.origins)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""

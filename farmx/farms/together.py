@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, packs, records
-from farmx.errors import ConfigError
+from farmx.errors import ConfigError, where
 from farmx.spec import Held, State
 
 
@@ -17,7 +17,7 @@ def check(told: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]], origins:
         try:
             packs.of(told, resources)
         except packs.Wrong as wrong:
-            raise ConfigError(f"{origins['PACK']}: PACK: {wrong}" if "PACK" in origins else f"PACK: {wrong}") from None
+            raise ConfigError(f"{where('PACK', origins)}: {wrong}") from None
 
 
 class _Member(NamedTuple):
