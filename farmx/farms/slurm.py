@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from farmx import breaker, layout, packs, records
 from farmx.errors import ConfigError, FarmError, nearest, where
-from farmx.farms import base, carried, sentinel, slurm_left, slurm_script, slurm_words, together
+from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
