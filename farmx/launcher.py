@@ -43,6 +43,7 @@ def launch(
     programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
     farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
     _prepare(order)
+    _finish(order, farm)
     choices = choose(order)
     claims.sweep_staging(order.experiment)  # what waited there with a claim is in its place now
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
@@ -156,6 +157,13 @@ def _prepare(order: Order) -> None:
     inside = _in_repository(logroot) or os.path.realpath(logroot).startswith(os.path.realpath(order.source) + os.sep)
     if inside and not os.path.lexists(ignore) and _only_runs(logroot):
         layout.write(ignore, "*\n")
+
+
+def _finish(order: Order, farm: Farm) -> None:
+    """Have the farm queue what a killed launch left out of jobs that wait for one another. Raises FarmError."""
+    finish = getattr(farm, "finish", None)
+    if finish is not None:
+        finish(order.experiment)
 
 
 def _in_repository(path: str) -> bool:

@@ -570,3 +570,54 @@ def test_where_slurm_cannot_say_which_sentinels_there_are_that_is_told(fake, tmp
     fake.says("squeue", "", "slurm_load_jobs error: Unable to contact slurm controller\n", 1)
     with pytest.raises(FarmError, match="^whether the runs have a sentinel cannot be asked: .*; farmx tend does"):
         farm().watch(layout.experiment_of(made.path))
+
+
+# ---------------------------------------------------------------- what a killed launch left out
+
+
+def chain(home: Path, fake: Scheduler) -> tuple[Submission, Submission]:
+    """Two submissions of the same runs, one after the other: the second was not queued."""
+    first = submission(home)
+    later = [Job(job.run, "2.0") for job in first.jobs]
+    second = base.submission(os.path.dirname(first.path), "id-2", later, {"mem": 4})._replace(after="id")
+    fake.says("sbatch", "7\n", call=1)
+    fake.says("sbatch", "", "sbatch: error: no\n", 1, call=2)
+    with pytest.raises(FarmError):
+        farm().submit([first, second], lambda *heard: None)
+    return first, second
+
+
+LEFT_OUT = [
+    ("7|sweep.id\n", None, "aftercorr:7"),
+    ("7|sweep.id\n8|sweep.id-2\n", None, None),  # it was queued, and nobody heard of it
+    ("", None, None),  # what it would wait for is gone
+    ("5|sweep.other\n", None, None),
+    ("7|sweep.id\n", "3.0", None),  # one of its runs was queued once more
+]
+
+
+@pytest.mark.parametrize(("queue", "newer", "waits"), LEFT_OUT)
+def test_a_later_stage_that_was_left_out_is_queued_behind_the_one_that_is_there(fake, tmp_path, queue, newer, waits):
+    first, second = chain(tmp_path, fake)
+    if newer:
+        base.submission(os.path.dirname(first.path), "anew", [Job(first.jobs[1].run, newer)])
+    fake.says("squeue", queue)
+    fake.says("sbatch", "9\n")
+    told: list[str] = []
+    for _ in range(2):
+        farm(tell=told.append).finish(layout.experiment_of(first.path))
+    sent = fake.calls("sbatch")[2:]
+    dependencies = [word.partition("=")[2] for words in sent for word in words if word.startswith("--dependency")]
+    assert dependencies == ([waits] if waits else [])
+    assert [words[-1] for words in sent] == [os.path.join(second.path, "script")] * bool(waits)
+    assert base.queued(second.path) == ({0: "9", 1: "9"} if waits else {})
+    assert told == ["2 jobs of a launch that was cut short are queued behind those that they wait for"] * bool(waits)
+
+
+def test_where_nothing_was_left_out_nobody_is_asked(fake, tmp_path):
+    fake.says("sbatch", "7\n")
+    made = submission(tmp_path)
+    submit(made)
+    farm().finish(layout.experiment_of(made.path))
+    farm().finish(str(tmp_path / "no such experiment"))
+    assert fake.calls("squeue") == []

@@ -207,7 +207,7 @@ class _Told:
         self._farm, self._urls = farm, urls
         self.executor = farm.executor
         self.check, self.batches = farm.check, farm.batches
-        self.watch = getattr(farm, "watch", None)
+        self.finish, self.watch = (getattr(farm, name, None) for name in ("finish", "watch"))
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """As the farm does."""

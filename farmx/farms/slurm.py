@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from farmx import breaker, layout, packs, records
 from farmx.errors import ConfigError, FarmError, nearest, where
-from farmx.farms import base, carried, sentinel, slurm_script, slurm_words, together
+from farmx.farms import base, carried, sentinel, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
@@ -101,7 +101,7 @@ class Farm(NamedTuple):
         queue, unwatched = Queue(self.delays_s, self.tell), ""
         left: list[Job] = []
         for submission in submissions:
-            queued = self._queue(queue, submission, heard)
+            queued = self._queue(queue, submission, packs.of(self.pack, submission.resources), heard)
             left += submission.jobs[queued:]
             if queued < len(submission.jobs):
                 base.shorten(submission, queued)
@@ -110,9 +110,11 @@ class Farm(NamedTuple):
             unwatched = unwatched or why
         _complain(queue.limit, submissions, left, unwatched)
 
-    def _queue(self, queue: Queue, submission: Submission, heard: Callable[[Submission, int], None]) -> int:
+    def _queue(
+        self, queue: Queue, submission: Submission, pack: packs.Pack, heard: Callable[[Submission, int], None]
+    ) -> int:
         """Queue and record as much of it as Slurm takes; how many of its jobs."""
-        pack, queued = packs.of(self.pack, submission.resources), 0
+        queued = 0
         for part in queue.fill(submission, pack.jobs(len(submission.jobs))):
             first, queued = queued, min(part.end * pack.each, len(submission.jobs))
             base.record_queued(submission.path, first, queued - 1, part.array)
@@ -120,6 +122,23 @@ class Farm(NamedTuple):
                 call(["scontrol", "hold", part.array])
             heard(submission, queued - first)
         return queued
+
+    def finish(self, experiment: str) -> None:
+        """Queue what a killed launch left out behind jobs that it queued and that are still there. Raises FarmError."""
+        left = slurm_left.out(experiment)
+        if not left:
+            return
+        there: dict[str, list[str]] = {}
+        for array, name in set(_arrays([name for each in left for name in (each.name, each.before)], here())):
+            there.setdefault(name, []).append(array)
+        queue, count = Queue(self.delays_s, self.tell), 0
+        for each in left:
+            if len(there.get(each.before, ())) == 1 and each.name not in there:
+                queue.know(each.submission.after, there[each.before][0], each.pack.jobs(len(each.submission.jobs)))
+            if queue.knows(each.submission.after) and each.name not in there:
+                count += self._queue(queue, each.submission, each.pack, lambda submission, queued: None)
+        if count:
+            self.tell(f"{count} jobs of a launch that was cut short are queued behind those that they wait for")
 
     def watch(self, experiment: str) -> None:
         """Queue the sentinels that arrays want and lack: who queued those was killed before. Raises FarmError."""

@@ -52,6 +52,14 @@ class Queue:
             if not parts or parts[-1].end < before.end:
                 return
 
+    def know(self, submission: str, array: str, jobs: int) -> None:
+        """The submission of this id was queued before, whole, as this array."""
+        self._parts[submission] = [Part(0, jobs, array)]
+
+    def knows(self, submission: str) -> bool:
+        """Whether others may wait for the submission of this id."""
+        return submission in self._parts
+
     def arrays(self, submission: Submission) -> list[str]:
         """The ids of its arrays, in order."""
         return [part.array for part in self._parts[submission.id]]

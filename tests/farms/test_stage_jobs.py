@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from launching import until
@@ -111,15 +112,36 @@ def test_what_waits_for_a_stage_of_its_own_is_cancelled(site):
     assert attempts(site.run()) == {"1.0": "done", "2.0": "cancelled"}
 
 
-def test_a_launch_that_the_farm_refuses_between_two_jobs_is_finished_by_the_same_command(site, tmp_path):
+def refused_between_two_jobs(site: Site, home: Path) -> None:
+    """Launch; Slurm takes the first job of each run alone."""
     real = shutil.which("sbatch")
-    (tmp_path / "bin").mkdir()
+    (home / "bin").mkdir()
     refuses = '*--dependency=*) echo "sbatch: error: no" >&2; exit 1 ;;'
-    (tmp_path / "bin/sbatch").write_text(f'#!/bin/sh\ncase "$*" in {refuses} esac\nexec {real} "$@"\n')
-    (tmp_path / "bin/sbatch").chmod(0o755)
+    (home / "bin/sbatch").write_text(f'#!/bin/sh\ncase "$*" in {refuses} esac\nexec {real} "$@"\n')
+    (home / "bin/sbatch").chmod(0o755)
     staged(site)
-    done = site("sweep.yml", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    done = site("sweep.yml", PATH=f"{home}/bin:{os.environ['PATH']}")
     assert (done.code, done.err.count("2 queued")) == (4, 1)
+
+
+def test_while_the_first_jobs_are_there_the_same_command_queues_the_later_ones_behind_them(site, tmp_path):
+    mark(site, "wait.train")
+    refused_between_two_jobs(site, tmp_path)
+    site.noted("train 1 1 1", "train 2 1 1")
+    again = site.ok("sweep.yml").err
+    assert again.count("2 jobs of a launch that was cut short are queued behind those that they wait for") == 1
+    assert "cut short" not in site.ok("sweep.yml").err
+    name = site.name(site.submissions()[1])
+    waiting = site.slurm.says("squeue", "-h", "-r", f"--name={name}", "-o", "%T %r")
+    assert waiting.splitlines() == ["PENDING Dependency"] * 2
+    mark(site, "wait.train", there=False)
+    assert site.ended() == ["done", "done"]
+    assert [attempts(run) for run in site.project.runs()] == [{"1.0": "done", "2.0": "done"}] * 2
+    assert len(site.submissions()) == 2
+
+
+def test_a_launch_that_the_farm_refuses_between_two_jobs_is_finished_by_the_same_command(site, tmp_path):
+    refused_between_two_jobs(site, tmp_path)
     until(lambda: site.states() == ["staged", "staged"])
     assert {note for _, note in told(site)} == {"train, look done; test, score to come"}
     site.ok("sweep.yml")
