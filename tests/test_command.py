@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from launching import Place
 
+from farmx.farms import base, command
 from farmx.farms import calls as calls_of
-from farmx.farms import command
+from farmx.spec import Job, Submission
 
 KEPT = "what was queued before is kept, the rest is staged: the same command goes on"
 SUBMIT = """#!/usr/bin/env bash
@@ -142,6 +144,22 @@ def test_no_more_submit_commands_run_at_once_than_the_farm_allows(big, hold):
     big.ok("sweep.yml")
     most = [int(line) for line in (hold / "most").read_text().split()]
     assert (len(most), max(most)) == (8, 3)
+
+
+def test_who_waits_for_slow_submit_commands_hears_that_none_has_ended(tmp_path, hold, monkeypatch):
+    """So that a bar can tell how long that takes already."""
+    monkeypatch.setattr(command, "TICK_S", 0.01)
+    (hold / "submit_job").write_text('#!/bin/sh\nuntil [ -e "$HOLD/go" ]; do sleep 0.01; done\necho 7\n')
+    run = Place(tmp_path).run()
+    made = base.submission(str(tmp_path / "logs/sweep/.farmx/submissions"), "id", [Job(run, "1.0")])
+    heard = []
+
+    def hear(submission: Submission, queued: int) -> None:
+        heard.append(queued)
+        (hold / "go").touch()
+
+    command.Farm("big", "submit_job {script}").submit([made], hear)
+    assert (heard[0], heard[-1], sum(heard)) == (0, 1, 1)
 
 
 def test_leading_variables_are_in_the_environment_of_the_submit_command(big, hold):

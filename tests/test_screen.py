@@ -176,6 +176,35 @@ def test_the_bar_tells_the_mean_so_far_on_one_line(monkeypatch, columns, done, s
     assert (line[:5], line[-len(told) :], line.count("\n"), len(line) <= columns) == ("runs ", told, 0, True)
 
 
+@pytest.mark.parametrize(("terminal", "after_s", "bars"), [(True, 0.0, 1), (True, 99.0, 0), (False, 0.0, 0)])
+def test_a_bar_that_may_come_later_comes_on_a_terminal_alone_and_shows_how_far_it_is(
+    monkeypatch, terminal, after_s, bars
+):
+    made = []
+
+    class Bar:
+        task_ids = (7,)
+
+        def __init__(self, *given) -> None:
+            self.told = [given]
+            made.append(self)
+
+        def update(self, task: int, completed: int, refresh: bool) -> None:
+            self.told.append((task, completed, refresh))
+
+        def stop(self) -> None:
+            self.told.append("stop")
+
+    monkeypatch.setattr(screen, "bar", Bar)
+    monkeypatch.setattr(screen, "BAR_AFTER_S", after_s - 1e-9)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    progress, close = screen.later_bar("queuing", every=2)
+    for count in (0, 1, 2, 3):
+        progress(count, 3)
+    close()
+    assert [each.told for each in made] == [[("queuing", 3), (7, 0, True), (7, 2, True), (7, 3, True), "stop"]] * bars
+
+
 @pytest.mark.parametrize(
     ("columns", "line"),
     [

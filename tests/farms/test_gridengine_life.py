@@ -1,13 +1,18 @@
 """Runs on a real Grid Engine that are cancelled, preempted, held, refused for their number, or packed."""
 
+import json
 import os
+import shutil
+import sys
 from itertools import count
 
+import images
 import pytest
 from commands import read
 from launching import until
 
-from farms.farmer import Farmer, farmer
+from farms.farmer import PYTHON, Farmer, farmer
+from farms.gridengine import USER
 from farms.test_gridengine_farm import clear, go, names, waiting
 from farmx import sites
 
@@ -257,3 +262,24 @@ def test_cancel_of_all_that_a_job_holds_ends_the_job(big):
     assert big.ended() == ["cancelled"] * 3
     until(lambda: not big.jobs(), 60)
     assert (told(big), len(big.starts())) == (["told 1", "told 1"], 2)
+
+
+# ---------------------------------------------------------------- in an image
+
+
+@pytest.mark.skipif(not images.possible(), reason="no mount namespaces here")
+def test_a_program_in_a_container_is_warned_and_goes_on_in_the_next_attempt(big):
+    big.configure("-l s_rt=0:0:8", REQUEUE)
+    home = big.path.parent
+    runtime = images.Runtime(home / "it's a runtime")
+    apptainer = runtime.bin / "apptainer"
+    apptainer.write_text(apptainer.read_text().replace(sys.executable, PYTHON))
+    for path in (runtime.bin.parent, runtime.bin, apptainer):
+        shutil.chown(path, USER)
+    saving(big)
+    image = {"image": "$IMAGE", "mounts": [str(home)]}
+    big.write("sweep.yml", (big.path / "sweep.yml").read_text() + f"CONTAINER: {json.dumps(image)}\n")
+    big.ok("sweep.yml", PATH=f"{runtime.bin}:{big.env()['PATH']}", IMAGE=str(runtime.image))
+    assert big.ended(90) == ["done"]
+    assert (told(big), attempts(big)) == (["told 1"], {"1.0": "preempted", "1.1": "done"})
+    assert [call["image"] for call in runtime.calls()] == [str(runtime.image)] * 2
