@@ -1,7 +1,7 @@
-"""A stop that reaches a whole job at any step of a program's start ends the program, and not by a KILL.
+"""A stop, a notice or a cancel at any step of a program's start ends the program, and not by a KILL.
 
-A scheduler signals every process that a job has at that moment, each once. What the job forks a moment later was told
-nothing: the one that forks it has to tell it. Each line of that is a step, in each of the processes.
+A scheduler that stops a job signals every process that it has at that moment, each once. What the job forks a moment
+later was told nothing: the one that forks it has to tell it. Each line of that is a step, in each of the processes.
 """
 
 import json
@@ -14,7 +14,8 @@ from pathlib import Path
 from farmx import packed, processes, runner
 from farmx.processes import Inbox
 
-run, packs, depth = json.loads(sys.argv[1])
+run, packs, depth, name = json.loads(sys.argv[1])
+number = getattr(signal, name)
 TRACED = {"work", "_begun", "_begin", "_live", "ready", "execute", "_run_stage", "spawn", "_become"}
 FILES = ("packed.py", "runner.py", "processes.py", "<string>")
 here = lines = 0
@@ -34,8 +35,11 @@ def strike():
     if os.path.exists(f"{run}/attempts/{step}.0/end.json"):  # all that is left has nothing to do with a start
         return
     Path(run, "struck").touch()
-    for pid in sorted(family(job), key=lambda pid: pid == os.getpid()):  # ourselves last
-        os.kill(pid, signal.SIGTERM)
+    if number == processes.CANCEL:
+        Path(run, f"attempts/{step}.0/cancel").touch()
+    others = family(job) if number == signal.SIGTERM else [job]
+    for pid in sorted(others, key=lambda pid: pid == os.getpid()):  # ourselves last
+        os.kill(pid, number)
 
 
 def trace(frame, event, _):
@@ -45,6 +49,8 @@ def trace(frame, event, _):
         return None
     if os.path.basename(frame.f_code.co_filename) not in FILES or frame.f_code.co_name not in TRACED:
         return None
+    if number == processes.CANCEL and not os.path.exists(f"{run}/attempts/{step}.0"):
+        return trace  # nobody can name it yet
     if event == "line" and here == depth:
         lines += 1
         if lines == step:
@@ -54,7 +60,7 @@ def trace(frame, event, _):
 
 class Held:
     def execute(self, env, ready):
-        with Inbox(notice_s=60.0, told=lambda: True) as inbox:
+        with Inbox(notice_s=60.0, told=lambda: number == signal.SIGTERM) as inbox:
             ready(inbox)
             return runner.execute(run, f"{step}.0", {}, inbox, grace_s=5.0)
 
@@ -88,13 +94,16 @@ while step == 0 or os.path.exists(f"{run}/struck"):
         print(json.dumps(["gone", None]), flush=True)  # before it could hear anything
 """
 PROGRAM = "trap 'exit 7' TERM; for i in $(seq 20); do sleep 0.025; done"
-JOBS = [(False, 0, 20), (True, 0, 10), (True, 1, 30), (True, 2, 10)]
+JOBS = [
+    (False, 0, "SIGTERM", 20), (True, 0, "SIGTERM", 10), (True, 1, "SIGTERM", 30), (True, 2, "SIGTERM", 10),
+    (False, 0, "SIGUSR2", 20), (True, 0, "SIGUSR2", 10), (False, 0, "SIGUSR1", 20),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("packed", "depth", "least"), JOBS)
-def test_a_stop_at_any_step_of_a_start_reaches_the_program(tmp_path, packed, depth, least):
+@pytest.mark.parametrize(("packed", "depth", "number", "least"), JOBS)
+def test_a_stop_at_any_step_of_a_start_reaches_the_program(tmp_path, packed, depth, number, least):
     run = Place(tmp_path).shell(PROGRAM)
-    *struck, last = map(json.loads, script(WALK, json.dumps([run, packed, depth])).splitlines())
+    *struck, last = map(json.loads, script(WALK, json.dumps([run, packed, depth, number])).splitlines())
     assert last == ["done", 0]  # nothing was struck
     assert len(struck) >= least
     assert [step for step, (_, code) in enumerate(struck, 1) if code == 0] == []
