@@ -78,10 +78,12 @@ def pool(
         for slot in places[: len(submission.jobs)]:
             workers.append(Worker(slot, handed))
         busy = [worker for worker in workers if _next(worker, queue, inbox)]
-        told = 0
+        told, beaten = 0, -processes.BEAT_S
         while busy:
             told = _pass_on(busy, inbox, watch, told)
-            handed.beat()
+            if time.monotonic() - beaten > processes.BEAT_S / 2:
+                handed.beat()
+                beaten = time.monotonic()
             watch.tick()
             ready = inbox.wait([worker.answers for worker in busy], watch.tick_s)
             for worker in [each for each in busy if each.answers in ready]:
