@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from farmx import needs
+
 RECORD = "pack"  # of job.json
 WORDS = ("runs", "per_gpu", "each")
 # Resources that say how many GPUs a job has, and how many tasks, spelled with underscores.
@@ -82,7 +84,7 @@ def _full(told: Mapping[str, Any], slots: int) -> None:
 
 def _gpus(resources: Mapping[str, Any]) -> int:
     """How many GPUs a job has. Raises Wrong where its resources do not say."""
-    plain = {key.replace("-", "_"): value for key, value in resources.items()}
+    plain = needs.plainly(resources)
     for key, pattern in _GPUS.items():
         found = re.fullmatch(pattern, str(plain.get(key, "")))
         if found and int(found[1]) > 0:
@@ -92,7 +94,7 @@ def _gpus(resources: Mapping[str, Any]) -> int:
 
 def _several(resources: Mapping[str, Any]) -> str:
     """What makes a job one of several tasks, '' where nothing does."""
-    plain = {key.replace("-", "_"): value for key, value in resources.items() if value is not None}
+    plain = needs.plainly(resources)
     return next((f"{key}: {plain[key]}" for key in _TASKS if str(plain.get(key, 1)) != "1"), "")
 
 

@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from farmx import needs
+
 # A cause, and the resources that it is about, the first that a run has counts.
 CAUSES: Mapping[str, Sequence[str]] = {
     "oom": ("mem", "mem_per_cpu", "mem_per_gpu"),
@@ -167,8 +169,8 @@ def raised(told: Mapping[str, Any], causes: Sequence[str | None], resources: Map
 
 def _key(given: Rule, resources: Mapping[str, Any]) -> str | None:
     """The resource that grows, as it is spelled there; None when there is none."""
-    spelled = {key.replace("-", "_"): key for key, value in resources.items() if value is not None}
-    return next((spelled[key] for each in given.resources if (key := each.replace("-", "_")) in spelled), None)
+    spelled = needs.spelled(key for key, value in resources.items() if value is not None)
+    return next((spelled[key] for key in map(needs.plain, given.resources) if key in spelled), None)
 
 
 # ---------------------------------------------------------------- amounts

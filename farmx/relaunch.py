@@ -4,7 +4,21 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, chains, containers, farms, layout, packs, records, runner, snapshot, stage, status, verdicts
+from farmx import (
+    breaker,
+    chains,
+    containers,
+    farms,
+    layout,
+    needs,
+    packs,
+    records,
+    runner,
+    snapshot,
+    stage,
+    status,
+    verdicts,
+)
 from farmx.chains import Chain
 from farmx.errors import ConfigError, FarmError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
@@ -85,7 +99,7 @@ def _chain(
     todo = todo if again else todo[reached:]
     stages = [(each["name"], each.get("resources") or {}) for each in todo]
     first, *rest = chains.links_of(stages, record.get("resources") or {}, farm)
-    raised = stage.merged(verdicts.wanted(run, retry, first.resources), asked)
+    raised = needs.merged(verdicts.wanted(run, retry, first.resources), asked)
     return chains.chain_of(run, (first._replace(resources=raised), *rest))
 
 

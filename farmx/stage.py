@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from farmx import containers, interpreter, layout, shelltext
+from farmx import containers, interpreter, layout, needs, shelltext
 from farmx.errors import ConfigError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.stages import AGAIN, ONLY
@@ -259,28 +259,19 @@ def set_retry(run: str, retry: Mapping[str, Any]) -> None:
         layout.write_json(path, {**told, RETRY: dict(retry)})
 
 
-def merged(resources: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Resources with what is `asked` for in place of that, however it is spelled there; None takes it out."""
-    if not asked:
-        return resources
-    over = {key.replace("-", "_") for key in asked}
-    kept = {key: value for key, value in resources.items() if key.replace("-", "_") not in over}
-    return {**kept, **{key: value for key, value in asked.items() if value is not None}}
-
-
 def asking(record: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """run.json of a run that asks for this from now on, and so does a stage whose own resources say otherwise."""
     if not asked:
         return record
     stages = [_over(stage, asked) for stage in record["stages"]]
-    return {**record, "resources": merged(record.get("resources") or {}, asked), "stages": stages}
+    return {**record, "resources": needs.merged(record.get("resources") or {}, asked), "stages": stages}
 
 
 def _over(stage: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
     own = stage.get("resources") or {}
-    named = {key.replace("-", "_") for key in own}
-    ours = {key: value for key, value in asked.items() if key.replace("-", "_") in named}
-    return {**stage, "resources": merged(own, ours)} if ours else stage
+    named = needs.spelled(own)
+    ours = {key: value for key, value in asked.items() if needs.plain(key) in named}
+    return {**stage, "resources": needs.merged(own, ours)} if ours else stage
 
 
 def ask(run: str, asked: Mapping[str, Sequence[str]], key: str = ONLY) -> None:

@@ -11,8 +11,8 @@ from io import BytesIO
 from farmx import layout
 
 # With what they import: the standard library only.
-MODULES = ("errors", "layout", "processes", "stages", "outfit", "policy", "evidence", "breaker", "runner", "remedies",
-           "notices", "containers", "packs", "packed", "node")  # fmt: skip
+MODULES = ("errors", "layout", "processes", "stages", "outfit", "needs", "policy", "evidence", "breaker", "runner",
+           "remedies", "notices", "containers", "packs", "packed", "node")  # fmt: skip
 _MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import layout
+from farmx import layout, needs
 from farmx.errors import RecordError
 from farmx.farms import slurm_script
 
@@ -38,7 +38,7 @@ def sbatch(submission: str, arrays: Sequence[str], name: str, resources: Mapping
     script = os.path.join(submission, layout.TEND)
     log = shlex.quote(script + layout.LOG_SUFFIX)  # a name with % would mean something to sbatch
     layout.write(script, f"#!/bin/sh\nexec {command(submission)} >>{log} 2>&1\n", 0o777)
-    plain = slurm_script.plain(resources)
+    plain = needs.plainly(resources)
     same = [f"--{key}={slurm_script.said(plain[key])}" for key in SHARED if key in plain]
     return ["sbatch", "--parsable", f"--job-name={called(name)}", f"--dependency=afterany:{':'.join(arrays)}",
             f"--chdir={submission}", "--output=/dev/null", *NEEDS, *same, script]  # fmt: skip

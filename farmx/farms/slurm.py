@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from farmx import breaker, layout, packs, records
+from farmx import breaker, layout, needs, packs, records
 from farmx.errors import ConfigError, FarmError, nearest, where
 from farmx.farms import base, carried, sentinel, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
@@ -57,7 +57,7 @@ class Farm(NamedTuple):
 
     def _check_names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
         for key, value in resources.items():
-            name = key.replace("-", "_")
+            name = needs.plain(key)
             if name in CLUSTERS:
                 raise ConfigError(f"{self._where(key)}: set SLURM_CLUSTERS in the environment, for all commands")
             if name in OURS:
@@ -223,7 +223,7 @@ def _options() -> list[str]:
     found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
     if not found:
         raise FarmError(f"sbatch --help says no options but: {slurm_words.reason(said.error)}; is Slurm set up here?")
-    return sorted({name.replace("-", "_") for name in found} - {*OURS, *CLUSTERS})
+    return sorted(set(map(needs.plain, found)) - {*OURS, *CLUSTERS})
 
 
 def _close(name: str, known: Sequence[str]) -> str:
@@ -249,7 +249,7 @@ def _configuration(*which: str | None) -> str:
 
 def _known(key: str | None, resources: Mapping[str, Any]) -> str:
     """The end of a message: what would have been allowed, where Slurm says that."""
-    column = {"partition": "%R", "constraint": "%f"}.get((key or "").replace("-", "_"))
+    column = {"partition": "%R", "constraint": "%f"}.get(needs.plain(key or ""))
     if key is None or column is None:
         return ""
     rows = call(["sinfo", "-h", "-o", column]).output.split()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from farmx import layout
+from farmx import layout, needs
 from farmx.errors import FarmError
 from farmx.farms import slurm_script, slurm_words
 from farmx.farms.calls import Said, call, limited, transient
@@ -67,7 +67,7 @@ class Queue:
     def _filled(self, submission: Submission, wanted: Part, jobs: int) -> Iterator[Part]:
         """wanted: of which jobs, and the array that they wait for. What is refused whole is halved until it is one."""
         done, end, refused = wanted.first, wanted.end, wanted.end + 1
-        key = repr([slurm_script.plain(submission.resources).get(name) for name in COUNTED])
+        key = repr([needs.plainly(submission.resources).get(name) for name in COUNTED])
         while done < end and key not in self._full:
             array = self._queue(submission, Part(done, end, wanted.array), jobs)
             if array is not None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from farmx import containers, layout
+from farmx import containers, layout, needs
 from farmx.farms import slurm_words
 
 NOTICE_S = 60  # how long before its limit or its preemption a program is told
@@ -44,7 +44,7 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
 
     from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string  # a fifth of a second; only who submits
 
-    wanted = {key: said(value) for key, value in plain(resources).items() if value is not False}
+    wanted = {key: said(value) for key, value in needs.plainly(resources).items() if value is not False}
     wanted.pop(PARALLEL, None)
     known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
     named = {key: wanted.pop(key) for key in list(wanted) if key in known}
@@ -69,7 +69,7 @@ def array(first: int, end: int, resources: Mapping[str, Any]) -> str:
 
 def parallel(resources: Mapping[str, Any]) -> int | None:
     """How many jobs of an array may run at once; None for all."""
-    return plain(resources).get(PARALLEL)
+    return needs.plainly(resources).get(PARALLEL)
 
 
 def output(submission: str) -> str:
@@ -94,20 +94,15 @@ def said(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
-def plain(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """Option, spelled with underscores -> value, of what is set."""
-    return {key.replace("-", "_"): value for key, value in resources.items() if value is not None}
-
-
 def _tasks(resources: Mapping[str, Any]) -> bool:
     """Whether a run of these resources has several tasks."""
-    counts = plain(resources)
+    counts = needs.plainly(resources)
     return any(str(counts.get(key, 1)) != "1" for key in ("nodes", "ntasks", "ntasks_per_node", "ntasks_per_gpu"))
 
 
 def _notice_s(resources: Mapping[str, Any]) -> int:
     """How long before its limit a program is told: what is asked for, else NOTICE_S, but never more than half of it."""
-    wanted = plain(resources)
+    wanted = needs.plainly(resources)
     if "signal" in wanted:
         return int(str(wanted["signal"]).rpartition("@")[2])
     limit_s = slurm_words.seconds(str(wanted.get("time", "")))
@@ -144,7 +139,7 @@ def _each(resources: Mapping[str, Any]) -> list[str]:
 
 
 def _srun(resources: Mapping[str, Any]) -> list[str]:
-    cpus = plain(resources).get("cpus_per_task")
+    cpus = needs.plainly(resources).get("cpus_per_task")
     return ["srun", "--kill-on-bad-exit=1", "--export=ALL", *([f"--cpus-per-task={cpus}"] if cpus else [])]
 
 

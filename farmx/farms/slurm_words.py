@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from farmx import needs
 from farmx.farms.base import Answer
 from farmx.spec import State
 
@@ -125,7 +126,7 @@ def seconds(limit: str) -> int | None:
 
 def blamed(reason: str, resources: Mapping[str, Any]) -> str | None:
     """The key of `resources` that sbatch complains of; None where it does not say."""
-    keys = {key.replace("-", "_"): key for key in resources}
+    keys = needs.spelled(resources)
     for option in keys:
         if f"--{option.replace('_', '-')} " in f"{reason} ":
             return keys[option]

@@ -1,0 +1,35 @@
+"""The names in RESOURCES: cpus-per-task and cpus_per_task are one; never what a farm makes of them.
+
+Carried to nodes with the runner: standard library only.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing's, which nodes would load for nothing else
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+
+def plain(key: str) -> str:
+    """The one spelling by which keys are compared."""
+    return key.replace("-", "_")
+
+
+def plainly(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """plain key -> value, of what is set."""
+    return {plain(key): value for key, value in resources.items() if value is not None}
+
+
+def spelled(keys: Iterable[str]) -> dict[str, str]:
+    """plain key -> how it is spelled there."""
+    return {plain(key): key for key in keys}
+
+
+def merged(resources: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Resources with what is `asked` for in place of that, however it is spelled there; None takes it out."""
+    if not asked:
+        return resources
+    over = spelled(asked)
+    kept = {key: value for key, value in resources.items() if plain(key) not in over}
+    return {**kept, **{key: value for key, value in asked.items() if value is not None}}
