@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -340,6 +341,30 @@ def test_a_bug_in_a_worker_keeps_its_traceback(place):
     with python(FARM, json.dumps(given), stderr=subprocess.PIPE) as process:
         assert json.loads(process.stdout.read().splitlines()[-1]) == ["interrupted"]
         assert "TypeError: join() argument must be str" in process.stderr.read()
+
+
+def test_a_worker_imports_nothing_that_lies_around(place, tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('not ours')\n")
+    monkeypatch.chdir(tmp_path)
+    run = place.run(name="größe \udcff 'x' $HOME; é\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    hired = worker.Worker(Slot("0"), worker.Handed("s", place.submission().path, "local"))
+    hired.start(Job(run, "1.0"))
+    said = [hired.hear()]
+    while said[-1] and said[-1][-1][0] != worker.ENDED:
+        said.append(hired.hear())
+    hired.close()
+    assert [line[0] for lines in said for line in lines] == [worker.BEGINS, worker.ENDED]
+    assert end(run)["state"] == "done"
+
+
+def test_a_worker_that_cannot_be_started_is_told(monkeypatch, tmp_path):
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(FarmError) as caught:
+        worker.Worker(Slot("0"), worker.Handed("s", str(tmp_path), "local"))
+    assert str(caught.value) == f"{tmp_path}/gone: a worker of the pool cannot be started: No such file or directory"
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 # ---------------------------------------------------------------- cancel

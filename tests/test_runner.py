@@ -147,6 +147,15 @@ def test_attempts_are_counted_in_order_whatever_their_names(place):
     assert [runner.take(run, name, {})[1]["ordinal"] for name in ("1.0", "1.1", "3.0")] == [1, 2, 3]
 
 
+def test_attempts_that_cannot_be_looked_at_are_not_newer(tmp_path):
+    (tmp_path / "attempts").write_text("")
+    assert runner.newer(str(tmp_path / "attempts" / "1.0")) is None
+    (tmp_path / "attempts").unlink()
+    assert runner.newer(str(tmp_path / "attempts" / "1.0")) is None
+    (tmp_path / "attempts" / "2.0").mkdir(parents=True)
+    assert runner.newer(str(tmp_path / "attempts" / "1.0")) == "2.0"
+
+
 def test_a_run_that_somebody_deleted_is_not_made_again(place):
     run = place.run()
     shutil.rmtree(run)

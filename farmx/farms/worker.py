@@ -93,6 +93,8 @@ class Worker:
         try:  # in a group of its own: Ctrl-C is for the pool, which passes it on
             self.pid = os.posix_spawn(line[0], line, os.environ, file_actions=ends, setpgroup=0)
         except OSError as error:
+            os.close(self._requests)
+            os.close(self.answers)
             raise FarmError(f"{line[0]}: a worker of the pool cannot be started: {error.strerror}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
