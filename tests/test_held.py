@@ -110,13 +110,13 @@ def test_the_pools_of_a_launch_count_together_and_those_to_come_begin_nothing(br
         broken.sweep(f"{{n: {values}}}", f"{sys.executable} bad.py", more)
         broken.ok("sweep.yml")
     launched = os.listdir(broken.experiment / ".farmx" / "submissions")
-    assert states(broken) == {"failed": ["main exited with 1"] * 7}
+    until(lambda: states(broken) == {"failed": ["main exited with 1"] * 7})
     broken.ok("retry", "sweep")
     pools = sorted(set((broken.experiment / ".farmx" / "submissions").iterdir()), key=lambda path: path.name)[-3:]
     assert not {path.name for path in pools} & set(launched)
-    assert [breaker.held(str(path)) for path in pools] == [WHY] * 3
+    until(lambda: [breaker.held(str(path)) for path in pools] == [WHY] * 3)
     held = [f"HELD   {count} not begun: {WHY}\n" for count in (0, 2, 2)]
-    assert [line in (path / "pool.log").read_text() for line, path in zip(held, pools)] == [False, True, True]
+    until(lambda: [line in (path / "pool.log").read_text() for line, path in zip(held, pools)] == [False, True, True])
     assert len(list(broken.experiment.glob("*/attempts/2.0"))) == 3
 
 
