@@ -261,7 +261,7 @@ SILENT = "slurm_load_jobs error: Unable to contact slurm controller (connect fai
 @pytest.mark.parametrize(
     ("squeue", "end"),
     [
-        (("", SILENT, 1), f"not cancelled: squeue: {SILENT}"),
+        (("", SILENT, 1), f"asked to end; its runner will see that: squeue: {SILENT}"),
         (("0|RUNNING|None|sweep.id\n", "", 0), "asked to end"),
     ],
     ids=["it cannot be asked", "it does nothing"],
