@@ -192,7 +192,8 @@ def execute(
     attempt = Attempt(taken, owner, pulse)
     try:
         attempt.begin()
-        outcome = judge(_run_stages(run, attempt, inbox, console or Console(), env or {}, grace_s, each))
+        start = _Start(run, attempt, inbox, console or Console(), env or {}, grace_s, each)
+        outcome = judge(_run_stages(start))
     except OSError as error:
         outcome = Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
     except RecordError as error:
@@ -212,15 +213,21 @@ def _held(attempt: str, owner: Mapping[str, Any]) -> Outcome:
     return Outcome("held", note=f"taken by process {owner.get('pid')} on {owner.get('host')}")
 
 
-def _run_stages(
-    run: str,
-    attempt: Attempt,
-    inbox: Inbox,
-    console: Console,
-    env: Mapping[str, str],
-    grace_s: float,
-    each: Sequence[str],
-) -> Outcome:
+class _Start(NamedTuple):
+    """What a stage's program is started with. env: its own, beside ours.  command: the words before a stage's name."""
+
+    run: str
+    attempt: Attempt
+    inbox: Inbox
+    console: Console
+    env: Mapping[str, str]
+    grace_s: float
+    command: Sequence[str]
+
+
+def _run_stages(start: _Start) -> Outcome:
+    """start.command: what goes before every command yet, not the command."""
+    run, attempt = start.run, start.attempt
     if after := newer(attempt.path):  # it came while we took ours
         return Outcome("interrupted", note=f"attempt {after} of this run has begun")
     record = _what_to_run(run)
@@ -229,9 +236,9 @@ def _run_stages(
     if attempt.owner["ordinal"] > 1:
         clear(run)  # what a killed runner left
     # As the shell's argument, so that it runs where nothing may be executed.
-    command = [*each, outfit.unfold(run, record), os.path.join(run, layout.LAUNCH)]
+    command = [*start.command, outfit.unfold(run, record), os.path.join(run, layout.LAUNCH)]
     outfit.own_code(run, record["digest"], record["code"]["staging"])
-    environ = environment(run, record, attempt, env)
+    start = start._replace(command=command, env=environment(run, record, attempt, start.env))
     todo = stages.plan(run, os.path.basename(attempt.path), record)
     attempt.stages, outcome = todo.told({}), Outcome("done", code=0)
     for place in todo.kept - set(todo.run):
@@ -239,7 +246,7 @@ def _run_stages(
     ended: dict[int, str] = {}
     for place in todo.run:
         stage = _Stage(todo.stages[place]["name"], todo.marks(place))
-        outcome = _run_stage(run, stage, attempt, inbox, console, environ, grace_s, command)
+        outcome = _run_stage(start, stage)
         ended[place] = outcome.state
         attempt.stages = todo.told(ended)
         if outcome.state != "done":
@@ -291,31 +298,23 @@ class _Stage(NamedTuple):
     marks: Mapping[str, Any]
 
 
-def _run_stage(
-    run: str,
-    stage: _Stage,
-    attempt: Attempt,
-    inbox: Inbox,
-    console: Console,
-    env: Mapping[str, str],
-    grace_s: float,
-    command: Sequence[str],
-) -> Outcome:
+def _run_stage(start: _Start, stage: _Stage) -> Outcome:
+    attempt, console = start.attempt, start.console
     path = os.path.join(attempt.path, stage.name + layout.LOG_SUFFIX)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     number, name = os.path.split(path)
-    outfit.point(os.path.join(run, layout.OUTPUT), os.path.join(layout.ATTEMPTS, os.path.basename(number), name))
+    outfit.point(os.path.join(start.run, layout.OUTPUT), os.path.join(layout.ATTEMPTS, os.path.basename(number), name))
     output, pid = console.open(log), None
     try:
-        pid = processes.spawn([*command, stage.name], env, run, output, console)
-        stop = Stop(pid, grace_s, partial(_sent, attempt), attempt.cancelled, early=inbox.missed())
+        pid = processes.spawn([*start.command, stage.name], start.env, start.run, output, console)
+        stop = Stop(pid, start.grace_s, partial(_sent, attempt), attempt.cancelled, early=start.inbox.missed())
         attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
-        status, usage = processes.supervise(pid, inbox, stop, console, attempt.beat)
+        status, usage = processes.supervise(pid, start.inbox, stop, console, attempt.beat)
         # Whoever ends a job may signal its program first, and we hear of it too late.
         unasked = stop.state == "preempted" or (stop.state is None and status)
         stopped = "cancelled" if unasked and attempt.cancelled() else stop.state
         if stopped:
-            clear(run)  # what left the group does not outlive a run that was told to end
+            clear(start.run)  # what left the group does not outlive a run that was told to end
     finally:
         if pid:  # children that outlive their program would write into a finished run
             processes.kill_group(pid, signal.SIGKILL)
