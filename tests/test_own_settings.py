@@ -141,7 +141,7 @@ def told(tmp_path, posting, post):
     return made
 
 
-@pytest.mark.parametrize("command", [("retry", "sweep"), ("retry", "sweep", "-i"), ("tend",)], ids=" ".join)
+@pytest.mark.parametrize("command", [("retry", "sweep", "-i"), ("tend",)], ids=" ".join)
 def test_what_is_queued_again_is_told_to_whom_the_sweep_file_says(told, post, command):
     told(*command)
     assert post.told()[-1:] == ["sweep: 1 failed|sumx sweep|farmx retry sweep"]
