@@ -79,7 +79,7 @@ RUN_FORMAT = 2  # in 1 launch.sh and hparams.json were staged beside it, which h
 JOB_FORMAT = 1
 LAUNCH_FORMAT = 1
 BREAKER_FORMAT = 1
-ATTEMPT_FORMAT = 1  # owner.json, end.json, the lines of events.jsonl
+ATTEMPT_FORMAT = 1  # owner.json, end.json; for the lines of events.jsonl they say it
 CHECKPOINTS_FORMAT = 1
 OUTBOX_FORMAT = 1
 
