@@ -34,7 +34,7 @@ docs: venv  ## run the blocks of the documents and write down what they print no
 	$(BIN)/python scripts/replay.py README.md docs/*.md
 
 bench: venv  ## the measurements of benchmarks/README.md, by hand: they take minutes
-	for each in benchmarks/*.py; do $(BIN)/python $$each || exit; done
+	$(BIN)/python -m benchmarks
 
 venv:
 	@scripts/venv test --editable '.[test]'

@@ -10,7 +10,7 @@ sys.path.insert(0, str(HOME))
 
 import harness  # noqa: E402  it is found beside this file
 
-TABLES = ("cold_start", "dry_run", "launching", "pool", "slurm", "packing")
+TABLES = ("cold_start", "dry_run", "launching", "pool", "slurm", "packing", "submitting")
 SCRIPTS = {
     "logx": lambda: [harness.python("tensorboardX"), HOME / "logx.py"],
     "sumx": lambda: [harness.farmx() / "python", HOME / "sumx.py",

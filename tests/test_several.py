@@ -4,11 +4,15 @@ import errno
 import itertools
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from commands import hparams
+from launching import until
 from typed import Typed, write
 
 from farmx import several
@@ -157,3 +161,57 @@ def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_sam
     assert (said.code, said.err.count("\n"), "No space left on device" in said.err) == (3, 1, True), said.err
     assert sweep("farmx sweep.yml").code == 0
     assert told(sweep) == [(n, "queued") for n in range(COUNT)]
+
+
+# Slow enough that the sample tells, and that two launches meet.
+SLOW = """
+import os, sys, time
+rename = os.rename
+def slow(*paths):
+    time.sleep(0.003)
+    rename(*paths)
+os.rename, sys.argv = slow, ["farmx", "sweep.yml"]
+from farmx.__main__ import farmx
+farmx()
+"""
+
+
+def launched(place: Typed) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SLOW], cwd=place.cwd, text=True, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def submitted(place: Typed) -> set[str]:
+    """The attempts that a farm was handed, some of them perhaps twice, which is harmless."""
+    files = (place.cwd / "runs/sweep/.farmx/submissions").glob("*/runs")
+    return {line for file in files for line in file.read_text().splitlines()}
+
+
+def check_once(place: Typed) -> None:
+    home = place.cwd / "runs/sweep"
+    assert told(place) == [(n, "queued") for n in range(COUNT)]
+    assert submitted(place) == {f"1.0 {path.parent.name}" for path in home.glob("*/run.json")}
+    assert len(os.listdir(home / ".farmx/points")) == COUNT
+    assert os.listdir(home / ".farmx/staging") == []
+
+
+def test_two_launches_that_stage_at_once_make_each_run_once(sweep):
+    both = [launched(sweep), launched(sweep)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(told(sweep)) == COUNT
+    assert sweep("farmx sweep.yml").code == 0
+    check_once(sweep)
+
+
+def test_a_launch_that_is_killed_while_it_stages_at_once_is_finished_by_the_same_command(sweep):
+    process = launched(sweep)
+    home = sweep.cwd / "runs/sweep"
+    until(lambda: len(list(home.glob("*/run.json"))) > several.SAMPLE + 20)
+    process.kill()
+    process.communicate()
+    assert several.SAMPLE < len(list(home.glob("*/run.json"))) < COUNT
+    assert sweep("farmx sweep.yml").code == 0
+    for path in (home / ".farmx/staging").iterdir():  # a run that nobody has claimed yet
+        path.rmdir() if not os.listdir(path) else shutil.rmtree(path)
+    check_once(sweep)
