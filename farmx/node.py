@@ -3,6 +3,8 @@
 Carried there with runner; which scheduler it is, only the submission's job.json knows. There `node` says
 
     job, restarts           the variables that hold the job's id (or a list of such) and how often it was restarted
+    task                    the variables of the array's id and of our index in it, which name us as ID_INDEX where they
+                            are set: of an array the last job has the array's own id, and all would be meant
     restarted               in place of that: the variables of which one tells that it was restarted, not how often
     each                    the words that start a command once a task
     notice_s, grace_s       how long before the end NOTICE comes; how long a program has after a stop
@@ -162,7 +164,10 @@ def _requeues(node: Mapping[str, Any]) -> bool:
 
 
 def _job(node: Mapping[str, Any]) -> str:
-    """What the scheduler calls the job that we are, '' where it does not say."""
+    """What the scheduler calls the job that we are, and no other, '' where it does not say."""
+    task = [os.environ.get(str(name), "") for name in node.get("task") or ()]
+    if task and all(task):
+        return "_".join(task)
     names = node.get("job")
     found = (os.environ.get(str(name)) for name in (names if isinstance(names, list) else [names]))
     return next(filter(None, found), "")

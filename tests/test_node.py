@@ -221,6 +221,17 @@ def test_a_run_whose_time_is_up_is_requeued_so_often_and_stops_by_others_do_not_
     assert fake.calls("scontrol") == ([["scontrol", "requeue", "7"]] if asked else [])
 
 
+def test_the_last_job_of_an_array_is_named_by_its_index_since_its_number_is_the_arrays(place, tmp_path, monkeypatch):
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    run = place.shell("exit 1", retry={"error": 1})
+    start(handed(place, run, tell=["scancel", "--signal=TERM"])).wait()
+    assert fake.calls("scontrol") == [["scontrol", "show", "job", "-o", "7_0"], ["scontrol", "requeue", "7_0"]]
+    owner = json.loads(Path(run, "attempts", "1.0", "owner.json").read_text())
+    assert owner["job"] == "7_0"
+
+
 def test_a_requeue_that_slurm_refuses_is_said(place, tmp_path, monkeypatch):
     Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", "", "Requested operation is presently disabled\n", 1)
     side = tmp_path / "side"

@@ -113,6 +113,7 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
     """What a node needs to know of Slurm, as farmx.node reads it."""
     return {
         "job": "SLURM_JOB_ID",
+        "task": ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"],
         "restarts": "SLURM_RESTART_COUNT",
         "each": _each(resources),
         "contained": _contained(resources),
