@@ -46,7 +46,7 @@ def launch(
     made = compose.read(request, at)
     for warning in made.sweep.warnings:
         tell(warning)
-    order = compose.order(made, at, user())
+    order = compose.order(made, at, user(), here_now)
     if not here_now:
         if not there.elsewhere(made.config):
             raise UsageError("launch(): no farm is set up; interactive=True or jobs=N runs here, farm='local' leaves "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -147,8 +147,12 @@ def _roots(colons: str) -> tuple[str, ...]:
     return tuple(filter(None, colons.split(":")))
 
 
-def order(made: Composed, at: Surroundings, user: str) -> Order:
-    """All that a launch by `user` needs, in values. Nothing is on disk yet."""
+def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Order:
+    """All that a launch by `user` needs, in values. Nothing is on disk yet.
+
+    here: whether it runs in our terminal, whatever farm is configured. Raises ConfigError for a setting that its runs,
+    where they run, cannot have.
+    """
     from farmx import interpreter, snapshot  # these spare a -n
     from farmx.orders import Order
 
@@ -156,8 +160,9 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
     roots = interpreter.pythonpath(made.template.pythonpath, made.template.words[:4], at.environ, at.cwd)
     template = made.template._replace(pythonpath=roots)
     specs = tuple(plan.specs(template, made.points()))
-    _check_retry(settings, specs)
-    _check_pack(settings, specs)
+    if not here and settings.farm.executor != LOCAL:  # here nothing is asked for
+        _check_retry(settings, specs)
+        _check_pack(settings, specs, made.request.stages)
     wish = snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
                          settings.code_max_files, settings.code_max_mb)  # fmt: skip
     return Order(
@@ -180,24 +185,30 @@ def order(made: Composed, at: Surroundings, user: str) -> Order:
     )
 
 
-def _check_pack(settings: config.Config, specs: Iterable[RunSpec]) -> None:
-    """Raises ConfigError when runs are to share a job and stages of theirs are to have jobs of their own."""
-    from farmx import farms  # spares a -n
+def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequence[str]) -> None:
+    """Raises ConfigError for a PACK that does not fit a job of these runs, whose stages may have jobs of their own.
 
-    pack = settings.farm.pack
+    only: the stages to run, () for all.
+    """
+    from farmx import farms  # these spare a -n
+    from farmx.farms import together
+
+    pack, chained = settings.farm.pack, settings.farm.executor in farms.CHAINED
     apart = (stage.name for spec in specs for stage in spec.stages if stage.resources)
-    name = next(apart, None) if settings.farm.executor in farms.CHAINED and pack not in ({}, {"runs": 1}) else None
+    name = next(apart, None) if chained and pack not in ({}, {"runs": 1}) else None
     if name:
         raise ConfigError(f"{settings.origins['PACK']}: PACK: stage {name} has RESOURCES, and so a job of its own, "
                           "which runs cannot share; take out one of the two, or write PACK: {runs: 1}")  # fmt: skip
+    begins = ((spec, next(each for each in spec.stages if not only or each.name in only)) for spec in specs)
+    wanted = ({**spec.resources, **stage.resources} for spec, stage in begins)
+    together.check(pack, list({repr(each): each for each in wanted}.values()), settings.origins)
 
 
 def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:
-    """Raises ConfigError when RETRY lets a resource grow that a run of the farm lacks; here nothing is asked for."""
+    """Raises ConfigError when RETRY lets a resource grow that a run of the farm lacks."""
     from farmx import policy  # spares a -n
 
-    wants = {repr(spec.resources): spec.resources for spec in specs} if settings.farm.executor != LOCAL else {}
-    for resources in wants.values():
+    for resources in {repr(spec.resources): spec.resources for spec in specs}.values():
         if problem := policy.misfit(settings.retry, resources):
             raise ConfigError(f"{settings.origins['RETRY']}: RETRY: {problem}")
 

@@ -68,9 +68,8 @@ def elsewhere(specs: Sequence[RunSpec], environ: Mapping[str, str], here: bool) 
 
 def _first_words(specs: Sequence[RunSpec]) -> Iterator[str]:
     """The words that name programs, each once; none where something else may bring them."""
-    spec = specs[0] if specs else None
-    if spec is not None and not (spec.setup or spec.container or "PATH" in spec.env):
-        yield from dict.fromkeys(each.words[0] for each in spec.stages if each.shell is None)
+    alone = (spec for spec in specs if not (spec.setup or spec.container or "PATH" in spec.env))
+    yield from dict.fromkeys(each.words[0] for spec in alone for each in spec.stages if each.shell is None)
 
 
 def _in_code(word: str) -> bool:

@@ -4,6 +4,7 @@ import pytest
 from typed import everything
 
 FARM = "FARM: big\nbig: {SUBMIT_CMD: 'true {mem} {script}', RESOURCES: {mem: 64}}\n"
+SLURM = "FARM: big\nbig: {EXECUTOR: slurm}\n"
 HERE = (
     "is here but not in the snapshot of the code, so a run would not find it; name it in CODE_LINK (a live path) or "
     "CODE_INCLUDE (copied), or give an absolute path"
@@ -15,6 +16,12 @@ WRONG = [
      "ENV_PASS: IT_IS_NOT_SET is not set in this shell; export it or take it off the list"),
     ("sh note.sh", "RETRY: {time: x2}",
      "sweep.yml:3:1: RETRY: time: RESOURCES has no time that could grow; add it"),
+    ("sh note.sh", "PACK: {per_gpu: 2}",
+     "sweep.yml:3:1: PACK: it says per_gpu, and RESOURCES does not say how many GPUs a job has; write "
+     "gpus there, or runs here"),
+    ("sh note.sh", "PACK: {runs: 2}\nRESOURCES: {mem: 1, nodes: 2}",
+     "sweep.yml:3:1: PACK: runs of several tasks cannot share a job, and RESOURCES says nodes: 2; "
+     "take out one of the two"),
     ("sh note.sh", "CONTAINER: {image: x, runtime: pyxis}", ...),
     ("bin/no", "ENV_PASS: [HOME]", ...),
 ]  # fmt: skip
@@ -39,6 +46,32 @@ def test_where_the_runs_would_be_counts(project):
     assert project.ok("sweep.yml", "-n").out == "trainer --n 1\n"
     told = "CMD: there is no program 'trainer' in PATH; is its environment active?"
     assert project("sweep.yml", "-n", "-i").line(2) == project("sweep.yml", "-n", "--farm", "local").line(2) == told
+
+
+ELSEWHERE = [
+    (FARM, "RETRY: {time: x2}"),
+    (FARM, "PACK: {per_gpu: 2}"),
+    (SLURM, "PACK: {runs: 2, each: 4}\nRETRY: {time: x2}"),
+]
+
+
+@pytest.mark.parametrize(("farm", "setting"), ELSEWHERE)
+@pytest.mark.parametrize("how", [("-i",), ("-j", "1"), ("--farm", "local"), ("-n", "-i")], ids=" ".join)
+def test_what_only_a_farm_elsewhere_cares_about_does_not_keep_a_sweep_from_running_here(project, farm, setting, how):
+    project.write(".farmx.yaml", farm)
+    cmd = "\n  a: sh note.sh {n}\n  b: {cmd: 'true', RESOURCES: {mem: 4}}" if farm is SLURM else "sh note.sh"
+    project.sweep("{n: [1]}", cmd, f"{setting}\n")
+    assert project("sweep.yml").code == project("sweep.yml", "-n").code == 2
+    project.ok("sweep.yml", *how)
+
+
+def test_of_several_stages_a_pack_is_for_the_job_of_the_first_that_is_to_run(project):
+    project.write(".farmx.yaml", FARM)
+    stages = "\n  a: {cmd: 'sh note.sh {n}', RESOURCES: {gpus: 2}}\n  b: 'true'"
+    project.sweep("{n: [1]}", stages, "PACK: {per_gpu: 2}\n")
+    project.ok("sweep.yml", "-n")
+    assert "PACK: it says per_gpu" in project("sweep.yml", "-n", "--stage", "b").line(2)
+    assert project("sweep.yml", "--stage", "b").line(2) == project("sweep.yml", "-n", "--stage", "b").line(2)
 
 
 def test_a_plain_sweep_is_printed_without_a_look_at_the_code(project):

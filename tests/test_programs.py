@@ -24,6 +24,16 @@ def test_here_it_is_refused(project, how):
     assert not project.root.exists()
 
 
+@pytest.mark.parametrize("progs", ["[sh, trainer]", "[trainer, sh]", "[sh, sh, trainer]"])
+def test_the_programs_of_all_points_are_looked_for(project, progs):
+    project.write(".farmx.yaml", FARM)
+    project.write("sweep.yml", f"CMD:\n  train: '{{prog}} note.sh'\nHPARAMS: {{prog: {progs}}}\n")
+    told = "CMD: there is no program 'trainer' in PATH; is its environment active?"
+    assert project("sweep.yml", "-i").line(2) == told
+    assert not project.root.exists()
+    assert NOTE.format("trainer") in project.ok("sweep.yml").err.splitlines()
+
+
 def test_a_path_into_the_code_that_is_not_there_is_refused_everywhere(project):
     project.write(".farmx.yaml", FARM)
     project.sweep("{n: [1]}", "bin/trainer")

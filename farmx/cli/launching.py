@@ -33,25 +33,26 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
 
     if there.elsewhere(made.config) and not asked_here:
         farm = there.farm(made.config)
-        return there.run(_order(made, given, at), farm)
+        return there.run(_order(made, given, at, here=False), farm)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
-    return here.run(_order(made, given, at), places)
+    return here.run(_order(made, given, at, here=True), places)
 
 
 def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:
     """Raises what a launch would before it makes anything, but for what only the farm can say; reads no code."""
     from farmx import launcher, programs  # spares a -n of a plain sweep
 
-    order, executor = compose.order(made, at, user()), LOCAL if asked_here else made.config.farm.executor
+    order = compose.order(made, at, user(), asked_here)
+    executor = LOCAL if asked_here else made.config.farm.executor
     launcher.checked(order, executor == LOCAL)
     programs.check_containers(order.specs, executor, order.environ, order.experiment)
 
 
-def _order(made: Composed, given: Mapping[str, Any], at: Surroundings) -> "Order":
+def _order(made: Composed, given: Mapping[str, Any], at: Surroundings, here: bool) -> "Order":
     """What is to be launched, after everybody who has to be asked was."""
     _guard(made, given["max_runs"])
-    order = compose.order(made, at, user())
+    order = compose.order(made, at, user(), here)
     if given["prune"]:
         from farmx.cli import pruning  # only who asks for it
 
