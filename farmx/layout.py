@@ -8,7 +8,7 @@ from farmx.errors import RecordError, StageError
 
 TYPE_CHECKING = False  # as typing's; importing typing, re or json here would double the start of a training script
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
 # LOGROOT/<experiment>/.farmx/
@@ -121,15 +121,25 @@ def submission_name(launch: str, place: int) -> str:
     return launch if place == 1 else f"{launch}-{place}"
 
 
+def submissions(home: str) -> list[str]:
+    """The submission directories in `home`, in the order in which they were made. Raises RecordError."""
+    there = set(names(home))
+    return [os.path.join(home, name) for name in sorted(there, key=lambda name: _launched(name, there))]
+
+
 def launched_with(submission: str) -> list[str]:
     """The submission directories of the same launch as this one, itself among them, in order. Raises RecordError."""
     home, name = os.path.split(submission)
-    there = names(home)
-    before, _, place = name.rpartition("-")
-    launch = before if place.isdecimal() and before in there else name
-    others = (each.removeprefix(f"{launch}-") for each in there if each.startswith(f"{launch}-"))
-    places = [1, *sorted(int(each) for each in others if each.isdecimal())]
+    there = {*names(home), name}
+    launch, _ = _launched(name, there)
+    places = sorted(place for each, place in (_launched(name, there) for name in there) if each == launch)
     return [os.path.join(home, submission_name(launch, place)) for place in places]
+
+
+def _launched(name: str, there: Collection[str]) -> tuple[str, int]:
+    """The launch that a submission is of, which begins with when that was, and which of its submissions it is."""
+    launch, _, place = name.rpartition("-")
+    return (launch, int(place)) if place.isdecimal() and launch in there else (name, 1)
 
 
 def cache_folder(home: str, environ: Mapping[str, str]) -> str:

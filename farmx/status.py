@@ -326,8 +326,7 @@ def _stopped(submission: str) -> str:
 def _handed(experiment: str) -> _Handed:
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     found = _Handed({}, {}, {})
-    for name in sorted(layout.names(home)):
-        path = os.path.join(home, name)
+    for path in layout.submissions(home):
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
         dead = record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record)
         why = _stopped(path)

@@ -152,3 +152,11 @@ def test_what_died_while_it_recorded_is_recorded_by_the_next_and_told_once(submi
 def test_a_launch_whose_name_ends_in_digits_is_no_part_of_another(submission, name):
     path, second = submission(FAILED, FAILED, FAILED, name=name), submission(None, name=f"{name}-2")
     assert layout.launched_with(path) == layout.launched_with(second) == [path, second]
+
+
+def test_submissions_come_in_the_order_in_which_they_were_made(submission):
+    names = ["20261121-000000.000-99999a", *(f"20261121-000000.000-99999a-{place}" for place in (2, 10)),
+             "20261121-000000.001-000000", "20261121-000000.001-000000-2", "20261121-000000.002-000000"]  # fmt: skip
+    paths = {name: submission(None, name=name) for name in reversed(names)}
+    assert layout.submissions(os.path.dirname(paths[names[0]])) == [paths[name] for name in names]
+    assert layout.launched_with(paths[names[1]]) == [paths[name] for name in names[:3]]

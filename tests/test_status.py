@@ -307,6 +307,16 @@ def test_damaged_lines_of_a_living_submission_hold_nothing(place, text):
     assert states(place) == {"one": "staged"}
 
 
+def test_of_a_run_in_more_than_ten_submissions_of_a_launch_the_one_that_was_made_last_counts(place):
+    path = place.run()
+    for number in range(1, 12):
+        submission = place.submission(Job(path, f"{number}.0"), name=layout.submission_name("s", number))
+        local.announce(submission)
+    layout.write_json(os.path.join(submission.path, layout.BREAKER), {"format": 1, "held": True, "why": "no"})
+    (run,) = status.of(str(place.experiment), ["one"]).runs
+    assert (run.note, [held.number for held in run.held]) == ("held: no", list(range(1, 12)))
+
+
 def test_what_runx_wrote_is_a_run_of_unknown_state(place):
     path = place.experiment / "old"
     path.mkdir()

@@ -190,7 +190,7 @@ def _wanting(experiment: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Its submissions whose runs want a sentinel: the name of the arrays -> (its directory, its job.json)."""
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for path in (os.path.join(home, name) for name in sorted(layout.names(home))):
+    for path in layout.submissions(home):
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) if sentinel.wanted(path) else None
         if record and record.get("executor") == EXECUTOR and record.get("cluster") == here():
             found[str(record.get("name"))] = path, record

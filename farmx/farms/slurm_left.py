@@ -26,7 +26,7 @@ def out(experiment: str) -> list[Left]:
     One whose runs were queued again since is none: their later stages go with that.
     """
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
-    paths = [os.path.join(home, name) for name in sorted(layout.names(home), key=lambda name: (len(name), name))]
+    paths = layout.submissions(home)
     found = [each for path in paths for each in _left(path)]
     newest: dict[str, int] = {}
     for path in paths if found else ():
