@@ -6,6 +6,7 @@ submissions says so, and nobody looks through their runs again. Who is told that
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from farmx import layout
@@ -144,5 +145,18 @@ def _error(attempt: str, end: dict[str, Any]) -> str | None:
     lines = evidence.newest_log(attempt)
     trace = evidence.traceback(lines)
     if trace is not None and trace.error:
-        return f"{trace.error} ({trace.at})" if trace.at else trace.error
-    return (evidence.last_line(lines) or None) if end.get("code") in _WRONG_COMMAND else None
+        error = f"{trace.error} ({trace.at})" if trace.at else trace.error
+    else:
+        error = evidence.last_line(lines) if end.get("code") in _WRONG_COMMAND else ""
+    return _anywhere(error, attempt) or None
+
+
+def _anywhere(line: str, attempt: str) -> str:
+    """`line` with LOGDIR for the directory of its run, which would tell it from that of every other run."""
+    owner: dict[str, Any] = {}
+    with suppress(OSError, RecordError):
+        owner = layout.read_json(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT)
+    names = {attempt, os.path.realpath(attempt), str(owner.get("path") or attempt)}
+    for run in sorted(map(os.path.dirname, map(os.path.dirname, names)), key=len, reverse=True):
+        line = line.replace(run, layout.ENV_LOGDIR)
+    return line

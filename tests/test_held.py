@@ -130,3 +130,16 @@ def test_what_a_pool_at_work_holds_is_left_to_it(broken):
     assert "runs  0 again, 6 left alone\n" in done.err
     (broken.path / "go").touch()
     assert pool.wait() == 1
+
+
+@pytest.mark.parametrize(
+    "cmd", ["no-such-program", f"{sys.executable} none.py", f"{sys.executable} -c 'open(\"LOGDIR/x/y\")'"]
+)
+def test_a_fault_that_names_the_runs_own_directory_is_the_same_fault(project, cmd):
+    project.write(".farmx.yaml", "SETUP: ':'\n")  # so that the launch does not look for the program itself
+    project.sweep("{n: [1, 2, 3, 4, 5, 6]}", json.dumps(cmd), "BREAKER: 3\n")
+    project("sweep.yml", "-i")
+    found = states(project)
+    assert (len(found["failed"]), len(found["staged"])) == (3, 3)
+    (note,) = set(found["staged"])
+    assert note.startswith("held: the first 3 runs failed with: ") and str(project.root) not in note
