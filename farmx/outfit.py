@@ -17,22 +17,25 @@ from farmx import layout
 
 
 def unfold(run: str, record: Mapping[str, Any]) -> str:
-    """Make launch.sh and hparams.json as run.json has them, where they are not there; the shell launch.sh is for.
+    """Make launch.sh and hparams.json say what run.json does; return the shell that launch.sh is written for.
 
-    What was staged by an earlier format has both, and a record of neither.
+    hparams.json is kept where there is one. What was staged by an earlier format has both, and a record of neither.
     """
-    launch, hparams = (os.path.join(run, name) for name in (layout.LAUNCH, layout.HPARAMS))
-    script: str = record["script"] if "script" in record else _text(launch)
-    if "script" in record and not _says(launch, script):
-        _put(launch, script, 0o777)
-    if "hparams" in record and not os.path.lexists(hparams):
-        _put(hparams, json.dumps(record["hparams"], indent=4) + "\n", 0o666)
+    script_path, hparams_path = (os.path.join(run, name) for name in (layout.LAUNCH, layout.HPARAMS))
+    script: str = record["script"] if "script" in record else _text(script_path)
+    if "script" in record and not _says(script_path, script):
+        _put(script_path, script, 0o777)
+    if "hparams" in record and not os.path.lexists(hparams_path):
+        _put(hparams_path, json.dumps(record["hparams"], indent=4) + "\n", 0o666)
     return script.partition("\n")[0].removeprefix("#!")
 
 
 def _put(path: str, text: str, mode: int) -> None:
-    """`text` at `path`, at once; raises OSError."""
-    aside = layout.aside(path)
+    """`text` at `path`, at once, in place of what a killed attempt left beside it; raises OSError."""
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, f".{name}.new")
+    with suppress(FileNotFoundError):
+        os.unlink(aside)
     layout.new(aside, text.encode("utf-8", "surrogateescape"), mode)
     os.rename(aside, path)
 

@@ -1,7 +1,7 @@
 """Executes one attempt of a run: takes it, has its directory outfitted, supervises the process group, records.
 
-Made to be carried to nodes with what it imports: processes, layout and errors, all on the standard library. It never
-decides what to run next; everything it writes is in the run's directory.
+Made to be carried to nodes with what it imports, all on the standard library. It never decides what to run next;
+everything it writes is in the run's directory.
 """
 
 import errno
@@ -255,14 +255,19 @@ def _run_stages(start: _Start) -> Outcome:
 
 
 def _what_to_run(run: str) -> dict[str, Any] | None:
-    """run.json; None when it lacks what is needed here, whatever hand was at it."""
+    """run.json; None when it lacks what is needed here, whatever hand was at it.
+
+    That of an earlier format has neither script nor hparams.
+    """
     record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT) or {}
     try:
         stages = [stage["name"] for stage in record["stages"]]
         texts = [record[name] for name in ("digest", "experiment", "point")] + [record["code"]["staging"], *stages]
     except (KeyError, TypeError):
         return None
-    return record if stages and all(isinstance(text, str) for text in texts) else None
+    texts.append(record.get("script", ""))
+    whole = all(isinstance(text, str) for text in texts) and isinstance(record.get("hparams", {}), dict)
+    return record if stages and whole else None
 
 
 def clear(run: str) -> None:

@@ -390,6 +390,27 @@ def test_launch_sh_is_made_anew_where_it_says_something_else_and_hparams_json_is
     assert os.stat(f"{run}/launch.sh").st_ino == made
 
 
+def test_what_a_kill_left_of_them_is_replaced_by_the_next_attempt(place, tmp_path):
+    run = place.run(("true",))
+    for name in ("launch.sh", "hparams.json"):
+        os.unlink(f"{run}/{name}")
+    killed = "import os, sys; from farmx import layout, outfit; os.rename = lambda *paths: os.kill(os.getpid(), 9)\n"
+    code = f"{killed}outfit.unfold(sys.argv[1], layout.read_json(sys.argv[1] + '/run.json', None))"
+    assert subprocess.run([sys.executable, "-c", code, run]).returncode == -signal.SIGKILL
+    assert len([name for name in os.listdir(run) if name.startswith(".launch.sh")]) == 1
+    assert execute(run).state == "done"
+    assert [name for name in os.listdir(run) if name.startswith(".")] == [".code"]
+
+
+@pytest.mark.parametrize(("key", "nonsense"), [("script", 5), ("script", None), ("script", ["a"]), ("hparams", [1]),
+                                               ("hparams", None), ("hparams", "x"), ("digest", 5)])  # fmt: skip
+def test_a_record_that_does_not_say_what_to_run_interrupts_the_run(place, key, nonsense):
+    run = place.run(("true",))
+    change(run, **{key: nonsense})
+    assert execute(run).state == "interrupted"
+    assert end(run)["note"] == f"{run}/run.json does not say what to run"
+
+
 def test_a_program_starts_where_nothing_may_be_executed(place):
     run = place.run(("true",))
     os.chmod(f"{run}/launch.sh", 0o644)
