@@ -1,11 +1,12 @@
 """What is carried to nodes: one file that needs a Python and nothing else."""
 
+import ast
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-from launching import PLACE
+from launching import PLACE, ROOT
 
 from farmx.farms import carried
 
@@ -18,11 +19,25 @@ def test_the_runner_is_written_once_for_each_version(tmp_path):
     assert sorted(tmp_path.iterdir()) == [first]
 
 
+def imported(module: str) -> set[str]:
+    """The modules of ours that it imports, in functions too, and those that they import."""
+    found, todo = set[str](), {module}
+    while todo - found:
+        name = (todo - found).pop()
+        found.add(name)
+        for node in ast.walk(ast.parse(Path(ROOT, "farmx", f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "farmx":
+                todo |= {each.name for each in node.names}
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("farmx."):
+                todo.add(node.module.removeprefix("farmx."))
+    return found
+
+
 def test_it_holds_what_it_imports_and_nothing_else(tmp_path):
     path = carried.runner(str(tmp_path))
     with zipfile.ZipFile(path) as archive:
         names = sorted(archive.namelist())
-    assert names == sorted(["__main__.py", "farmx/__init__.py", *(f"farmx/{name}.py" for name in carried.MODULES)])
+    assert names == sorted(["__main__.py", "farmx/__init__.py", *(f"farmx/{name}.py" for name in imported("node"))])
     code = f"import sys; sys.path[:] = [{path!r}, *(each for each in sys.path if 'site-packages' not in each)]"
     subprocess.run([sys.executable, "-I", "-S", "-c", f"{code}\nfrom farmx import node"], check=True)
 
