@@ -99,6 +99,18 @@ def held(submission: str) -> str:
     return str(known.get("why") or "") if known.get("held") else ""
 
 
+def mark(submission: str, place: int) -> None:
+    """Record that the job of this index ended since it is held: a scheduler that cannot be asked has it no more."""
+    with suppress(StageError):  # a full disk
+        layout.write_bytes(os.path.join(submission, f"{place}{layout.KEPT_SUFFIX}"), b"")
+
+
+def marked(submission: str) -> set[int]:
+    """The indices that mark() was told of."""
+    stems = (os.path.splitext(name) for name in layout.names(submission))
+    return {int(stem) for stem, suffix in stems if suffix == layout.KEPT_SUFFIX and stem.isdecimal()}
+
+
 def release(submission: str) -> None:
     """Record that what was held goes on; it is never held again. Raises StageError."""
     record = {**(read(submission) or {}), "format": layout.BREAKER_FORMAT, "held": False}

@@ -32,6 +32,7 @@ JOB = "job.json"  # the farm: which one holds it and how it is asked; before it 
 SCRIPT = "script"  # the farm: what it was handed
 TEND = "tend"  # the farm: the script of its sentinel, which writes tend.log
 POOL_LOG = "pool.log"  # a detached pool of this machine: what one on a terminal would show
+KEPT_SUFFIX = ".held"  # the runner: the job of INDEX.held ended, nothing begun, since the breaker holds it
 BREAKER = "breaker.json"  # the runner, or the pool, of a run that failed as the first ones did: the rest is held
 QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 

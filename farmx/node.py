@@ -254,13 +254,20 @@ class Held(NamedTuple):
     def _early(self) -> str | None:
         """Why it must not begin: the breaker holds it, and nothing else does, or the job that it waits for did not end
         well, whatever the scheduler made of that."""
-        if (self.job.get("node") or {}).get("fence") and (why := breaker.held(self.home)):
+        if why := self.kept():
             return why
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
         end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
         done = "after" not in self.job or end.get("state") == "done"
         return None if done else f"attempt {name}, which comes before it, is not done"
+
+    def kept(self) -> str:
+        """Why the breaker keeps it from beginning, which is recorded, where its own job looks; '' when it does not."""
+        why = breaker.held(self.home) if (self.job.get("node") or {}).get("fence") else ""
+        if why:
+            breaker.mark(self.home, self.place)
+        return why
 
     @property
     def number(self) -> str:
@@ -276,10 +283,10 @@ class Held(NamedTuple):
 
     def left(self, pid: int, status: int) -> Outcome:
         """Record the end that process `pid` did not, which ended with that wait status."""
-        owner = runner.read(os.path.join(self._attempt(), layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+        owner = runner.owned(self._attempt(), pid)
         end = os.path.join(self._attempt(), layout.END)
         outcome = remedies.of_runner(pid, status)
-        if (owner.get("pid"), owner.get("host")) != (pid, processes.host()) or os.path.isfile(end):
+        if owner is None or os.path.isfile(end):
             return outcome
         runner.clear(self.run)
         told = {"code": None, "signal": outcome.signal, "note": outcome.note}
@@ -336,5 +343,7 @@ def _together(held: Sequence[Held], slots: int) -> int:
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
             print(f"the job was not queued again: {problem}", file=sys.stderr)
+    for run in held[len(held) - waiting :] if not again else ():
+        run.kept()
     well = not waiting and all(outcome.state in ENDED_WELL for outcome in outcomes)
     return _code(node, bool(again), 0 if well else 1)

@@ -1,7 +1,7 @@
 """Records and the farms' answers -> Runs; one pure function decides a run's state. Looking never changes a run."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import farms, layout, records, stages
@@ -314,13 +314,14 @@ class _Handed(NamedTuple):
     stopped: dict[str, str]
 
 
-def _stopped(submission: str) -> str:
-    """Why the breaker of a submission keeps what waits in it from beginning; '' when it does not."""
+def _stopped(submission: str) -> tuple[str, Collection[int]]:
+    """Why the breaker of a submission keeps what waits in it from beginning, '' when it does not; the indices whose
+    jobs have ended since it did."""
     if not os.path.exists(os.path.join(submission, layout.BREAKER)):
-        return ""
+        return "", ()
     from farmx import breaker  # spares who looks at runs that no breaker holds
 
-    return breaker.held(submission)
+    return breaker.held(submission), breaker.marked(submission)
 
 
 def _handed(experiment: str) -> _Handed:
@@ -329,11 +330,11 @@ def _handed(experiment: str) -> _Handed:
     for path in layout.submissions(home):
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
         dead = record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record)
-        why = _stopped(path)
+        why, over = _stopped(path)
         for run, held in base.held(path, record):
             found.stopped[run] = why
             found.newest[run] = max(held.number, found.newest.get(run, 0))
-            if not dead:  # else nothing in it waits any more
+            if not dead and held.place not in over:  # else nothing of it waits any more
                 found.open.setdefault(run, []).append(held)
     return found
 

@@ -234,8 +234,44 @@ def test_a_job_that_its_breaker_holds_ends_before_its_program_begins(broken, hol
     broken.ok("sweep.yml")
     assert codes(hold) == ["1", "1", "0", "0", "0"]
     assert (hold / "out").read_text().endswith(f" held: {WHY}\n")
-    # Nobody can be asked whether a job is still queued.
-    assert standing(broken) == {("failed", "main exited with 2"): 2, ("queued", f"held: {WHY}"): 3}
+    assert standing(broken) == HELD
+
+
+HELD = {("failed", "main exited with 2"): 2, ("staged", f"held: {WHY}"): 3}
+GO_ON = {
+    "release": (("retry", "sweep", "--release"), {("done", ""): 5}),
+    "the same launch": (("sweep.yml",), {("failed", "main exited with 2"): 2, ("done", ""): 3}),
+}
+
+
+@pytest.mark.parametrize(("words", "after"), GO_ON.values(), ids=GO_ON)
+@pytest.mark.parametrize("pack", ["", "PACK: {runs: 1, each: 3}\n"])
+def test_whose_job_ended_since_it_was_held_is_queued_again_where_nobody_can_be_asked(broken, pack, words, after):
+    configure(broken, pack)
+    broken.ok("sweep.yml")
+    assert standing(broken) == HELD
+    broken.write("note.sh", ":\n")
+    broken.ok(*words)
+    assert standing(broken) == after
+
+
+def test_whose_job_ended_since_it_was_held_has_none_that_could_be_cancelled(broken):
+    broken.ok("sweep.yml")
+    names = [each.split("  ") for each in broken.ok("cancel", "sweep").out.splitlines()]
+    assert sorted(did for _, did in names) == ["cancelled"] * 3 + ["failed"] * 2
+
+
+def test_what_waits_where_nobody_can_be_asked_is_let_go_and_its_jobs_begin_it(broken, hold):
+    (hold / "wait").touch()
+    broken.ok("sweep.yml")
+    run_jobs(hold, 3)  # the third is held
+    assert standing(broken) == {("failed", "main exited with 2"): 2, ("staged", f"held: {WHY}"): 1,
+                                ("queued", f"held: {WHY}"): 2}  # fmt: skip
+    broken.write("note.sh", ":\n")
+    done = broken.ok("retry", "sweep", "--release")
+    assert "      2 let go\n" in done.err and "runs  3 again, 0 left alone\n" in done.err
+    run_jobs(hold, 5)
+    assert standing(broken) == {("done", ""): 5}
 
 
 def test_what_waits_is_let_go_with_todays_code_and_what_has_ended_is_queued_again(broken, hold):
