@@ -5,10 +5,11 @@ The claim excludes; run.json of a visible run is the truth.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from farmx import layout, stage
+from farmx import layout, processes, stage
 from farmx.errors import RecordError, StageError
 
 STALE_S = 24 * 3600.0  # an unclaimed run in staging/ this old belongs to nobody
@@ -148,19 +149,58 @@ def _repoint(experiment: str, identity: str, generation: int, run: str) -> None:
         raise StageError(f"{path}: cannot be claimed: {error.strerror}") from error
 
 
-def sweep_staging(experiment: str) -> None:
-    """Remove what launches that died long ago left behind; a younger one may be at work right now.
+@contextmanager
+def at_work(experiment: str, launch: str) -> Iterator[None]:
+    """While this lasts, staging/ says which process stages there; afterwards, too, when it was broken off."""
+    path = layout.staged(experiment, f"{layout.AT_WORK}{launch}")
+    with suppress(StageError):  # who cannot write there says so of the first run
+        layout.write_json(path, {"format": layout.LAUNCH_FORMAT, **processes.this()})
+    yield
+    with suppress(OSError):
+        os.unlink(path)
 
-    That is runs nobody claimed and half a copy of the code.
+
+def sweep_staging(experiment: str) -> None:
+    """Remove what dead launches left behind: runs nobody claimed, and half a copy of the code.
+
+    Of runs all go when every launch that says it is at work is known to have ended. Else only what is old goes: a
+    younger one may be at work right now.
     """
     staging, snapshots = (os.path.join(experiment, layout.FARMX, name) for name in (layout.STAGING, layout.SNAPSHOTS))
+    names = layout.names(staging)
+    dead = _dead(staging)  # looked for later than what they left: whoever begins meanwhile left none of it
     now = layout.now_at(staging)
-    paths = [os.path.join(staging, name) for name in layout.names(staging)]
+    known = {*dead, *(name for name in names if dead and not name.startswith("."))}
+    paths = [os.path.join(staging, name) for name in (*names, *dead)]
     paths += [os.path.join(snapshots, name) for name in layout.names(snapshots) if name.startswith(".")]
-    for path in paths:
-        try:
-            old = now - os.lstat(path).st_mtime > STALE_S
-        except FileNotFoundError:  # another launch put its run in place
-            continue
-        if old:
-            shutil.rmtree(path, ignore_errors=True)
+    for path in dict.fromkeys(paths):
+        if os.path.basename(path) in known or _old(path, now):
+            _remove(path)
+
+
+def _dead(staging: str) -> list[str]:
+    """What launches left that say they are at work, when all are known to have ended; else []."""
+    names = [name for name in layout.names(staging) if name.startswith(layout.AT_WORK)]
+    return names if all(_ended(os.path.join(staging, name)) for name in names) else []
+
+
+def _ended(path: str) -> bool:
+    try:
+        return processes.alive(layout.read_json(path, layout.LAUNCH_FORMAT)) is False
+    except (FileNotFoundError, RecordError):  # it ended well just now, or nobody can tell
+        return False
+
+
+def _old(path: str, now: float) -> bool:
+    try:
+        return now - os.lstat(path).st_mtime > STALE_S
+    except FileNotFoundError:  # another launch put its run in place
+        return False
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            os.unlink(path)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from farmx import claims, layout, plan, programs, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
-from farmx.errors import ConfigError, RecordError
+from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
 from farmx.orders import Choice, Order, Summary, folder, intend, launches, notes_of, record, retry_changed, summary_of
 from farmx.settings import LOCAL
@@ -49,7 +50,8 @@ def launch(
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
     if order.again:
         intend(order, choices)
-    made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
+    with claims.at_work(order.experiment, order.id) if _makes(choices) else nullcontext():
+        made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
     jobs = tuple(each.jobs[0] for each in made)
     said = (*programs.elsewhere(order.specs, order.environ, here), *programs.bare(order.specs, order.source, code),
             *code.warnings, taken.note, in_one(farm, order.specs))  # fmt: skip
@@ -61,6 +63,11 @@ def launch(
     if submissions:
         farm.submit(submissions, heard)
     return summary
+
+
+def _makes(choices: Sequence[Choice]) -> bool:
+    """Whether a run is to be made."""
+    return any(each.job == "new" for each in choices)
 
 
 def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -196,11 +203,11 @@ def _stage(
     anew = retry_changed(order)
     work = [each for each in choices if each.job != "leave" or each.step.renew or _wants_retry(each, anew)]
     new = sum(each.job == "new" for each in work)
-    names = _names(order, [each.spec.tag for each in work if each.job == "new"])
-    named = [(each, next(names) if each.job == "new" else "", _wants_retry(each, anew)) for each in work]
+    names = _names(order)
+    named = [(each, names.next(each.spec.tag) if each.job == "new" else "", _wants_retry(each, anew)) for each in work]
     found: list[Chain] = []
     lost, made = 0, 0
-    for choice, chain in zip(work, several.each(partial(_staged, order, farm, shared), named)):
+    for choice, chain in zip(work, several.each(partial(_staged, order, farm, shared, names), named)):
         found += [chain] if chain else []
         if choice.job == "new":
             lost += chain is None
@@ -209,7 +216,9 @@ def _stage(
     return found, lost
 
 
-def _staged(order: Order, farm: Farm, shared: stage.Shared, named: tuple[Choice, str, bool]) -> Chain | None:
+def _staged(
+    order: Order, farm: Farm, shared: stage.Shared, names: plan.Names, named: tuple[Choice, str, bool]
+) -> Chain | None:
     """Do what is to be done about one point; its jobs, None where there are none, or others took it first.
 
     named: the choice, the name of a new run, whether the run is to be attempted again as today's RETRY says.
@@ -217,7 +226,8 @@ def _staged(order: Order, farm: Farm, shared: stage.Shared, named: tuple[Choice,
     choice, name, retry = named
     if choice.job == "new":
         links = _links(order, farm, choice.spec)
-        kept = _make(order, choice, name, shared._replace(only=chain_of("", links).asked(order.only)))
+        mine = shared._replace(only=chain_of("", links).asked(order.only))
+        kept = _make(order, choice, name, mine, names)
         return chain_of(os.path.join(order.experiment, kept), links) if kept else None
     assert choice.run
     if choice.step.renew:
@@ -253,16 +263,16 @@ def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
     return found
 
 
-def _names(order: Order, tags: Sequence[str | None], *used: str) -> Iterator[str]:
-    """A name for each tag that no run has now, nor is in `used`."""
-    taken = {*used, *layout.names(order.experiment), *layout.names(folder(order, layout.STAGING))}
-    return plan.names(iter(tags), taken, order.now, order.id, order.cool)
+def _names(order: Order) -> plan.Names:
+    """Names that no run has now."""
+    taken = {*layout.names(order.experiment), *layout.names(folder(order, layout.STAGING))}
+    return plan.Names(taken, order.now, order.id, order.cool)
 
 
-def _make(order: Order, choice: Choice, name: str, shared: stage.Shared) -> str | None:
+def _make(order: Order, choice: Choice, name: str, shared: stage.Shared, names: plan.Names) -> str | None:
     """Stage one run and claim its point; its name, or None, and nothing left, when another launch claimed it first.
 
-    The name is another one than `name` when another launch took that meanwhile.
+    The name is another one than `name`, from `names`, when another launch took that meanwhile.
     """
     while True:
         staged = None
@@ -270,9 +280,17 @@ def _make(order: Order, choice: Choice, name: str, shared: stage.Shared) -> str 
             staged = stage.run(order.experiment, choice.spec, name, choice.generation, shared)
             if claims.hold(order.experiment, choice.spec.identity, choice.generation, name):
                 return name
-            shutil.rmtree(staged, ignore_errors=True)
+            _forget(staged)
             return None
         except FileExistsError:
-            if staged:
-                shutil.rmtree(staged, ignore_errors=True)
-            name = next(_names(order, [choice.spec.tag], name))
+            _forget(staged)
+            name = names.next(choice.spec.tag)
+        except StageError:
+            _forget(staged)
+            raise
+
+
+def _forget(staged: str | None) -> None:
+    """Remove what was staged and is nobody's."""
+    if staged:
+        shutil.rmtree(staged, ignore_errors=True)

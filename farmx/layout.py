@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FARMX = ".farmx"
 SNAPSHOTS = "snapshots"  # stage: one directory per distinct content
 STAGING = "staging"  # stage: runs being made
+AT_WORK = ".launch-"  # launch: begins the name of what says, in there, which process stages; ends with its id
 POINTS = "points"  # launch: symlinks, the claims
 SUBMISSIONS = "submissions"  # launch
 LAUNCHES = "launches"  # launch: what was asked for, when, by whom

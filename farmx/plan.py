@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
@@ -325,31 +325,39 @@ def _tag(tag: str | None, values: Mapping[str, Value]) -> str | None:
 # ---------------------------------------------------------------- names
 
 
-def names(tags: Iterator[str | None], taken: Collection[str], now: float, seed: str, cool: bool) -> Iterator[str]:
-    """A name for each tag, none of them in `taken`: [TAG_]<adjective>-<noun>_<date>_<time>, or the bare tag.
+class Names:
+    """Where the runs of a launch get their names, each once, whichever thread asks; none of them in `taken`.
 
-    now: seconds since the epoch, shown in local time to the minute.  cool: False gives TAG, TAG_2, ... ('run' without
-    a tag).  Every name begins with a letter or a digit.
+    A name is [TAG_]<adjective>-<noun>_<date>_<time>, or the bare tag. now: seconds since the epoch, shown in local time
+    to the minute.  cool: False gives TAG, TAG_2, ... ('run' without a tag).  Each begins with a letter or a digit.
     """
-    used = set(taken)
-    slugs = _slugs(seed) if cool else None
-    stamp = time.strftime("%Y.%m.%d_%H.%M", time.localtime(now))
-    for tag in tags:
-        name = next(each for each in _candidates(tag, slugs, stamp) if each not in used)
-        used.add(name)
-        yield name
+
+    def __init__(self, taken: Collection[str], now: float, seed: str, cool: bool) -> None:
+        from threading import Lock  # spares a -n
+
+        self._used, self._lock = set(taken), Lock()
+        self._slugs = _slugs(seed) if cool else None
+        self._stamp = time.strftime("%Y.%m.%d_%H.%M", time.localtime(now))
+        self._numbered: dict[str, Iterator[str]] = {}
+
+    def next(self, tag: str | None) -> str:
+        """A name for a run of this tag."""
+        with self._lock:
+            name = next(each for each in self._candidates(tag) if each not in self._used)
+            self._used.add(name)
+            return name
+
+    def _candidates(self, tag: str | None) -> Iterator[str]:
+        base = tag if tag is None or tag[0].isalnum() else "run" + tag
+        slugs = islice(self._slugs or (), 100)  # where all are taken, numbers tell the runs apart
+        cool = ("_".join(filter(None, (base, slug, self._stamp))) for slug in slugs)
+        return chain(cool, self._numbered.setdefault(base or "run", _numbered(base or "run")))
 
 
-def _candidates(tag: str | None, slugs: Iterator[str] | None, stamp: str) -> Iterator[str]:
-    base = tag if tag is None or tag[0].isalnum() else "run" + tag
-    if slugs is not None:
-        for slug in islice(slugs, 100):  # where all are taken, numbers tell the runs apart
-            yield "_".join(filter(None, (base, slug, stamp)))
-    yield base or "run"
-    count = 1
-    while True:
-        count += 1
-        yield f"{base or 'run'}_{count}"
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    for number in count(2):
+        yield f"{base}_{number}"
 
 
 def _slugs(seed: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -192,20 +193,27 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
 def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared) -> str:
     """Make the whole run directory in staging/; return its path. It is nobody's until it is claimed and settled.
 
-    Two new inodes: on a network file system each is several calls. Raises StageError, FileExistsError when another
-    launch stages a run of that name.
+    Two new inodes: on a network file system each is several calls. Raises StageError, with nothing left of it, and
+    FileExistsError when another launch stages a run of that name.
     """
     path = layout.staged(experiment, name)
+    record_text = json.dumps(record(spec, name, generation, shared), allow_nan=False) + "\n"
     try:
-        told = record(spec, name, generation, shared)
         os.mkdir(path)
-        record_text = json.dumps(told, allow_nan=False) + "\n"
-        layout.new(f"{path}/{layout.RUN}", record_text.encode("utf-8", "surrogateescape"))
     except FileExistsError:
         raise
     except OSError as error:
-        raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
+        raise _not_staged(path, error) from error
+    try:
+        layout.new(f"{path}/{layout.RUN}", record_text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise _not_staged(path, error) from error
     return path
+
+
+def _not_staged(path: str, error: OSError) -> StageError:
+    return StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept")
 
 
 def _sound(value: Any) -> Any:

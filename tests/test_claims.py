@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farmx import claims
+from farmx import claims, processes
 from farmx.claims import Holder
 from farmx.errors import RecordError, StageError
 
@@ -234,6 +234,40 @@ def test_what_dead_launches_left_is_removed_after_a_day(experiment):
     claims.sweep_staging(str(experiment))
     assert [path.exists() for path in (old, half, whole, young)] == [False, False, True, True]
     assert os.listdir(experiment / STAGING) == ["young"]
+
+
+DEAD = {**processes.this(), "boot": "before"}
+LAUNCHES = [  # what launches say that are at work -> whether what lies in staging/ may go at once
+    ([], False),
+    ([DEAD], True),
+    ([DEAD, {**DEAD, "pid": 1}], True),
+    ([DEAD, processes.this()], False),
+    ([processes.this()], False),
+    ([DEAD, {**DEAD, "host": "elsewhere"}], False),
+    ([DEAD, None], False),
+]
+
+
+@pytest.mark.parametrize(("launches", "over"), LAUNCHES)
+def test_what_launches_left_goes_at_once_when_all_that_staged_are_known_to_have_ended(experiment, launches, over):
+    make(experiment / STAGING / "it's $HOME")
+    (experiment / STAGING / "half").mkdir()
+    (experiment / STAGING / ".now.1.a").mkdir()  # somebody's look at the clock
+    for number, told in enumerate(launches):
+        (experiment / STAGING / f".launch-{number}").write_text(json.dumps(told) if told else "")
+    before = sorted(os.listdir(experiment / STAGING))
+    claims.sweep_staging(str(experiment))
+    assert sorted(os.listdir(experiment / STAGING)) == ([".now.1.a"] if over else before)
+
+
+def test_a_launch_says_that_it_is_at_work_until_it_has_staged_or_was_broken_off(experiment):
+    with claims.at_work(str(experiment), "one"):
+        (path,) = (experiment / STAGING).iterdir()
+        assert processes.alive(json.loads(path.read_text())) is True
+    assert os.listdir(experiment / STAGING) == []
+    with pytest.raises(KeyboardInterrupt), claims.at_work(str(experiment), "one"):
+        raise KeyboardInterrupt
+    assert os.listdir(experiment / STAGING) == [path.name]
 
 
 def test_a_staged_run_that_another_launch_puts_in_place_meanwhile_is_passed_over(experiment, monkeypatch):

@@ -180,6 +180,27 @@ def test_what_may_not_be_read_at_any_step_is_one_line_and_the_same_command_finis
     assert walked > 0
 
 
+# ---------------------------------------------------------------- what it leaves where runs are made
+
+
+def names(project: Project) -> dict[int, str]:
+    return {key(path)[0]: path.name for path in project.runs()}
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("how", [KILL, FULL])
+def test_what_a_launch_left_half_made_keeps_no_name_from_the_next(project, how, chunk):
+    project.write(".farmx.yaml", "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n")
+    argv = "sweep.yml", "--no-cooldir", "--tag", "x"
+    for step, done in steps(project, chunk, *argv, how=how, below="sweep/"):
+        half = project.experiment / ".farmx/staging"
+        if how == FULL and half.exists():
+            assert [path for path in half.iterdir() if path.name[0] != "."] == [], (step, done)
+        project.ok(*argv)
+        left = [name for name in staging(project.experiment) if not name.startswith((".now.", "..launch"))]
+        assert (names(project), left) == ({1: "x", 2: "x_2"}, []), (step, done)
+
+
 # ---------------------------------------------------------------- two at once
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from commands import Project, claims, key, read, staging
 from launching import tree
+from typed import Typed, write
 
 from farmx.spec import State
 from farmx.steps import TAKEN
@@ -302,6 +303,25 @@ def test_a_run_renamed_to_what_is_no_text_is_shown_and_retried(project):
     project.ok("sweep.yml", "-i")
     assert set(project.again().values()) == {"done"}
     assert project("cancel", "sweep").code == 0
+
+
+def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_nobodys(monkeypatch, capfd, tmp_path):
+    """Not by one that this launch has for a later run: else each run after it would be named anew, too."""
+    write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [1, 2, 3]}\n",
+                     ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})  # fmt: skip
+    real, refused = os.mkdir, []
+
+    def mkdir(path: str, *more: object) -> None:
+        if os.path.basename(path) == "x" and not refused:
+            refused.append(path)
+            raise FileExistsError(path)
+        real(path, *more)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    typed = Typed(monkeypatch, capfd, tmp_path)
+    assert typed("farmx sweep.yml --no-cooldir --tag x").code == 0
+    runs = {path.parent.name: read(path)["hparams"]["n"] for path in (tmp_path / "runs/sweep").glob("*/run.json")}
+    assert (runs, len(refused)) == ({"x_4": 1, "x_2": 2, "x_3": 3}, 1)
 
 
 # ---------------------------------------------------------------- LOGROOT in the tree

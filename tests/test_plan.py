@@ -4,7 +4,7 @@ import os
 import random
 import re
 import shlex
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from launching import HOSTILE, value
@@ -439,7 +439,8 @@ def utc(monkeypatch):
 
 
 def names(tags: list[str | None], taken: object = (), cool: bool = True, seed: str = "s") -> list[str]:
-    return list(plan.names(iter(tags), taken, NOON, seed, cool))
+    source = plan.Names(taken, NOON, seed, cool)
+    return [source.next(tag) for tag in tags]
 
 
 def test_a_name_is_tag_slug_and_minute():
@@ -498,11 +499,18 @@ def test_any_tag_gives_a_name_that_is_one_directory_and_begins_with_a_letter_or_
         assert len(os.fsencode(name)) <= 200  # room for what is written beside it
 
 
+def test_threads_that_ask_at_once_get_each_a_name_of_its_own():
+    for cool in (True, False):
+        source = plan.Names((), NOON, "s", cool)
+        with ThreadPoolExecutor(16) as pool:
+            assert len(set(pool.map(lambda _, source=source: source.next("t"), range(2000)))) == 2000
+
+
 def test_more_runs_in_a_minute_than_there_are_slugs_still_get_names(monkeypatch):
     import coolname
 
     slugs = iter(["red-fox", "blue-owl"] * 1000)
     monkeypatch.setattr(coolname, "generate_slug", lambda _words: next(slugs))
-    made = list(islice(plan.names(iter([None] * 4), (), NOON, "s", True), 4))
+    made = names([None] * 4)
     assert len(set(made)) == 4
     assert made[:2] == ["red-fox_2020.02.06_14.19", "blue-owl_2020.02.06_14.19"]
