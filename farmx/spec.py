@@ -172,10 +172,11 @@ class Standing(NamedTuple):
 class Run(NamedTuple):
     """A run directory, read back.
 
-    hparams: what hparams.json says, {} when there is none.  digest: of its snapshot, None when unknown (runx, logx
-    outside a launch).  identity: None likewise.  attempts: oldest first.  note: why the state is what it is, for
-    people.  generation: how often its point had been launched anew, from 1.  held: what farms were handed for its
-    newest attempt, while it has not ended.  stages: in order, none done while it is under way.
+    hparams: what run.json says, or hparams.json where that does not; {} when neither does.  digest: of its
+    snapshot, None when unknown (runx, logx outside a launch).  identity: None likewise.  attempts: oldest first.
+    note: why the state is what it is, for people.  generation: how often its point had been launched anew, from 1.
+    held: what farms were handed for its newest attempt, while it has not ended.  stages: in order, none done while
+    it is under way.
     """
 
     name: str

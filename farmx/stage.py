@@ -147,7 +147,8 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
     """run.json: what to run, and why it is this run and no other.
 
     The runner makes launch.sh of `script` and hparams.json of `hparams` when it begins: a run that waits is one file,
-    and what it is to run is changed by one rename.
+    and what it is to run is changed by one rename. `tag` and `staged`, when that was, are for who reads it: nothing of
+    ours does.
     """
     told = {
         "format": layout.RUN_FORMAT,

@@ -86,10 +86,24 @@ def commands(command: click.Command, name: str) -> list[tuple[str, click.Command
     return [(name, command)] + [found for word, one in inside.items() for found in commands(one, f"{name} {word}")]
 
 
-def test_every_command_and_every_flag_is_told():
+COMMANDS = [found for one in (farmx, sumx) for found in commands(one, one.name)]
+TYPED = [name for name, command in COMMANDS if name != "farmx" and not command.hidden]
+
+
+def test_every_command_has_its_row():
+    begins = [" ".join(name.split()[: 1 + name.startswith("farmx")]) for name in rows(ROOT / "docs/launching.md")]
+    assert [name for name in TYPED if name not in begins] == []
+
+
+def test_every_command_stands_among_the_commands_of_the_readme():
+    section = (ROOT / "README.md").read_text().partition("\n## The commands\n")[2].partition("\n## ")[0]
+    wanted = [name for name in TYPED if name != "farmx launch"]  # which is for those who want it spelled out
+    assert [name for name in wanted if not re.search(rf"`{name}\b", section)] == []
+
+
+def test_every_flag_is_told():
     missing = []
-    for name, command in [found for one in (farmx, sumx) for found in commands(one, one.name)]:
-        missing += [name] if name not in TEXT and not command.hidden else []
+    for name, command in COMMANDS:
         flags = [flag for one in command.params if isinstance(one, click.Option) for flag in one.opts]
         missing += [f"{name} {flag}" for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", TEXT)]
     assert missing == []

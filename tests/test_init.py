@@ -28,8 +28,8 @@ SACCTMGR = "#!/bin/sh\necho 'vision|normal,long'; echo 'nlp|'\n"
 FAILS = "#!/bin/sh\necho 'sinfo: error: cannot reach it' >&2; exit 1\n"
 OURS = {"sbatch": "#!/bin/sh\n", "sinfo": SINFO, "scontrol": SCONTROL, "sacctmgr": SACCTMGR}
 SMI = """#!/bin/sh
-echo 'GPU 0: NVIDIA H200 (UUID: GPU-8f1c)'
-echo 'GPU 1: NVIDIA H200 (UUID: GPU-9f1c)'
+echo 'GPU 0: NVIDIA A1 (UUID: GPU-8f1c)'
+echo 'GPU 1: NVIDIA A1 (UUID: GPU-9f1c)'
 """
 HEAD = """\
 # Written by farmx init; every key: docs/config.md. `farmx sweep.yml -n` shows what would run, and makes nothing.
@@ -180,9 +180,9 @@ def test_a_slurm_that_does_not_answer_is_told_and_the_next_best_is_taken(here):
 def test_the_gpus_of_this_machine_are_told(here):
     give(here, {"nvidia-smi": SMI})
     said = here("farmx init --farm local")
-    assert "GPUs (NVIDIA H200)" in said.err.splitlines()[0]
+    assert "GPUs (NVIDIA A1)" in said.err.splitlines()[0]
     text = (here.cwd / ".farmx.yaml").read_text()
-    assert "    #   GPU 0: NVIDIA H200\n    #   GPU 1: NVIDIA H200\n" in text
+    assert "    #   GPU 0: NVIDIA A1\n    #   GPU 1: NVIDIA A1\n" in text
     farm = chosen(here)
     assert (farm.name, farm.executor, farm.resources) == ("box", "local", {"gpus": "free"})
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from farmx import naming
-from farmx import status as records
+from farmx import status as states
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import tell
 from farmx.spec import Run, State
@@ -32,25 +32,25 @@ def status(names: Sequence[str], as_json: bool, root: str, now: float, cache: st
     return table(runs, now, several=len(looks) > 1) + "\n" + summary(runs, now)
 
 
-def look(names: Sequence[str], root: str, cache: str | None) -> dict[str, records.Look]:
+def look(names: Sequence[str], root: str, cache: str | None) -> dict[str, states.Look]:
     """How what `names` name stands, each run once: directory of the experiment -> its runs that are meant."""
-    looks: dict[str, records.Look] = {}
+    looks: dict[str, states.Look] = {}
     for name in dict.fromkeys(names):
         named = naming.resolve(root, name)
-        found, before = naming.read(named, cache), looks.get(named.home, records.Look(()))
+        found, before = naming.read(named, cache), looks.get(named.home, states.Look(()))
         runs = {run.path: run for run in (*before.runs, *found.runs)}
-        looks[named.home] = records.Look(tuple(runs.values()), tuple(dict.fromkeys(before.problems + found.problems)))
+        looks[named.home] = states.Look(tuple(runs.values()), tuple(dict.fromkeys(before.problems + found.problems)))
     return looks
 
 
-def _record(home: str, found: records.Look, now: float) -> dict[str, Any]:
+def _record(home: str, found: states.Look, now: float) -> dict[str, Any]:
     told = {"experiment": os.path.basename(home), **totals(found.runs, now), "unreadable": list(found.problems)}
     return {**told, "runs": [_fields(run, now) for run in found.runs]}
 
 
 def _fields(run: Run, now: float) -> dict[str, Any]:
     seconds, attempts = time_spent(run, now), len(run.attempts)
-    note = "" if run.note in (records.WAITS, records.NEW) else run.note  # the state says it all
+    note = "" if run.note in (states.WAITS, states.NEW) else run.note  # the state says it all
     return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
 
 
@@ -140,7 +140,7 @@ def summary(runs: Sequence[Run], now: float) -> str:
 
 
 def _experiments(root: str, as_json: bool, now: float, cache: str | None) -> str:
-    found = records.every(root, cache)
+    found = states.every(root, cache)
     for problem in (problem for each in found.values() for problem in each.problems):
         tell(f"unreadable: {problem}")
     if as_json:

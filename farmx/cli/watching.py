@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from farmx import status as records
+from farmx import status as states
 from farmx.cli import looking
 from farmx.cli.screen import short
 from farmx.errors import UsageError
@@ -34,7 +34,7 @@ def watch(names: Sequence[str], as_json: bool, root: str, cache: str | None) -> 
     if not sys.stdout.isatty():
         raise UsageError("--watch needs a terminal; leave it out here")
     console = Console(highlight=False)
-    looks: Mapping[str, records.Look] = {}
+    looks: Mapping[str, states.Look] = {}
     try:
         looks = _look(names, root, cache)
         with Live(console=console, screen=True, auto_refresh=False) as live, _keys() as pressed:
@@ -49,11 +49,11 @@ def watch(names: Sequence[str], as_json: bool, root: str, cache: str | None) -> 
     print(looking.summary([run for each in looks.values() for run in each.runs], time.time()))
 
 
-def _look(names: Sequence[str], root: str, cache: str | None) -> Mapping[str, records.Look]:
-    return looking.look(names, root, cache) if names else records.every(root, cache)
+def _look(names: Sequence[str], root: str, cache: str | None) -> Mapping[str, states.Look]:
+    return looking.look(names, root, cache) if names else states.every(root, cache)
 
 
-def _shown(live: Any, looks: Mapping[str, records.Look], seconds: float, pressed: Any) -> bool:
+def _shown(live: Any, looks: Mapping[str, states.Look], seconds: float, pressed: Any) -> bool:
     """Show it for so long, anew when the terminal changes; False as soon as q is pressed."""
     until, size, now = time.monotonic() + seconds, None, time.time()
     while time.monotonic() < until:
@@ -88,7 +88,7 @@ def _keys() -> Iterator[Any]:
 # ---------------------------------------------------------------- what is seen
 
 
-def view(looks: Mapping[str, records.Look], now: float, width: int, height: int) -> list[tuple[str, State | None]]:
+def view(looks: Mapping[str, states.Look], now: float, width: int, height: int) -> list[tuple[str, State | None]]:
     """The lines for a terminal of this size, each with the state of its run: counts, then runs that are not done,
     the newest first, as many as fit."""
     heads = [f"{os.path.basename(home)}  {looking.summary(each.runs, now)}" for home, each in looks.items()]
