@@ -446,7 +446,7 @@ def test_a_damaged_record_hides_no_other_run(place, name, text, message):
 def test_a_stray_file_beside_the_runs_is_no_run(place):
     write(place.cwd, {"runs/sweep/notes.txt": "mine", "runs/sweep/plots/a.png": b"\x89", "runs/notes": ""})
     assert place("farmx status sweep").err == ""
-    assert place("farmx retry sweep") == (0, "", "runs  0 again, 2 left alone\n")
+    assert place("farmx retry sweep") == (0, "", "runs  0 again, 2 left alone\nleft  2 done (--state done runs them)\n")
     assert place("sumx sweep").err == ""
 
 

@@ -184,7 +184,8 @@ def test_a_failed_run_is_told_and_what_is_told_to_type_works(ran, place, tmp_pat
     assert (table.code, len(table.out.splitlines())) == (0, 6)
     assert (retried.code, retried.err) == (
         0,
-        "code  2 with today's code, 2 files, 0.2 kB\nruns  2 again, 2 left alone\n      2 done\n",
+        "code  2 with today's code, 2 files, 0.2 kB\nruns  2 again, 2 left alone\n"
+        "left  2 done (--state done runs them)\n      2 done\n",
     )
     assert ran("farmx sweep.yml -i", place).code == 0
 

@@ -256,7 +256,7 @@ def test_runs_that_are_at_work_are_running_and_waiting(typed):
     assert [(run["run"], run["state"], run["note"]) for run in runs] == [
         ("run", "running", f"on {host}"), ("run_2", "queued", ""),
     ]  # fmt: skip
-    assert again == (0, "", "runs  0 again, 2 left alone\n")
+    assert again == (0, "", "runs  0 again, 2 left alone\nleft  1 running, 1 queued\n")
     assert told(typed, "farmx status wait --json")["counts"] == {"done": 2}
 
 

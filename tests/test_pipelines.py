@@ -137,11 +137,15 @@ def test_a_launch_of_some_stages_leaves_the_others_to_the_next(pipeline):
 def test_a_retry_of_some_stages_runs_these_though_they_are_done(pipeline):
     pipeline.ok("sweep.yml", "-i")
     did(pipeline)
-    pipeline.ok("retry", "sweep", "--state", "done", "--stage", "avg", "--stage", "test")
+    pipeline.ok("retry", "--stage", "avg,test", "sweep")
     assert did(pipeline) == ["avg 2.0", "test 2.0"]
     pipeline.ok("retry", "sweep", "--state", "done", "--stage", "avg")
     assert did(pipeline) == ["avg 3.0"]
     assert pipeline.states() == {only(pipeline).name: "staged"}  # what test read is another now
+    pipeline.ok("retry", "sweep", "--stage", "avg")
+    assert did(pipeline) == ["avg 4.0"]
+    done = pipeline.ok("retry", "sweep", "--stage", "avg", "--state", "failed")
+    assert "left  1 staged (--state staged runs it)\n" in done.err
     assert counts(pipeline.ok("sweep.yml", "-i").err) == "1: 1 from test"
 
 

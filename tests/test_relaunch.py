@@ -10,6 +10,7 @@ from commands import Project, key, read
 from launching import PATIENCE_S, Place, end, exists
 
 from farmx import layout, processes, relaunch, runner, status
+from farmx.cli import relaunching
 from farmx.cli.here import Here
 from farmx.errors import StageError
 from farmx.farms import local
@@ -72,6 +73,14 @@ def test_what_ended_other_than_well_is_queued_or_what_was_asked_for(all_states, 
     assert chosen.jobs == tuple(Job(str(all_states.experiment / name), number) for name in names)
     assert sorted(run.name for run in chosen.left) == sorted({run.name for run in runs} - set(names))
     assert (chosen.fresh, chosen.code) == ((), "")
+
+
+def test_why_a_run_is_left_is_its_state_with_what_would_run_it(all_states):
+    chosen = relaunch.retry(look(all_states).runs, None, "own", os.environ, Here(None))
+    assert relaunching.why_left(chosen.left) == (
+        "1 done (--state done runs it), 1 queued, 1 staged (--state staged runs it), 1 pruned (--state pruned runs it)"
+        ", 1 unknown (not launched by farmx), 1 unknown (--state unknown runs it)"
+    )
 
 
 CODE = [
@@ -169,7 +178,7 @@ def test_what_a_run_is_to_be_passed_must_be_there_before_anything_changes(projec
 def test_a_retry_of_nothing_is_no_failure(project):
     project.ok("sweep.yml", "-i")
     done = project.ok("retry", "sweep")
-    assert (done.out, done.err) == ("", "runs  0 again, 2 left alone\n")
+    assert (done.out, done.err) == ("", "runs  0 again, 2 left alone\nleft  2 done (--state done runs them)\n")
     assert len(project.starts()) == 2
 
 

@@ -2,16 +2,20 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farmx import compose, layout, naming, records, relaunch, yaml12
-from farmx.cli import here, notifying, there
+from farmx import compose, layout, naming, records, relaunch, status, yaml12
+from farmx.cli import here, looking, notifying, there
 from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import gpus, local
 from farmx.farms.base import Farm
-from farmx.spec import Job, Run, State, Surroundings
+from farmx.relaunch import Retry
+from farmx.spec import Job, Run, State, Submission, Surroundings
+
+STOPPED = 130  # the exit code of what somebody stopped
 
 
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
@@ -26,19 +30,53 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     if gone:
         tell(f"      {len(gone)} let go")
     runs = [run for run in runs if run not in gone]
-    farm = _farm(given, runs, at, asked)
-    chosen = relaunch.retry(runs, states, given["code"], at.environ, farm, given["stages"], given["release"], asked)
-    _tell(chosen, given["as_json"])
-    submissions = relaunch.submissions(chosen, farm, compose.launch_id(at.now))
-    told = notifying.telling(farm, notifying.routes(_home(runs), given["config_file"], at))
+    groups = _by_experiment(runs)
+    farms = [_farm(given, group, at, asked) for group in groups]
+    urls = [notifying.routes(_home(group), given["config_file"], at) for group in groups]
+    chosen = [
+        relaunch.retry(group, states, given["code"], at.environ, farm, given["stages"], given["release"], asked)
+        for group, farm in zip(groups, farms)
+    ]
+    _tell(_together(chosen), given["as_json"])
+    name = compose.launch_id(at.now)
+    for each, farm, addresses in zip(chosen, farms, urls):
+        code = _queue(farm, addresses, relaunch.submissions(each, farm, name)) or code
+        if code == STOPPED:
+            return code
+    if not all(isinstance(farm, here.Here) for farm in farms):
+        notifying.act(given, at)
+    return code
+
+
+def _by_experiment(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each experiment, whose settings are their own; one group of none where there are none."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(os.path.dirname(run.path), []).append(run)
+    return [*groups.values()] or [[]]
+
+
+def _together(parts: Sequence[Retry]) -> Retry:
+    """What is told of all of them."""
+    return Retry(
+        jobs=tuple(job for part in parts for job in part.jobs),
+        chains=tuple(chain for part in parts for chain in part.chains),
+        fresh=tuple(job for part in parts for job in part.fresh),
+        left=tuple(run for part in parts for run in part.left),
+        code=", ".join(dict.fromkeys(part.code for part in parts if part.code)),
+    )
+
+
+def _queue(farm: Farm, urls: Sequence[str], submissions: Sequence[Submission]) -> int:
+    """Hand over the jobs of one experiment, or run them here; the exit code that this calls for."""
+    told = notifying.telling(farm, urls)
     if not isinstance(farm, here.Here):
         there.queue(told, submissions)
-        notifying.act(given, at)
-        return code
+        return 0
     told.submit(submissions, lambda submission, queued: None)
     if farm.counts.states:
         tell(f"      {farm.counts.told()}")
-    return farm.code() or code
+    return farm.code()
 
 
 def _left_out(problems: Sequence[str]) -> int:
@@ -67,7 +105,7 @@ def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, asked
 
 
 def _home(runs: Sequence[Run]) -> str | None:
-    """The directory of the experiment whose settings count: of several, which share a farm, the first."""
+    """The directory of the experiment of these runs, None where there are none."""
     return os.path.dirname(runs[0].path) if runs else None
 
 
@@ -104,7 +142,7 @@ def states_of(text: str | None) -> list[State] | None:
     return [State(word) for word in words]
 
 
-def _tell(chosen: relaunch.Retry, as_json: bool) -> None:
+def _tell(chosen: Retry, as_json: bool) -> None:
     if as_json:
         queued = [_fields(job, job in chosen.fresh) for job in chosen.jobs]
         left = [{"run": run.name, "state": str(run.state)} for run in chosen.left]
@@ -115,8 +153,20 @@ def _tell(chosen: relaunch.Retry, as_json: bool) -> None:
     if own:
         tell(f"code  {own} with their own")
     tell(f"runs  {len(chosen.jobs)} again, {len(chosen.left)} left alone")
+    if told := why_left(chosen.left):
+        tell(f"left  {told}")
     for line in here.held(chosen.left):
         tell(line)
+
+
+def why_left(runs: Sequence[Run]) -> str:
+    """The states of runs that are left alone, with what would run them; '' of those that a breaker holds."""
+    found = Counter((run.state, bool(run.identity)) for run in runs if not status.is_held(run))
+    told = []
+    for (state, ours), count in sorted(found.items(), key=lambda each: looking.ORDER.index(each[0][0])):
+        free = f" (--state {state} runs {'them' if count > 1 else 'it'})" if state not in relaunch.BUSY else ""
+        told.append(f"{count} {state}" + (free if ours else " (not launched by farmx)"))
+    return ", ".join(told)
 
 
 def _fields(job: Job, fresh: bool) -> dict[str, str]:
