@@ -109,9 +109,12 @@ def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:
         pid = os.fork()
         if pid == 0:
             _live(run, env, ready, said, parent)
+    except OSError:
+        os.close(answer)
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    os.close(said)
+        os.close(said)
     return _Child(run, slot, pid, answer)
 
 

@@ -282,9 +282,12 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str, output: int, consol
         pid = os.fork()
         if pid == 0:
             _become(argv, env, cwd, output, console, parent, mask)
+    except OSError:
+        os.close(begun)
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    os.close(beginning)
+        os.close(beginning)
     os.read(begun, 1)  # ends when execvpe closes the other end
     os.close(begun)
     return pid

@@ -85,6 +85,16 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     return attempt, owner
 
 
+def owned(attempt: str, pid: int, birth: str | None = None) -> dict[str, Any] | None:
+    """The owner record of the attempt at that path, where it names process `pid` of this host; else None.
+
+    birth: of the process; None where it has gone and nobody asked in time.
+    """
+    owner = read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+    named = (owner.get("pid"), owner.get("host")) == (pid, processes.host())
+    return owner if named and birth in (None, owner.get("birth")) else None
+
+
 def newer(attempt: str) -> str | None:
     """The name of an attempt of the same run that came after the one at `attempt`; only the newest is current.
 

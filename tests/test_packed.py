@@ -140,6 +140,18 @@ def test_a_terminate_of_the_schedulers_is_nothing_to_a_run_of_the_job(tmp_path):
     assert outcomes == [Outcome("done", 0)]
 
 
+def test_where_nothing_more_can_be_forked_nothing_is_left_open_and_signals_arrive(tmp_path, monkeypatch):
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    before = sorted(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(BlockingIOError):
+        work(tmp_path, [done])
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
 def test_runs_die_with_their_job(tmp_path):
     pid = os.fork()
     if pid == 0:

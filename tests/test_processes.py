@@ -326,6 +326,31 @@ for _ in range(40):
     script(code)
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+def test_a_signal_to_what_was_forked_only_now_ends_it_and_does_not_end_in_our_handlers(name):
+    """A scheduler signals each process of a job; by the time we hear of it the program may have begun, untold."""
+    code = """
+from farmx import processes
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), getattr(signal, sys.argv[1])))
+with processes.Inbox():
+    pid = processes.spawn(["/bin/true"], {}, "/", 1, processes.Console())
+print(signal.Signals(-os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).name)
+"""
+    assert script(code, name) == f"{name}\n"
+
+
+def test_where_nothing_more_can_be_forked_nothing_is_left_open_and_signals_arrive(monkeypatch):
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    before = sorted(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(BlockingIOError):
+        processes.spawn(["/bin/true"], {}, "/", 1, processes.Console())
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
 def test_a_program_dies_with_whoever_started_it(tmp_path):
     code = """
 from farmx import processes
