@@ -1,11 +1,12 @@
 """Whether the first runs of a launch failed alike, so that the rest is better held; never holds anything.
 
 Carried to nodes with the runner: standard library only. Once it is known, the record of each of the launch's
-submissions says so, and nobody looks through their runs again. Who is told that the rest is to be held has that done.
+submissions says so, and nobody looks through their runs again. That is one fact; that the farm holds what waits is
+another, of which layout.HOLDING is the record: whoever finds the first without the second does that once more.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,22 +27,38 @@ def after(submission: str, run: str) -> str | None:
 
 
 def check(submission: str, most: int) -> str | None:
-    """Why the rest of the launch is to be held, told once, to one caller; None when it is not. most: 0 for never.
+    """Why the rest of the launch is to be held, whoever asks and whenever; None when it is not. most: 0 for never.
 
     That is when the first `most` runs that ended, in the order of the launch's submissions and their indices, failed
     with the same error in the same place, none ended well, and some have not begun.
     """
-    if most < 1 or read(submission) is not None:
+    if most < 1:
         return None
-    launch = counted_with(submission)
+    known = read(submission)
+    if known is None and (found := _found(counted_with(submission), most)):
+        _make(submission, found)
+        spread(submission)
+    elif held(submission) and not farm_holds(submission):
+        spread(submission)  # who did so before may have died
+    return held(submission) or None
+
+
+def _found(launch: Sequence[str], most: int) -> dict[str, Any] | None:
+    """What the record of each of these submissions is to say; None while their first runs do not tell."""
     found, waits = _errors(launch, most)
     if None in found or len(set(found)) > 1:
-        _keep(launch, {"held": False})
-        return None
+        return {"held": False}
     if len(found) < most or not waits:
         return None
     why = f"the first {most} runs failed with: {found[0]}" if most > 1 else f"the first run failed with: {found[0]}"
-    return why if _keep(launch, {"held": True, "why": why}) else None
+    return {"held": True, "why": why}
+
+
+def spread(submission: str) -> None:
+    """Have what is known of the submission stand in the records of those that are held with it."""
+    known = read(submission)
+    for path in counted_with(submission) if known else ():
+        _make(path, known or {})
 
 
 def counted_with(submission: str) -> list[str]:
@@ -63,7 +80,7 @@ def _after(submission: str) -> str:
         return ""
 
 
-def _errors(launch: Iterable[str], most: int) -> tuple[list[str | None], bool]:
+def _errors(launch: Sequence[str], most: int) -> tuple[list[str | None], bool]:
     """What each run failed with that did, beyond the first `most` as the first, and whether any waits.
 
     [None] when one ended well.
@@ -111,23 +128,43 @@ def marked(submission: str) -> set[int]:
     return {int(stem) for stem, suffix in stems if suffix == layout.KEPT_SUFFIX and stem.isdecimal()}
 
 
+def bars(submission: str) -> str:
+    """Why a job of the submission that begins now is to end at once; '' where it is not, or is being let go."""
+    return "" if (read(submission) or {}).get("open") else held(submission)
+
+
+def farm_holds(submission: str) -> bool:
+    """Whether the farm holds what waits of the submission."""
+    return os.path.exists(os.path.join(submission, layout.HOLDING))
+
+
+def note_farm_holds(submission: str) -> None:
+    """Record that the farm holds what waits of all that is held with the submission."""
+    for path in counted_with(submission):
+        if held(path):
+            with suppress(StageError):  # a full disk: it is asked for once more
+                layout.write(os.path.join(path, layout.HOLDING), "")
+
+
+def unbar(submission: str) -> None:
+    """Record that what is held is about to go on: a job that begins goes on, too. Raises StageError."""
+    _change(submission, open=True)
+
+
 def release(submission: str) -> None:
     """Record that what was held goes on; it is never held again. Raises StageError."""
-    record = {**(read(submission) or {}), "format": layout.BREAKER_FORMAT, "held": False}
+    _change(submission, held=False)
+
+
+def _change(submission: str, **more: bool) -> None:
+    record = {**(read(submission) or {}), "format": layout.BREAKER_FORMAT, **more}
     layout.write_json(os.path.join(submission, layout.BREAKER), record)
 
 
-def _keep(launch: Iterable[str], known: dict[str, Any]) -> bool:
-    """Record what is known of these submissions; whether it was us who did so of the first."""
-    return [_made(submission, known) for submission in launch][0]
-
-
-def _made(submission: str, known: dict[str, Any]) -> bool:
-    """Record what is known; False when somebody did before, or the disk is full: what nobody is told is not held."""
-    try:
-        return layout.make_json(os.path.join(submission, layout.BREAKER), {"format": layout.BREAKER_FORMAT, **known})
-    except StageError:
-        return False
+def _make(submission: str, known: Mapping[str, Any]) -> None:
+    """Record what is known, unless somebody did before, or the disk is full: what is not recorded is not held."""
+    with suppress(StageError):
+        layout.make_json(os.path.join(submission, layout.BREAKER), {"format": layout.BREAKER_FORMAT, **known})
 
 
 def _standing(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:

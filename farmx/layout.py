@@ -35,6 +35,7 @@ TEND = "tend"  # the farm: the script of its sentinel, which writes tend.log
 POOL_LOG = "pool.log"  # a detached pool of this machine: what one on a terminal would show
 KEPT_SUFFIX = ".held"  # the runner: the job of INDEX.held ended, nothing begun, since the breaker holds it
 BREAKER = "breaker.json"  # the runner, or the pool, of a run that failed as the first ones did: the rest is held
+HOLDING = "holding"  # the runner: empty; the farm holds what the breaker does
 QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 
 # LOGROOT/<experiment>/<run>/

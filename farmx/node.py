@@ -11,7 +11,7 @@ Carried there with runner; which scheduler it is, only the submission's job.json
     requeue, max_requeues   the command that, with the job's id, requeues it, and how often
     code                    in place of that: the exit code by which a job asks for it, None for none; others are 0, 1
     look_s                  how often a wish to cancel a run is looked for in its directory
-    fence                   whether what a breaker holds is kept from beginning by its own job, that nobody else holds
+    fence                   whether a job that begins looks whether a breaker holds it, and then ends at once
     ask                     the command that, with the job's id, tells how it stands
     words                   (pattern, what it means: again, cancelled, evicted, time, memory) pairs: the first counts
                             that is found in that or in what the scheduler wrote into the job's own output; {next} in it
@@ -19,6 +19,7 @@ Carried there with runner; which scheduler it is, only the submission's job.json
     told                    the pattern by which that output tells that the program was signalled as we were
     tell                    the command that, with the job's id, asks all tasks of a program to end
     hold, whole             the command that, with an array's id, holds what waits of it; the variable that has ours
+    held                    the pattern in what that says when it fails and has held what there is to hold
 """
 
 import itertools
@@ -27,7 +28,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner
@@ -124,25 +124,31 @@ class Scheduler:
     def _asked(self) -> str:
         return self._call(self._node.get("ask")) or ""
 
-    def hold(self, submission: str) -> None:
-        """Ask for what waits to be held: of our array, and of what else was queued that is held with the submission."""
-        arrays = {os.environ.get(str(self._node.get("whole")), "")}
-        with suppress(RecordError):
-            for path in breaker.counted_with(submission) if any(arrays) else ():
-                arrays |= {line.partition(" ")[2] for line in layout.read_lines(os.path.join(path, layout.QUEUED))[:-1]}
-        for job in sorted(arrays):
-            self._call(self._node.get("hold"), job)
+    def hold(self, submission: str) -> bool:
+        """Ask for what waits to be held: of our array, and of what else was queued that is held with the submission.
 
-    def _call(self, argv: Sequence[str] | None, job: str | None = None) -> str | None:
-        """What the command says of our job, or of another; None when it fails, or there is none such."""
-        job = self.job if job is None else job
-        if not job or not argv:
-            return None
+        Whether it is: False where it must be asked for once more.
+        """
+        arrays = {os.environ.get(str(self._node.get("whole")), "")} - {""}
+        if not arrays or not breaker.bars(submission):
+            return True
         try:
-            said = subprocess.run([*argv, job], capture_output=True, text=True, timeout=ASK_S, check=False)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return said.stdout if said.returncode == 0 else None
+            for path in filter(breaker.bars, breaker.counted_with(submission)):
+                arrays |= {line.partition(" ")[2] for line in layout.read_lines(os.path.join(path, layout.QUEUED))[:-1]}
+        except RecordError:
+            return False
+        held = [self._holds(job) for job in sorted(arrays)]  # each is asked, whatever was said of another
+        return all(held)
+
+    def _holds(self, job: str) -> bool:
+        said = _run(self._node.get("hold"), job)
+        over = str(self._node.get("held") or "(?!)")
+        return said is not None and (said.returncode == 0 or re.search(over, said.stderr) is not None)
+
+    def _call(self, argv: Sequence[str] | None) -> str | None:
+        """What the command says of our job; None when it fails, or there is none such."""
+        said = _run(argv, self.job)
+        return said.stdout if said is not None and said.returncode == 0 else None
 
     def _said(self) -> str:
         """What the scheduler wrote into our output since we began."""
@@ -156,6 +162,16 @@ class Scheduler:
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)
         return None if said.returncode == 0 else said.stderr.strip() or f"{argv[0]} exited {said.returncode}"
+
+
+def _run(argv: Sequence[str] | None, job: str) -> "subprocess.CompletedProcess[str] | None":
+    """What the command says of a job; None when it does not answer, or there is none such."""
+    if not job or not argv:
+        return None
+    try:
+        return subprocess.run([*argv, job], capture_output=True, text=True, timeout=ASK_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _requeues(node: Mapping[str, Any]) -> bool:
@@ -224,7 +240,7 @@ class Held(NamedTuple):
         """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
         node = containers.around(self.job.get("node") or {}, self.run)
         scheduler = Scheduler(node, self.run, self.queued, OVER_PACKED if self.packed else OVER)
-        if why := scheduler.held() or self._early():
+        if why := scheduler.held() or self._early(scheduler):
             self._say(f"held: {why}")
             return Outcome("held", note=why)
         requeues = bool(node.get("requeue") and scheduler.job) or node.get("code") is not None
@@ -243,18 +259,29 @@ class Held(NamedTuple):
                 return Outcome("interrupted", note=why)
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
             if (node.get("hold") or node.get("fence") or self.packed) and (why := remedy.held(outcome)):
-                scheduler.hold(self.home)  # before we are queued again, so that we are held, too
-                self._say(f"holds the rest: {why}")
+                self._hold(scheduler, why)  # before we are queued again, so that we are held, too
             notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
             by_us = outcome.again and node.get("requeue") and not self.packed
             if by_us and (problem := scheduler.requeue()):
                 print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
         return outcome
 
-    def _early(self) -> str | None:
-        """Why it must not begin: the breaker holds it, and nothing else does, or the job that it waits for did not end
+    def _hold(self, scheduler: Scheduler, why: str) -> None:
+        """Have the rest held, unless that was done: who found out may have died, or nobody answered then."""
+        if breaker.farm_holds(self.home):
+            return
+        breaker.spread(self.home)
+        if scheduler.hold(self.home):
+            breaker.note_farm_holds(self.home)
+            self._say(f"holds the rest: {why}")
+        else:
+            self._say(f"cannot hold the rest, which ends as it begins: {why}")
+
+    def _early(self, scheduler: Scheduler) -> str | None:
+        """Why it must not begin: the breaker holds it, and nothing else did, or the job that it waits for did not end
         well, whatever the scheduler made of that."""
         if why := self.kept():
+            self._hold(scheduler, why)
             return why
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
@@ -264,7 +291,7 @@ class Held(NamedTuple):
 
     def kept(self) -> str:
         """Why the breaker keeps it from beginning, which is recorded, where its own job looks; '' when it does not."""
-        why = breaker.held(self.home) if (self.job.get("node") or {}).get("fence") else ""
+        why = breaker.bars(self.home) if (self.job.get("node") or {}).get("fence") else ""
         if why:
             breaker.mark(self.home, self.place)
         return why
@@ -339,7 +366,7 @@ def _together(held: Sequence[Held], slots: int) -> int:
     scheduler = Scheduler(node, held[0].run, held[0].queued)
     with _inbox(node) as inbox:
         shares = packed.shares(slots, os.environ)
-        outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.held(held[0].home)))
+        outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.bars(held[0].home)))
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
             print(f"the job was not queued again: {problem}", file=sys.stderr)

@@ -29,14 +29,18 @@ class Scheduler:
     """Fakes of Slurm's commands, first in PATH."""
 
     def __init__(self, home: Path, monkeypatch, *names: str) -> None:
-        self.home = home
+        self.home, self._names = home, names or ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
         home.mkdir()
-        for name in names or ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"):
-            (home / name).write_text(SCRIPT.format(name=name, home=home))
-            (home / name).chmod(0o755)
+        self.again()
         monkeypatch.setenv("PATH", str(home), prepend=os.pathsep)
         self.says("sbatch-help", HELP)
         self.says("config", "KillWait                = 30 sec\nMaxArraySize            = 101\n")
+
+    def again(self) -> None:
+        """Put the commands there, in place of what a test made of them."""
+        for name in self._names:
+            (self.home / name).write_text(SCRIPT.format(name=name, home=self.home))
+            (self.home / name).chmod(0o755)
 
     def says(self, name: str, out: str = "", err: str = "", code: int = 0, call: int | None = None) -> None:
         """What a command says: at that call, counted from 1, or whenever nothing else is said."""

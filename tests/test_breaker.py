@@ -76,7 +76,7 @@ def test_the_rest_is_held_when_the_first_failed_alike_and_none_ended_well(submis
     assert breaker.check(path, 3) == why
     wanted = {"held": True, "why": why} if record is ... else record
     assert breaker.read(path) == (wanted and {"format": 1, **wanted})
-    assert breaker.check(path, 3) is None  # it is told once
+    assert breaker.check(path, 3) == why  # whoever asks
 
 
 def test_a_breaker_of_none_never_trips_and_one_of_one_at_the_first(submission):
@@ -117,7 +117,7 @@ def test_the_first_runs_are_those_of_the_whole_launch_and_each_of_its_submission
     first, second, third = (submission(FAILED, name="s"), submission(FAILED, None, name="s-2"),
                             submission(FAILED, None, name="s-10"))  # fmt: skip
     other = submission(FAILED, FAILED, None, name="t")
-    assert (breaker.check(second, 3), breaker.check(first, 3)) == (WHY, None)
+    assert (breaker.check(second, 3), breaker.check(first, 3)) == (WHY, WHY)
     assert known(first, second, third, other) == [{"held": True, "why": WHY}] * 3 + [None]
     assert breaker.check(other, 3) is None
 
@@ -140,12 +140,32 @@ def test_stages_that_are_jobs_of_their_own_are_counted_apart(submission):
     assert known(train, test, again, more) == [None, {"held": True, "why": WHY}] * 2
 
 
-def test_what_died_while_it_recorded_is_recorded_by_the_next_and_told_once(submission):
-    first, second = submission(FAILED, FAILED, FAILED, name="s"), submission(FAILED, None, name="s-2")
-    assert breaker.check(first, 3) == WHY
-    os.unlink(os.path.join(second, "breaker.json"))
-    assert breaker.check(second, 3) is None
-    assert breaker.held(second) == WHY
+@pytest.mark.parametrize("asked", [0, 1])
+def test_what_died_while_it_recorded_is_recorded_by_the_next(submission, asked):
+    paths = submission(FAILED, FAILED, FAILED, name="s"), submission(FAILED, None, name="s-2")
+    assert breaker.check(paths[0], 3) == WHY
+    os.unlink(os.path.join(paths[1], "breaker.json"))
+    assert breaker.check(paths[asked], 3) == WHY
+    assert known(*paths) == [{"held": True, "why": WHY}] * 2
+
+
+def test_that_the_farm_holds_it_is_another_fact_than_that_it_is_to(submission):
+    paths = submission(FAILED, FAILED, FAILED, name="s"), submission(FAILED, None, name="s-2")
+    breaker.check(paths[0], 3)
+    assert [breaker.farm_holds(path) for path in paths] == [False, False]
+    breaker.release(paths[1])
+    breaker.note_farm_holds(paths[0])
+    assert [breaker.farm_holds(path) for path in paths] == [True, False]
+
+
+def test_what_is_being_let_go_is_still_held_and_bars_nothing(submission):
+    path = submission(FAILED, FAILED, FAILED, None)
+    breaker.check(path, 3)
+    assert (breaker.bars(path), breaker.held(path)) == (WHY, WHY)
+    breaker.unbar(path)
+    assert (breaker.bars(path), breaker.held(path), breaker.check(path, 3)) == ("", WHY, WHY)
+    breaker.release(path)
+    assert (breaker.bars(path), breaker.held(path), breaker.check(path, 3)) == ("", "", None)
 
 
 @pytest.mark.parametrize("name", ["20261121-000000.000-123456", "s"])

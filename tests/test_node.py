@@ -34,14 +34,14 @@ def handed(place: Place, run: str, number: str = "1.0", others: tuple[str, ...] 
     return made.path
 
 
-def start(submission: str, restarts: int = 0, job: str = "7") -> subprocess.Popen:
+def start(submission: str, restarts: int = 0, job: str = "7", index: str = "0") -> subprocess.Popen:
     """A job on a node; its output is appended to a file, as Slurm does it."""
     env = {**os.environ, "SLURM_JOB_ID": job, "PYTHONPATH": ROOT}
     if restarts:
         env["SLURM_RESTART_COUNT"] = str(restarts)
     code = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))"
     with open(os.path.join(submission, "0.log"), "ab") as log:
-        return subprocess.Popen([sys.executable, "-c", code, submission, "0"], env=env, stdout=log, stderr=log)
+        return subprocess.Popen([sys.executable, "-c", code, submission, index], env=env, stdout=log, stderr=log)
 
 
 def said(submission: str) -> str:
@@ -83,6 +83,70 @@ def test_the_other_arrays_of_the_launch_are_held_too(place, tmp_path, monkeypatc
     assert start(paths[0]).wait() == 2
     assert [words[1:] for words in fake.calls("scontrol") if words[1] == "hold"] == [["hold", each] for each in "78"]
     assert [bool(breaker.held(path)) for path in paths] == [True, True, False]
+
+
+BAD, WHY = "echo no such option >&2; exit 2", "the first run failed with: no such option"
+
+
+def holds(fake: Scheduler) -> list[str]:
+    """The arrays that scontrol was asked to hold, in order."""
+    return [words[2] for words in fake.calls("scontrol") if words[1] == "hold"]
+
+
+@pytest.fixture
+def failing(place, tmp_path, monkeypatch):
+    """A submission each, of one launch, of runs that fail alike and of which the first trips the breaker."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    place.fake = Scheduler(tmp_path / "bin", monkeypatch)
+    paths = []
+    for count, name in enumerate(("id", "id-2")):
+        run, other = (place.shell(BAD, name=f"{name} {each}", breaker=1) for each in "ab")
+        paths.append(handed(place, run, others=(other,), name=name))
+        base.record_queued(paths[-1], 0, 1, str(7 + count))
+    return paths
+
+
+ENDED_SOME = "7_0: Job has already finished\n7_1-5: No error\n"
+
+
+@pytest.mark.parametrize(("code", "error", "held"), [(0, "", True), (1, ENDED_SOME, True), (1, "no controller", False)])
+def test_a_hold_that_fails_is_said_and_what_begins_then_asks_again_and_ends(place, failing, code, error, held):
+    path, other = failing
+    place.fake.says("scontrol", "", error, code)
+    assert start(path).wait() == 2
+    said_of_it = "holds the rest" if held else "cannot hold the rest, which ends as it begins"
+    assert said(path).splitlines()[1] == f"id a 1.0 {said_of_it}: {WHY}"
+    assert holds(place.fake) == ["7", "8"]
+    place.fake.says("scontrol")
+    assert [start(each, index="1").wait() for each in (path, other)] == [0, 0]
+    told = [f"id b 1.0 holds the rest: {WHY}"] * (not held)
+    assert said(path).splitlines()[2:] == [*told, f"id b 1.0 held: {WHY}"]
+    assert said(other) == f"id-2 b 1.0 held: {WHY}\n"
+    assert holds(place.fake) == ["7", "8"] * (1 if held else 2)
+
+
+def test_where_the_runner_died_while_it_held_the_next_one_does_it_and_nobody_begins(place, failing):
+    path, other = failing
+    (place.fake.home / "scontrol").write_text('#!/bin/sh\n[ "$1" = show ] || kill -9 $PPID\n')
+    assert start(path).wait() == -9
+    place.fake.again()
+    assert [start(each, index="1").wait() for each in (other, path)] == [0, 0]
+    assert said(other).splitlines() == [f"id-2 b 1.0 holds the rest: {WHY}", f"id-2 b 1.0 held: {WHY}"]
+    assert said(path).splitlines()[-1] == f"id b 1.0 held: {WHY}"
+    assert holds(place.fake) == ["7", "8"]
+
+
+def test_one_that_fails_after_them_holds_what_is_not_held_and_nothing_that_was_let_go(place, failing, monkeypatch):
+    path, other = failing
+    place.fake.says("scontrol", "", "no", 1)
+    assert start(path).wait() == 2
+    breaker.release(path)
+    running = json.loads(Path(other, "job.json").read_text())
+    del running["node"]["fence"]  # it had begun before
+    layout.write_json(os.path.join(other, "job.json"), running)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")
+    assert start(other).wait() == 2
+    assert holds(place.fake) == ["7", "8", "8"]
 
 
 def test_a_second_job_for_an_attempt_ends_at_the_fence_and_well(place):

@@ -368,8 +368,7 @@ def release(held: Held) -> None:
     cluster = held.record.get("cluster") or here()
     for job in dict(_arrays([str(held.record.get("name"))], cluster)):
         said = call(["scontrol", "release", job], cluster=cluster)
-        # It says that of each index that runs or has ended, and exits 1.
-        if said.code != 0 and "already finished" not in said.error:
+        if said.code != 0 and slurm_script.OVER not in said.error:
             raise FarmError(f"scontrol: {slurm_words.reason(said.error)}")
 
 

@@ -35,6 +35,7 @@ WORDS = (
     (r"JobState=PREEMPTED|DUE TO PREEMPTION", "evicted"),
     (r"JobState=CANCELLED|CANCELLED AT \S+ \*\*\*", "cancelled"),
 )
+OVER = "already finished"  # scontrol hold and release say that of each index that has ended, do the rest, and exit 1
 TOLD = r"error: \*\*\* JOB .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
 
 
@@ -123,6 +124,8 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "max_requeues": max_requeues,
         "hold": ["scontrol", "hold"],
         "whole": "SLURM_ARRAY_JOB_ID",
+        "held": OVER,
+        "fence": True,  # where hold failed, or who asked for it died
         "ask": ["scontrol", "show", "job", "-o"],
         "words": WORDS,
         "told": TOLD,

@@ -114,6 +114,31 @@ def test_the_rest_of_an_array_is_held_and_let_go_with_todays_code(site):
     assert sorted(site.notes()) == sorted(["1", "2", "3", *(f"{n} mended" for n in range(1, 7))])
 
 
+HOLDS = {
+    "refused": ('echo "no controller" >&2; exit 1', ["staged"] * 3),
+    "its runner killed": ('[ -e "$0.once" ] || { touch "$0.once"; exec kill -9 $PPID; }', ["staged"] + ["queued"] * 2),
+}
+
+
+@pytest.mark.parametrize(("hold", "rest"), HOLDS.values(), ids=HOLDS)
+def test_where_a_hold_fails_what_it_should_hold_begins_nothing_and_can_be_let_go(site, tmp_path, hold, rest):
+    fake = tmp_path / "bin" / "scontrol"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\nif [ "$1" = hold ]; then {hold}; fi\nexec {shutil.which("scontrol")} "$@"\n')
+    fake.chmod(0o755)
+    site.setup('{"array_parallelism": 1}')
+    site.sweep("note(n); raise KeyError('lr')", "{n: [1, 2, 3, 4, 5, 6]}", "BREAKER: 3\n")
+    site.ok("sweep.yml", PATH=f"{fake.parent}:{os.environ['PATH']}")
+    why = "held: the first 3 runs failed with: KeyError: 'lr' (job.py:10)"
+    until(lambda: [run["state"] for run in site.told()] == ["failed"] * 3 + rest)
+    assert [run["note"] for run in site.told()][3:] == [why] * 3
+    assert site.notes() == ["1", "2", "3"]
+    site.sweep("note(n, 'mended')", "{n: [1, 2, 3, 4, 5, 6]}", "BREAKER: 3\n")
+    site.ok("retry", "sweep", "--release")
+    assert site.ended() == ["done"] * 6
+    assert sorted(site.notes()) == sorted(["1", "2", "3", *(f"{n} mended" for n in range(1, 7))])
+
+
 def test_the_arrays_of_a_launch_count_together_and_are_held_together(site):
     site.setup('{"array_parallelism": 1}')
     program = "note(n)\nif n == '5': wait(os.environ['SIDE'] + '.go')\nraise KeyError('lr')"
