@@ -59,17 +59,19 @@ def retry(
 ) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
-    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it the
-    PATH and the like of `environ`.  only: the stages to run, done or not; () for all from the first that is not done,
-    of a run that is done for all.  release: also those that a breaker held and nobody has; they take today's code as
-    those do that made it trip.  asked: resources that go over what the runs and their stages have, from now on, None
-    for none of that name. Afterwards the records of those runs say so. Raises FarmxError, before anything is changed,
-    when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, or a run lacks a stage.
+    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it
+    the PATH and the like of `environ`.  only: the stages to run, done or not, and so by default of runs that are
+    done, too; () for all from the first that is not done, of a run that is done for all.  release: also those that
+    a breaker held and nobody has; they take today's code as those do that made it trip.  asked: resources that go
+    over what the runs and their stages have, from now on, None for none of that name. Afterwards the records of
+    those runs say so. Raises FarmxError, before anything is changed, when `environ` lacks what a run is to be
+    passed, `farm` would refuse what a run wants, or a run lacks a stage.
     """
     chosen: list[Run] = []
     left: list[Run] = []
     for run in runs:
         wanted = run.state in (states or RETRIED) or (release and status.is_held(run))
+        wanted = wanted or bool(only and not states and _in_part(run))
         (chosen if wanted and run.state not in BUSY and run.identity else left).append(run)
     fresh = [run for run in chosen if code == "now" or (code is None and _at_fault(run))]
     records = {run.path: stage.asking(_record(run), asked) for run in chosen}
@@ -87,6 +89,11 @@ def retry(
             stage.ask(run.path, each.asked(again), AGAIN if again else ONLY)
     jobs = tuple(each.jobs[0] for each in made)
     return Retry(jobs, tuple(made), tuple(job for run, job in zip(chosen, jobs) if run in fresh), tuple(left), told)
+
+
+def _in_part(run: Run) -> bool:
+    """Whether nothing failed in it and all of its stages, or the first ones, are done."""
+    return run.state is State.DONE or (run.state is State.STAGED and bool(run.attempts) and not status.is_held(run))
 
 
 def _chain(
