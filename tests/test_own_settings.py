@@ -113,6 +113,30 @@ def test_another_experiments_settings_are_its_own(own):
     assert sorted(asked(own)) == ["other"] * 2 + ["submit"] * 3
 
 
+@pytest.fixture
+def two(own):
+    """Two experiments on one farm, each with a SUBMIT_CMD of its own."""
+    own.write("other.yml", f"CMD: 'false'\nSUBMIT_CMD: {submit(own, 'other')} {{script}}\n")
+    own.ok("other.yml")
+    return own
+
+
+def test_a_retry_of_several_experiments_has_the_settings_of_each(two):
+    done = two.ok("retry", "sweep", "other")
+    assert asked(two) == ["submit", "other", "submit", "other"]
+    assert "runs  2 again, 0 left alone\n" in done.err
+    assert len(json.loads(two.ok("retry", "other", "sweep", "--json").out)["queued"]) == 2
+    assert asked(two)[4:] == ["other", "submit"]
+    assert two("retry", "sweep", "other", "-i").code == 1
+    assert len(asked(two)) == 6
+
+
+def test_what_is_wrong_with_the_settings_of_one_keeps_all_from_being_queued(two):
+    two.write("other.yml", "CMD: 'false'\nSUBMIT_CMD: 'true {mem}'\n")
+    assert "SUBMIT_CMD" in two("retry", "sweep", "other").line(2)
+    assert len(asked(two)) == 2
+
+
 def test_todays_retry_is_that_of_the_newest_launch_for_all_that_may_want_it(project):
     project.write(".farmx.yaml", "FARM: pool\npool: {EXECUTOR: local}\n")
     project.sweep("{n: [1, 2]}", "sh -c 'exit $1' sh")
