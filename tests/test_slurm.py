@@ -614,6 +614,41 @@ def test_a_later_stage_that_was_left_out_is_queued_behind_the_one_that_is_there(
     assert told == ["2 jobs of a launch that was cut short are queued behind those that they wait for"] * bool(waits)
 
 
+LIMIT = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates a limit\n"
+FULL = ("Slurm's limit of submitted jobs is reached (QOSMaxSubmitJobPerUserLimit): {} of 2 runs are not queued "
+        "to their last stage; the same command goes on when some have ended")  # fmt: skip
+
+
+def test_a_limit_that_leaves_room_for_one_is_told_and_the_record_says_which_was_queued(fake, tmp_path):
+    first, second = chain(tmp_path, fake)
+    fake.says("squeue", "7|sweep.id\n")
+    fake.says("sbatch", "", LIMIT, 1)
+    fake.says("sbatch", "9\n", call=4)
+    told: list[str] = []
+    with pytest.raises(FarmError) as error:
+        farm(tell=told.append).finish(layout.experiment_of(first.path))
+    assert str(error.value) == FULL.format(1)
+    assert told == ["1 job of a launch that was cut short is queued behind the one that it waits for"]
+    assert (layout.runs_of(second.path), base.queued(second.path)) == (
+        [(os.path.basename(second.jobs[0].run), (2, 0))], {0: "9"}
+    )  # fmt: skip
+
+
+def test_what_a_limit_keeps_out_whole_is_told_each_time_until_there_is_room(fake, tmp_path):
+    first, second = chain(tmp_path, fake)
+    fake.says("squeue", "7|sweep.id\n")
+    fake.says("sbatch", "", LIMIT, 1)
+    told: list[str] = []
+    for _ in range(2):
+        with pytest.raises(FarmError) as error:
+            farm(tell=told.append).finish(layout.experiment_of(first.path))
+        assert str(error.value) == FULL.format(2)
+    fake.says("sbatch", "9\n")
+    farm(tell=told.append).finish(layout.experiment_of(first.path))
+    assert told == ["2 jobs of a launch that was cut short are queued behind those that they wait for"]
+    assert base.queued(second.path) == {0: "9", 1: "9"}
+
+
 def test_where_nothing_was_left_out_nobody_is_asked(fake, tmp_path):
     fake.says("sbatch", "7\n")
     made = submission(tmp_path)

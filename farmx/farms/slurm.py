@@ -132,13 +132,21 @@ class Farm(NamedTuple):
         for array, name in set(_arrays([name for each in left for name in (each.name, each.before)], here())):
             there.setdefault(name, []).append(array)
         queue, count = Queue(self.delays_s, self.tell), 0
+        tried: list[Submission] = []
+        refused: list[Job] = []
         for each in left:
             if len(there.get(each.before, ())) == 1 and each.name not in there:
                 queue.know(each.submission.after, there[each.before][0], each.pack.jobs(len(each.submission.jobs)))
             if queue.knows(each.submission.after) and each.name not in there:
-                count += self._queue(queue, each.submission, each.pack, lambda submission, queued: None)
+                queued = self._queue(queue, each.submission, each.pack, lambda submission, queued: None)
+                if 0 < queued < len(each.submission.jobs):  # of which nothing is queued is tried as a whole again
+                    base.shorten(each.submission, queued)
+                tried.append(each.submission)
+                refused += each.submission.jobs[queued:]
+                count += queued
         if count:
-            self.tell(f"{count} jobs of a launch that was cut short are queued behind those that they wait for")
+            self.tell(_finished(count))
+        _complain(queue.limit, tried, refused, "")
 
     def watch(self, experiment: str) -> None:
         """Queue the sentinels that arrays want and lack: who queued those was killed before. Raises FarmError."""
@@ -176,6 +184,12 @@ class Farm(NamedTuple):
             "node": slurm_script.node(resources, self.max_requeues, kill_wait_s),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
+
+
+def _finished(count: int) -> str:
+    if count == 1:
+        return "1 job of a launch that was cut short is queued behind the one that it waits for"
+    return f"{count} jobs of a launch that was cut short are queued behind those that they wait for"
 
 
 def _watched(queue: Queue, home: str, name: str, arrays: Sequence[str], resources: Mapping[str, Any]) -> str:
