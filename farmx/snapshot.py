@@ -85,7 +85,7 @@ def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
 
     outside: absolute paths that are never code (LOGROOT); where one holds the tree itself, the experiments in it are
     not. Raises StageError above the size guard, naming the largest, and for what cannot be read; ConfigError for a
-    pattern that is none and a CODE_LINK that does not exist or lies elsewhere.
+    pattern that is none, a CODE_INCLUDE that lies elsewhere and a CODE_LINK that does so or does not exist.
     """
     try:
         names = _from_git(root) or list(_walk(root))  # no repository, or a directory that its repository ignores
@@ -197,6 +197,11 @@ def _matching(key: str, patterns: Sequence[str], names: Iterable[str]) -> Iterab
 def _included(root: str, patterns: Sequence[str], logs: Sequence[str], have: set[str]) -> list[str]:
     if not patterns:
         return []
+    for pattern in patterns:
+        elsewhere = os.path.lexists(pattern) and not os.path.lexists(root + pattern)  # /x is the tree's own, too
+        if {"..", "~"} & set(pattern.split("/")) or (pattern.startswith("/") and elsewhere):
+            why = f"{pattern} is not a path below {root}; name one of the source tree, as seen from there"
+            raise ConfigError(f"CODE_INCLUDE: {why}")
     names = (name for name in _walk(root) if not _below(name, logs))
     return sorted(set(_matching("CODE_INCLUDE", patterns, names)) - have)
 

@@ -334,6 +334,22 @@ def test_a_live_path_is_inside_the_source_tree(source, tmp_path, name, told):
     assert wrong(source, link=(name.format(source=source),)) == told.format(source=source)
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../other", "a/../../other", "~/other", "{source}/b.bin"])
+def test_what_is_included_is_inside_the_source_tree(source, tmp_path, name):
+    write(source, "a.py", "b.bin")
+    write(tmp_path, "other")
+    pattern = name.format(source=source)
+    told = f"CODE_INCLUDE: {pattern} is not a path below {source}; name one of the source tree, as seen from there"
+    assert wrong(source, include=(pattern,)) == told
+
+
+def test_what_is_included_may_begin_at_the_root_of_the_source_tree(source, farmx):
+    repository(source, "a.py", ".gitignore", "etc/passwd", "x..y")
+    (source / ".gitignore").write_text("etc\nx*\n")
+    snap = take(source, farmx, include=("/etc/passwd", "/none", "x..y"))
+    assert set(tree(Path(snap.path, layout.TREE))) == {".gitignore", "a.py", "etc/passwd", "x..y"}
+
+
 def test_a_live_path_may_be_given_absolute(source, farmx):
     write(source, "a.py", "data/x")
     snap = take(source, farmx, link=(str(source / "data"),))
