@@ -36,6 +36,14 @@ def test_what_waits_and_left_the_file_is_shown_and_cancelled(waiting):
     assert states(waiting) == {1: "done", 2: "done", 3: "cancelled"}
 
 
+@pytest.mark.parametrize("sure", ["-y", "--yes"])
+def test_what_is_told_to_type_again_agrees_to_nothing(waiting, sure):
+    waiting("sweep.yml", "-i", "--prune", sure)
+    waiting.write("note.sh", ":\n")
+    told = waiting.ok("sweep.yml", "--prune", "-i", sure)
+    assert told.err.splitlines()[-1] == "next  farmx sweep.yml -i --again  # 2 made from other code: note.sh"
+
+
 def test_without_a_terminal_nothing_is_cancelled_or_launched_unless_agreed(waiting):
     told = waiting("sweep.yml", "-i", "--prune")
     assert told.code == 2

@@ -19,6 +19,8 @@ from farmx.processes import Inbox
 from farmx.runner import Outcome
 from farmx.spec import Job, Run, Submission
 
+ONCE = ("--prune", "-y", "--yes")  # what a command that is to be typed again does not agree to anew
+
 
 def slots(
     jobs: int | None, gpus: str | None, interactive: bool, farm: Farm, named: bool
@@ -165,6 +167,7 @@ def held(runs: Sequence[Run]) -> list[str]:
 def typed(order: Order) -> str:
     """The command that made the order, to be typed again."""
     program, *words = (order.told or {}).get("argv") or ("",)
+    words = [word for word in words if word not in ONCE]
     programs = {"farmx": ["farmx"], "__main__.py": ["python", "-m", "farmx"]}
     known = programs.get(os.path.basename(program))  # else it is somebody's script that launched
     return shlex.join([*known, *words] if known else ["farmx", order.sweep, "-i"])
