@@ -69,8 +69,8 @@ def time_spent(run: Run, now: float) -> float | None:
 def totals(runs: Sequence[Run], now: float) -> dict[str, Any]:
     """counts: state -> runs.  spent_s: of all attempts.
 
-    left_s: an estimate from the done runs of the same experiments, None without one; done_at: when that is over, while
-    a run runs.
+    left_s: an estimate from the done runs of the same experiments, None without one, or where it is wrong already;
+    done_at: when that is over, while a run runs.
     """
     spent = {run.path: time_spent(run, now) for run in runs}
     found = Counter(run.state for run in runs)
@@ -81,7 +81,8 @@ def totals(runs: Sequence[Run], now: float) -> dict[str, Any]:
 
 
 def _left_s(runs: Sequence[Run], spent: dict[str, float | None], now: float, busy: int) -> float | None:
-    """How long what is left takes, so many runs at a time; None while an experiment has no done run to judge by."""
+    """How long what is left takes, so many runs at a time; None while an experiment has no done run to judge by, or
+    one runs longer than any that is done."""
     took: dict[str, list[float]] = {}
     for run in runs:
         if run.state is State.DONE and (seconds := spent[run.path]) is not None:
@@ -89,8 +90,15 @@ def _left_s(runs: Sequence[Run], spent: dict[str, float | None], now: float, bus
     left = [run for run in runs if run.state in OPEN]
     if not left or any(os.path.dirname(run.path) not in took for run in left):
         return None
-    means = {home: sum(seconds) / len(seconds) for home, seconds in took.items()}
-    return sum(max(0.0, means[os.path.dirname(run.path)] - _elapsed(run, now)) for run in left) / busy
+    each = [_remains(took[os.path.dirname(run.path)], _elapsed(run, now)) for run in left]
+    return sum(each) / busy if min(each) >= 0 else None
+
+
+def _remains(took: Sequence[float], elapsed: float) -> float:
+    """Seconds until a run ends that so many have gone by of: by the mean of those that are done, by the longest where
+    that is over; negative where that is over, too."""
+    mean = sum(took) / len(took)
+    return (mean if elapsed <= mean else max(took)) - elapsed
 
 
 def _elapsed(run: Run, now: float) -> float:
