@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import Commands, hparams
-from launching import PLACE, Place, gone, number, state, until
+from launching import PLACE, Place, exists, gone, number, python, state, until
 from typed import Said, everything, ran, write
 
 from farmx import processes
@@ -253,6 +253,38 @@ def test_retry_of_two_experiments_is_one_pool_that_takes_one_after_the_other(box
     assert box.states() == ["done"] * 3
     told = json.loads(box("farmx status other --json").out)
     assert [run["state"] for run in told["runs"]] == ["done"]
+
+
+def test_a_pool_says_of_all_its_submissions_that_it_holds_them(tmp_path):
+    """Looked at from another host, one that nobody touches is nobody's, and is launched once more."""
+    place = Place(tmp_path)
+    runs = [place.shell("touch LOGDIR/ready; while [ ! -e LOGDIR/go ]; do sleep 0.01; done", name) for name in "abc"]
+    handed = [place.submission(Job(run, "1.0"), name=f"s{index}") for index, run in enumerate(runs)]
+    given = {"farm": "box", "pools": [[each.id, each.path, [["0", [], 0]]] for each in handed]}
+    code = """
+import farmx.processes
+from farmx.cli import detached
+farmx.processes.BEAT_S = 0.02
+ready, readied = os.pipe()
+os.set_inheritable(readied, True)
+detached.main({**json.loads(sys.argv[1]), "ready": readied})
+"""
+    records = [Path(each.path, "job.json") for each in handed]
+    with python(code, json.dumps(given)):
+        try:
+            for index, run in enumerate(runs):
+                exists(f"{run}/ready")
+                for record in records[index:] * 3:  # one may have been due when the run began
+                    os.utime(record, (1, 1))
+                    until(lambda record=record: record.stat().st_mtime > 1)
+                Path(run, "go").touch()
+        finally:
+            for run in runs:
+                Path(run, "go").touch()
+    told = until(lambda: [json.loads(record.read_text()) for record in records])
+    gone(told[0]["pid"])
+    assert len({each["pid"] for each in told}) == 1
+    assert ["ended" in json.loads(record.read_text()) for record in records] == [True] * 3
 
 
 def test_two_launches_of_two_experiments_are_two_pools(box):

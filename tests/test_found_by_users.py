@@ -23,8 +23,8 @@ from typed import everything, ran, timeless, write
 import farmx
 from farmx import layout, processes, runner, snapshot, status
 from farmx.errors import UsageError
-from farmx.farms import base, local
-from farmx.spec import Job, State
+from farmx.farms import base, local, worker
+from farmx.spec import Job, State, Submission
 
 WAIT = NOTE + 'while [ ! -e "$SIDE.go" ]; do sleep 0.01; done\n'
 FARMX = str(BIN / "farmx")
@@ -94,8 +94,10 @@ def test_a_stop_is_passed_on_before_it_is_told():
 
     with subprocess.Popen(["sleep", "30"]) as program:
         inbox, watch = SimpleNamespace(stops=[signal.SIGTERM]), SimpleNamespace(stopping=refused)
+        pool = local._Pool(Submission("s", "", ()), worker.Handed("s", "", "local"), watch, inbox)
+        pool._workers.append(SimpleNamespace(pid=program.pid, job=Job("a", "1.0")))
         with pytest.raises(OSError, match="Input/output error"):
-            local._pass_on([SimpleNamespace(pid=program.pid)], inbox, watch, 0)
+            pool._pass_on(1)
         try:
             assert program.wait(PATIENCE_S) == -signal.SIGTERM
         finally:

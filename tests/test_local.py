@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, until
+from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, script, state, until
 
 from farmx import layout, processes, runner
 from farmx.errors import FarmError
@@ -57,13 +57,16 @@ print(json.dumps([outcome.state for outcome in outcomes]))
 """
 
 
-def farm(place: Place, *runs: str, slots: object = 1, number: str = "1.0",
-         own_session: bool = False) -> subprocess.Popen:  # fmt: skip
-    """A process that runs these in `slots` (a number of them, their list, or None for the foreground)."""
+def farm(place: Place, *runs: str, slots: object = 1, number: str = "1.0", own_session: bool = False,
+         before: str = "", **more: object) -> subprocess.Popen:  # fmt: skip
+    """A process that runs these in `slots` (a number of them, their list, or None for the foreground).
+
+    before: what it does first.
+    """
     handed = place.submission(*(Job(run, number) for run in runs), name=f"s{time.monotonic_ns()}")
     places = [Slot(str(index)) for index in range(slots)] if isinstance(slots, int) else slots
     given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": places}
-    return python(FARM, json.dumps(given), start_new_session=own_session)
+    return python(before + FARM, json.dumps(given), start_new_session=own_session, **more)
 
 
 def finish(process: subprocess.Popen) -> tuple[list, list[str]]:
@@ -297,7 +300,7 @@ with Inbox() as inbox:""")
     assert not [run for run in runs if os.path.exists(f"{run}/go")]
 
 
-def test_a_stop_that_reaches_a_worker_before_its_first_line_ends_its_run(place):
+def test_a_worker_that_is_stopped_before_its_first_line_leaves_its_run_as_it_was(place):
     run = place.shell(WAIT)
     handed = place.submission(Job(run, "1.0"))
     code = """
@@ -314,11 +317,11 @@ def stopped(*words, **more):
 os.posix_spawn = stopped
 worker = Worker(Slot("0"), Handed("s", given[1], "local"))
 worker.start(Job(*given[0]))
-print(worker.hear())
+print(worker.hear(), worker.hear())
 worker.close()
 """
     told, _ = python(code, json.dumps([[run, "1.0"], handed.path])).communicate(timeout=PATIENCE_S)
-    assert told == "None\n"
+    assert told == "[['left']] None\n"
     assert not os.path.exists(f"{run}/attempts")
 
 
@@ -337,10 +340,11 @@ def test_what_the_pools_own_process_was_about_to_print_is_printed_once(place):
 def test_a_bug_in_a_worker_keeps_its_traceback(place):
     run = place.run()
     handed = place.submission(Job(run, "1.0"))
-    given = {"jobs": [[run, None]], "path": handed.path, "slots": [["0", [], 0]]}  # no launch makes such a job
+    slots = [["gpu 0", [["0", "0", "x"]], 0]]  # nobody makes such a GPU
+    given = {"jobs": [[run, "1.0"]], "path": handed.path, "slots": slots}
     with python(FARM, json.dumps(given), stderr=subprocess.PIPE) as process:
         assert json.loads(process.stdout.read().splitlines()[-1]) == ["interrupted"]
-        assert "TypeError: join() argument must be str" in process.stderr.read()
+        assert "TypeError: both arguments should be Rational instances" in process.stderr.read()
 
 
 def test_a_worker_imports_nothing_that_lies_around(place, tmp_path, monkeypatch):
@@ -365,6 +369,123 @@ def test_a_worker_that_cannot_be_started_is_told(monkeypatch, tmp_path):
         worker.Worker(Slot("0"), worker.Handed("s", str(tmp_path), "local"))
     assert str(caught.value) == f"{tmp_path}/gone: a worker of the pool cannot be started: No such file or directory"
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+# ---------------------------------------------------------------- a worker that goes
+
+
+def worker_of(process: subprocess.Popen) -> int:
+    """The only worker of a pool, once it is there."""
+    (pid,) = until(lambda: children(process.pid))
+    return pid
+
+
+def test_a_worker_that_is_told_to_end_costs_the_run_it_had_and_no_other(place):
+    runs = [place.shell(WAIT, "a"), *(place.run(name=name) for name in "bcde")]
+    process = farm(place, *runs)
+    exists(f"{runs[0]}/ready")
+    os.kill(owner(runs[0])["pid"], signal.SIGTERM)
+    told, states = finish(process)
+    assert states == ["interrupted", *["done"] * 4]
+    ends = {"a": "interrupted", "b": "done", "c": "done", "d": "done", "e": "done"}
+    assert told == [each for name, state in ends.items()
+                    for each in (["started", name, "0"], ["ended", name, "0", state])]  # fmt: skip
+
+
+def test_a_worker_that_goes_harms_no_run_of_another_pool(place):
+    runs = [place.shell(WAIT, name) for name in "ab"]
+    other = farm(place, runs[1])
+    process = farm(place, *runs)
+    for run in runs:
+        exists(f"{run}/ready")
+    os.kill(owner(runs[0])["pid"], signal.SIGTERM)
+    assert finish(process)[1] == ["interrupted", "held"]
+    Path(runs[1], "go").touch()
+    assert finish(other)[1] == ["done"]
+
+
+STOPPED = "start = os.posix_spawn\ndef stopped(*words, **more):\n    pid = start(*words, **more)\n"
+STOPPED += "    os.kill(pid, signal.SIGSTOP)\n    return pid\nos.posix_spawn = stopped\n"
+
+
+def test_a_worker_that_is_killed_before_it_has_its_run_harms_nobody_who_has_that(place):
+    run = place.shell(WAIT)
+    other = farm(place, run)
+    exists(f"{run}/ready")
+    process = farm(place, run, before=STOPPED)
+    worker = worker_of(process)
+    until(lambda: state(worker) == "T")
+    os.kill(worker, signal.SIGKILL)
+    assert finish(process)[1] == ["interrupted"]
+    Path(run, "go").touch()
+    assert finish(other)[1] == ["done"]
+
+
+def test_a_worker_that_is_told_to_end_while_it_waits_for_a_gpu_is_replaced_and_its_run_waits_on(place):
+    run, grip = place.run(), shares.acquire(GPU_0, "sweep/x", nobody_waits())
+    process = farm(place, run, slots=[GPU_0])
+    waits = ["waiting", "one", "gpu 0", f"process {os.getpid()} uses it for sweep/x"]
+    assert json.loads(process.stdout.readline()) == waits
+    os.kill(worker_of(process), signal.SIGTERM)
+    assert json.loads(process.stdout.readline()) == waits
+    grip.close()
+    assert finish(process) == ([["started", "one", "gpu 0"], ["ended", "one", "gpu 0", "done"]], ["done"])
+
+
+UNSEEN = """
+import errno
+listed = os.listdir
+def refused(path="."):
+    if path == "/proc":
+        raise PermissionError(errno.EACCES, "processes are nobody's business", path)
+    return listed(path)
+os.listdir = refused
+"""
+
+
+def test_what_goes_wrong_about_a_worker_that_was_killed_is_told_and_ends_the_others(place):
+    runs = [place.shell(WAIT, name) for name in "ab"]
+    process = farm(place, *runs, slots=2, before=UNSEEN, stderr=subprocess.PIPE)
+    for run in runs:
+        exists(f"{run}/ready")
+    os.kill(owner(runs[0])["pid"], signal.SIGKILL)
+    with process:
+        told = process.stderr.read().splitlines()
+    assert told[-1] == "PermissionError: [Errno 13] processes are nobody's business: '/proc'"
+    assert "During handling of the above exception, another exception occurred:" not in told
+    assert end(runs[1])["state"] == "interrupted"
+
+
+def test_a_pool_says_twice_a_beat_that_it_holds_its_submission_though_nothing_happens(place):
+    run = place.shell(WAIT)
+    process = farm(place, run, before="import farmx.processes\nfarmx.processes.BEAT_S = 0.02\n")
+    exists(f"{run}/ready")
+    (record,) = place.experiment.glob(".farmx/submissions/*/job.json")
+    for _ in range(4):  # the first may have been due when the run began
+        os.utime(record, (1, 1))
+        until(lambda: record.stat().st_mtime > 1)
+    Path(run, "go").touch()
+    assert finish(process)[1] == ["done"]
+
+
+def test_a_worker_for_which_there_are_no_pipes_is_told_and_leaves_none(tmp_path):
+    code = """
+import resource
+from farmx.errors import FarmError
+from farmx.farms.gpus import Slot
+from farmx.farms.worker import Handed, Worker
+before = os.listdir("/proc/self/fd")
+for more in range(4):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + more, 4096))
+    try:
+        Worker(Slot("0"), Handed("s", sys.argv[1], "local"))
+    except FarmError as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+print(len(os.listdir("/proc/self/fd")) - len(before))
+"""
+    *told, left = script(code, str(tmp_path)).splitlines()
+    assert (told, left) == ([f"{sys.executable}: a worker of the pool cannot be started: Too many open files"] * 4, "0")
 
 
 # ---------------------------------------------------------------- cancel

@@ -127,8 +127,8 @@ def main(given: Mapping[str, Any]) -> None:
     pools = [_Pool(_submission(name, path), _slots(slots), given["farm"]) for name, path, slots in given["pools"]]
     os.write(given["ready"], b"1")
     os.close(given["ready"])
-    for pool in pools:
-        if not pool.run():
+    while pools:
+        if not pools.pop(0).run([each.submission for each in pools]):
             break
 
 
@@ -146,27 +146,27 @@ class _Pool:
     """One submission, ours from now on."""
 
     def __init__(self, submission: Submission, slots: Sequence[Slot], farm: str) -> None:
-        self._submission, self._slots, self._farm = submission, slots, farm
+        self.submission, self._slots, self._farm = submission, slots, farm
         width = max(slot.width for slot in slots)
         self._watch = Log(len(submission.jobs), here.commands(submission, "; "), width)
         self._record = local.announce(submission, farm)
 
-    def run(self) -> bool:
-        """Run its jobs; whether nobody asked us to stop."""
-        log = os.open(_log(self._submission), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    def run(self, later: Sequence[Submission]) -> bool:
+        """Run its jobs; whether nobody asked us to stop. later: what is ours, too, and waits for that."""
+        log = os.open(_log(self.submission), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        self._watch.say(f"POOL   process {os.getpid()}, {len(self._submission.jobs)} runs; kill {os.getpid()} ends it")
-        if why := breaker.held(self._submission.path):  # since runs of the same launch, before these, failed alike
-            self._watch.held(len(self._submission.jobs), why)
-            local.finish(self._submission, self._record)
+        self._watch.say(f"POOL   process {os.getpid()}, {len(self.submission.jobs)} runs; kill {os.getpid()} ends it")
+        if why := breaker.held(self.submission.path):  # since runs of the same launch, before these, failed alike
+            self._watch.held(len(self.submission.jobs), why)
+            local.finish(self.submission, self._record)
             return True
         with Inbox() as inbox:
-            local.pool(self._submission, self._slots, self._watch, inbox, self._farm)
+            local.pool(self.submission, self._slots, self._watch, inbox, self._farm, later)
             stopped = bool(inbox.stops)
         self._watch.say(f"POOL   {self._watch.counts.told()}")
-        local.finish(self._submission, self._record)
+        local.finish(self.submission, self._record)
         return not stopped
 
 

@@ -12,7 +12,7 @@ from farmx.errors import FarmError, FarmxError
 from farmx.farms import shares
 from farmx.farms.base import Watch
 from farmx.farms.gpus import Slot
-from farmx.farms.worker import BEGINS, LEFT, WAITS, Handed, Worker, execute
+from farmx.farms.worker import BEGINS, ENDED, LEFT, WAITS, Handed, Worker, execute
 from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
 from farmx.spec import Attempt, Job, Submission
@@ -66,98 +66,146 @@ def _breaks(job: Job, submission: Submission, outcome: Outcome, waiting: int, wa
 
 
 def pool(
-    submission: Submission, places: Sequence[Slot], watch: Watch, inbox: Inbox, farm: str = NAME
+    submission: Submission,
+    places: Sequence[Slot],
+    watch: Watch,
+    inbox: Inbox,
+    farm: str = NAME,
+    later: Sequence[Submission] = (),
 ) -> list[Outcome]:
-    """Run the jobs, each in the first slot that is free; return their outcomes as they came, to the first stop."""
-    handed = Handed(submission.id, submission.path, farm)
-    queue = list(submission.jobs)
-    outcomes: list[Outcome] = []
-    workers: list[Worker] = []
-    ended = False
+    """Run the jobs, each in the first slot that is free; return their outcomes as they came, to the first stop.
+
+    later: what this process holds already and is to run after these.
+    """
+    handed = Handed(submission.id, submission.path, farm, tuple(each.path for each in later))
+    made = _Pool(submission, handed, watch, inbox)
     try:
-        for slot in places[: len(submission.jobs)]:
-            workers.append(Worker(slot, handed))
-        busy = [worker for worker in workers if _next(worker, queue, inbox)]
-        told, beaten = 0, -processes.BEAT_S
-        while busy:
-            told = _pass_on(busy, inbox, watch, told)
-            if time.monotonic() - beaten > processes.BEAT_S / 2:
-                handed.beat()
-                beaten = time.monotonic()
-            watch.tick()
-            ready = inbox.wait([worker.answers for worker in busy], watch.tick_s)
-            for worker in [each for each in busy if each.answers in ready]:
-                heard = _hear(worker, watch)
-                if heard is None:
-                    continue
-                outcomes += heard
-                if worker.job and any(_breaks(worker.job, submission, each, len(queue), watch) for each in heard):
-                    queue.clear()
-                busy.remove(worker)
-                fresh = worker if heard != [_KILLED] else _replace(worker, workers, handed)
-                if _next(fresh, queue, inbox):
-                    busy.append(fresh)
-        ended = True
+        made.run(places[: len(submission.jobs)])
     finally:
-        for worker in workers:
-            if not ended:  # whatever it was, nobody would pass on what stops them any more
-                os.kill(worker.pid, signal.SIGTERM)
-        for worker in workers:
-            worker.close()
-    return outcomes
-
-
-def _next(worker: Worker, queue: list[Job], inbox: Inbox) -> bool:
-    """Give the idle worker its next job; False when there is none or no more are to start."""
-    if inbox.stops or not queue:
-        return False
-    worker.start(queue.pop(0))
-    return True
+        made.close()
+    return made.outcomes
 
 
 _KILLED = Outcome("interrupted", note="its worker was killed")
 
 
-def _hear(worker: Worker, watch: Watch) -> list[Outcome] | None:
-    """Pass on what a worker says; how its job ended, [] when it never began, None while it goes on."""
-    assert worker.job is not None
-    said = worker.hear()
-    outcome = _KILLED if said is None else None
-    for kind, *words in said or ():
-        if kind == WAITS:
-            watch.waiting(worker.job, worker.place, *words)
-        elif kind == BEGINS:
-            worker.place = words[0]
-            watch.started(worker.job, worker.place)
-        elif kind == LEFT:
-            return []
-        else:
-            outcome = Outcome(*words)
-    if outcome is None:
-        return None
-    watch.ended(worker.job, worker.place, outcome)
-    return [outcome]
+class _Pool:
+    """A submission at work: the jobs that wait, the workers that there are, and how what began has ended.
 
+    A worker has a job from when it was asked for that until it said how it ended. Told to end by others than us, it
+    leaves, and one killed is gone; a fresh one takes its slot.
+    """
 
-def _replace(worker: Worker, workers: list[Worker], handed: Handed) -> Worker:
-    """A new worker in the slot of one that was killed."""
-    assert worker.job is not None
-    worker.close()
-    runner.clear(worker.job.run)
-    workers.remove(worker)
-    workers.append(Worker(worker.slot, handed))
-    return workers[-1]
+    def __init__(self, submission: Submission, handed: Handed, watch: Watch, inbox: Inbox) -> None:
+        self.outcomes: list[Outcome] = []
+        self._submission, self._handed, self._watch, self._inbox = submission, handed, watch, inbox
+        self._queue = list(submission.jobs)
+        self._workers: list[Worker] = []
+        self._told = 0  # how many stops were passed on
+        self._due = time.monotonic()  # when to say again that we hold what was handed to us
 
+    def run(self, slots: Sequence[Slot]) -> None:
+        """Run the jobs, to the first stop."""
+        for slot in slots:
+            self._hire(slot)
+        while busy := [worker for worker in self._workers if worker.job]:
+            self._pass_on(len(busy))
+            due_s = self._beat()
+            self._watch.tick()
+            ready = self._inbox.wait([worker.answers for worker in busy], min(self._watch.tick_s, due_s))
+            for worker in busy:
+                if worker.answers in ready:
+                    self._hear(worker)
 
-def _pass_on(busy: Sequence[Worker], inbox: Inbox, watch: Watch, told: int) -> int:
-    """Pass new stop signals to the workers: the first asks, the second kills. Returns how many were passed on."""
-    heard = len(inbox.stops)  # another may come while these are passed on
-    for count in range(told + 1, heard + 1):
-        for worker in busy:
-            for number in processes.STOPS if count > 1 else (signal.SIGTERM,):  # one signal that waits twice is one
+    def close(self) -> None:
+        """Let the workers go and wait for their end; one that has a job still is told to end."""
+        self._tell(signal.SIGTERM)  # whatever it was, nobody would pass on what stops them any more
+        while self._workers:
+            self._workers.pop().close()
+
+    def _tell(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.job:
                 os.kill(worker.pid, number)
-        watch.stopping(len(busy), now=count > 1)
-    return heard
+
+    def _pass_on(self, running: int) -> None:
+        """Pass new stop signals to the workers: the first asks, the second kills."""
+        while self._told < len(self._inbox.stops):  # another may come while these are passed on
+            self._told += 1
+            for number in processes.STOPS if self._told > 1 else (signal.SIGTERM,):  # one that waits twice is one
+                self._tell(number)
+            self._watch.stopping(running, now=self._told > 1)
+
+    def _beat(self) -> float:
+        """Say, twice a heartbeat's time, that we hold what was handed to us; in how many seconds it is due again."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._handed.beat()
+            self._due = now + processes.BEAT_S / 2
+        return self._due - now
+
+    def _hire(self, slot: Slot) -> None:
+        """A worker for the slot, with the next job, if one is to start."""
+        if self._queue and not self._inbox.stops:
+            self._workers.append(Worker(slot, self._handed))
+            self._next(self._workers[-1])
+
+    def _next(self, worker: Worker) -> None:
+        """Give the worker its next job, if one is to start."""
+        worker.job = None
+        if self._queue and not self._inbox.stops:
+            worker.start(self._queue.pop(0))
+
+    def _hear(self, worker: Worker) -> None:
+        """Act on what a worker says."""
+        said = worker.hear()
+        if said is None:
+            self._killed(worker)
+        for kind, *words in said or ():
+            if kind == LEFT:
+                self._left(worker)
+            elif kind == ENDED:
+                self._ended(worker, Outcome(*words))
+                self._next(worker)
+            elif kind == BEGINS:
+                worker.begun, worker.place = True, words[0]
+                self._watch.started(_job(worker), worker.place)
+            elif kind == WAITS:
+                self._watch.waiting(_job(worker), worker.place, *words)
+
+    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+        """The worker's job ended; a failure may be one that holds what waits."""
+        job = _job(worker)
+        self._watch.ended(job, worker.place, outcome)
+        self.outcomes.append(outcome)
+        if _breaks(job, self._submission, outcome, len(self._queue), self._watch):
+            self._queue.clear()
+
+    def _left(self, worker: Worker) -> None:
+        """Somebody told the worker to end, and it went; a job that it did not begin is the next again."""
+        self._part(worker)
+        if worker.job and not worker.begun:
+            self._queue.insert(0, worker.job)
+        self._hire(worker.slot)
+
+    def _killed(self, worker: Worker) -> None:
+        """The worker went without a word, and may have left processes of its job's."""
+        self._part(worker)
+        run, number = _job(worker)
+        if runner.owned(os.path.join(run, layout.ATTEMPTS, number), worker.pid, worker.birth):
+            runner.clear(run)
+        self._ended(worker, _KILLED)
+        self._hire(worker.slot)
+
+    def _part(self, worker: Worker) -> None:
+        """See the last of a worker."""
+        self._workers.remove(worker)  # first: whatever happens then, its number may be another process's
+        worker.close()
+
+
+def _job(worker: Worker) -> Job:
+    assert worker.job is not None, "a worker speaks of its job only"
+    return worker.job
 
 
 # ---------------------------------------------------------------- cancel

@@ -1,7 +1,8 @@
-"""A process of a pool that executes one attempt after another, in one slot; never which.
+"""How an attempt is executed on this machine, and a pool's process that executes one after another; never which.
 
-It is a python of its own and no fork of the pool: what a process has loaded is copied whenever it starts a program, and
-the pool has loaded a command line and what stages runs. So this module imports as little as a node does.
+The foreground executes in its own process. A pool's slot has one, a python of its own and no fork of the pool: what a
+process has loaded is copied whenever it starts a program, and the pool has loaded a command line and what stages runs.
+So this module imports as little as a node does.
 """
 
 from __future__ import annotations
@@ -29,26 +30,32 @@ if TYPE_CHECKING:
 _BEGIN = "import json, sys; told = json.loads(sys.argv[1]); sys.path.append(told['home']); "
 _BEGIN += "from farmx.farms import worker; worker.main(told)"
 
-# What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so, or it was
-# left as it was.
+# What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so. Its last
+# word, whenever it goes, is that it left: what it was asked for and did not begin is as it was.
 WAITS, BEGINS, ENDED, LEFT = "waits", "begins", "ended", "left"
 
 
 class Handed(NamedTuple):
-    """A submission, its directory, and the farm, by name, that this process is for it."""
+    """A submission that this process runs, or a part of it.
+
+    path: its directory.  farm: the name of the farm that we are.  later: the directories of those that the same process
+    is to run after it, and holds already.
+    """
 
     id: str
     path: str
     farm: str
+    later: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """What every attempt's owner record says of where it came from."""
         return {"farm": self.farm, "submission": self.id}
 
     def beat(self) -> None:
-        """Say that a process still holds the submission; other hosts have no other way to know."""
-        with suppress(OSError):
-            os.utime(os.path.join(self.path, layout.JOB))
+        """Say that a process still holds the submissions; other hosts have no other way to know."""
+        for path in (self.path, *self.later):
+            with suppress(OSError):
+                os.utime(os.path.join(path, layout.JOB))
 
 
 def execute(
@@ -82,33 +89,29 @@ class Worker:
         """Start it; raises FarmError."""
         self.slot, self.place = slot, slot.name  # place: what people are told of its job's GPUs
         self.job: Job | None = None
+        self.begun = False  # whether it began that
+        self.pid = 0
         self._said = b""
-        requests, self._requests = os.pipe()
-        self.answers, answers = os.pipe()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, processes.STOPS)  # until the worker can keep what arrives
-        told = {"home": os.path.dirname(os.path.dirname(os.path.abspath(layout.__file__))), "parent": os.getpid(),
-                "mask": [int(number) for number in mask], "slot": slot, "handed": handed}  # fmt: skip
-        line = [sys.executable, "-I", "-S", f"-Xutf8={sys.flags.utf8_mode}", "-c", _BEGIN, json.dumps(told)]
-        ends = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
-        try:  # in a group of its own: Ctrl-C is for the pool, which passes it on
-            self.pid = os.posix_spawn(line[0], line, os.environ, file_actions=ends, setpgroup=0)
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            self.pid = _spawned(slot, handed, pipes[0], pipes[3])
         except OSError as error:
-            os.close(self._requests)
-            os.close(self.answers)
-            raise FarmError(f"{line[0]}: a worker of the pool cannot be started: {error.strerror}") from error
+            raise FarmError(f"{sys.executable}: a worker of the pool cannot be started: {error.strerror}") from error
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.close(requests)
-            os.close(answers)
+            for each in (pipes[0], pipes[3]) if self.pid else pipes:
+                os.close(each)
+        self.birth, self._requests, self.answers = processes.birth(self.pid), pipes[1], pipes[2]
 
     def start(self, job: Job) -> None:
         """Ask for `job`; the worker is idle. One that was killed has no answer then."""
-        self.job, self.place = job, self.slot.name
+        self.job, self.begun, self.place = job, False, self.slot.name
         with suppress(BrokenPipeError):
             os.write(self._requests, json.dumps(job).encode() + b"\n")
 
     def hear(self) -> list[list[Any]] | None:
-        """What it says now, which may be half a line; None when the worker itself died."""
+        """What it says now, which may be half a line; None when it is no more."""
         chunk = os.read(self.answers, 65536)
         *lines, self._said = (self._said + chunk).split(b"\n")
         return [json.loads(line) for line in lines] if chunk else None
@@ -118,6 +121,19 @@ class Worker:
         os.close(self._requests)
         os.close(self.answers)
         os.waitpid(self.pid, 0)
+
+
+def _spawned(slot: Slot, handed: Handed, requests: int, answers: int) -> int:
+    """The pid of a worker that reads there and writes there. Raises OSError."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, processes.STOPS)  # until the worker can keep what arrives
+    told = {"home": os.path.dirname(os.path.dirname(os.path.abspath(layout.__file__))), "parent": os.getpid(),
+            "mask": [int(number) for number in mask], "slot": slot, "handed": handed}  # fmt: skip
+    line = [sys.executable, "-I", "-S", f"-Xutf8={sys.flags.utf8_mode}", "-c", _BEGIN, json.dumps(told)]
+    ends = [(os.POSIX_SPAWN_DUP2, requests, 0), (os.POSIX_SPAWN_DUP2, answers, 1)]
+    try:  # in a group of its own: Ctrl-C is for the pool, which passes it on
+        return os.posix_spawn(line[0], line, os.environ, file_actions=ends, setpgroup=0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 # ---------------------------------------------------------------- in the worker's own process
@@ -133,9 +149,9 @@ def main(told: Mapping[str, Any]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, told["mask"])
         processes.die_with_parent(signal.SIGTERM, told["parent"])
         with suppress(BrokenPipeError):  # the pool is gone; the attempt's own record says all
-            while request := _request(inbox):
-                outcome = _attempt(slot, handed, *request, inbox)
-                _say(*([LEFT] if outcome is None else [ENDED, *outcome]))
+            while (request := _request(inbox)) and (outcome := _attempt(slot, handed, *request, inbox)):
+                _say(ENDED, *outcome)
+            _say(LEFT)
 
 
 def _request(inbox: Inbox) -> tuple[str, str] | None:
@@ -170,10 +186,10 @@ def _attempt(slot: Slot, handed: Handed, run: str, number: str, inbox: Inbox) ->
         grip = shares.acquire(slot, os.sep.join(run.split(os.sep)[-2:]), patience)
     except (OSError, FarmError) as error:
         return Outcome("interrupted", note=f"no GPU could be had for it: {error}")
-    if grip is None and inbox.stops:
-        return None
-    grip = grip or shares.Grip(slot.name, {})  # it will not begin
+    grip = grip or shares.Grip(slot.name, {})  # somebody has it, or it was cancelled: it will not begin
     try:
+        if inbox.stops:
+            return None
         _say(BEGINS, grip.name)
         return execute(run, number, handed, inbox, None, grip)
     finally:
