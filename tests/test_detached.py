@@ -238,18 +238,19 @@ def test_retry_goes_back_to_the_farm(box):
     assert box.states() == ["done"] * 3
 
 
-def test_retry_of_two_experiments_is_one_pool_that_takes_one_after_the_other(box):
+def test_retry_of_two_experiments_is_a_pool_of_each_whose_settings_are_its_own(box):
     write(box.path, {"other.yml": SWEEP.replace("[1, 2, 3]", "[1]")})
     (box.path / "t.sh").write_text("exit 3\n")
     for line in ("farmx sweep.yml", "farmx other.yml"):
         box(line + " -j 3", code=1)
     (box.path / "t.sh").write_text(SCRIPT)
     box.go()
-    assert box("farmx retry sweep other").err.splitlines()[-1] == "      4 queued"
+    assert box("farmx retry sweep other").err.splitlines()[-2:] == ["      3 queued", "      1 queued"]
     records = [json.loads(path.read_text()) for path in (*box.jobs()[-1:], *sorted(
         (box.path / "runs" / "other").glob(".farmx/submissions/*/job.json"))[-1:])]  # fmt: skip
-    assert records[0]["pid"] == records[1]["pid"]
-    gone(records[0]["pid"])
+    assert records[0]["pid"] != records[1]["pid"]
+    for record in records:
+        gone(record["pid"])
     assert box.states() == ["done"] * 3
     told = json.loads(box("farmx status other --json").out)
     assert [run["state"] for run in told["runs"]] == ["done"]
