@@ -119,6 +119,7 @@ def test_the_next_launch_attempts_again_what_todays_retry_covers(pool):
     pool.ok("sweep.yml", UNTIL="9")
     assert "runs  2: 2 failed  in" in pool.ok("sweep.yml", UNTIL="9").err
     pool.sweep("{n: [1, 2]}", "sh fail.sh", "RETRY: {error: 1}\n")
+    assert pool.ok("tend", "sweep").out == ""  # only a launch writes it into the runs
     assert "runs  2: 2 retried (error)  in" in pool.ok("sweep.yml", UNTIL="9").err
     assert [read(run / "run.json")["retry"] for run in pool.runs()] == [{"error": 1}] * 2
     assert "runs  2: 2 failed  in" in pool.ok("sweep.yml", UNTIL="9").err
