@@ -17,6 +17,8 @@ HELD = "held: "  # how the note of a run begins that the breaker of its submissi
 SLOT = "waits for a slot"
 UNLISTED = "not started, and the scheduler does not list it: probably cancelled"
 LEFT = "its job left the queue and never began it"
+GONE = "its job has not come back for a day; if it is gone: farmx retry --state unknown RUN"
+BACK_S = 86400.0  # so long a job that is to be run again is taken to wait in a queue that cannot be asked
 NEW = "not started"
 LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
 _UNSURE = (State.LOST, State.UNKNOWN, State.INTERRUPTED, State.CANCELLED, State.FAILED)
@@ -45,7 +47,7 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
     """The state of a run, and why, for people.
 
     last: its newest attempt.  alive: whether that attempt's owner is a living process, None when this host cannot say.
-    silent_s: age of its heartbeat.
+    silent_s: age of its heartbeat, which ends with it.
     The run's own end record comes first, then what the farm says, then that it is staged.
     """
     if hold is not None and _comes(hold, last) and (told := _waiting(hold)):
@@ -55,7 +57,7 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
     same = hold if hold is not None and hold.number == last.number[0] else None
     if last.end is not None:
         between = last.end.get("state") == State.PREEMPTED
-        return _between(same) if between else _ended(last.end)
+        return _between(same, silent_s) if between else _ended(last.end)
     host = last.owner.get("host", "?") if last.owner else "?"
     if alive:
         return State.RUNNING, f"on {host}"
@@ -90,10 +92,12 @@ def _waiting(hold: Hold) -> tuple[State, str] | None:
     return hold.answer.state, hold.answer.note or WAITS
 
 
-def _between(hold: Hold | None) -> tuple[State, str]:
-    """After an attempt that was to be started again by its farm."""
+def _between(hold: Hold | None, silent_s: float) -> tuple[State, str]:
+    """After an attempt that was to be started again by its farm, which nobody may be able to ask."""
     if hold is None or hold.answer is None:
         return State.INTERRUPTED, "preempted, and its job is not queued again"
+    if hold.answer.state is State.UNKNOWN and silent_s >= BACK_S:
+        return State.UNKNOWN, f"{hold.answer.note}, and {GONE}"
     if hold.answer.state in (State.QUEUED, State.RUNNING, State.UNKNOWN):
         return State.PREEMPTED, hold.answer.note or "its job is queued again"
     if hold.answer.state is State.CANCELLED:
@@ -274,7 +278,8 @@ def _decide(
     last = attempts[-1] if attempts else None
     alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
     hold = _hold(helds, answers, last)
-    silent_s = now.since(os.path.join(last.path, layout.HEARTBEAT)) if last and not last.end and not alive else 0.0
+    unheard = last is not None and (last.end.get("state") == State.PREEMPTED if last.end else not alive)
+    silent_s = now.since(os.path.join(last.path, layout.HEARTBEAT)) if last and unheard else 0.0
     return decide(last, hold, alive, silent_s)
 
 

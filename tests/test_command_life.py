@@ -92,6 +92,17 @@ def test_a_job_that_is_warned_ends_its_program_and_asks_to_be_run_again(big, hol
     assert [start.rpartition("/")[2] for start in big.starts()] == list(ends)
 
 
+def test_a_run_that_is_not_run_again_where_nobody_can_be_asked_is_unknown_after_a_day_and_retried(big, hold):
+    (hold / "submit_job").write_text(SUBMIT.replace('"$code" = 99 ]', '"$RESTARTED" = 0 ]'))
+    run, attempts = one(big, WARNED, HOW="USR1", MOST="2")
+    assert (run["state"], run["note"], attempts) == ("preempted", "farm big has no STATUS_CMD", {"1.0": "preempted"})
+    beat = big.experiment / run["run"] / "attempts" / "1.0" / layout.HEARTBEAT
+    os.utime(beat, (beat.stat().st_mtime - 86400,) * 2)
+    assert set(big.states().values()) == {"unknown"}
+    big.ok("retry", "--state", "unknown", run["run"], MOST="2")
+    assert set(big.states().values()) == {"done"}
+
+
 def test_what_is_no_warning_where_no_code_is_told_does_nothing(big, hold):
     configure(big, "")
     run, attempts = one(big, f"""kill -USR1 "$({RUNNER})"; sleep 0.1; kill -USR1 $$; exit 0""")
