@@ -52,12 +52,16 @@ def library(farm: GridEngine) -> Path:
     return path
 
 
+LINGER_S = 200.0  # within what a test may take
+
+
 @dataclass(frozen=True)
 class Farmer:
     """His project, beside it the LOGROOT and the file where every start of a program leaves a line."""
 
     farm: GridEngine
     path: Path
+    others: frozenset[str] = frozenset()  # the jobs that Grid Engine has of those before him
 
     @property
     def side(self) -> Path:
@@ -150,13 +154,21 @@ class Farmer:
         return {index.partition("-")[0]: job for index, job in lines}
 
     def jobs(self) -> list[str]:
-        """The jobs that Grid Engine has now."""
-        return [line.split()[0] for line in self.farm.says("qstat").splitlines()[2:]]
+        """The jobs that Grid Engine has now and had not before this project was made."""
+        return [job for job in _jobs(self.farm) if job not in self.others]
+
+    def emptied(self) -> None:
+        """Return when none is left; a host that did not hear that a job is to end is told again after a minute."""
+        until(lambda: not self.jobs(), LINGER_S)
+
+
+def _jobs(farm: GridEngine) -> list[str]:
+    return [line.split()[0] for line in farm.says("qstat").splitlines()[2:]]
 
 
 def farmer(farm: GridEngine, name: str) -> Farmer:
     """A project in a directory `name` of its user's."""
-    made = Farmer(farm, farm.home / name / "project")
+    made = Farmer(farm, farm.home / name / "project", frozenset(_jobs(farm)))
     made.path.mkdir(parents=True)
     for path in (made.path.parent, made.path):
         shutil.chown(path, USER, pwd.getpwnam(USER).pw_gid)

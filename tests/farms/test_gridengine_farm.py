@@ -37,7 +37,7 @@ def clear(big: Farmer) -> None:
     jobs = big.jobs()
     if jobs:
         big.farm.says("qdel", *jobs)
-    until(lambda: not big.jobs())
+    big.emptied()
 
 
 def waiting(big: Farmer, hparams: str, program: str = "") -> None:
@@ -125,7 +125,7 @@ def test_a_job_that_vanished_is_lost_and_the_same_command_runs_it_again(big):
     until(lambda: big.starts())
     owner = read(big.experiment / name / "attempts/1.0/owner.json")
     os.kill(owner["pid"], signal.SIGKILL)
-    until(lambda: not big.jobs())
+    big.emptied()
     os.utime(big.experiment / name / "attempts/1.0/heartbeat", (0, 0))
     big.become("lost")
     go(big)
@@ -165,7 +165,7 @@ def test_a_killed_launch_is_finished_by_the_same_command_and_starts_each_run_onc
     big.kill(launch)
     big.ok("sweep.yml")
     assert big.ended() == ["done"] * 3
-    until(lambda: not big.jobs())
+    big.emptied()
     assert sorted(big.starts()) == sorted(f"{name}/1.0" for name in names(big))
 
 

@@ -75,7 +75,7 @@ def test_without_cancel_cmd_what_runs_is_ended_and_what_waits_never_starts(big):
     assert told(big) == ["told"]
     go(big)
     assert big.ended() == ["cancelled", *["done"] * 3, "cancelled"]
-    until(lambda: not big.jobs(), 60)
+    big.emptied()
     assert len(big.starts()) == 4
 
 
@@ -139,7 +139,7 @@ def test_a_run_is_queued_again_so_often_and_then_has_failed(big):
     assert big.ended(90) == ["failed"]
     assert attempts(big) == {"1.0": "preempted", "1.1": "failed"}
     assert big.told()[0]["note"] == "it was told that its time is up, and it was requeued once (MAX_REQUEUES)"
-    until(lambda: not big.jobs(), 60)
+    big.emptied()
 
 
 def test_what_is_cancelled_while_it_is_warned_is_not_run_again(big):
@@ -149,7 +149,7 @@ def test_what_is_cancelled_while_it_is_warned_is_not_run_again(big):
     until(lambda: big.starts(), 60)
     assert big.ok("cancel", "sweep").out.endswith("  asked to end\n")
     assert big.ended() == ["cancelled"]
-    until(lambda: not big.jobs(), 60)
+    big.emptied()
     assert (told(big), attempts(big)) == (["told 1"], {"1.0": "cancelled"})
 
 
@@ -158,7 +158,7 @@ def test_a_programs_own_99_is_a_failure(big):
     big.sweep("{n: [99, 100]}", 'exit "$2"')
     big.ok("sweep.yml")
     assert big.ended() == ["failed", "failed"]
-    until(lambda: not big.jobs(), 60)
+    big.emptied()
     assert len(big.starts()) == 2
 
 
@@ -179,7 +179,7 @@ def test_the_rest_is_held_by_its_own_jobs_and_let_go_with_todays_code(big):
     big.sweep("{n: [1, 2, 3, 4, 5]}", "echo 'no such option' >&2; exit 2", "BREAKER: 2\n")
     big.ok("sweep.yml")
     why = "held: the first 2 runs failed with: no such option"
-    until(lambda: not big.jobs(), 90)
+    big.emptied()
     assert [(run["state"], run["note"]) for run in big.told()] == [("failed", "main exited with 2")] * 2 + [
         ("staged", why)] * 3  # fmt: skip
     assert len(big.starts()) == 2
@@ -218,7 +218,7 @@ def test_what_a_limit_keeps_out_is_told_and_queued_by_the_same_command_later(few
     assert few.states().count("staged") == 2
     go(few)
     until(lambda: sorted(few.states()) == ["done"] * 3 + ["staged"] * 2, 60)
-    until(lambda: not few.jobs(), 60)
+    few.emptied()
     few.ok("sweep.yml")
     assert few.ended() == ["done"] * 5
     assert len(few.starts()) == 5
@@ -260,7 +260,7 @@ def test_cancel_of_all_that_a_job_holds_ends_the_job(big):
     until(lambda: len(big.starts()) == 2, 60)
     big.ok("cancel", "sweep")
     assert big.ended() == ["cancelled"] * 3
-    until(lambda: not big.jobs(), 60)
+    big.emptied()
     assert (told(big), len(big.starts())) == (["told 1", "told 1"], 2)
 
 

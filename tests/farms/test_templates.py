@@ -59,7 +59,7 @@ def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
     big.become("done", "running")
     big.ok("cancel", read_run(big, 2))
     assert big.ended() == ["done", "cancelled"]
-    until(lambda: not big.jobs())
+    big.emptied()
 
 
 def read_run(big, n: int) -> str:
