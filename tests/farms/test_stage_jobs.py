@@ -132,8 +132,8 @@ def test_while_the_first_jobs_are_there_the_same_command_queues_the_later_ones_b
     assert again.count("2 jobs of a launch that was cut short are queued behind those that they wait for") == 1
     assert "cut short" not in site.ok("sweep.yml").err
     name = site.name(site.submissions()[1])
-    waiting = site.slurm.says("squeue", "-h", "-r", f"--name={name}", "-o", "%T %r")
-    assert waiting.splitlines() == ["PENDING Dependency"] * 2
+    asked = ["squeue", "-h", "-r", f"--name={name}", "-o", "%T %r"]
+    until(lambda: site.slurm.says(*asked).splitlines() == ["PENDING Dependency"] * 2)
     mark(site, "wait.train", there=False)
     assert site.ended() == ["done", "done"]
     assert [attempts(run) for run in site.project.runs()] == [{"1.0": "done", "2.0": "done"}] * 2
