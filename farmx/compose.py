@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, needs, plan, shelltext, sweep
+from farmx import config, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
 from farmx.settings import LOCAL, NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
@@ -137,10 +137,11 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
 def _resources(settings: config.Config) -> Mapping[str, Any]:
     """RESOURCES, with Slurm's own mail where NOTIFY says so."""
     wanted = settings.farm.resources
-    mails = "mail_type" in needs.spelled(wanted)
-    if NOTIFY_SLURM not in settings.notify or settings.farm.executor != "slurm" or mails:
+    if NOTIFY_SLURM not in settings.notify or settings.farm.executor != "slurm":
         return wanted
-    return {**wanted, "mail_type": "END,FAIL"}
+    from farmx import needs  # spares a -n of other sweeps
+
+    return wanted if "mail_type" in needs.spelled(wanted) else {**wanted, "mail_type": "END,FAIL"}
 
 
 def _roots(colons: str) -> tuple[str, ...]:
