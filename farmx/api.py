@@ -7,7 +7,7 @@ from farmx import claims, compose, status
 from farmx.cli import here, there
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.cli.surroundings import surroundings, tell, user
-from farmx.errors import UsageError
+from farmx.errors import RecordError, UsageError
 from farmx.farms.gpus import slots
 from farmx.spec import Run
 
@@ -56,10 +56,20 @@ def launch(
         raise KeyboardInterrupt  # what was to follow in the caller's program is not wanted either
     held = claims.holders(order.experiment)
     names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]
-    found = {run.name: run for run in status.of(order.experiment, names).runs}
+    found = {run.name: run for run in _readable(status.of(order.experiment, names))}
     return [found[name] for name in names if name in found]
 
 
 def runs(experiment: str, *, logroot: str | None = None, config_file: str | None = None) -> list[Run]:
-    """The runs of an experiment, by name. Raises UsageError when there is none, RecordError for an unreadable run."""
-    return list(status.read(logroot_of(logroot, config_file, surroundings()), experiment).runs)
+    """The runs of an experiment, as they were launched, in the order of the sweep.
+
+    Raises UsageError when there is none, RecordError for an unreadable run.
+    """
+    return list(_readable(status.read(logroot_of(logroot, config_file, surroundings()), experiment)))
+
+
+def _readable(look: status.Look) -> tuple[Run, ...]:
+    """Its runs. Raises RecordError where one could not be read: a list without it would seem whole."""
+    if look.problems:
+        raise RecordError("; ".join(look.problems))
+    return look.runs

@@ -136,7 +136,9 @@ class Look(NamedTuple):
 
 
 def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
-    """The runs of an experiment, by name. Raises UsageError when there is none such.
+    """The runs of an experiment, those that were handed to a farm first in that order, then by name.
+
+    Raises UsageError when there is none such.
 
     cache: a directory (layout.cache_folder) that remembers runs that have ended; None reads every record.
     """
@@ -177,7 +179,7 @@ def is_experiment(path: str) -> bool:
 
 
 def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
-    """The runs of these names in the experiment directory `path`, by name; what is no run is left out.
+    """The runs of these names in the experiment directory `path`, in the order of read(); what is no run is left out.
 
     Every farm that holds what has not ended is asked once. cache: remembers what has ended, and for a few seconds what
     farms said; None asks and reads it all.
@@ -200,11 +202,12 @@ def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
 def _readings(
     path: str, names: Iterable[str], handed: Mapping[str, int], cache: str | None
 ) -> tuple[list[Reading], list[str]]:
-    """What the runs of these names say, by name, and the problems met."""
+    """What the runs of these names say, in the order in which they were handed to a farm, and the problems met."""
     inodes = layout.inodes(path) if cache else {}
     shelf = Shelf(path, cache)
     found, problems = [], []
-    for name in sorted(names):
+    places = {run: place for place, run in enumerate(handed)}
+    for name in sorted(names, key=lambda name: (places.get(os.path.basename(name), len(places)), name)):
         last = os.path.basename(name)
         if last.startswith("."):
             continue

@@ -9,7 +9,7 @@ import pytest
 from typed import everything, write
 
 import farmx
-from farmx.errors import FarmxError
+from farmx.errors import FarmxError, RecordError
 from farmx.spec import State
 
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [0.2, 0.1], seed: [0, 1, 0]}\n"
@@ -62,15 +62,23 @@ def test_some_stages_are_launched(place):
     ]  # fmt: skip
 
 
-def test_runs_reads_them_back_by_name(place):
+def test_runs_reads_them_back_as_they_were_launched(place):
     python("import farmx; farmx.launch('sweep.yml', tag='t', first=4)", place)
     read = farmx.runs("sweep")
-    assert [run.name for run in read] == sorted(run.name for run in read)
-    assert sorted((run.hparams["lr"], run.hparams["seed"], run.state) for run in read) == [
-        (0.1, 0, State.FAILED), (0.2, 0, State.DONE), (0.2, 1, State.DONE),
+    assert [(run.hparams["lr"], run.hparams["seed"], run.state) for run in read] == [
+        (0.2, 0, State.DONE), (0.2, 1, State.DONE), (0.1, 0, State.FAILED),
     ]  # fmt: skip
     assert read == farmx.runs("sweep", logroot=str(place / "runs"))
     assert [run.path for run in read] == [str(place / "runs" / "sweep" / run.name) for run in read]
+
+
+def test_an_unreadable_run_is_not_left_out_in_silence(place):
+    python("import farmx; farmx.launch('sweep.yml', first=2)", place)
+    torn = Path(farmx.runs("sweep")[1].path, "run.json")
+    torn.write_text("{")
+    with pytest.raises(RecordError) as caught:
+        farmx.runs("sweep")
+    assert str(caught.value) == f"{torn}: cannot be read: it is not json; restore it or move it away"
 
 
 def test_every_parameter_means_what_the_option_means(place):

@@ -182,6 +182,16 @@ def test_a_retry_of_nothing_is_no_failure(project):
     assert len(project.starts()) == 2
 
 
+def test_a_retry_takes_the_runs_in_the_order_of_the_sweep(project):
+    project.sweep("{n: [5, 3, 9, 1, 7]}", "'false'")
+    project("sweep.yml", "-i")
+    looked = json.loads(project.ok("status", "sweep", "--json").out)["runs"]
+    again = json.loads(project("retry", "sweep", "-i", "--json").out)["queued"]
+    for told in (looked, again):
+        records = [json.loads((project.experiment / each["run"] / "run.json").read_text()) for each in told]
+        assert [record["hparams"]["n"] for record in records] == [5, 3, 9, 1, 7]
+
+
 def test_a_retry_says_in_json_what_was_queued(project):
     failing(project)
     one = next(path for path in project.runs() if key(path)[0] == 1)
