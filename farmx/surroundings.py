@@ -48,11 +48,13 @@ def _same(one: str | os.PathLike[str], other: str) -> bool:
 def outside(logdir: str | os.PathLike[str] | None, coolname: bool, make: bool) -> str:
     """The directory, absolute, of a program in no run; with `make` it is there afterwards. Raises LogxError.
 
-    Without `make` and with coolname it is the directory above: only who makes one knows its name.
+    It is `logdir` where that is given. Else, without `make` and with coolname, it is the directory above: only who
+    makes one knows its name.
     """
     root = os.environ.get(LOGROOT) or "runs" if logdir is None else os.fspath(logdir)
     if not root:
         raise LogxError("initialize: logdir is empty; leave it out, or name a directory")
+    coolname = coolname and logdir is None
     try:
         root = os.path.abspath(os.path.expanduser(root) if logdir is None else root)
         folder = root if coolname or logdir is not None else os.path.join(root, "default")

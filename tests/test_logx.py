@@ -481,7 +481,7 @@ def test_a_later_program_of_an_attempt_goes_on_numbering(attempt, tmp_path):
         ({"logdir": Path("p")}, {"FARMX_LOGROOT": "elsewhere"}, "p"),
         ({"coolname": True}, {}, "runs/*-*"),
         ({"coolname": True}, {"FARMX_LOGROOT": "elsewhere"}, "elsewhere/*-*"),
-        ({"logdir": "d", "coolname": True}, {}, "d/*-*"),
+        ({"logdir": "d", "coolname": True}, {"FARMX_LOGROOT": "elsewhere"}, "d"),
     ],
 )
 def test_outside_a_run_the_directory_is_as_asked(logx, tmp_path, monkeypatch, home, arguments, env, made):
@@ -493,13 +493,22 @@ def test_outside_a_run_the_directory_is_as_asked(logx, tmp_path, monkeypatch, ho
     assert sorted(os.listdir(logx.logdir)) == ["logging.log", "metrics.jsonl"]
 
 
-def test_cool_names_neither_follow_the_seed_nor_move_it(logx, tmp_path):
+def test_a_script_that_names_its_directory_finds_there_what_it_saved_also_where_it_asks_for_a_cool_name(logx, tmp_path):
+    for epoch in (0, 1):
+        logx.initialize(tmp_path / "d", coolname=True)
+        assert (logx.resume() or {"epoch": -1})["epoch"] == epoch - 1
+        logx.save_model({}, 0.5, epoch)
+    assert logx.get_best_checkpoint() == str(tmp_path / "d" / "best_checkpoint_ep0.pth")
+
+
+def test_cool_names_neither_follow_the_seed_nor_move_it(logx, tmp_path, monkeypatch):
     import random
 
+    monkeypatch.chdir(tmp_path)
     found = set()
     for _ in range(3):
         random.seed(0)
-        logx.initialize(tmp_path, coolname=True)
+        logx.initialize(coolname=True)
         found.add((logx.logdir, random.random()))
     assert len({logdir for logdir, _ in found}) == 3 and len({drawn for _, drawn in found}) == 1
 
