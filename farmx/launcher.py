@@ -19,7 +19,7 @@ from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
 from farmx.orders import Choice, Order, Summary, folder, intend, launches, notes_of, record, retry_changed, summary_of
 from farmx.settings import LOCAL
-from farmx.spec import Run, RunSpec, State, Submission
+from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
 
 SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
@@ -29,25 +29,25 @@ def launch(
     order: Order,
     farm: Farm,
     tell: Callable[[Summary], None],
-    progress: Callable[[int, int], None],
+    progress: Progress = unseen,
     heard: Callable[[Submission, int], None] = lambda submission, queued: None,
 ) -> Summary:
     """Bring every point of the order to a run and hand what is missing to `farm`; return what was handed over.
 
-    tell: called once all is staged and recorded, before the farm is.  progress: (runs staged, runs to stage).  heard:
-    so many more jobs of a submission are queued.
+    tell: called once all is staged and recorded, before the farm is.  progress: of the code's files and of the runs.
+    heard: so many more jobs of a submission are queued.
     Afterwards every point has a run directory; what was there is untouched but for runs taken up. Raises FarmxError:
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
     here = farm.executor == LOCAL
-    code = checked(order, here)
+    code = checked(order, here, progress)
     programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
     farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
     _prepare(order)
     _finish(order, farm)
     choices = choose(order)
     claims.sweep_staging(order.experiment)  # what waited there with a claim is in its place now
-    taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX))
+    taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX), progress)
     if order.again:
         intend(order, choices)
     with claims.at_work(order.experiment, order.id) if _makes(choices) else nullcontext():
@@ -74,7 +74,7 @@ def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return list({repr(each): each for each in wanted}.values())
 
 
-def checked(order: Order, here: bool) -> snapshot.Listing:
+def checked(order: Order, here: bool, progress: Progress = unseen) -> snapshot.Listing:
     """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made.
 
     here: whether it runs on this machine.
@@ -83,7 +83,7 @@ def checked(order: Order, here: bool) -> snapshot.Listing:
     if os.path.exists(logroot) and not os.path.isdir(logroot):
         raise ConfigError(f"LOGROOT: {logroot} is a file; name a directory")
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
-    code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)])
+    code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)], progress)
     programs.check_paths(order.specs, order.source, code)
     programs.check_first(order.specs, order.source, order.environ, code, here)
     return code
@@ -194,7 +194,7 @@ def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
 
 
 def _stage(
-    order: Order, farm: Farm, choices: Sequence[Choice], shared: stage.Shared, progress: Callable[[int, int], None]
+    order: Order, farm: Farm, choices: Sequence[Choice], shared: stage.Shared, progress: Progress
 ) -> tuple[list[Chain], int]:
     """Stage, claim and put in place each new run.
 
@@ -212,7 +212,7 @@ def _stage(
         if choice.job == "new":
             lost += chain is None
             made += 1
-            progress(made, new)
+            progress("staging", made, new)
     return found, lost
 
 

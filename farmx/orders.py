@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import interpreter, layout, provenance, snapshot, status
+from farmx import interpreter, layout, manifest, provenance, snapshot, status
 from farmx.errors import RecordError
 from farmx.spec import Job, Run, RunSpec
 from farmx.steps import Step
@@ -134,7 +134,7 @@ def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple
     """
     farmx = os.path.join(order.experiment, layout.FARMX)
     sweep = os.path.relpath(order.sweep, order.source)
-    others = {each: snapshot.differing(farmx, digest, each) for each in dict.fromkeys(made) if each != digest}
+    others = {each: manifest.differing(farmx, digest, each) for each in dict.fromkeys(made) if each != digest}
     differs = {each: tuple(name for name in names if name != sweep) for each, names in others.items()}
     changed = [each for each in made if differs.get(each)]
     return len(changed), differs[changed[-1]] if changed else ()

@@ -1,22 +1,19 @@
 """The code, kept once per distinct content: which files belong to it, and their copy under LOGROOT; never a run's."""
 
 import hashlib
-import json
 import os
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from io import FileIO
 from typing import NamedTuple
 
-from farmx import layout
+from farmx import layout, manifest
 from farmx.errors import ConfigError, StageError
+from farmx.spec import Progress, unseen
 
-_NEVER = (".git", "__pycache__")
 _NO_CODE = ("pyvenv.cfg", layout.FARMX)  # what a walk leaves out: virtual environments, experiments of any LOGROOT
-_CHUNK = 1 << 20
 # Set inside hooks of git; they name another repository than the one a directory lies in.
 _GIT_LOCAL = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 
@@ -80,7 +77,7 @@ def megabytes(size: int) -> str:
 # ---------------------------------------------------------------- which files
 
 
-def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
+def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = unseen) -> Listing:
     """The files of `root` that a run gets: what git lists there, else a walk, minus ignored, plus included and links.
 
     outside: absolute paths that are never code (LOGROOT); where one holds the tree itself, the experiments in it are
@@ -98,7 +95,8 @@ def listing(root: str, wish: Wish, outside: Sequence[str]) -> Listing:
     kept += _included(root, wish.include, logs, set(kept))
     kept = [name for name in kept if not _below(name, tuple(live))]
     links = {name: _link_text(root, name) for name in kept if os.path.islink(os.path.join(root, name))}
-    sizes = {name: size for name in sorted(set(kept) - set(links)) if (size := _file_size(root, name)) is not None}
+    files = _told(sorted(set(kept) - set(links)), "listing the code", progress)
+    sizes = {name: size for name in files if (size := _file_size(root, name)) is not None}
     _guard(sizes, wish)
     links.update(live)
     return Listing(root, tuple(sizes), links, sum(sizes.values()), warnings)
@@ -141,7 +139,7 @@ def _walk(root: str, below: str = "") -> Iterator[str]:
     with os.scandir(os.path.join(root, below)) as entries:
         for entry in sorted(entries, key=lambda each: each.name):
             name = os.path.join(below, entry.name)
-            if entry.name in _NEVER or entry.name.endswith(".pyc"):
+            if entry.name in manifest.NEVER or entry.name.endswith(".pyc"):
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield name
@@ -150,7 +148,7 @@ def _walk(root: str, below: str = "") -> Iterator[str]:
 
 
 def _never(name: str) -> bool:
-    return any(part in _NEVER for part in name.split(os.sep))
+    return any(part in manifest.NEVER for part in name.split(os.sep))
 
 
 def _logs(root: str, outside: Sequence[str]) -> list[str]:
@@ -258,7 +256,7 @@ def _guard(sizes: dict[str, int], wish: Wish) -> None:
 # ---------------------------------------------------------------- the copy
 
 
-def take(code: Listing, farmx: str) -> Snapshot:
+def take(code: Listing, farmx: str, progress: Progress = unseen) -> Snapshot:
     """Make sure that LOGROOT holds the content of `code`; return where. `farmx`: the experiment's .farmx directory.
 
     Afterwards snapshots/<digest>/ holds read-only files that match their manifest. A snapshot of the same content is
@@ -266,38 +264,33 @@ def take(code: Listing, farmx: str) -> Snapshot:
     """
     home = os.path.join(farmx, layout.SNAPSHOTS)
     # The first of an experiment is copied right away: reading all files to look for it would cost half as much again.
-    existing, note = _find(home, _digest(_manifest(code.root, code))) if layout.names(home) else (None, "")
+    existing, note = _find(home, code, progress) if layout.names(home) else (None, "")
     if existing:
         with suppress(OSError):
             os.utime(os.path.join(home, existing))  # clean leaves what was asked for of late
         return Snapshot(existing, os.path.join(home, existing), new=False, note=note)
     try:
-        made = _copy(code, home)
+        made = _copy(code, home, progress)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise StageError(f"{home}: the code cannot be copied: {error.strerror}{where}") from error
     return Snapshot(made, os.path.join(home, made), new=True, note=note)
 
 
-def differing(farmx: str, one: str, other: str) -> list[str]:
-    """The files that two snapshots do not share, by name; [] where one can no longer be read."""
-    try:
-        lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest, layout.MANIFEST)) for digest in (one, other)]
-    except OSError:
-        return []
-    return sorted({json.loads(line)[0] for line in lines[0] ^ lines[1]})
+def _told(names: Sequence[str], what: str, progress: Progress) -> Iterator[str]:
+    """The names, and of each that it was dealt with."""
+    for made, name in enumerate(names, 1):
+        yield name
+        progress(what, made, len(names))
 
 
-def _lines(path: str) -> set[str]:
-    with open(path, encoding="utf-8") as file:
-        return set(file)
-
-
-def _find(home: str, digest: str) -> tuple[str | None, str]:
+def _find(home: str, code: Listing, progress: Progress) -> tuple[str | None, str]:
     """The snapshot of this content that still matches its manifest, if any, and a word about those that do not."""
+    files = _told(code.files, "reading the code", progress)
+    digest = manifest.digest_of(manifest.of(code.root, files, code.links))
     note, name, count = "", digest, 1
     while os.path.isdir(os.path.join(home, name)):
-        if matches(os.path.join(home, name)):
+        if manifest.matches(os.path.join(home, name), lambda names: _told(names, "checking its copy", progress)):
             return name, note
         note = f"snapshot {name} no longer matches its manifest; it is left alone and not used again"
         count += 1
@@ -305,16 +298,16 @@ def _find(home: str, digest: str) -> tuple[str | None, str]:
     return None, note
 
 
-def _copy(code: Listing, home: str) -> str:
+def _copy(code: Listing, home: str, progress: Progress = unseen) -> str:
     """Copy aside and give the copy its name, which is returned; nothing is left of a copy that failed."""
     aside = layout.aside(os.path.join(home, "new"))
     try:
-        return _settle(aside, home, _fill(code, os.path.join(aside, layout.TREE)))
+        return _settle(aside, home, _fill(code, os.path.join(aside, layout.TREE), progress))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _fill(code: Listing, tree: str) -> str:
+def _fill(code: Listing, tree: str, progress: Progress) -> str:
     """Make `tree` and all that is in it; return the manifest of what it holds."""
     os.makedirs(tree)
     lines = []
@@ -324,19 +317,19 @@ def _fill(code: Listing, tree: str) -> str:
         if folder not in made:
             os.makedirs(folder, exist_ok=True)
             made.add(folder)
-    for name in code.files:
+    for name in _told(code.files, "copying the code", progress):
         lines.append(_copy_file(os.path.join(code.root, name), os.path.join(tree, name), name))
     for name, text in code.links.items():
         os.symlink(text, os.path.join(tree, name))
-        lines.append(_link_line(name, text))
+        lines.append(manifest.link_line(name, text))
     return "".join(sorted(lines))
 
 
-def _settle(aside: str, home: str, manifest: str) -> str:
+def _settle(aside: str, home: str, lines: str) -> str:
     """Give the copy its name; an equal one that somebody made meanwhile wins."""
     with open(os.path.join(aside, layout.MANIFEST), "w", encoding="utf-8") as file:
-        file.write(manifest)
-    digest, count = _digest(manifest), 1
+        file.write(lines)
+    digest, count = manifest.digest_of(lines), 1
     name = digest
     while True:
         try:
@@ -345,7 +338,7 @@ def _settle(aside: str, home: str, manifest: str) -> str:
         except OSError:
             if not os.path.isdir(os.path.join(home, name)):
                 raise
-        if matches(os.path.join(home, name)):
+        if manifest.matches(os.path.join(home, name)):
             return name
         count += 1
         name = f"{digest}.{count}"
@@ -354,91 +347,20 @@ def _settle(aside: str, home: str, manifest: str) -> str:
 def _copy_file(source: str, target: str, name: str) -> str:
     """Copy, hashing on the way, so that the manifest says what the copy holds and not what the source became."""
     digest, size = hashlib.sha256(), 0
-    with _opened(source) as reader:
+    with manifest.opened(source) as reader:
         mode = os.fstat(reader.fileno()).st_mode
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o555 if mode & stat.S_IXUSR else 0o444)
         try:
-            while chunk := reader.read(_CHUNK):
+            while chunk := reader.read(manifest.CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 _write_all(writer, chunk)
         finally:
             os.close(writer)
-    return _file_line(name, mode, size, digest.hexdigest())
+    return manifest.file_line(name, mode, size, digest.hexdigest())
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-# ---------------------------------------------------------------- the manifest
-
-
-def _file_line(name: str, mode: int, size: int, digest: str) -> str:
-    return json.dumps([name, "x" if mode & stat.S_IXUSR else "f", size, digest]) + "\n"
-
-
-def _link_line(name: str, text: str) -> str:
-    return json.dumps([name, "l", text]) + "\n"
-
-
-def _digest(manifest: str) -> str:
-    return hashlib.sha256(manifest.encode()).hexdigest()[:24]
-
-
-def _manifest(root: str, code: Listing) -> str:
-    lines = [_line(root, name) for name in code.files]
-    return "".join(sorted(lines + [_link_line(name, text) for name, text in code.links.items()]))
-
-
-def _line(root: str, name: str) -> str:
-    path = os.path.join(root, name)
-    try:
-        with _opened(path) as file:
-            told = os.fstat(file.fileno())
-            digest = hashlib.sha256(file.read() if told.st_size < _CHUNK else b"")
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return _file_line(name, told.st_mode, told.st_size, digest.hexdigest())
-
-
-def _opened(path: str) -> FileIO:
-    try:
-        return open(path, "rb", buffering=0)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: OSError) -> StageError:
-    return StageError(f"{path}: cannot be read for the snapshot: {error.strerror}")
-
-
-def matches(snapshot: str) -> bool:
-    """Whether a snapshot holds exactly what its manifest says, file by file and byte by byte."""
-    tree = os.path.join(snapshot, layout.TREE)
-    try:
-        with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
-            manifest = file.read()
-        found = [_found_line(tree, name) for name in _everything(tree)]
-    except (OSError, ValueError, StageError):  # ValueError: bytes that are no text
-        return False
-    return "".join(sorted(found)) == manifest
-
-
-def _found_line(tree: str, name: str) -> str:
-    path = os.path.join(tree, name)
-    return _link_line(name, os.readlink(path)) if os.path.islink(path) else _line(tree, name)
-
-
-def _everything(root: str, below: str = "") -> Iterator[str]:
-    with os.scandir(os.path.join(root, below)) as entries:
-        for entry in entries:
-            name = os.path.join(below, entry.name)
-            if not entry.is_dir(follow_symlinks=False):
-                yield name
-            elif entry.name not in _NEVER:  # Python leaves its caches where runs share a snapshot
-                yield from _everything(root, name)

@@ -1,9 +1,15 @@
 """The frozen values that flow from a sweep file to a table; never where they are kept or what is done with them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
+
+Progress = Callable[[str, int, int], None]  # called with what is being done, and how many of how many are
+
+
+def unseen(what: str, made: int, total: int) -> None:
+    """A Progress that nobody looks at."""
 
 
 class Value(NamedTuple):

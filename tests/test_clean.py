@@ -15,7 +15,7 @@ from faults import KILL, Fault
 from launching import PATIENCE_S, Place, until
 from typed import Typed, everything
 
-from farmx import checkpoints, clean, layout, naming, snapshot
+from farmx import checkpoints, clean, layout, manifest, naming
 from farmx.farms import local
 from farmx.spec import Job, Run, State
 
@@ -413,7 +413,7 @@ def test_a_snapshot_that_is_asked_for_at_the_last_moment_is_back_in_its_place(pl
     monkeypatch.setattr(os, "rename", lambda *paths: (place.snapshot(), monkeypatch.undo(), real(*paths)))
     assert removed(items) == (0, [f"{second} was used meanwhile"])
     assert kept(place) == sorted([first, second])
-    assert snapshot.matches(str(place.experiment / ".farmx/snapshots" / second))
+    assert manifest.matches(str(place.experiment / ".farmx/snapshots" / second))
 
 
 @pytest.mark.parametrize("name, meant", [("swe", "sweep"), ("on", "sweep/one"), ("swe/one", "sweep/one")])

@@ -326,6 +326,18 @@ def test_many_runs_are_asked_for_on_a_terminal(place, typed, code, made):
     assert (done, len(names(place))) == (code, made)
 
 
+def test_a_bar_shows_how_far_the_code_and_the_runs_are(place):
+    sooner = "from farmx.cli import screen; screen.BAR_AFTER_S = -1.0; from farmx.__main__ import farmx; farmx()"
+    code, shown = at_terminal(f'python -c "{sooner}" sweep.yml -i -j 2', place, b"none", b"")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    bars = re.findall(r"(listing the code|copying the code|staging|runs) \W+ (\d+)/(\d+) ", plain)
+    whole = [(what, int(total)) for what, made, total in bars if made == total]
+    files = len(list((place / "runs/sweep/.farmx/snapshots").glob("*/code/**/*.*")))
+    assert (code, list(dict.fromkeys(whole))) == (
+        0, [("listing the code", files), ("copying the code", files), ("staging", 4), ("runs", 4)]
+    )  # fmt: skip
+
+
 def test_pdb_works_in_the_foreground(place):
     write(place, {"t.py": "x = 41\nbreakpoint()\nprint('x is', x)\n"})
     code, shown = at_terminal("farmx sweep.yml -i --first 1", place, b"(Pdb)", b"x = x + 1\nc\n")

@@ -198,11 +198,13 @@ def test_a_bar_that_may_come_later_comes_on_a_terminal_alone_and_shows_how_far_i
     monkeypatch.setattr(screen, "bar", Bar)
     monkeypatch.setattr(screen, "BAR_AFTER_S", after_s - 1e-9)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    progress, close = screen.later_bar("queuing", every=2)
-    for count in (0, 1, 2, 3):
-        progress(count, 3)
+    progress, close = screen.later_bar(every=2)
+    for what in ("copying the code", "staging"):
+        for count in (0, 1, 2, 3):
+            progress(what, count, 3)
     close()
-    assert [each.told for each in made] == [[("queuing", 3), (7, 0, True), (7, 2, True), (7, 3, True), "stop"]] * bars
+    drawn = [(7, 0, True), (7, 2, True), (7, 3, True), "stop"]
+    assert [each.told for each in made] == [[("copying the code", 3), *drawn], [("staging", 3), *drawn]][: 2 * bars]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from launching import ordinary_rights, tree, until
 
-from farmx import layout, snapshot
+from farmx import layout, manifest, snapshot
 from farmx.errors import ConfigError, StageError
 from farmx.snapshot import Wish
 
@@ -170,7 +170,7 @@ def test_any_name_is_listed_and_copied_byte_by_byte(source, farmx, in_git):
     snap = take(source, farmx)
     copied = {os.fsencode(path.name): path.read_bytes() for path in Path(snap.path, layout.TREE).iterdir()}
     assert copied == {name: name for name in ODD}
-    assert snapshot.matches(snap.path)
+    assert manifest.matches(snap.path)
     assert take(source, farmx) == snapshot.Snapshot(snap.digest, snap.path, new=False)
 
 
@@ -315,7 +315,7 @@ def test_a_live_path_is_a_link_to_the_source_tree_and_nothing_below_it_is_copied
         "pkg/b.py": "x\n",
         "pkg/cache": f"-> {source}/pkg/cache",
     }
-    assert snapshot.matches(snap.path)
+    assert manifest.matches(snap.path)
 
 
 LINKS = [
@@ -514,14 +514,14 @@ def test_other_content_is_another_snapshot(source, farmx, change):
     second = take(source, farmx)
     assert second.new and not second.note
     assert made(farmx) == sorted([first.digest, second.digest])
-    assert snapshot.matches(first.path) and snapshot.matches(second.path)
+    assert manifest.matches(first.path) and manifest.matches(second.path)
 
 
 def test_an_empty_tree_is_a_snapshot(source, farmx):
     source.mkdir()
     snap = take(source, farmx)
     assert tree(Path(snap.path)) == {"manifest": ""}
-    assert os.path.isdir(os.path.join(snap.path, layout.TREE)) and snapshot.matches(snap.path)
+    assert os.path.isdir(os.path.join(snap.path, layout.TREE)) and manifest.matches(snap.path)
 
 
 def tamper(path: Path, text: str) -> None:
@@ -554,7 +554,7 @@ def test_a_snapshot_that_no_longer_matches_is_left_and_told_and_never_used_again
     note = f"snapshot {first.digest} no longer matches its manifest; it is left alone and not used again"
     second = take(source, farmx)
     assert second == snapshot.Snapshot(f"{first.digest}.2", f"{first.path}.2", new=True, note=note)
-    assert snapshot.matches(second.path) and not snapshot.matches(first.path)
+    assert manifest.matches(second.path) and not manifest.matches(first.path)
     assert take(source, farmx) == snapshot.Snapshot(second.digest, second.path, new=False, note=note)
     if as_left is not None:
         assert tree(Path(first.path)) == as_left
@@ -580,9 +580,30 @@ def test_a_file_that_changes_after_it_was_hashed_is_in_the_manifest_as_it_was_co
     monkeypatch.setattr(os, "mkdir", mkdir)
     snap = snapshot.take(code, str(farmx))
     assert Path(snap.path, layout.TREE, "a.py").read_text() == "while copying\n"
-    assert snapshot.matches(snap.path)
+    assert manifest.matches(snap.path)
     monkeypatch.undo()
     assert take(source, farmx) == snapshot.Snapshot(snap.digest, snap.path, new=False)
+
+
+def test_how_far_it_is_is_told_file_by_file(source, farmx):
+    write(source, "a.py", "b.py", "c.py")
+    os.symlink("a.py", source / "link")
+    heard: list[tuple[str, int, int]] = []
+
+    def looked(files: int) -> list[str]:
+        heard.clear()
+        code = snapshot.listing(str(source), Wish(), [], lambda *told: heard.append(told))
+        snapshot.take(code, str(farmx), lambda *told: heard.append(told))
+        whats = list(dict.fromkeys(what for what, _, _ in heard))
+        counts = {"checking its copy": 4}  # links, too
+        whole = [(what, n, counts.get(what, files)) for what in whats for n in range(1, counts.get(what, files) + 1)]
+        assert heard == whole
+        return whats
+
+    assert looked(3) == ["listing the code", "copying the code"]
+    assert looked(3) == ["listing the code", "reading the code", "checking its copy"]
+    write(source, "d.py")
+    assert looked(4) == ["listing the code", "reading the code", "copying the code"]
 
 
 def test_two_that_snapshot_at_once_share_one(source, farmx):
@@ -600,7 +621,7 @@ def test_two_that_snapshot_at_once_share_one(source, farmx):
     for thread in threads:
         thread.join()
     assert {snap.digest for snap in taken} == set(made(farmx))
-    assert len(made(farmx)) == 1 and snapshot.matches(taken[0].path)
+    assert len(made(farmx)) == 1 and manifest.matches(taken[0].path)
 
 
 # ---------------------------------------------------------------- faults
@@ -659,7 +680,7 @@ def test_a_disk_that_is_full_leaves_no_half_snapshot_and_the_next_time_goes_well
     assert str(caught.value) == f"{farmx}/snapshots: the code cannot be copied: File too large"
     assert made(farmx) == []
     snap = take(source, farmx)
-    assert snap.new and snapshot.matches(snap.path)
+    assert snap.new and manifest.matches(snap.path)
 
 
 def test_a_launcher_killed_while_it_copies_leaves_nothing_that_is_used(source, farmx):
@@ -678,5 +699,5 @@ snapshot._copy(code, {str(farmx / layout.SNAPSHOTS)!r})
     (source / "b.py").unlink()
     write(source, "b.py")
     snap = take(source, farmx)
-    assert snap.new and not snap.note and snapshot.matches(snap.path)
+    assert snap.new and not snap.note and manifest.matches(snap.path)
     assert [name for name in made(farmx) if not name.startswith(".")] == [snap.digest]

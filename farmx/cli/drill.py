@@ -73,7 +73,7 @@ def _launch(made: Composed, at: Surroundings, farm: Farm, again: bool) -> str:
     """Queue the point, anew or where it stands; return the path of its run."""
     asked = made._replace(request=made.request._replace(again=again))
     order = compose.order(asked, at._replace(now=time.time()), user())
-    summary = launcher.launch(order, farm, lambda summary: None, lambda staged, all_: None)
+    summary = launcher.launch(order, farm, lambda summary: None)
     if not summary.jobs:
         raise UsageError(f"{made.request.sweep}: there is nothing to drill: {dict(summary.counts) or 'no point'}")
     return summary.jobs[0].run

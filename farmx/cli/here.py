@@ -41,14 +41,17 @@ def slots(
 
 def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -> int:
     """Launch the order here and say so; return the exit code. lives_on: this process does not end with the launch."""
-    progress, close = screen.later_bar("staging", every=50)
+    progress, close = screen.later_bar(every=50)
     farm = Here(places, lives_on)
 
     def told(summary: Summary) -> None:
         close()
         tell_summary(summary, "this machine, " + ("one at a time" if places is None else f"{len(places)} at a time"))
 
-    summary = launcher.launch(order, notifying.telling(farm, order.notify), told, progress)
+    try:
+        summary = launcher.launch(order, notifying.telling(farm, order.notify), told, progress)
+    finally:
+        close()
     if not summary.jobs:  # else what was told of them took along what had waited
         notifying.flush([summary.experiment], order.notify, order.environ)
     return _close(summary, farm, typed(order))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from farmx import layout
 from farmx.cli.surroundings import show, tell
 from farmx.farms.base import Watch
-from farmx.spec import Job
+from farmx.spec import Job, Progress
 
 if TYPE_CHECKING:
     from farmx.runner import Outcome
@@ -192,20 +192,22 @@ def bar(what: str, total: int) -> Any:
     return progress
 
 
-def later_bar(what: str, every: int = 1) -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """(progress, close): a bar that appears on a terminal once it has taken longer than a second; drawn anew for each
-    `every` more."""
+def later_bar(every: int = 1) -> tuple[Progress, Callable[[], None]]:
+    """(progress, close): a bar that appears on a terminal once it has taken longer than a second, one for each thing
+    that is done; drawn anew for each `every` more."""
     begun = time.monotonic()
-    shown: list[Any] = []
+    shown: dict[str, Any] = {}
 
-    def progress(made: int, total: int) -> None:
-        if not shown and sys.stderr.isatty() and time.monotonic() - begun > BAR_AFTER_S:
-            shown.append(bar(what, total))
-        if shown and (made % every == 0 or made == total):
-            shown[0].update(shown[0].task_ids[0], completed=made, refresh=True)
+    def progress(what: str, made: int, total: int) -> None:
+        if what not in shown and sys.stderr.isatty() and time.monotonic() - begun > BAR_AFTER_S:
+            close()
+            shown[what] = bar(what, total)
+        if what in shown and (made % every == 0 or made == total):
+            shown[what].update(shown[what].task_ids[0], completed=made, refresh=True)
 
     def close() -> None:
-        for each in shown:
+        for each in shown.values():
             each.stop()
+        shown.clear()
 
     return progress, close

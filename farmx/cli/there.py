@@ -13,7 +13,7 @@ from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm
 from farmx.orders import Order, Summary
 from farmx.settings import LOCAL
-from farmx.spec import Submission
+from farmx.spec import Progress, Submission, unseen
 
 
 def elsewhere(settings: Config) -> bool:
@@ -42,7 +42,7 @@ def farm(settings: Config) -> Farm:
 
 def run(order: Order, to: Farm) -> int:
     """Launch the order there and say so; return the exit code."""
-    progress, close = screen.later_bar("staging", every=50)
+    progress, close = screen.later_bar(every=50)
     queuing = Queuing()
 
     def told(summary: Summary) -> None:
@@ -87,18 +87,18 @@ class Queuing:
 
     def __init__(self) -> None:
         self.count = self.total = 0
-        self._progress: Callable[[int, int], None] = lambda made, total: None
+        self._progress: Progress = unseen
         self._close: Callable[[], None] = lambda: None
 
     def begin(self, total: int) -> None:
         """So many runs are handed over."""
         self.total = total
-        self._progress, self._close = screen.later_bar("queuing")
+        self._progress, self._close = screen.later_bar()
 
     def heard(self, submission: Submission, queued: int) -> None:
         """So many more; a run whose stages are several jobs counts once."""
         self.count += 0 if submission.after else queued
-        self._progress(self.count, self.total)
+        self._progress("queuing", self.count, self.total)
 
     def close(self) -> None:
         """Say how many."""

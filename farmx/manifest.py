@@ -1,0 +1,104 @@
+"""What a snapshot's files are: a line each in its manifest, by which its content is known and checked; never copies."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import FileIO
+
+from farmx import layout
+from farmx.errors import StageError
+
+NEVER = (".git", "__pycache__")  # in no snapshot
+CHUNK = 1 << 20  # bytes read at once
+
+
+def file_line(name: str, mode: int, size: int, digest: str) -> str:
+    """What a manifest says of a file. digest: sha256 of its content, in hexadecimal."""
+    return json.dumps([name, "x" if mode & stat.S_IXUSR else "f", size, digest]) + "\n"
+
+
+def link_line(name: str, text: str) -> str:
+    """What a manifest says of a symbolic link."""
+    return json.dumps([name, "l", text]) + "\n"
+
+
+def digest_of(manifest: str) -> str:
+    """The name of the content that a manifest describes."""
+    return hashlib.sha256(manifest.encode()).hexdigest()[:24]
+
+
+def of(root: str, files: Iterable[str], links: Mapping[str, str]) -> str:
+    """The manifest of a tree: its files, and its links with what they point to. Raises StageError."""
+    lines = [_line(root, name) for name in files]
+    return "".join(sorted(lines + [link_line(name, text) for name, text in links.items()]))
+
+
+def _line(root: str, name: str) -> str:
+    path = os.path.join(root, name)
+    try:
+        with opened(path) as file:
+            told = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read() if told.st_size < CHUNK else b"")
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return file_line(name, told.st_mode, told.st_size, digest.hexdigest())
+
+
+def opened(path: str) -> FileIO:
+    """The file, for reading. Raises StageError."""
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> StageError:
+    return StageError(f"{path}: cannot be read for the snapshot: {error.strerror}")
+
+
+def matches(snapshot: str, through: Callable[[Sequence[str]], Iterable[str]] = iter) -> bool:
+    """Whether a snapshot holds exactly what its manifest says, file by file and byte by byte.
+
+    through: passes on the names of its files, for who wants to see how far this is.
+    """
+    tree = os.path.join(snapshot, layout.TREE)
+    try:
+        with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
+            manifest = file.read()
+        found = [_found_line(tree, name) for name in through([*_everything(tree)])]
+    except (OSError, ValueError, StageError):  # ValueError: bytes that are no text
+        return False
+    return "".join(sorted(found)) == manifest
+
+
+def _found_line(tree: str, name: str) -> str:
+    path = os.path.join(tree, name)
+    return link_line(name, os.readlink(path)) if os.path.islink(path) else _line(tree, name)
+
+
+def _everything(root: str, below: str = "") -> Iterator[str]:
+    with os.scandir(os.path.join(root, below)) as entries:
+        for entry in entries:
+            name = os.path.join(below, entry.name)
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif entry.name not in NEVER:  # Python leaves its caches where runs share a snapshot
+                yield from _everything(root, name)
+
+
+def differing(farmx: str, one: str, other: str) -> list[str]:
+    """The files that two snapshots do not share, by name; [] where one can no longer be read."""
+    try:
+        lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest, layout.MANIFEST)) for digest in (one, other)]
+    except OSError:
+        return []
+    return sorted({json.loads(line)[0] for line in lines[0] ^ lines[1]})
+
+
+def _lines(path: str) -> set[str]:
+    with open(path, encoding="utf-8") as file:
+        return set(file)
