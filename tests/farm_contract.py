@@ -5,17 +5,23 @@ The commands that a farm calls stand on PATH before the real ones: they note eac
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from commands import Commands, Done, hparams, runs
+from commands import Commands, Done, hparams, read, runs
 from launching import PATIENCE_S, until
 
+from farmx.farms import base
+
+# What a job says of an attempt that another has: alone on its node, or as a slot of a pool.
+HELD = re.compile(r"(?P<run>\S+) +(1\.0 held:|0:\d\d) +taken by (?P<who>process \d+ on \S+)")
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 NOTE = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> {side}\n'
 WAIT = "while [ ! -e {side}.go ]; do sleep 0.05; done\n"
@@ -33,7 +39,8 @@ exec {real} "$@"
 @dataclass
 class Site:
     """A project on a farm. section: its part of .farmx.yaml.  submits, asks, ends: the commands it calls, None where
-    it calls none.  parallel: how many of its runs run at once.  commands: what status is forked from."""
+    it calls none.  parallel: how many of its runs run at once.  commands: what status is forked from.  exits: the exit
+    codes that the farm knows of a job, empty until it ended; None where its jobs have none."""
 
     path: Path
     section: Mapping[str, object]
@@ -43,6 +50,7 @@ class Site:
     parallel: int = 2
     environ: Mapping[str, str] = field(default_factory=dict)
     commands: Commands | None = None
+    exits: Callable[[str], set[str]] | None = None
 
     def __post_init__(self) -> None:
         self.project.mkdir(parents=True)
@@ -122,6 +130,19 @@ class Site:
         found = json.loads(self.ok("status", "sweep", "--json").out)["runs"]
         return sorted(found, key=lambda run: list(hparams(self.experiment / run["run"]).values()))
 
+    def submissions(self) -> list[Path]:
+        return sorted((self.experiment / ".farmx/submissions").iterdir())
+
+    def held(self, submission: Path) -> list[tuple[str, str]]:
+        """(run, who has it) for each attempt that a job of this submission left to another."""
+        said = "".join(path.read_text() for path in sorted(submission.glob("*.log")))
+        return [(found["run"], found["who"]) for found in HELD.finditer(said)]
+
+    def owner(self, run: str) -> tuple[str, str]:
+        """(run, who has its first attempt)."""
+        owner = read(self.experiment / run / "attempts/1.0/owner.json")
+        return run, f"process {owner['pid']} on {owner['host']}"
+
     def states(self) -> list[str]:
         return [run["state"] for run in self.told()]
 
@@ -172,18 +193,25 @@ class FarmContract:
         assert site.ended() == ["done"] * 3
         assert sorted(site.starts()) == sorted(f"{name}/1.0" for name in site.names())
 
-    def test_what_is_queued_twice_starts_once(self, site):
-        site.sweep({"n": [1]}, waits=True)
+    def test_what_is_queued_twice_starts_once_and_the_other_says_who_has_it(self, site):
+        site.sweep({"n": list(range(site.parallel + 1))}, waits=True)
         site.ok("sweep.yml")
-        site.become("running")
-        (first,) = (site.experiment / ".farmx/submissions").iterdir()
-        os.rename(first, site.path / "forgotten")  # as by a launcher that died before it was recorded
-        os.rename(site.path / "forgotten", first)
-        (first / "queued").unlink(missing_ok=True)
+        until(lambda: len(site.starts()) == site.parallel)
+        (twice,) = (run["run"] for run in site.told() if run["state"] == "queued")
+        before = site.calls(site.submits)
+        (first,) = site.submissions()
+        os.rename(first, site.path / "aside")  # as by a launcher that died before it wrote down what it queued
         site.ok("sweep.yml")
+        (second,) = site.submissions()
+        os.rename(site.path / "aside", first)
+        assert site.calls(site.submits) - before == (1 if site.submits else 0)
+        jobs = {job for path in (first, second) for job in base.queued(str(path)).values()}
         site.go()
-        assert site.ended() == ["done"]
-        assert len(site.starts()) == 1
+        assert site.ended() == ["done"] * (site.parallel + 1)
+        assert until(lambda: site.held(first) + site.held(second)) == [site.owner(twice)]
+        assert sorted(site.starts()) == sorted(f"{name}/1.0" for name in site.names())
+        if site.exits:
+            assert [until(partial(site.exits, job)) for job in jobs] == [{"0"}] * len(jobs)
 
     def test_status_asks_once_for_all(self, site):
         site.sweep({"n": list(range(site.parallel + 1))}, waits=True)

@@ -14,6 +14,7 @@ until for slot in "$HOLD/slot.1" "$HOLD/slot.2" ""; do [ -n "$slot" ] && mkdir "
 do sleep 0.05; done
 echo r > "$HOLD/$1.state"
 "$2" > "$3" 2>&1
+echo $? > "$HOLD/$1.code"
 """
 COMMANDS = {
     "job": JOB,
@@ -37,7 +38,12 @@ class TestCommand(FarmContract):
         monkeypatch.setenv("PATH", str(hold), prepend=os.pathsep)
         section = {"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
                    "STATUS": {"q": "queued"}}  # fmt: skip
-        return Site(tmp_path / "site", section, "fsub", "fstat", "fdel", commands=commands)
+
+        def exits(job: str) -> set[str]:
+            path = hold / f"{job}.code"
+            return set(path.read_text().split()) if path.exists() else set()
+
+        return Site(tmp_path / "site", section, "fsub", "fstat", "fdel", commands=commands, exits=exits)
 
 
 class TestPool(FarmContract):

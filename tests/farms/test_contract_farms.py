@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from farms.gridengine import USER, GridEngine
 
 pytestmark = pytest.mark.farm
 NUMBER = count()
+LIVE = ("PENDING", "RUNNING", "COMPLETING")
 GRID = r"^\s*(?P<id>\d+)\s+\S+\s+\S+\s+\S+\s+(?P<state>\S+)"
 
 
@@ -23,7 +25,13 @@ class TestSlurm(FarmContract):
     @pytest.fixture
     def site(self, slurm, tmp_path):
         section = {"EXECUTOR": "slurm", "RESOURCES": {"cpus-per-task": 4, "mem": 50}}
-        return Site(tmp_path / "site", section, "sbatch", "squeue", "scancel", 2, slurm.env())
+
+        def exits(job: str) -> set[str]:
+            told = slurm.says("sacct", "-X", "-n", "-P", f"--jobs={job}", "-o", "State,ExitCode").split()
+            ended = [line.partition("|")[2].removesuffix(":0") for line in told if not line.startswith(LIVE)]
+            return set(ended) if len(ended) == len(told) else set()
+
+        return Site(tmp_path / "site", section, "sbatch", "squeue", "scancel", 2, slurm.env(), exits=exits)
 
 
 @dataclass
@@ -50,7 +58,11 @@ class TestGridEngine(FarmContract):
         path = gridengine.home / f"contract.{os.getpid()}.{next(NUMBER)}"
         section = {"SUBMIT_CMD": "qsub -terse -notify -N {name} -o {log} -j y {script}", "STATUS_CMD": "qstat",
                    "STATUS_LINE": GRID, "CANCEL_CMD": "qdel {ids}"}  # fmt: skip
-        yield Farmers(path, section, "qsub", "qstat", "qdel", 4, farm=gridengine)
+
+        def exits(job: str) -> set[str]:
+            return set(re.findall(r"^exit_status +(\d+)", gridengine.says("qacct", "-j", job), re.MULTILINE))
+
+        yield Farmers(path, section, "qsub", "qstat", "qdel", 4, exits=exits, farm=gridengine)
         jobs = [line.split()[0] for line in gridengine.says("qstat").splitlines()[2:]]
         if jobs:
             gridengine.says("qdel", *jobs)
