@@ -67,6 +67,12 @@ SENTINEL = "sentinel"  # whether each submission has one
 
 RUN_MARKS = (RUN, OUTSIDE_METRICS, RUNX_METRICS, HPARAMS)  # a visible directory with one of these is a run
 
+# Of a row of metrics: phases under other names, as runx has them
+PHASES = {
+    **dict.fromkeys(("trn", "train", "training"), "train"),
+    **dict.fromkeys(("val", "validate", "validation", "test"), "val"),
+}
+
 # The environment of a program
 ENV_RUN = "FARMX_RUN"
 ENV_ATTEMPT = "FARMX_ATTEMPT"

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from farmx.boards import Writer
     from farmx.checkpoints import Checkpoints
 
-PHASES = {
-    **dict.fromkeys(("trn", "train", "training"), "train"),
-    **dict.fromkeys(("val", "validate", "validation", "test"), "val"),
-}
 START = "start"  # the phase of the row that initialize() writes
 
 
@@ -195,7 +191,7 @@ class LogX:
     def _learn(self, phase: str) -> tuple[str, str]:
         if not phase or phase == START:
             _bad_phase(phase)
-        canonical = PHASES.get(phase, phase)
+        canonical = layout.PHASES.get(phase, phase)
         self._words[phase] = canonical, canonical
         return self._words[phase]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from farmx import layout
 from farmx.errors import RecordError, StageError
-from farmx.spec import Attempt, Goal, State
+from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
 _FORMAT = 1
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
     def goal(self) -> Goal | None:
         """Which metric matters, if the run says so."""
         goal = (self.record or {}).get("goal")
-        return Goal(goal["metric"], goal["mode"]) if goal else None
+        return Goal(metric_name(goal["metric"]), goal["mode"]) if goal else None
 
 
 def read(path: str, name: str, experiment: str) -> Reading | None:

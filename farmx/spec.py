@@ -1,9 +1,12 @@
 """The frozen values that flow from a sweep file to a table; never where they are kept or what is done with them."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
+
+from farmx import layout
 
 Progress = Callable[[str, int, int], None]  # called with what is being done, and how many of how many are
 
@@ -75,19 +78,28 @@ class Goal(NamedTuple):
         return value > best if self.mode == "max" else value < best
 
 
-LOSS_LIKE = ("loss", "err", "error", "ppl", "perplexity", "mse", "mae", "rmse", "nll", "cer", "wer", "fid", "regret")
+# What is better when smaller, as words of a name; and `loss` anywhere in it, as runx went by, but not `lossless_acc`.
+LOSS_LIKE = ("err", "error", "cost", "regret", "ce", "bce", "nll", "ppl", "perplexity", "perplexities", "mse", "rmse",
+             "mae", "mape", "wer", "cer", "eer", "ece", "fid")  # fmt: skip
+_LOSS = "loss(?!less)|cross.?entropy"
+_LOSS_WORD = f"(train|trn|val|test)?({'|'.join(LOSS_LIKE)})s?"
+_WORD = "[A-Z]+s?(?![a-z])|[A-Z]?[a-z]+"  # of snake_case, camelCase and top1err
 
 
 def metric_name(name: str) -> str:
-    """The full name of a metric: `acc` is `val/acc`, `train/loss` stays."""
-    return name if "/" in name else f"val/{name}"
+    """The full name of a metric, its phase as logx has it: `acc` is `val/acc`, `trn/loss` is `train/loss`."""
+    phase, slash, bare = name.partition("/")
+    return f"{layout.PHASES.get(phase, phase)}/{bare}" if slash else f"val/{name}"
 
 
 def goal_of(name: str, mode: str | None = None) -> Goal:
     """The goal for a metric by name; without a mode, a loss-like name is better when smaller."""
-    full = metric_name(name)
-    words = full.rsplit("/", 1)[-1].lower().replace("-", "_").split("_")
-    return Goal(full, mode or ("min" if any(word in LOSS_LIKE for word in words) else "max"))
+    return Goal(metric_name(name), mode or ("min" if _loss_like(name) else "max"))
+
+
+def _loss_like(name: str) -> bool:
+    words = re.findall(_WORD, name)
+    return bool(re.search(_LOSS, name.lower())) or any(re.fullmatch(_LOSS_WORD, word.lower()) for word in words)
 
 
 class Stage(NamedTuple):

@@ -95,17 +95,17 @@ def _goal(pairs: _Pairs, sortwith: str | None, mode: str | None) -> Goal | None:
     if sortwith is None and len(own) != 1:
         return None
     name = _logged(pairs, sortwith) if sortwith is not None else next(iter(own))
-    return goal_of(name, mode or (own[name].mode if name in own else None))
+    return Goal(name, mode or (own[name] if name in own else goal_of(name)).mode)
 
 
 def _logged(pairs: _Pairs, name: str) -> str:
     """The full name of a metric as the user gives it; any name will do while no run has logged anything."""
-    known = _names(pairs)
-    for full in (metric_name(name), f"{VAL}/{name}"):
-        if full in known or not known:
-            return full
-    there = [_shown(full) for full in known]
-    hint = nearest(name, there)
+    known, full = _names(pairs), metric_name(name)
+    for each in (full, name, f"{VAL}/{name}"):
+        if each in known or not known:
+            return each
+    there = [_shown(each) for each in known]
+    hint = nearest(_shown(full), there)
     listed = "" if "known:" in hint else f" known: {', '.join(sorted(there))}"
     raise UsageError(f"no run has a metric '{name}'{hint}{listed}")
 

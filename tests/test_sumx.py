@@ -194,6 +194,23 @@ def test_a_metric_with_a_slash_keeps_its_phase():
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "logged", "shown"),
+    [
+        ("test/acc", ["val/acc"], "acc"),
+        ("validation/acc", ["val/acc", "train/acc"], "acc"),
+        ("trn/acc", ["val/acc", "train/acc"], "train/acc"),
+        ("test/acc", ["val/test/acc"], "val/test/acc"),
+        ("test/acc", ["val/acc", "val/test/acc"], "acc"),
+        ("test/acc", ["test/acc"], "test/acc"),  # not of logx
+        ("test/acc", [], "acc"),
+    ],
+)
+def test_a_phase_may_have_any_of_its_names(name, logged, shown):
+    its = MetricLog({full: Series(1, 1, 1, 1, 1, 1) for full in logged}, step=1)
+    assert f"{shown}-best" in columns(made([(run("a"), its)], sortwith=name))
+
+
 def rising(name, **more):
     return [(run(f"{name}{i}", **more), log(1, **{name: float(i)})) for i in range(3)]
 
@@ -276,6 +293,9 @@ def test_the_code_is_shown_when_snapshots_differ(digests, expected):
         ("zzz", "no run has a metric 'zzz'; known: acc, loss, train/loss"),
         ("", "no run has a metric ''; known: acc, loss, train/loss"),
         ("lr", "no run has a metric 'lr'; known: acc, loss, train/loss"),
+        ("trn/los", "no run has a metric 'trn/los'; did you mean train/loss? known: acc, loss, train/loss"),
+        ("test/ac", "no run has a metric 'test/ac'; did you mean acc? known: acc, loss, train/loss"),
+        ("val/ac", "no run has a metric 'val/ac'; did you mean acc? known: acc, loss, train/loss"),
     ],
 )
 def test_an_unknown_metric_names_the_nearest_and_all_there_are(name, message):

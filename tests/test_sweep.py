@@ -303,6 +303,8 @@ def test_magic_keys_say_something_about_the_run_and_are_not_passed(hparams, expe
         ("' acc '", Goal("val/acc", "max")),
         ("loss", Goal("val/loss", "min")),
         ("train/loss", Goal("train/loss", "min")),
+        ("test/acc", Goal("val/acc", "max")),
+        ("{metric: trn/acc, mode: min}", Goal("train/acc", "min")),
         ("{metric: acc, mode: min}", Goal("val/acc", "min")),
         ("{metric: test_loss}", Goal("val/test_loss", "min")),
         ("{metric: loss, mode: max}", Goal("val/loss", "max")),
