@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import yaml12
-from farmx.errors import ConfigError, FarmxError, SweepError, nearest
+from farmx.errors import ConfigError, FarmxError, NoFarmError, SweepError, nearest
 from farmx.settings import BY_KEY, FARM_KEYS, KEYS, LOCAL, TABLE, Bad, Setting
 from farmx.yaml12 import Fields, Mark, Node, Scalar
 
@@ -261,7 +261,7 @@ def _setting(key: str, layers: Sequence[_Layer]) -> Iterator[tuple[Any, _Layer]]
 
 
 def _farm_name(layers: Sequence[_Layer], files: Sequence[_File]) -> str:
-    """The farm to use. Raises ConfigError when no file has a section for it."""
+    """The farm to use. Raises NoFarmError when no file has a section for it."""
     known = sorted({LOCAL}.union(*(file.farms for file in files)))
     for name, layer in _setting("FARM", layers):
         if name in known:
@@ -269,7 +269,7 @@ def _farm_name(layers: Sequence[_Layer], files: Sequence[_File]) -> str:
         origin = layer.origins["FARM"]
         where = " or ".join(file.source.shown for file in files) or "any configuration file"
         problem = f"no farm named {name!r} in {where}; known: {', '.join(known)}"
-        raise ConfigError(problem if origin == COMMAND_LINE else f"{origin}: {problem}")
+        raise NoFarmError(problem if origin == COMMAND_LINE else f"{origin}: {problem}")
     return LOCAL
 
 

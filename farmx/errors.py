@@ -3,6 +3,7 @@
     FarmxError              1   any of these
     ├── UsageError          2   the command line asks for what does not exist or does not fit together
     ├── ConfigError         2   a configuration file, or a setting from elsewhere, is wrong
+    │   └── NoFarmError     2   no configuration file has a section for the farm that is named
     ├── SweepError          2   the sweep file is wrong
     ├── RecordError         3   a file under LOGROOT is not what we once wrote there
     ├── StageError          3   code or a run directory cannot be written: disk, rights, size guard
@@ -36,6 +37,10 @@ class ConfigError(FarmxError):
     """A configuration file, or a setting given elsewhere, is wrong."""
 
     exit_code = 2
+
+
+class NoFarmError(ConfigError):
+    """No configuration file has a section for the farm that is named."""
 
 
 class SweepError(FarmxError):

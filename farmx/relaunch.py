@@ -70,9 +70,7 @@ def retry(
     chosen: list[Run] = []
     left: list[Run] = []
     for run in runs:
-        wanted = run.state in (states or RETRIED) or (release and status.is_held(run))
-        wanted = wanted or bool(only and not states and _in_part(run))
-        (chosen if wanted and run.state not in BUSY and run.identity else left).append(run)
+        (chosen if wanted(run, states, only, release) else left).append(run)
     fresh = [run for run in chosen if code == "now" or (code is None and _at_fault(run))]
     records = {run.path: stage.asking(_record(run), asked) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
@@ -89,6 +87,13 @@ def retry(
             stage.ask(run.path, each.asked(again), AGAIN if again else ONLY)
     jobs = tuple(each.jobs[0] for each in made)
     return Retry(jobs, tuple(made), tuple(job for run, job in zip(chosen, jobs) if run in fresh), tuple(left), told)
+
+
+def wanted(run: Run, states: Sequence[State] | None, only: Sequence[str] = (), release: bool = False) -> bool:
+    """Whether a retry that is asked so queues the run again."""
+    meant = run.state in (states or RETRIED) or (release and status.is_held(run))
+    meant = meant or bool(only and not states and _in_part(run))
+    return meant and run.state not in BUSY and run.identity is not None
 
 
 def _in_part(run: Run) -> bool:
@@ -188,17 +193,38 @@ def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
     return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
 
 
-def job_of(run: Run) -> Mapping[str, Any]:
-    """job.json of the submission that a run that was handed over was last in, {} when that is gone."""
-    if run.held:
-        return run.held[-1].record
-    home, _ = verdicts.submission(run, run.attempts[-1])
-    return records.of(home, layout.JOB, layout.JOB_FORMAT) or {}
+def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:
+    """Path of each run -> job.json of the submission that it was handed over in last, {} where there is none.
+
+    Of a submission that is gone only the `farm` is known.
+    """
+    runs = list(runs)
+    listed = {home: _listed(home) for home in {os.path.dirname(run.path) for run in runs}}
+    return {run.path: listed[os.path.dirname(run.path)].get(os.path.basename(run.path)) or _job(run) for run in runs}
 
 
-def pack_of(runs: Iterable[Run]) -> Mapping[str, int]:
-    """PACK as the jobs that all of these runs were last in were packed, {} when they were not or not alike."""
-    found = {packs.recorded(job_of(run)) for run in runs if run.attempts or run.held}
+def _listed(experiment: str) -> dict[str, Mapping[str, Any]]:
+    """Run -> job.json of the newest submission that holds it, whether anything of that began or not."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in layout.submissions(os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)):
+        if record := records.of(path, layout.JOB, layout.JOB_FORMAT):
+            found.update((run, record) for run, _ in layout.runs_of(path))
+    return found
+
+
+def _job(run: Run) -> Mapping[str, Any]:
+    """The same by the records of its attempts: its directory was renamed, or the submission is gone."""
+    for attempt in reversed(run.attempts):
+        owner = records.of(attempt.path, layout.OWNER, layout.ATTEMPT_FORMAT) or {}
+        if owner.get("submission"):  # else a cancel took it
+            home, _ = verdicts.submission(run, attempt)
+            return records.of(home, layout.JOB, layout.JOB_FORMAT) or {"farm": owner.get("farm")}
+    return {}
+
+
+def pack_of(jobs: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+    """PACK as all of these jobs, by their job.json, were packed, {} when they were not or not alike."""
+    found = {packs.recorded(job) for job in jobs if job}
     pack = found.pop() if len(found) == 1 else packs.ALONE
     return {} if pack == packs.ALONE else {"runs": pack.slots, "each": pack.each}
 

@@ -157,7 +157,7 @@ def why(**given: Any) -> None:
 @click.option("--release", is_flag=True, help="Also let go what is held since the first runs failed alike.")
 @stages
 @_here
-@click.option("--farm", metavar="NAME", help="The farm to run on; default: where the runs were.")
+@click.option("--farm", metavar="NAME", help="The farm to run on; default: the one that had each run.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was queued as json.")
 @where
 @one_line

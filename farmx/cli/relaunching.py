@@ -4,79 +4,143 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from farmx import compose, layout, naming, records, relaunch, status, yaml12
+from farmx import compose, naming, relaunch, status, yaml12
 from farmx.cli import here, looking, notifying, there
 from farmx.cli.surroundings import located, logroot, tell, unattended
-from farmx.errors import RecordError, UsageError, nearest
+from farmx.errors import NoFarmError, RecordError, UsageError, nearest
 from farmx.farms import gpus, local
 from farmx.farms.base import Farm
+from farmx.farms.gpus import Slot
 from farmx.relaunch import Retry
 from farmx.spec import Job, Run, State, Submission, Surroundings
 
 STOPPED = 130  # the exit code of what somebody stopped
 
 
+class Group(NamedTuple):
+    """Runs of one experiment that go to one place. home: the experiment's directory.  urls: whom NOTIFY tells."""
+
+    home: str
+    runs: list[Run]
+    farm: Farm
+    urls: Sequence[str]
+
+
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
-    """Queue again, here or on the farm; return the exit code."""
+    """Queue again, each run on the farm that had it, or run them here; return the exit code."""
     root = logroot(given["logroot"], given["config_file"], at)
     states, asked = states_of(given["state"]), resources_of(given["resources"])
     problems: list[str] = []
     runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems,
                        full=unattended())  # fmt: skip
     code = _left_out(problems)
+    again = [run for run in runs if relaunch.wanted(run, states, given["stages"], given["release"])]
+    groups = _groups(given, again, at, asked)
     gone = relaunch.let_go(runs, given["code"], at.environ) if given["release"] else []
     if gone:
         tell(f"      {len(gone)} let go")
-    runs = [run for run in runs if run not in gone]
-    groups = _by_experiment(runs)
-    farms = [_farm(given, group, at, asked) for group in groups]
-    urls = [notifying.routes(_home(group), given["config_file"], at) for group in groups]
-    chosen = [
-        relaunch.retry(group, states, given["code"], at.environ, farm, given["stages"], given["release"], asked)
-        for group, farm in zip(groups, farms)
-    ]
-    _tell(_together(chosen), given["as_json"])
-    name = compose.launch_id(at.now)
-    for each, farm, addresses in zip(chosen, farms, urls):
-        code = _queue(farm, addresses, relaunch.submissions(each, farm, name)) or code
+    wish = given["stages"], given["release"], asked
+    chosen = [relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish) for each in groups]
+    _tell(_together(chosen, [run for run in runs if run not in again and run not in gone]), given["as_json"])
+    for group, each in zip(groups, chosen):
+        code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now))) or code
         if code == STOPPED:
             return code
-    if not all(isinstance(farm, here.Here) for farm in farms):
+    if not all(isinstance(group.farm, here.Here) for group in groups):
         notifying.act(given, at)
     return code
 
 
-def _by_experiment(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs of each experiment, whose settings are their own; one group of none where there are none."""
-    groups: dict[str, list[Run]] = {}
+def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, asked: Mapping[str, Any]) -> list[Group]:
+    """The runs of each experiment, whose settings are their own, by where they go; those that run here last.
+
+    asked: the resources that the command line asks for. Raises FarmxError for a farm that is not there any more.
+    """
+    places, jobs = _places(given), relaunch.last_jobs(runs)
+    by_place: dict[tuple[str, str], list[Run]] = {}
+    for (home, held), group in _by_holder(runs, jobs).items():
+        name = "" if _asked_here(given) else given["farm"] or held or _default(home, given["config_file"], at)
+        by_place.setdefault((home, name), []).extend(group)
+    groups = []
+    for (home, name), group in sorted(by_place.items(), key=lambda each: each[0][1] == ""):
+        pack = relaunch.pack_of(jobs[run.path] for run in group)
+        farm = _there(home, name, len(group), given, at, asked, pack) if name else here.Here(places)
+        groups.append(Group(home, group, farm, notifying.routes(home, given["config_file"], at)))
+    return groups
+
+
+def _by_holder(runs: Sequence[Run], jobs: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[Run]]:
+    """The runs of each (experiment's directory, farm that had them last); '' for this machine, and for none."""
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault(os.path.dirname(run.path), []).append(run)
-    return [*groups.values()] or [[]]
+        held = jobs[run.path].get("farm")
+        groups.setdefault((os.path.dirname(run.path), "" if held in (None, local.NAME) else str(held)), []).append(run)
+    return groups
 
 
-def _together(parts: Sequence[Retry]) -> Retry:
-    """What is told of all of them."""
+def _asked_here(given: Mapping[str, Any]) -> bool:
+    return given["interactive"] or given["jobs"] is not None or given["gpus"] is not None
+
+
+def _places(given: Mapping[str, Any]) -> Sequence[Slot] | None:
+    """The slots of what runs here, None for the foreground, whose output would be among the json."""
+    pooled = given["jobs"] is not None or given["gpus"] is not None or given["as_json"]
+    return gpus.slots(given["jobs"], given["gpus"]) if pooled else None
+
+
+def _default(home: str, config_file: str | None, at: Surroundings) -> str:
+    """The farm that FARM names for the experiment, '' for this machine."""
+    settings = compose.settled(home, at, config_file)
+    return settings.farm.name if there.elsewhere(settings) else ""
+
+
+def _there(
+    home: str,
+    name: str,
+    count: int,
+    given: Mapping[str, Any],
+    at: Surroundings,
+    asked: Mapping[str, Any],
+    pack: Mapping[str, int],
+) -> Farm:
+    """The farm that so many runs of an experiment go to. pack: as their last jobs were packed."""
+    try:
+        settings = compose.settled(home, at, given["config_file"], {"FARM": name})
+    except NoFarmError as error:
+        if given["farm"]:
+            raise
+        runs = "1 run" if count == 1 else f"{count} runs"
+        raise NoFarmError(f"{os.path.basename(home)}: {runs} to go back to {name}: {error}; give --farm NAME, or -i to "
+                          "run here") from None  # fmt: skip
+    if not there.elsewhere(settings):
+        raise UsageError(f"farm '{name}' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here")
+    origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
+    return there.farm(settings._replace(farm=settings.farm._replace(pack=settings.farm.pack or pack), origins=origins))
+
+
+def _together(parts: Sequence[Retry], left: Sequence[Run]) -> Retry:
+    """What is told of all of them. left: what none of them was asked for."""
     return Retry(
         jobs=tuple(job for part in parts for job in part.jobs),
         chains=tuple(chain for part in parts for chain in part.chains),
         fresh=tuple(job for part in parts for job in part.fresh),
-        left=tuple(run for part in parts for run in part.left),
+        left=tuple(left),
         code=", ".join(dict.fromkeys(part.code for part in parts if part.code)),
     )
 
 
-def _queue(farm: Farm, urls: Sequence[str], submissions: Sequence[Submission]) -> int:
-    """Hand over the jobs of one experiment, or run them here; the exit code that this calls for."""
-    told = notifying.telling(farm, urls)
-    if not isinstance(farm, here.Here):
+def _queue(group: Group, submissions: Sequence[Submission]) -> int:
+    """Hand over the jobs of a group, or run them here; the exit code that this calls for."""
+    told = notifying.telling(group.farm, group.urls)
+    if not isinstance(group.farm, here.Here):
         there.queue(told, submissions)
         return 0
     told.submit(submissions, lambda submission, queued: None)
-    if farm.counts.states:
-        tell(f"      {farm.counts.told()}")
-    return farm.code()
+    if group.farm.counts.states:
+        tell(f"      {group.farm.counts.told()}")
+    return group.farm.code()
 
 
 def _left_out(problems: Sequence[str]) -> int:
@@ -84,39 +148,6 @@ def _left_out(problems: Sequence[str]) -> int:
     for problem in problems:
         tell(f"left alone: {problem}")
     return RecordError.exit_code if problems else 0
-
-
-def _farm(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, asked: Mapping[str, Any]) -> Farm:
-    """Where to run again: here when that is asked for, else the farm that is named, the one they were on, or FARM.
-
-    asked: the resources that the command line asks for.
-    """
-    pooled = given["jobs"] is not None or given["gpus"] is not None
-    if not pooled and not given["interactive"]:
-        last = given["farm"] or _last_farm(runs)
-        flags = {} if last is None else {"FARM": last}
-        settings = compose.settled(_home(runs), at, given["config_file"], flags)
-        if there.elsewhere(settings):
-            farm = settings.farm._replace(pack=settings.farm.pack or relaunch.pack_of(runs))
-            origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
-            return there.farm(settings._replace(farm=farm, origins=origins))
-    pooled = pooled or given["as_json"]  # stdout is for json alone
-    return here.Here(gpus.slots(given["jobs"], given["gpus"]) if pooled else None)
-
-
-def _home(runs: Sequence[Run]) -> str | None:
-    """The directory of the experiment of these runs, None where there are none."""
-    return os.path.dirname(runs[0].path) if runs else None
-
-
-def _last_farm(runs: Sequence[Run]) -> str | None:
-    """The farm that all of these runs were last on, None when that is this machine or not one."""
-    farms = {str(owner.get("farm")) for run in runs if run.attempts and (owner := _owner(run))}
-    return next(iter(farms)) if len(farms) == 1 and farms != {local.NAME} else None
-
-
-def _owner(run: Run) -> dict[str, Any] | None:
-    return records.of(run.attempts[-1].path, layout.OWNER, layout.ATTEMPT_FORMAT)
 
 
 def resources_of(given: Sequence[str]) -> dict[str, Any]:

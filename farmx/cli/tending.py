@@ -74,8 +74,9 @@ def _fields(due: Due) -> dict[str, Any]:
 def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> int:
     """One farm after another; what one refuses holds up no other."""
     groups: dict[str, tuple[Mapping[str, Any], list[Run]]] = {}
+    jobs = relaunch.last_jobs(due.run for due in dues)
     for due in dues:
-        record = relaunch.job_of(due.run)
+        record = jobs[due.run.path]
         alike = repr((record.get("executor"), record.get("farm"), record.get(packs.RECORD)))
         groups.setdefault(alike, (record, []))[1].append(due.run)
     code = 0
@@ -83,7 +84,7 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
         home = os.path.dirname(runs[0].path)
         try:
             urls = notifying.routes(home, config_file, at)
-            farm = _farm(record, relaunch.pack_of(runs), home, config_file, at)
+            farm = _farm(record, relaunch.pack_of([record]), home, config_file, at)
             chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
             there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
         except FarmxError as error:
