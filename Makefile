@@ -3,6 +3,8 @@
 BIN := $(CURDIR)/.venv/bin
 # A container tells of all processors of its host, though it may use few; and each worker has schedulers of its own.
 PYTEST_ARGS ?= -n auto --maxprocesses 4
+# Of schedulers that run nowhere here: the first lines of templates/ say what these versions tried.
+CLIENTS := htcondor==25.14.1 panda-client==2.2.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -28,6 +30,7 @@ lint: venv  ## ruff and mypy
 
 test-farms: venv  ## bring up real Slurm and Grid Engine (Debian, root) and run what needs them
 	tests/farms/install
+	@FARMX_VENV=.venv-farms scripts/venv farms $(CLIENTS)
 	FARMX_FARMS=required $(BIN)/python -m pytest -m farm tests/farms $(PYTEST_ARGS)
 
 docs: venv  ## run the blocks of the documents and write down what they print now
@@ -40,5 +43,5 @@ venv:
 	@scripts/venv test --editable '.[test]'
 
 clean:  ## remove what these targets made: .venv, caches and the examples' runs
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache examples/*/runs
+	rm -rf .venv .venv-farms build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache examples/*/runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """templates/: sections that the reader takes, whose commands get every word as it is, and whose answers are read."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,14 @@ def test_a_template_is_one_farm_whose_first_line_says_what_tried_it(kind, tmp_pa
     assert (made.farm.name, made.farm.executor) == (farm, "command")
     assert made.farm.status_cmd and made.farm.cancel_cmd and made.farm.job_id and made.farm.resources
     assert there.farm(made).executor == "command"
+
+
+@pytest.mark.parametrize("client", ["htcondor", "panda-client"])
+def test_what_a_template_says_tried_it_is_the_client_that_the_tests_of_farms_install(client):
+    makefile = (Path(__file__).resolve().parent.parent / "Makefile").read_text()
+    version = re.search(rf"^CLIENTS := .*\b{client}==(\S+)", makefile, re.MULTILINE)[1]
+    first = sites.template(client.partition("-")[0]).partition("\n")[0]
+    assert first.startswith("# verified: ") and f" {version}" in re.sub("[;,]", " ", first)
 
 
 @pytest.mark.parametrize("kind", ARGV)

@@ -197,6 +197,16 @@ def test_what_is_missing_is_said_in_one_line_and_nothing_is_made(place, broken, 
     assert not (place.path / ".venv").exists()
 
 
+def test_the_place_can_be_named_and_leaves_the_projects_own_alone(place):
+    place.venv(*DEMO)
+    place.log()
+    words = ("farms", "some-client==1")
+    assert place.venv(*words, FARMX_VENV=".venv-farms").returncode == 0
+    assert place.log() == ["venv", "pip -m pip install --quiet --disable-pip-version-check some-client==1"]
+    assert place.venv(*words, FARMX_VENV=".venv-farms").returncode == 0
+    assert (place.log(), (place.path / ".venv/.ready-farms").exists()) == ([], False)
+
+
 def test_python_can_be_named(place):
     (place.bin / "python3").rename(place.bin / "python3.12")
     assert place.venv(*DEMO, PYTHON="python3.12").returncode == 0

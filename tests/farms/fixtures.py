@@ -1,10 +1,12 @@
 """Fixtures for tests on real schedulers; a session, which is each worker of pytest-xdist, has its own.
 
-Where one is not installed the test is skipped and says why, unless FARMX_FARMS=required: then it fails.
+Where one, or a client, is not installed the test is skipped and says why, unless FARMX_FARMS=required: then it fails.
 """
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,6 +16,7 @@ from farms.slurm import Slurm
 
 REQUIRED = os.environ.get("FARMX_FARMS") == "required"  # now: tests run without any variable of farmx
 PLAIN_MAX_ARRAY = 101
+CLIENTS = Path(__file__).resolve().parents[2] / ".venv-farms"
 
 
 def need(kind: type[Farm], required: bool = REQUIRED) -> None:
@@ -21,7 +24,20 @@ def need(kind: type[Farm], required: bool = REQUIRED) -> None:
     try:
         need_root_and(kind.commands)
     except FarmError as error:
-        (pytest.fail if required else pytest.skip)(str(error))
+        lack(str(error), required)
+
+
+def lack(why: str, required: bool = REQUIRED) -> NoReturn:
+    """Skip the test, or fail it when all farms are required: something that it needs is not here."""
+    (pytest.fail if required else pytest.skip)(why)
+
+
+def client(name: str, clients: Path = CLIENTS, required: bool = REQUIRED) -> Path:
+    """The program of that name among the clients of schedulers; skip the test, or fail it, where they are not."""
+    path = clients / "bin" / name
+    if not path.exists():
+        lack(f"no {name} in {clients.name}; make test-farms installs it", required)
+    return path
 
 
 @pytest.fixture(scope="session")

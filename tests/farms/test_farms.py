@@ -428,7 +428,16 @@ class Nowhere(daemons.Farm):
     commands = ("sh", "no-such-scheduler")
 
 
-@pytest.mark.parametrize(("required", "outcome"), [(False, pytest.skip.Exception), (True, pytest.fail.Exception)])
+OUTCOMES = [(False, pytest.skip.Exception), (True, pytest.fail.Exception)]
+
+
+@pytest.mark.parametrize(("required", "outcome"), OUTCOMES)
+def test_a_missing_client_is_a_skip_and_when_required_a_failure(tmp_path, required, outcome):
+    with pytest.raises(outcome, match="^no prun in clients; make test-farms installs it$"):
+        fixtures.client("prun", tmp_path / "clients", required)
+
+
+@pytest.mark.parametrize(("required", "outcome"), OUTCOMES)
 def test_a_missing_farm_is_a_skip_and_when_required_a_failure(required, outcome):
     if os.getuid() != 0:
         pytest.skip("only root gets so far")

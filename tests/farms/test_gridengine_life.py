@@ -12,6 +12,7 @@ from commands import read
 from launching import until
 
 from farms.farmer import PYTHON, Farmer, farmer
+from farms.fixtures import lack
 from farms.gridengine import USER
 from farms.test_gridengine_farm import clear, go, names, waiting
 from farmx import sites
@@ -267,8 +268,9 @@ def test_cancel_of_all_that_a_job_holds_ends_the_job(big):
 # ---------------------------------------------------------------- in an image
 
 
-@pytest.mark.skipif(not images.possible(), reason="no mount namespaces here")
 def test_a_program_in_a_container_is_warned_and_goes_on_in_the_next_attempt(big):
+    if not images.possible():
+        lack("no mount namespaces here")
     big.configure("-l s_rt=0:0:8", REQUEUE)
     home = big.path.parent
     runtime = images.Runtime(home / "it's a runtime")

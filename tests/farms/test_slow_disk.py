@@ -12,7 +12,7 @@ import pytest
 from commands import Project, hparams
 from test_slurm_killed import slurm
 
-from farms.fixtures import REQUIRED
+from farms.fixtures import lack
 
 pytestmark = pytest.mark.farm
 CALLS = "%file,getdents64,fsync"
@@ -24,8 +24,7 @@ def strace():
     """Skipped, or failed where farms are required, where strace is not installed or may not trace."""
     tried = ["strace", "-o", "/dev/null", "true"]
     if not shutil.which("strace") or subprocess.run(tried, check=False, capture_output=True).returncode:
-        why = "calls are made slow by strace, which is not installed or not allowed here"
-        (pytest.fail if REQUIRED else pytest.skip)(why)
+        lack("calls are made slow by strace, which is not installed or not allowed here")
 
 
 class Slow:

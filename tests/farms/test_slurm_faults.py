@@ -171,7 +171,7 @@ def test_a_full_disk_at_the_end_still_takes_the_end(site, tmp_path):
     root.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(root)], check=False)
     if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
+        fixtures.lack("no file system can be mounted here")
     try:
         fill = "with open(os.environ['LOGDIR'] + '/big', 'wb', 0) as big:\n    while True: big.write(b'x' * 4096)"
         site.sweep(fill, "{n: 1}")

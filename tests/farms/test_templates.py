@@ -1,14 +1,13 @@
 """The templates on real schedulers and clients: what the first line of each says was tried.
 
-htcondor and panda-client are in no lock file: put htcondor's bindings on PYTHONPATH, prun and pbook on PATH (with
-PANDA_SYS, and VIRTUAL_ENV for its Python), to run theirs.
+htcondor and panda-client, whose servers run nowhere here, have a virtual environment of their own: see the Makefile.
 """
 
 import base64
 import http.server
 import json
 import os
-import shutil
+import subprocess
 import threading
 import time
 from itertools import count
@@ -19,6 +18,7 @@ from commands import hparams
 from launching import until
 
 from farms.farmer import farmer
+from farms.fixtures import client
 from farms.site import Site
 from farmx import sites
 from farmx.farms import command_words
@@ -88,8 +88,16 @@ def section(kind: str) -> tuple[str, dict]:
     return fields["SUBMIT_CMD"], fields["RESOURCES"]
 
 
+PARSE = """
+import json, sys
+from htcondor2 import Submit
+made = Submit(sys.stdin.read())
+print(json.dumps([made.getQArgs(), dict(made)]))
+"""
+
+
 def test_htcondor_parses_what_condor_submit_is_given():
-    condor = pytest.importorskip("htcondor2", reason="htcondor's Python bindings are not on PYTHONPATH")
+    python = client("python")
     text, resources = section("htcondor")
     every = {**resources, "gpus": 2, "disk": "10GB", "requirements": 'OpSysMajorVer == 9 && Arch == "X86_64"',
              "group": "a.b", "runtime_s": 60}  # fmt: skip
@@ -97,9 +105,12 @@ def test_htcondor_parses_what_condor_submit_is_given():
            "log": "/it's a größe/0.log"}  # fmt: skip
     _, words = command_words.fill(command_words.read(text, "here"), own, every)
     assert words[:2] == ["condor_submit", "-terse"]
-    made = condor.Submit("\n".join([*words[2:-2], f"{words[-2][1:]} {words[-1]}", ""]))
-    assert made.getQArgs() == "1"
-    assert dict(made) == {
+    described = "\n".join([*words[2:-2], f"{words[-2][1:]} {words[-1]}", ""])
+    done = subprocess.run([python, "-c", PARSE], input=described, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    arguments, made = json.loads(done.stdout)
+    assert arguments == "1"
+    assert made == {
         "universe": "vanilla", "executable": own["script"], "output": own["log"], "error": own["log"],
         "log": f"{own['log']}.condor", "batch_name": "a_b", "should_transfer_files": "IF_NEEDED", "request_cpus": "1",
         "request_memory": "4GB", "request_disk": "10GB", "request_gpus": "2", "requirements": every["requirements"],
@@ -133,14 +144,15 @@ class Panda(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def panda():
     """What a client needs to talk to the server."""
-    if shutil.which("prun") is None:
-        pytest.skip("panda-client's prun is not on PATH")
+    prun = client("prun")
     Panda.told.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Panda)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/server/panda"
     urls = dict.fromkeys(("PANDA_URL", "PANDA_URL_SSL", "PANDACACHE_URL"), url)
-    yield {**urls, "PANDA_AUTH": "oidc", "PANDA_AUTH_VO": "wlcg", "PANDA_AUTH_ID_TOKEN": token()}
+    ours = dict.fromkeys(("PANDA_SYS", "VIRTUAL_ENV"), str(prun.parent.parent))
+    path = f"{prun.parent}{os.pathsep}{os.environ['PATH']}"
+    yield {**urls, **ours, "PATH": path, "PANDA_AUTH": "oidc", "PANDA_AUTH_VO": "wlcg", "PANDA_AUTH_ID_TOKEN": token()}
     server.shutdown()
     server.server_close()
 
