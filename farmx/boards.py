@@ -6,7 +6,9 @@ Never imports torch where the program has not.
 from __future__ import annotations
 
 import os
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +18,7 @@ from farmx.errors import LogxError
 if TYPE_CHECKING:
     import numpy
 
-CHANNELS = (1, 3, 4)  # grey, colour, colour and alpha
+CHANNELS = {1: 0, 3: 2, 4: 6}  # grey, colour, colour and alpha: what a PNG calls them
 TEXT_SUFFIX = "/text_summary"  # as torch names them
 
 
@@ -192,13 +194,16 @@ def _pixels(image: Any, formats: str, tag: str) -> numpy.ndarray[Any, Any]:
     import numpy
 
     values = numpy.asarray(image)
+    shape = values.shape
     if sorted(formats) not in (sorted("HWC"), sorted("HW")) or values.ndim != len(formats):
-        raise LogxError(f"image {tag!r}: shape {values.shape} is not of the form {formats}; CHW, HWC and HW are known")
+        raise LogxError(f"image {tag!r}: shape {shape} is not of the form {formats}; CHW, HWC and HW are known")
     if len(formats) == 2:
         values, formats = values[..., None], formats + "C"
     values = values.transpose([formats.index(axis) for axis in "HWC"])
     if values.shape[2] not in CHANNELS:
         raise LogxError(f"image {tag!r}: {values.shape[2]} channels are none of 1, 3, 4")
+    if not values.size:
+        raise LogxError(f"image {tag!r}: shape {shape} holds no pixel")
     if values.dtype.kind in "fb":
         values = numpy.nan_to_num(values.astype(float)) * 255
     pixels: numpy.ndarray[Any, Any] = values.clip(0, 255).astype(numpy.uint8)
@@ -206,10 +211,12 @@ def _pixels(image: Any, formats: str, tag: str) -> numpy.ndarray[Any, Any]:
 
 
 def _png(pixels: numpy.ndarray[Any, Any]) -> bytes:
-    import io
+    """A PNG file of (H, W, C) bytes: its header, the rows, each after a 0 for "as they are", and its end."""
 
-    from PIL import Image
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
-    return file.getvalue()
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, CHANNELS[channels], 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -122,12 +122,16 @@ def pixels(values: list, kind: type) -> list:
         ([[[1, 2]], [[3, 4]], [[5, 6]]], 2, 1, "RGB", [[1, 3, 5], [2, 4, 6]]),
         ([[[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]], 2, 2, "RGB", [[1, 2, 3], [4, 5, 6]] * 2),
         ([[[1, 2, 3, 4]], [[5, 6, 7, 8]]], 1, 2, "RGBA", [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        ([list(range(256)), list(range(255, -1, -1))], 256, 2, "L", [*range(256), *range(255, -1, -1)]),
     ],
 )
 @pytest.mark.parametrize("as_array", [False, True])
-def test_an_image_of_any_usual_form_arrives(drawn, logx, tmp_path, image, width, height, mode, told, as_array):
+def test_an_image_of_any_usual_form_arrives_without_any_library_of_images(
+    drawn, logx, tmp_path, monkeypatch, image, width, height, mode, told, as_array
+):
     import numpy
 
+    monkeypatch.setitem(sys.modules, "PIL", None)
     logx.initialize(tmp_path, tensorboard=True)
     logx.add_image("a", numpy.array(image) if as_array else image, 4)
     logx.add_image("b", image)
@@ -154,6 +158,7 @@ def test_an_image_of_any_usual_form_arrives(drawn, logx, tmp_path, image, width,
             lambda logx: logx.tensorboard.add_image("a", [[[1, 2], [1, 2]]], 0, dataformats="HWC"),
             "image 'a': 2 channels are none of 1, 3, 4",
         ),
+        (lambda logx: logx.add_image("a", [[]]), "image 'a': shape (1, 0) holds no pixel"),
         (lambda logx: logx.add_scalar("a", "x", 0), "scalar 'a': 'x' is not a number"),
         (lambda logx: logx.add_scalar("a", 1, "x"), "global_step: 'x' is not a number"),
         (lambda logx: logx.tensorboard.add_histogram("h", []), "histogram 'h': no finite value to draw"),
