@@ -6,6 +6,7 @@ was deleted) the names are. A file under its final name is whole: it came there 
 
 from __future__ import annotations
 
+import operator
 import os
 import pickle
 import re
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from farmx import layout
 from farmx.errors import LogxError, RecordError, StageError
-from farmx.lines import number, unwritable
+from farmx.lines import number, short, unwritable
 
 LAST = "last"
 BEST = "best"
@@ -132,8 +133,7 @@ class Checkpoints:
 
         In this order: written, renamed, linked as best, recorded, and only then the old ones deleted. Raises LogxError.
         """
-        if keep < 1:
-            raise LogxError(f"save_model: keep={keep} must be at least 1")
+        keep = _counted(keep)
         book = self._clean()
         new = Entry(_file(LAST, epoch), epoch, metric, higher_better, steps)
         challenger = new._replace(file=_file(BEST, epoch))
@@ -262,6 +262,16 @@ class Checkpoints:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
+
+
+def _counted(keep: Any) -> int:
+    try:
+        count = operator.index(keep)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise LogxError(f"save_model: keep={short(keep)} must be a whole number from 1 on")
+    return count
 
 
 def _file(kind: str, epoch: int) -> str:

@@ -104,9 +104,9 @@ class LogX:
         metrics.jsonl and args.json (what `hparams` holds) go into the attempt, logging.log, checkpoints and event files
         into the run; coolname is ignored. A program in an attempt that has logged before numbers its steps from there.
 
-        Elsewhere everything goes into `logdir`, by default $FARMX_LOGROOT/default or ./runs/default; with coolname into
-        a new directory below (for `logdir` None: instead of `default`). hparams is kept as hparams.json. A restart
-        in the same directory appends to metrics.jsonl: a reader takes each `start` row as the beginning of an attempt.
+        Elsewhere everything goes into `logdir`, as for runx; by default into `default` below $FARMX_LOGROOT or ./runs,
+        with coolname into a new directory there instead. hparams is kept as hparams.json. A restart in the same
+        directory appends to metrics.jsonl: a reader takes each `start` row as the beginning of an attempt.
 
         What is there as args.json or hparams.json is never overwritten. tensorboard: write event files, hparams among
         them. no_timestamp: rows carry null for the time. global_rank: by default the launcher's environment says.
@@ -151,7 +151,7 @@ class LogX:
 
     @property
     def logdir(self) -> str:
-        """The run's directory, absolute; with coolname on ranks other than 0, the directory above it."""
+        """The run's directory, absolute; where coolname makes it, on ranks other than 0 the one above."""
         self._writes("logdir")
         return self._logdir
 
@@ -257,7 +257,8 @@ class LogX:
         it is the best so far, None on other ranks. Killed at any moment, a loadable checkpoint is left as there was
         one before. Written by torch when torch is loaded, else by pickle.
 
-        Raises LogxError when it cannot be written or `metric` is no number; what was there before is still there.
+        Raises LogxError when it cannot be written, `metric` is no number or `keep` leaves none; what was there before
+        is still there.
         """
         if not self._writes("save_model"):
             return None
@@ -267,7 +268,8 @@ class LogX:
         if step != int(step) or step < 0:
             raise LogxError(f"save_model: epoch {epoch!r} must be a whole number from 0 on")
         store = self._store()
-        return store.save(save_dict, value, int(step), higher_better, delete_old, keep or 1, dict(self._steps))
+        count = 1 if keep is None else keep
+        return store.save(save_dict, value, int(step), higher_better, delete_old, count, dict(self._steps))
 
     def load_model(self, path: str | os.PathLike[str], weights_only: bool = True) -> tuple[Any, dict[str, Any]]:
         """(state_dict, the rest of what save_model wrote) of the checkpoint at `path`, tensors on the CPU.

@@ -88,6 +88,32 @@ def test_the_record_says_which_is_best_and_last(store, tmp_path):
     }
 
 
+def refused(*_) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_a_checkpoint_holds_is_on_the_disk_before_it_has_its_name(store, tmp_path, monkeypatch, links):
+    done, put = [], {}
+
+    def sync(fd, fsync=os.fsync):
+        fsync(fd)
+        done.append(("synced", os.fstat(fd).st_ino, os.fstat(fd).st_size))
+
+    def named(source, target, replace=os.replace):
+        there = os.stat(source)
+        replace(source, target)
+        if str(target).endswith(".pth"):
+            put[os.path.basename(target)] = ("synced", there.st_ino, there.st_size) in done
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", named)
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    save(store(), 0, 0.5)
+    assert put == {"last_checkpoint_ep0.pth": True, "best_checkpoint_ep0.pth": True}
+
+
 def test_a_best_is_a_link_of_the_last_and_stays_when_that_goes(store, tmp_path):
     save(store(), 0, 0.5)
     last, best = tmp_path / "last_checkpoint_ep0.pth", tmp_path / "best_checkpoint_ep0.pth"
@@ -97,9 +123,6 @@ def test_a_best_is_a_link_of_the_last_and_stays_when_that_goes(store, tmp_path):
 
 
 def test_where_links_fail_a_best_is_a_copy(store, tmp_path, monkeypatch):
-    def refused(*_):
-        raise PermissionError(1, "Operation not permitted")
-
     monkeypatch.setattr(os, "link", refused)
     save(store(), 0, 0.5)
     last, best = tmp_path / "last_checkpoint_ep0.pth", tmp_path / "best_checkpoint_ep0.pth"
@@ -127,12 +150,39 @@ def test_a_smaller_keep_lets_the_others_go(store, tmp_path):
     assert files(tmp_path) == ["best2", "last3"]
 
 
-@pytest.mark.parametrize("keep", [0, -1])
-def test_keep_must_leave_one(store, tmp_path, keep):
+@pytest.mark.parametrize(
+    ("keep", "shown"),
+    [
+        (0, "0"),
+        (-1, "-1"),
+        (False, "False"),
+        (1.5, "1.5"),
+        (2.0, "2.0"),
+        (NAN, "nan"),
+        ("2", "'2'"),
+        ("it's\n$HOME", '"it\'s\\n$HOME"'),
+        ([2], "[2]"),
+        (numpy.ones(2, int), "array([1, 1])"),
+        ("x" * 100, "a str"),
+    ],
+)
+def test_keep_must_be_a_number_that_leaves_one_and_else_nothing_goes(store, tmp_path, keep, shown):
+    for epoch in range(3):
+        save(store(), epoch, epoch, keep=3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(LogxError) as caught:
-        save(store(), 0, 0.5, keep=keep)
-    assert str(caught.value) == f"save_model: keep={keep} must be at least 1"
-    assert files(tmp_path) == []
+        save(store(), 3, 0.5, keep=keep)
+    assert str(caught.value) == f"save_model: keep={shown} must be a whole number from 1 on"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(True, ["best2"]), (numpy.int64(2), ["best1", "best2"]), (10**30, ["best0", "best1", "best2"])]
+)
+def test_keep_may_be_any_whole_number(store, tmp_path, keep, left):
+    for epoch in range(3):
+        save(store(), epoch, epoch, keep=keep)
+    assert files(tmp_path) == [*left, "last2"]
 
 
 # ---------------------------------------------------------------- without a record, or with a wrong one

@@ -327,6 +327,24 @@ def test_rows_reach_other_nodes_at_most_five_seconds_apart_and_at_the_end(tmp_pa
     assert synced == [100.0, 105.0, 110.1, 111.5]
 
 
+def test_what_was_logged_reaches_other_nodes_as_a_program_begins_and_at_its_end(tmp_path):
+    # The clock of the five seconds stands still, so that all between begin and end comes too early.
+    code = """
+import atexit, os, time
+synced, time.monotonic, fsync = [], lambda: 1e6, os.fsync
+os.fsync = lambda fd: (fsync(fd), synced.append(f"{os.readlink(f'/proc/self/fd/{fd}')} {os.fstat(fd).st_size}"))
+atexit.register(lambda: print(*synced, sep='\\n'))
+from farmx.logx import logx
+logx.initialize('d', no_timestamp=True)
+for _ in range(3): logx.metric('val', {})
+logx.msg('bye')"""
+    told = program(code, tmp_path)
+    metrics, log = tmp_path / "d" / "metrics.jsonl", tmp_path / "d" / "logging.log"
+    first = len(metrics.read_bytes().splitlines(keepends=True)[0])
+    ends = [f"{path} {path.stat().st_size}" for path in (metrics, log)]
+    assert told.splitlines() == ["bye", f"{metrics} {first}", *ends]
+
+
 def test_a_directory_removed_under_it_is_told(logx, tmp_path, monkeypatch):
     folder = tmp_path / "d"
     logx.initialize(folder)
@@ -733,6 +751,21 @@ def test_save_model_refuses_what_it_cannot_name_or_compare(logx, tmp_path, epoch
         logx.save_model({}, metric, epoch)
     assert str(caught.value) == message
     assert list(tmp_path.glob("*checkpoint*")) == []
+
+
+def test_a_keep_of_none_is_one_and_of_zero_is_refused(logx, tmp_path):
+    def names() -> list[str]:
+        return sorted(path.name.removesuffix(".pth").replace("_checkpoint_ep", "") for path in tmp_path.glob("*.pth"))
+
+    logx.initialize(tmp_path)
+    for epoch in range(3):
+        logx.save_model({}, epoch, epoch, keep=2)
+    with pytest.raises(LogxError) as caught:
+        logx.save_model({}, 0.5, 3, keep=0)
+    assert str(caught.value) == "save_model: keep=0 must be a whole number from 1 on"
+    assert names() == ["best1", "best2", "last2"]
+    logx.save_model({}, 0.5, 3, keep=None)
+    assert names() == ["best2", "last3"]
 
 
 def test_save_model_takes_what_a_script_has_at_hand_and_leaves_it_alone(logx, tmp_path):
