@@ -1,5 +1,6 @@
 """farmx from Python: launch a sweep, read runs back. What the commands do, as values."""
 
+import os
 import threading
 from collections.abc import Sequence
 
@@ -56,7 +57,7 @@ def launch(
         raise KeyboardInterrupt  # what was to follow in the caller's program is not wanted either
     held = claims.holders(order.experiment)
     names = [held[spec.identity].run or "" for spec in order.specs if spec.identity in held]
-    found = {run.name: run for run in _readable(status.of(order.experiment, names))}
+    found = {run.name: run for run in status.aimed(order.experiment, _readable(status.of(order.experiment, names)))}
     return [found[name] for name in names if name in found]
 
 
@@ -65,7 +66,8 @@ def runs(experiment: str, *, logroot: str | None = None, config_file: str | None
 
     Raises UsageError when there is none, RecordError for an unreadable run.
     """
-    return list(_readable(status.read(logroot_of(logroot, config_file, surroundings()), experiment)))
+    root = logroot_of(logroot, config_file, surroundings())
+    return list(status.aimed(os.path.join(root, experiment), _readable(status.read(root, experiment))))
 
 
 def _readable(look: status.Look) -> tuple[Run, ...]:

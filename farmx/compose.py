@@ -225,9 +225,9 @@ def settled(experiment: str | None, at: Surroundings, config_file: str | None = 
     A sweep file that is gone or wrong counts as it was launched, but for NOTIFY, which is kept nowhere.
     config_file: in place of the launch's.  flags: LOGROOT and FARM of the command line.  Raises ConfigError.
     """
-    from farmx import orders  # spares a -n
+    from farmx import records  # spares a -n
 
-    told = orders.last_launch(experiment) if experiment else {}
+    told = records.last_launch(experiment) if experiment else {}
     cwd = str(told.get("cwd")) if os.path.isdir(str(told.get("cwd"))) else at.cwd
     named = told.get("config")
     if config_file is not None:

@@ -13,11 +13,11 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from farmx import claims, layout, plan, programs, several, snapshot, stage, status, steps, verdicts
+from farmx import claims, layout, plan, programs, records, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
-from farmx.orders import Choice, Order, Summary, folder, intend, launches, notes_of, record, retry_changed, summary_of
+from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, record, retry_changed, summary_of
 from farmx.settings import LOCAL
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
@@ -135,7 +135,7 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
 
 def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> dict[str, int]:
     """The generation each point is to reach: those of the last --again while it is unfinished, else one more."""
-    for told in launches(order.experiment):
+    for told in records.launches(order.experiment):
         goals: dict[str, int] = told.get("again") or {}
         if goals:
             if all(spec.identity in goals for spec in order.specs) and not _reached(goals, held, runs):

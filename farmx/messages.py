@@ -52,7 +52,7 @@ def _standing(experiment: str, launch: str) -> dict[str, int]:
 def _best(experiment: str) -> list[str]:
     """The best run by the goal that all runs of the experiment share, as a line and an empty one; [] without."""
     try:
-        runs = status.of(experiment, layout.names(experiment)).runs
+        runs = status.aimed(experiment, status.of(experiment, layout.names(experiment)).runs)
         logs = metrics.read(runs, None, 0.0)
     except (OSError, FarmxError):
         return []

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import interpreter, layout, manifest, provenance, snapshot, status
-from farmx.errors import RecordError
+from farmx import interpreter, layout, manifest, provenance, records, snapshot, status
 from farmx.spec import Job, Run, RunSpec
 from farmx.steps import Step
 
@@ -73,26 +72,9 @@ class Summary(NamedTuple):
     held: tuple[Run, ...] = ()
 
 
-def launches(experiment: str) -> Iterator[dict[str, Any]]:
-    """The launch records, newest first; one that cannot be read is no record."""
-    home = os.path.join(experiment, layout.FARMX, layout.LAUNCHES)
-    for name in sorted(layout.names(home), reverse=True):
-        try:
-            record = layout.read_json(os.path.join(home, name), layout.LAUNCH_FORMAT)
-        except (RecordError, FileNotFoundError):
-            continue
-        if all(isinstance(record.get(key) or {}, dict) for key in ("again", "shared")):
-            yield record
-
-
-def last_launch(experiment: str) -> dict[str, Any]:
-    """The record of the newest launch that came as far as handing over, {} when there is none."""
-    return next((record for record in launches(experiment) if isinstance(record.get("sweep"), str)), {})
-
-
 def retry_changed(order: Order) -> bool:
     """Whether RETRY is another than that of the last launch."""
-    was = last_launch(order.experiment).get("shared") or {}
+    was = records.last_launch(order.experiment).get("shared") or {}
     return bool(order.specs) and was.get("RETRY", {}) != dict(order.specs[0].retry)
 
 
@@ -166,7 +148,7 @@ def _copied(order: Order, code: snapshot.Listing) -> Iterator[str]:
 
 def _changes(order: Order) -> Iterator[str]:
     """What differs from the last launch of this experiment and does not make new points."""
-    last = last_launch(order.experiment)
+    last = records.last_launch(order.experiment)
     if not last or not order.specs:
         return
     if last["sweep"] != order.sweep:
@@ -174,7 +156,10 @@ def _changes(order: Order) -> Iterator[str]:
     if (last.get("arg_style") or order.arg_style) != order.arg_style:
         yield "ARG_STYLE changed since the last launch; runs that are there got their values the old way"
     was, now = last.get("shared") or {}, _settings(order.specs[0])
-    for key in (key for key in now if key in was and was[key] != now[key]):
+    aim, goal = records.goal(was.get("GOAL")), order.specs[0].goal
+    if "GOAL" in was and aim != goal:
+        yield f"the goal is now {goal or 'none'}; it was {aim or 'none'}"
+    for key in (key for key in now if key in was and was[key] != now[key] and key != "GOAL"):
         how = "go by it unless they are done" if key == "RETRY" else "keep what they were staged with"
         yield f"{key} changed since the last launch; runs that are there {how}"
 
@@ -189,7 +174,7 @@ def _settings(spec: RunSpec) -> dict[str, Any]:
     """What all runs of a launch share and identity leaves out."""
     return {"ENV": dict(spec.env), "SETUP": spec.setup, "PYTHONPATH": list(spec.pythonpath),
             "RESOURCES": dict(spec.resources), "RETRY": dict(spec.retry),
-            "CONTAINER": dict(spec.container)}  # fmt: skip
+            "CONTAINER": dict(spec.container), "GOAL": spec.goal and spec.goal._asdict()}  # fmt: skip
 
 
 def intend(order: Order, choices: Sequence[Choice]) -> None:

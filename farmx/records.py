@@ -1,4 +1,4 @@
-"""What run directories say, read once and remembered; never what it means for a run's state.
+"""What run directories and launches say, read once and remembered; never what it means for a run's state.
 
 What was read of a run that has ended is kept outside LOGROOT, so that the next look at ten thousand runs opens only
 those that may have changed. The run directory is the truth: what is remembered may be deleted at any time, and counts
@@ -10,7 +10,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout
@@ -38,8 +38,7 @@ class Reading(NamedTuple):
     @property
     def goal(self) -> Goal | None:
         """Which metric matters, if the run says so."""
-        goal = (self.record or {}).get("goal")
-        return Goal(metric_name(goal["metric"]), goal["mode"]) if goal else None
+        return goal((self.record or {}).get("goal"))
 
 
 def read(path: str, name: str, experiment: str) -> Reading | None:
@@ -61,6 +60,12 @@ def of(path: str, name: str, newest: int | None) -> dict[str, Any] | None:
         return layout.read_json(os.path.join(path, name), newest)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def goal(told: Any) -> Goal | None:
+    """The goal that a record tells, None for what is none."""
+    sound = isinstance(told, dict) and _fits(told, {str: ("metric", "mode")})
+    return Goal(metric_name(told["metric"]), told["mode"]) if sound else None
 
 
 def marks(path: str) -> Sequence[str]:
@@ -119,6 +124,26 @@ def _sound(record: Mapping[str, Any]) -> bool:
 
 def _fits(record: Mapping[str, Any], kinds: Mapping[type, Sequence[str]]) -> bool:
     return all(isinstance(record.get(name), kind) for kind, names in kinds.items() for name in names)
+
+
+# ---------------------------------------------------------------- of launches
+
+
+def launches(experiment: str) -> Iterator[dict[str, Any]]:
+    """The launch records, newest first; one that cannot be read is no record."""
+    home = os.path.join(experiment, layout.FARMX, layout.LAUNCHES)
+    for name in sorted(layout.names(home), reverse=True):
+        try:
+            record = layout.read_json(os.path.join(home, name), layout.LAUNCH_FORMAT)
+        except (RecordError, FileNotFoundError):
+            continue
+        if all(isinstance(record.get(key) or {}, dict) for key in ("again", "shared")):
+            yield record
+
+
+def last_launch(experiment: str) -> dict[str, Any]:
+    """The record of the newest launch that came as far as handing over, {} when there is none."""
+    return next((record for record in launches(experiment) if isinstance(record.get("sweep"), str)), {})
 
 
 # ---------------------------------------------------------------- remembered

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from farmx import layout
-
 Progress = Callable[[str, int, int], None]  # called with what is being done, and how many of how many are
 
 
@@ -69,6 +67,9 @@ class Goal(NamedTuple):
     metric: str
     mode: str
 
+    def __str__(self) -> str:
+        return f"{self.metric}, {'lower' if self.mode == 'min' else 'higher'} is better"
+
     def better(self, value: float, best: float | None) -> bool:
         """Whether `value` beats `best`, strictly; a NaN never does, any number beats None."""
         if math.isnan(value):
@@ -88,6 +89,8 @@ _WORD = "[A-Z]+s?(?![a-z])|[A-Z]?[a-z]+"  # of snake_case, camelCase and top1err
 
 def metric_name(name: str) -> str:
     """The full name of a metric, its phase as logx has it: `acc` is `val/acc`, `trn/loss` is `train/loss`."""
+    from farmx import layout  # spares a -n without a GOAL
+
     phase, slash, bare = name.partition("/")
     return f"{layout.PHASES.get(phase, phase)}/{bare}" if slash else f"val/{name}"
 
@@ -192,6 +195,7 @@ class Run(NamedTuple):
 
     hparams: what run.json says, or hparams.json where that does not; {} when neither does.  digest: of its
     snapshot, None when unknown (runx, logx outside a launch).  identity: None likewise.  attempts: oldest first.
+    goal: of the launch that made it; see status.aimed for today's.
     note: why the state is what it is, for people.  generation: how often its point had been launched anew, from 1.
     held: what farms were handed for its newest attempt, while it has not ended.  stages: in order, none done while
     it is under way.

@@ -154,6 +154,13 @@ def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
     return look
 
 
+def aimed(path: str, runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The runs with the goal of the newest launch of the experiment directory `path`, where one says it."""
+    shared = records.last_launch(path).get("shared") or {}
+    found = tuple(runs)
+    return tuple(run._replace(goal=records.goal(shared["GOAL"])) for run in found) if "GOAL" in shared else found
+
+
 def _unsettled(path: str) -> Iterator[str]:
     """The runs, relative to the experiment, that hold their point and that a crash left before they were in place."""
     staging = os.path.join(layout.FARMX, layout.STAGING)

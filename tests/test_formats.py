@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typed import Typed
 
-from farmx import breaker, layout, orders, outbox, status
+from farmx import breaker, layout, outbox, records, status
 
 DATA = Path(__file__).parent / "data"
 LAUNCH = "launch-1/sweep/.farmx"
@@ -47,7 +47,7 @@ def test_a_launch_of_then_is_read(typed):
     home = typed.cwd / "runs/sweep"
     found = {run.name: (run.state.value, run.hparams, run.note) for run in status.of(str(home), ["r", "r_2"]).runs}
     assert found == {"r": ("done", {"n": 1}, ""), "r_2": ("failed", {"n": 2}, "main exited with 1")}
-    (launch,) = orders.launches(str(home))
+    (launch,) = records.launches(str(home))
     assert launch["argv"][1:] == ["sweep.yml", "-j", "1", "--no-cooldir", "--tag", "r"]
     assert launch["counts"] == {"new": 4}
     (submission,) = (home / ".farmx/submissions").iterdir()

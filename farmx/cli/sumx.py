@@ -66,8 +66,9 @@ def _runs(experiments: Sequence[str], root: str, cache: str) -> tuple[list[Run],
     """The runs of all experiments, each once, and a line about those that cannot be read."""
     from farmx import status
 
-    looks = [status.read(root, name, cache) for name in dict.fromkeys(experiments)]
-    problems = [problem for look in looks for problem in look.problems]
+    looks = {os.path.join(root, name): status.read(root, name, cache) for name in experiments}
+    problems = [problem for look in looks.values() for problem in look.problems]
     runs = f"run{'s' * (len(problems) != 1)}"
     notes = [f"{len(problems)} {runs} unreadable: {'; '.join(problems)}"] if problems else []
-    return list({run.path: run for look in looks for run in look.runs}.values()), notes
+    runs_of = (status.aimed(path, look.runs) for path, look in looks.items())
+    return list({run.path: run for found in runs_of for run in found}.values()), notes
