@@ -183,7 +183,19 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
         told=_told(made, at, user),
         only=made.request.stages,
         notify=tuple(url for url in settings.notify if url != NOTIFY_SLURM),
+        notes=tuple(_idle(settings)),
     )
+
+
+def _idle(settings: config.Config) -> Iterator[str]:
+    """What is set, for Slurm alone, and does nothing on this farm."""
+    if settings.farm.executor == "slurm":
+        return
+    name = settings.farm.name
+    if settings.sentinel:
+        yield f"SENTINEL is for Slurm; of farm {name} farmx tend, or the next launch, does what RETRY says"
+    if NOTIFY_SLURM in settings.notify:
+        yield f"NOTIFY: slurm is Slurm's own mail, and farm {name} sends none; name an address, as json://host"
 
 
 def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ class Order(NamedTuple):
     source: the directory of the code.  experiment: the directory LOGROOT/<name>.  sweep: the sweep file's path.
     specs: distinct, in order.  staging: 'link', 'copy', 'share' or None to decide by the number of files.
     told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).  only: the stages to run, ()
-    for all.  notify: the addresses that are told what becomes of it; they are written nowhere.
+    for all.  notify: the addresses that are told what becomes of it; they are written nowhere.  notes: what people
+    should know of its settings, a line each.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Order(NamedTuple):
     told: Mapping[str, Any] | None = None
     only: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Choice(NamedTuple):
@@ -115,16 +117,15 @@ def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple
     That the sweep file itself changed says nothing: its values and commands are looked at one by one.
     """
     farmx = os.path.join(order.experiment, layout.FARMX)
-    sweep = os.path.relpath(order.sweep, order.source)
-    others = {each: manifest.differing(farmx, digest, each) for each in dict.fromkeys(made) if each != digest}
-    differs = {each: tuple(name for name in names if name != sweep) for each, names in others.items()}
-    changed = [each for each in made if differs.get(each)]
+    sweep = (os.path.relpath(order.sweep, order.source),)
+    differs = {each: tuple(manifest.differing(farmx, digest, each, sweep)) for each in dict.fromkeys(made)}
+    changed = [each for each in made if differs[each]]
     return len(changed), differs[changed[-1]] if changed else ()
 
 
 def notes_of(order: Order, code: snapshot.Listing, choices: Sequence[Choice], said: Iterable[str]) -> tuple[str, ...]:
     """What people should know, a line each; said: what others say."""
-    return (*_elsewhere(order), *said, *_copied(order, code), *_changes(order), *_late(choices))
+    return (*_elsewhere(order), *order.notes, *said, *_copied(order, code), *_changes(order), *_late(choices))
 
 
 def _word(choice: Choice) -> str:

@@ -125,6 +125,26 @@ def test_flags_of_a_request_reach_the_order(tree):
     assert made.told["origins"]["LOGROOT"] == "command line"
 
 
+TEND = "SENTINEL is for Slurm; of farm {} farmx tend, or the next launch, does what RETRY says"
+MAIL = "NOTIFY: slurm is Slurm's own mail, and farm {} sends none; name an address, as json://host"
+BOTH = "SENTINEL: true\nNOTIFY: [slurm, 'json://host']\n"
+IDLE = [
+    ("EXECUTOR: slurm", BOTH, []),
+    ("EXECUTOR: local", BOTH, [TEND.format("big"), MAIL.format("big")]),
+    ("SUBMIT_CMD: qsub {script}", BOTH, [TEND.format("big"), MAIL.format("big")]),
+    ("SUBMIT_CMD: qsub {script}", "SENTINEL: true\n", [TEND.format("big")]),
+    ("SUBMIT_CMD: qsub {script}", "NOTIFY: slurm\n", [MAIL.format("big")]),
+    ("SUBMIT_CMD: qsub {script}", "SENTINEL: false\nNOTIFY: 'json://host'\n", []),
+    (None, BOTH, [TEND.format("local"), MAIL.format("local")]),
+]
+
+
+@pytest.mark.parametrize(("farm", "settings", "notes"), IDLE)
+def test_what_is_for_slurm_alone_is_told_where_the_farm_is_none(tree, farm, settings, notes):
+    (tree / ".farmx.yaml").write_text(settings + (f"FARM: big\nbig:\n  {farm}\n" if farm else ""))
+    assert list(order(tree).notes) == notes
+
+
 def test_a_tag_of_the_sweep_comes_before_the_requests(tree):
     (tree / "sweep.yml").write_text("CMD: 'true'\nHPARAMS: [{RUNX.TAG: mine, lr: 1}, {RUNX.TAG: null, lr: 2}]\n")
     assert order(tree, compose.Request("sweep.yml", tag="t")).specs[0].tag == "mine"

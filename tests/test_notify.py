@@ -23,6 +23,36 @@ def names(project: Project) -> list[str]:
     return [run.name for run in project.runs()]
 
 
+# ---------------------------------------------------------------- Slurm's own mail
+
+OWN = "Slurm's own mail, on farms that are Slurm"
+SLURMS = {
+    "whom": ("slurm", (), f"tells  {OWN}\n", ""),
+    "of two": ("[slurm, 'file://$TOLD']", (), f"tells  {OWN}\ntells  file://...\n", ""),
+    "a cron job": ("slurm", ("--flush",), "", "      0 sent\n"),
+    "a test": ("slurm", ("--test",), f"{OWN}  not tried: only Slurm sends it\n", ""),
+    "a test of two": ("['file://$TOLD', slurm]", ("--test",),
+                      f"{OWN}  not tried: only Slurm sends it\nfile://...  took it\n", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("notify", "options", "out", "err"), SLURMS.values(), ids=SLURMS)
+def test_slurms_own_mail_is_somebody_who_is_told_and_no_address_of_ours(told, notify, options, out, err):
+    told.write(".farmx.yaml", f"NOTIFY: {notify}\n")
+    done = told.ok("notify", *options)
+    assert (done.out, done.err) == (out, err)
+
+
+def test_slurms_own_mail_where_no_slurm_is_is_said_at_launch(told, post):
+    told.write(".farmx.yaml", "NOTIFY: slurm\n")
+    said = "note  NOTIFY: slurm is Slurm's own mail, and farm local sends none; name an address, as json://host\n"
+    assert said in told.ok("sweep.yml", "-i").err
+    assert told.ok("notify", "--flush").err == "      0 sent\n"
+
+
+# ---------------------------------------------------------------- the end
+
+
 @pytest.mark.parametrize("how", [("-i",), ("-j", "2")], ids=str)
 def test_the_end_of_a_launch_is_told_once(told, post, how):
     told.ok("sweep.yml", *how)

@@ -28,17 +28,26 @@ Post = Callable[[str, Text], str]  # sends to one address; what went wrong, '' f
 
 
 def routes(experiment: str | None, config_file: str | None, at: Surroundings) -> tuple[str, ...]:
-    """Whom NOTIFY tells of an experiment directory, by its newest launch; without one by the configuration of here."""
-    settings = compose.settled(experiment, at, config_file)
-    return tuple(url for url in settings.notify if url != NOTIFY_SLURM)
+    """Whom we tell of an experiment directory, by its newest launch; without one by the configuration of here."""
+    return addresses(named(experiment, config_file, at))
+
+
+def named(experiment: str | None, config_file: str | None, at: Surroundings) -> tuple[str, ...]:
+    """Whom NOTIFY names there; Slurm's own mail may be among them."""
+    return compose.settled(experiment, at, config_file).notify
+
+
+def addresses(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of them that we tell."""
+    return tuple(name for name in names if name != NOTIFY_SLURM)
 
 
 def by_routes(homes: Iterable[str], config_file: str | None, at: Surroundings) -> dict[tuple[str, ...], list[str]]:
-    """Addresses -> the experiment directories of which they are told. One whose settings are wrong is said and left."""
+    """Whom NOTIFY names -> the experiment directories they are told of; one with wrong settings is said and left."""
     found: dict[tuple[str, ...], list[str]] = {}
     for home in homes:
         try:
-            found.setdefault(routes(home, config_file, at), []).append(home)
+            found.setdefault(named(home, config_file, at), []).append(home)
         except FarmxError as error:
             tell(f"note  NOTIFY: {os.path.basename(home)}: {error}")
     return found
@@ -52,7 +61,7 @@ def act(given: Mapping[str, Any], at: Surroundings) -> None:
 def send(homes: Iterable[str], config_file: str | None, at: Surroundings, again: bool = False) -> int:
     """Send what waits in these experiment directories, each to its own addresses; as flush."""
     due = by_routes(filter(outbox.due, homes), config_file, at)
-    return sum(flush(group, urls, at.environ, again) for urls, group in due.items())
+    return sum(flush(group, addresses(names), at.environ, again) for names, group in due.items())
 
 
 # ---------------------------------------------------------------- one address
