@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from io import FileIO
 
 from farmx import layout
@@ -90,15 +90,30 @@ def _everything(root: str, below: str = "") -> Iterator[str]:
                 yield from _everything(root, name)
 
 
-def differing(farmx: str, one: str, other: str) -> list[str]:
-    """The files that two snapshots do not share, by name; [] where one can no longer be read."""
+def differing(farmx: str, one: str, other: str, but: Collection[str]) -> list[str]:
+    """The files that two snapshots do not share, by name, `but` left out; [] where one can no longer be read."""
     try:
-        lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest, layout.MANIFEST)) for digest in (one, other)]
+        lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest), but) for digest in (one, other)]
     except OSError:
         return []
     return sorted({json.loads(line)[0] for line in lines[0] ^ lines[1]})
 
 
-def _lines(path: str) -> set[str]:
-    with open(path, encoding="utf-8") as file:
-        return set(file)
+def alike(snapshots: Mapping[str, str], but: Collection[str]) -> dict[str, str]:
+    """Digest -> the first whose snapshot holds the same files, `but` left out.
+
+    snapshots: digest -> directory.  One that can no longer be read is like no other.
+    """
+    found, first = {}, dict[frozenset[str], str]()
+    for digest, path in snapshots.items():
+        try:
+            found[digest] = first.setdefault(_lines(path, but), digest)
+        except OSError:
+            found[digest] = digest
+    return found
+
+
+def _lines(snapshot: str, but: Collection[str]) -> frozenset[str]:
+    begins = tuple(f"[{json.dumps(name)}," for name in but)
+    with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
+        return frozenset(line for line in file if not line.startswith(begins))

@@ -1,10 +1,12 @@
 """Runs and their metrics -> one Table: what differs, the last and the best metrics, in order; never how it looks."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from farmx import layout
 from farmx.errors import UsageError, nearest
 from farmx.metrics import VAL, MetricLog
 from farmx.spec import Goal, Run, State, goal_of, metric_name
@@ -50,22 +52,39 @@ def table(
     sortwith: str | None = None,
     ignore: Sequence[str] = (),
     mode: str | None = None,
+    codes: Mapping[str, str] = {},
 ) -> Table:
     """A row for every run: what it is, what differs, its last val row, its best, its epoch and what one takes.
 
     logs: by path of the run.  sortwith: a metric, `acc` or `train/loss`; without one the runs' goal.  With either, the
     best run is first and those that never logged it are last; ties and all else are in order of experiment and name,
     numbers in names counting as numbers.  ignore: names of columns to leave out.  mode: 'min' or 'max', whatever the
-    metric's name or the goal says.  Raises UsageError when no run has `sortwith` though some have metrics.
+    metric's name or the goal says.  codes: of codes_of.  Raises UsageError when no run has `sortwith` though
+    some have metrics.
     """
     pairs = [(run, logs.get(run.path, MetricLog())) for run in sorted(runs, key=_natural)]
     goal = _goal(pairs, sortwith, mode)
     if goal:
         pairs.sort(key=_rank(goal))
-    filled = _named([*_who(pairs), *_differing(pairs), *_lasts(pairs, goal), *_bests(pairs, goal), *_times(pairs)])
+    metrics = (*_lasts(pairs, goal), *_bests(pairs, goal))
+    filled = _named([*_who(pairs), *_differing(pairs), *metrics, *_times(pairs, codes)])
     shown = [one for one in filled if not {one.column.name, one.longer} & set(ignore)]
     rows = tuple(zip(*(one.cells for one in shown))) if shown else ((),) * len(pairs)
     return Table(tuple(one.column for one in shown), rows, tuple(_notes(pairs, sortwith, goal, mode)))
+
+
+def codes_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Digest -> the first whose code differs in nothing but the sweep files of these experiments, which is what table
+    wants as `codes`; {} where all runs have one digest."""
+    homes = {run.digest: os.path.dirname(run.path) for run in runs if run.digest}
+    if len(homes) < 2:
+        return {}
+    from farmx import manifest, records  # spare who looks at runs of one snapshot
+
+    told = map(records.last_launch, set(homes.values()))
+    sweeps = {os.path.relpath(each["sweep"], str(each.get("cwd"))) for each in told if each}
+    places = {digest: os.path.join(home, layout.FARMX, layout.SNAPSHOTS, digest) for digest, home in homes.items()}
+    return manifest.alike(places, sweeps)
 
 
 # Order
@@ -180,16 +199,17 @@ def _bests(pairs: _Pairs, goal: Goal | None) -> list[_Filled]:
     ]
 
 
-def _times(pairs: _Pairs) -> list[_Filled]:
-    """The last val step, what an epoch takes, and the code, when snapshots differ."""
+def _times(pairs: _Pairs, codes: Mapping[str, str]) -> list[_Filled]:
+    """The last val step, what an epoch takes, and the code, when that differs."""
     found = [
         _Filled(Column("epoch", "step"), [log.step for _, log in pairs]),
         _Filled(Column("epoch_time", "seconds"), [log.epoch_time for _, log in pairs]),
     ]
-    digests = {run.digest for run, _ in pairs if run.digest}
-    if len(digests) > 1:
-        length = _distinct(digests)
-        found.append(_Filled(Column("code", "text"), [run.digest and run.digest[:length] for run, _ in pairs]))
+    digests = [run.digest and codes.get(run.digest, run.digest) for run, _ in pairs]
+    different = set(filter(None, digests))
+    if len(different) > 1:
+        length = _distinct(different)
+        found.append(_Filled(Column("code", "text"), [digest and digest[:length] for digest in digests]))
     return found
 
 

@@ -282,6 +282,13 @@ def test_the_code_is_shown_when_snapshots_differ(digests, expected):
     assert (cells(table, "code") if "code" in columns(table) else None) == expected
 
 
+def test_snapshots_of_one_code_are_one():
+    pairs = [(run(name, digest=digest), None) for name, digest in zip("abc", ["aaaaaaaaa", "bbbbbbbbb", "ccccccccc"])]
+    table = made(pairs, codes={"aaaaaaaaa": "bbbbbbbbb", "bbbbbbbbb": "bbbbbbbbb"})
+    assert cells(table, "code") == ["bbbbbbb", "bbbbbbb", "ccccccc"]
+    assert "code" not in columns(made(pairs, codes=dict.fromkeys(["aaaaaaaaa", "bbbbbbbbb", "ccccccccc"], "aaaaaaaaa")))
+
+
 # What cannot be
 
 

@@ -44,7 +44,7 @@ def sumx(
     runs, problems = _runs([_whole(root, located(name, at)) for name in experiments], root, cache)
     logs = metrics.read(runs, cache, at.now)
     hidden = [name.strip() for name in ignore.split(",") if name.strip()]
-    made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode)
+    made = table.table(runs, logs, sortwith=sortwith, ignore=hidden, mode=mode, codes=table.codes_of(runs))
     if csv_file is not None:
         reports.deliver(reports.of("csv")(made), csv_file, sys.stdout)
     if csv_file != "-":
