@@ -106,7 +106,8 @@ class LogX:
 
         Elsewhere everything goes into `logdir`, as for runx; by default into `default` below $FARMX_LOGROOT or ./runs,
         with coolname into a new directory there instead. hparams is kept as hparams.json. A restart in the same
-        directory appends to metrics.jsonl: a reader takes each `start` row as the beginning of an attempt.
+        directory appends to metrics.jsonl: a reader takes each `start` row as the beginning of an attempt. Where that
+        leaves a run without metrics that are there, inside of it, a line on stderr says so.
 
         What is there as args.json or hparams.json is never overwritten. tensorboard: write event files, hparams among
         them. no_timestamp: rows carry null for the time. global_rank: by default the launcher's environment says.
@@ -122,6 +123,8 @@ class LogX:
         self._logdir = surroundings.run() if attempt else surroundings.outside(logdir, coolname, self.rank0)
         if self.rank0:
             self._open(attempt, values)
+            if line := surroundings.unseen(self._logdir):
+                print(line, file=sys.stderr, flush=True)
             self._draws = tensorboard
             if tensorboard:
                 self._draw_hparams(values)

@@ -38,6 +38,23 @@ def run() -> str:
     return os.path.abspath(os.environ[layout.ENV_RUN])
 
 
+def unseen(folder: str) -> str | None:
+    """What to tell of a program that logs to `folder`, in the run it is in, whose table has nothing yet; else None."""
+    here = attempt(None)
+    if here is None or os.path.exists(os.path.join(here, layout.METRICS)):
+        return None
+    places = (run(), os.path.join(run(), layout.CODE))  # the code may be shared, and elsewhere
+    if not any(_within(folder, place) for place in places):
+        return None
+    path = os.path.join(folder, layout.OUTSIDE_METRICS)
+    way = "without logdir, or with LOGDIR itself, logx.initialize() puts them there"
+    return f"logx: metrics go to {path}, not into the table of this run; {way}"
+
+
+def _within(folder: str, place: str) -> bool:
+    return os.path.join(os.path.realpath(folder), "").startswith(os.path.join(os.path.realpath(place), ""))
+
+
 def _same(one: str | os.PathLike[str], other: str) -> bool:
     try:
         return os.path.samefile(one, other)

@@ -462,6 +462,53 @@ def test_only_a_program_of_a_running_attempt_logs_into_it(
     assert (outside / "metrics.jsonl").exists() == (not inside)
 
 
+@pytest.mark.parametrize(
+    ("cwd", "logdir", "told"),
+    [
+        ("{run}/code", "{run}/out", "{run}/out"),
+        ("{run}/code", "./out", "{run}/.code/d1gest/out"),
+        ("{run}/code", ".", "{run}/.code/d1gest"),
+        ("{shared}/code", "./it's \"$HOME\"; größe", "{exp}/.farmx/snapshots/d1gest/code/it's \"$HOME\"; größe"),
+        ("{shared}/code", ".", "{exp}/.farmx/snapshots/d1gest/code"),
+        ("{run}/code", "link/out", "{run}/.code/d1gest/link/out"),
+        ("{exp}", "alias/out", "{exp}/alias/out"),
+        ("{run}/code", "{run}/away/out", None),
+        ("{run}/code", "{run}", None),
+        ("{run}/code", "{run}/attempts/1.0", None),
+        ("{run}/code", "{run}2", None),
+        ("{run}/code", "{exp}/out", None),
+        ("{run}/code", "../../out", "{run}/out"),
+        ("{run}/code", "../../../out", None),
+        ("{exp}", "out", None),
+    ],
+)
+@pytest.mark.parametrize("state", ["running", "has metrics", "ended", "rank 1"])
+def test_metrics_that_go_into_the_run_but_not_to_its_table_are_told(
+    logx, attempt, monkeypatch, capfd, cwd, logdir, told, state
+):
+    run, exp = attempt.parent.parent, attempt.parents[2]
+    places = {"run": run, "exp": exp, "shared": exp / "shared"}
+    (run / ".code" / "d1gest").mkdir(parents=True)
+    (run / "code").symlink_to(".code/d1gest")
+    (run / "code" / "link").symlink_to(run)
+    (exp / "alias").symlink_to(run)
+    (run / "away").symlink_to(exp)
+    (exp / ".farmx" / "snapshots" / "d1gest" / "code").mkdir(parents=True)
+    if "shared" in cwd:
+        attempt = exp / "shared" / "attempts" / "1.0"
+        attempt.mkdir(parents=True)
+        (exp / "shared" / "code").symlink_to("../.farmx/snapshots/d1gest/code")
+        monkeypatch.setenv("FARMX_RUN", str(exp / "shared"))
+        monkeypatch.setenv("FARMX_ATTEMPT_DIR", str(attempt))
+    if state in ("has metrics", "ended"):
+        (attempt / {"has metrics": layout.METRICS, "ended": layout.END}[state]).touch()
+    monkeypatch.chdir(cwd.format(**places))
+    logx.initialize(logdir.format(**places), global_rank=1 if state == "rank 1" else 0)
+    way = "without logdir, or with LOGDIR itself, logx.initialize() puts them there"
+    line = f"logx: metrics go to {(told or '').format(**places)}/metrics.jsonl, not into the table of this run; {way}\n"
+    assert capfd.readouterr() == ("", line if told and state == "running" else "")
+
+
 def test_a_nested_program_that_names_its_directory_leaves_the_run_alone(attempt, tmp_path):
     code = """
 import subprocess, sys
