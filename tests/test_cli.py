@@ -185,7 +185,7 @@ def test_a_failed_run_is_told_and_what_is_told_to_type_works(ran, place, tmp_pat
     assert (retried.code, retried.err) == (
         0,
         "code  2 with today's code, 2 files, 0.2 kB\nruns  2 again, 2 left alone\n"
-        "left  2 done (--state done runs them)\n      2 done\n",
+        "left  2 done (--state done runs them)\n      2 done\nnext  sumx sweep\n",
     )
     assert ran("farmx sweep.yml -i", place).code == 0
 

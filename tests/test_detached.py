@@ -230,7 +230,7 @@ def test_retry_goes_back_to_the_farm(box):
     box("farmx cancel sweep")
     gone(pid)
     known = set(box.jobs())
-    assert box("farmx retry sweep").err.splitlines()[-1] == "      3 queued"
+    assert box("farmx retry sweep").err.splitlines()[-5] == "      3 queued"
     (job,) = set(box.jobs()) - known
     box.begun(4)
     assert sorted(box.states()) == ["queued", "running", "running"]
@@ -245,7 +245,9 @@ def test_retry_of_two_experiments_is_a_pool_of_each_whose_settings_are_its_own(b
         box(line + " -j 3", code=1)
     (box.path / "t.sh").write_text(SCRIPT)
     box.go()
-    assert box("farmx retry sweep other").err.splitlines()[-2:] == ["      3 queued", "      1 queued"]
+    assert box("farmx retry sweep other").err.splitlines()[-6:] == [
+        "      3 queued", "      1 queued", "next  farmx status sweep other", "next  farmx logs RUN -f",
+        "next  farmx cancel sweep other", "next  sumx sweep other"]  # fmt: skip
     records = [json.loads(path.read_text()) for path in (*box.jobs()[-1:], *sorted(
         (box.path / "runs" / "other").glob(".farmx/submissions/*/job.json"))[-1:])]  # fmt: skip
     assert records[0]["pid"] != records[1]["pid"]

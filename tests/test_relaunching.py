@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from commands import Project
+from commands import Done, Project
+from launching import until
 
 CONFIG = """
 big: {{SUBMIT_CMD: '{big} {{name}} {{script}}', STATUS_CMD: /bin/true}}
@@ -132,3 +133,92 @@ def test_what_a_dead_pool_had_and_never_began_goes_back_to_that_pool(project):
     assert "      3 queued\n" in project.ok("retry", "sweep", "--release").err
     assert set(project.again().values()) == {"done"}
     assert len(list((project.experiment / ".farmx" / "submissions").glob("*/pool.log"))) == 2
+
+
+# ---------------------------------------------------------------- the last lines: what to type next
+
+
+def nexts(done: Done) -> list[str]:
+    return [line.removeprefix("next  ") for line in done.err.splitlines() if line.startswith("next  ")]
+
+
+def test_what_a_farm_takes_again_is_followed_as_after_a_launch(lost):
+    done = lost.ok("retry", "sweep")
+    assert nexts(done) == ["farmx status sweep", "farmx logs RUN -f", "farmx cancel sweep", "sumx sweep"]
+    assert nexts(done) == nexts(lost.ok("sweep.yml", "--farm", "big"))
+
+
+def test_a_retry_here_ends_as_a_launch_here_does(project):
+    project.sweep("{n: [1, 2]}", "sh t.sh")
+    project.write("t.sh", "echo $FARMX_RUN; exit 3\n")
+    failed = ["sumx sweep", "farmx retry sweep  # 2 failed or cancelled"]
+    assert nexts(project("sweep.yml", "-i")) == failed
+    done = project("retry", "sweep", "-j", "2")
+    assert (done.code, nexts(done), done.err.splitlines()[-3]) == (1, failed, "      2 failed")
+    project.write("t.sh", "exit 0\n")
+    (one, _) = project.runs()
+    assert nexts(project("retry", one.name)) == ["sumx sweep"]
+    other = ["sumx sweep", "farmx retry sweep  # 1 failed or cancelled"]
+    assert nexts(project("retry", "sweep", "--state", "done")) == other
+    assert nexts(project("retry", "sweep", "--state", "lost")) == []
+
+
+STOP = 'kill -INT "$PPID"\nsleep 60\n'  # what Ctrl-C does to a command in the foreground
+
+
+@pytest.fixture
+def stopped(project):
+    """Three runs here, of which the first failed and the others are done; what is begun next is stopped."""
+    project.sweep("{n: [1, 2, 3]}", "sh t.sh")
+    project.write("t.sh", 'test "$2" != 1\n')
+    project("sweep.yml", "-i")
+    assert project.again() == {(1, 1): "failed", (2, 1): "done", (3, 1): "done"}
+    project.write("t.sh", STOP)
+    return project
+
+
+FAILED = "farmx retry sweep  # 1 failed or cancelled"
+GO_ON = [
+    ((), 0, [], "", "the rest"),
+    (("--state", "failed"), 0, [], " --state failed,interrupted", "the rest"),
+    (("--state", "failed,interrupted"), 0, [], "", "the rest"),
+    (("--state", "done"), 1, [FAILED], " --state interrupted", "what was interrupted"),
+    (("--state", "done,failed"), 2, [], " --state failed,interrupted", "what was interrupted"),
+    (("--stage", "main"), 2, [], " --state failed,interrupted", "what was interrupted"),
+]
+
+
+@pytest.mark.parametrize(("argv", "waiting", "left", "more", "what"), GO_ON)
+def test_a_stopped_retry_says_what_did_not_begin_and_what_goes_on_and_does_nothing_twice(
+    stopped, argv, waiting, left, more, what
+):
+    done = stopped("retry", "sweep", "--code", "now", *argv)
+    typed = " ".join(("farmx retry sweep --code now", *argv)) + more
+    counts = ", ".join(["1 interrupted", *[f"{waiting} not begun"] * bool(waiting)])
+    assert (done.code, nexts(done)) == (130, ["sumx sweep", *left, f"{typed}  # goes on with {what}"])
+    assert f"      {counts}\nnext  sumx sweep\n" in done.err
+    stopped.write("t.sh", "exit 0\n")
+    before = len(list(stopped.experiment.glob("*/attempts/*")))
+    stopped.ok(*typed.split()[1:])
+    assert len(list(stopped.experiment.glob("*/attempts/*"))) - before == 1
+
+
+def test_what_goes_on_is_told_once_where_that_is_what_runs_again_what_failed(project):
+    project.sweep(cmd="sh t.sh")
+    project.write("t.sh", "exit 3\n")
+    project("sweep.yml", "-i")
+    project.write("t.sh", f'test "$2" = 1 && exit 3\n{STOP}')
+    done = project("retry", "sweep")
+    assert nexts(done) == ["sumx sweep", "farmx retry sweep  # goes on with the rest"]
+    assert "      1 failed, 1 interrupted\n" in done.err
+
+
+def test_what_is_cancelled_while_it_is_under_way_here_can_be_retried(project):
+    project.sweep("{n: [1, 2]}", "sh t.sh")
+    project.write("t.sh", "sleep 60\n")
+    launched = project.behind("sweep.yml", "-j", "2")
+    until(lambda: len(list(project.experiment.glob("*/attempts/1.0/main.log"))) == 2)
+    project.ok("cancel", "sweep")
+    assert launched.wait() == 0
+    told = (project.path.parent / "behind").read_text().splitlines()
+    assert told[-3:] == ["      2 cancelled", "next  sumx sweep", "next  farmx retry sweep  # 2 failed or cancelled"]

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -169,23 +170,33 @@ def held(runs: Sequence[Run]) -> list[str]:
 
 def typed(order: Order) -> str:
     """The command that made the order, to be typed again."""
-    program, *words = (order.told or {}).get("argv") or ("",)
+    return retyped((order.told or {}).get("argv") or (), order.sweep)
+
+
+def retyped(argv: Sequence[str], sweep: str = "") -> str:
+    """A command line, to be typed again; of somebody's script that launched `sweep` what does the same."""
+    program, *words = argv or ("",)
     words = [word for word in words if word not in ONCE]
     programs = {"farmx": ["farmx"], "__main__.py": ["python", "-m", "farmx"]}
-    known = programs.get(os.path.basename(program))  # else it is somebody's script that launched
-    return shlex.join([*known, *words] if known else ["farmx", order.sweep, "-i"])
+    known = programs.get(os.path.basename(program))
+    return shlex.join([*known, *words] if known else ["farmx", sweep, "-i"])
 
 
 def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
-    name = called(summary.experiment)
-    begun = sum(farm.counts.states.values())
-    if summary.jobs:
-        waiting = f"{len(summary.jobs) - begun} not begun" if begun < len(summary.jobs) else ""
-        tell("      " + ", ".join(filter(None, (farm.counts.told(), waiting))))
-    for line in _next(summary, farm, name, typed):
+    tell_end(farm, len(summary.jobs))
+    on = f"{typed}  # goes on with the rest"
+    for line in [*next_lines([called(summary.experiment)], [farm], summary.counts, on), *again(summary, typed)]:
         tell(f"next  {line}")
     return farm.code() or int(summary.counts.get("failed", 0) > 0)
+
+
+def tell_end(farm: Here, jobs: int) -> None:
+    """How so many jobs went."""
+    begun = sum(farm.counts.states.values())
+    if jobs:
+        waiting = f"{jobs - begun} not begun" if begun < jobs else ""
+        tell("      " + ", ".join(filter(None, (farm.counts.told(), waiting))))
 
 
 def called(experiment: str) -> str:
@@ -199,16 +210,19 @@ def called(experiment: str) -> str:
     return min(experiment, os.path.relpath(experiment, at.cwd), key=len)
 
 
-def _next(summary: Summary, farm: Here, name: str, typed: str) -> list[str]:
-    lines = [f"sumx {shlex.quote(name)}"]
-    failed = farm.counts.states["failed"] + summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
-    if farm.held:
-        lines.append(f"farmx retry --release {shlex.quote(name)}  # once that is mended: what is held and what failed")
-    elif failed:
-        lines.append(f"farmx retry {shlex.quote(name)}  # {failed} failed or cancelled")
-    if farm.stopped or farm.counts.states["interrupted"]:
-        lines.append(f"{typed}  # goes on with the rest")
-    return lines + again(summary, typed)
+def next_lines(names: Sequence[str], farms: Sequence[Here], left: Mapping[str, int], on: str) -> list[str]:
+    """The commands to type after something of these experiments ran here. left: the states of what was left alone.
+    on: what goes on with what was stopped."""
+    quoted, ended = shlex.join(names), sum((farm.counts.states for farm in farms), Counter[str]())
+    retry = f"farmx retry {quoted}  #"
+    failed = sum(count.get(state, 0) for count in (ended, left) for state in ("failed", "cancelled"))
+    goes_on = any(farm.stopped for farm in farms) or ended["interrupted"] > 0
+    lines = [f"sumx {quoted}"]
+    if any(farm.held for farm in farms):
+        lines.append(f"farmx retry --release {quoted}  # once that is mended: what is held and what failed")
+    elif failed and not (goes_on and on.startswith(retry)):
+        lines.append(f"{retry} {failed} failed or cancelled")
+    return [*lines, on] if goes_on else lines
 
 
 def again(summary: Summary, typed: str) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import compose, naming, relaunch, status, yaml12
@@ -43,12 +43,14 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
         tell(f"      {len(gone)} let go")
     wish = given["stages"], given["release"], asked
     chosen = [relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish) for each in groups]
-    _tell(_together(chosen, [run for run in runs if run not in again and run not in gone]), given["as_json"])
+    left = [run for run in runs if run not in again and run not in gone]
+    _tell(_together(chosen, left), given["as_json"])
     for group, each in zip(groups, chosen):
         code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now))) or code
         if code == STOPPED:
-            return code
-    if not all(isinstance(group.farm, here.Here) for group in groups):
+            break
+    _tell_next(groups, left, _on(given, states, again, at))
+    if code != STOPPED and not all(isinstance(group.farm, here.Here) for group in groups):
         notifying.act(given, at)
     return code
 
@@ -138,9 +140,43 @@ def _queue(group: Group, submissions: Sequence[Submission]) -> int:
         there.queue(told, submissions)
         return 0
     told.submit(submissions, lambda submission, queued: None)
-    if group.farm.counts.states:
-        tell(f"      {group.farm.counts.told()}")
+    here.tell_end(group.farm, len(group.runs))
     return group.farm.code()
+
+
+def _tell_next(groups: Sequence[Group], left: Sequence[Run], on: str) -> None:
+    """The commands to type next. left: the runs that were left alone.  on: what goes on with what was stopped here."""
+    ours = [(group, group.farm) for group in groups if isinstance(group.farm, here.Here)]
+    others = [group for group in groups if not isinstance(group.farm, here.Here)]
+    lines: list[str] = []
+    if others:
+        names, counts = _called(others, left)
+        lines += there.next_lines(names, sum(len(group.runs) for group in others), counts)
+    if ours:
+        names, counts = _called([group for group, _ in ours], left)
+        lines += here.next_lines(names, [farm for _, farm in ours], counts, on)
+    for line in dict.fromkeys(lines):
+        tell(f"next  {line}")
+
+
+def _called(groups: Sequence[Group], left: Sequence[Run]) -> tuple[list[str], Counter[str]]:
+    """What commands call the experiments of the groups, and the states of those of `left` that are of them."""
+    homes = list(dict.fromkeys(group.home for group in groups))
+    states = Counter(str(run.state) for run in left if os.path.dirname(run.path) in homes)
+    return [here.called(home) for home in homes], states
+
+
+def _on(given: Mapping[str, Any], states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -> str:
+    """The command that goes on with these runs after it was stopped: typed again, it may mean others."""
+    found = {run.state for run in runs}
+    rest, wanted = "what was interrupted" if State.DONE in found else "the rest", {State.INTERRUPTED, *found}
+    wanted.discard(State.DONE)  # those that are done by now are no rest
+    more = "" if State.DONE not in found and wanted <= set(states or relaunch.RETRIED) else _spelled(wanted)
+    return f"{here.retyped(at.argv)}{more}  # goes on with {rest}"
+
+
+def _spelled(states: Collection[State]) -> str:
+    return " --state " + ",".join(sorted(map(str, states)))
 
 
 def _left_out(problems: Sequence[str]) -> int:

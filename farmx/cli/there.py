@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from farmx import launcher, layout
 from farmx.cli import notifying, screen
@@ -57,8 +57,8 @@ def run(order: Order, to: Farm) -> int:
         queuing.close()
     _watch(to, [order.experiment])
     notifying.flush([summary.experiment], order.notify, order.environ)
-    name = called(summary.experiment)
-    for line in _next(summary, name, typed(order)):
+    lines = next_lines([called(summary.experiment)], len(summary.jobs), summary.counts)
+    for line in [*lines, *again(summary, typed(order))]:
         tell(f"next  {line}")
     return 0
 
@@ -107,12 +107,12 @@ class Queuing:
             tell(f"      {self.count} queued")
 
 
-def _next(summary: Summary, name: str, typed: str) -> list[str]:
-    quoted = shlex.quote(name)
+def next_lines(names: Sequence[str], jobs: int, left: Mapping[str, int]) -> list[str]:
+    """The commands to type after so many jobs of these experiments were handed over. left: the states of what was left
+    alone."""
+    quoted = shlex.join(names)
     lines = [f"farmx status {quoted}", f"sumx {quoted}"]
-    if summary.jobs:
+    if jobs:
         lines[1:1] = ["farmx logs RUN -f", f"farmx cancel {quoted}"]
-    failed = summary.counts.get("failed", 0) + summary.counts.get("cancelled", 0)
-    if failed:
-        lines.append(f"farmx retry {quoted}  # {failed} failed or cancelled")
-    return lines + again(summary, typed)
+    failed = left.get("failed", 0) + left.get("cancelled", 0)
+    return [*lines, f"farmx retry {quoted}  # {failed} failed or cancelled"] if failed else lines
