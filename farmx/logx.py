@@ -280,9 +280,9 @@ class LogX:
         weights_only: load tensors, arrays and plain values alone; False runs whatever code the file holds. Raises
         LogxError for what that refuses, for a torn or missing file and for one that has no state_dict.
         """
-        from farmx import checkpoints  # spares a program that loads nothing
+        from farmx import pickles  # spares a program that loads nothing
 
-        content = checkpoints.load(os.fspath(path), weights_only, "load_model")
+        content = pickles.load(os.fspath(path), weights_only, "load_model")
         if not isinstance(content, dict) or "state_dict" not in content:
             raise LogxError(f"{path}: holds no 'state_dict'; logx.resume() gives all that was saved")
         return content["state_dict"], {name: value for name, value in content.items() if name != "state_dict"}

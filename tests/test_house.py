@@ -22,7 +22,7 @@ LADDER = (
     ("layout",),
     ("spec", "yaml12", "processes", "lines", "several", "needs", "surroundings", "interpreter", "provenance",
      "shelltext", "stages", "containers"),
-    ("policy", "evidence", "packs", "outfit"),
+    ("policy", "evidence", "packs", "outfit", "pickles"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),
     ("remedies", "notices"),
     ("logx", "pipeline", "packed"),
