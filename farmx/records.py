@@ -18,7 +18,7 @@ from farmx.errors import RecordError, StageError
 from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
-_FORMAT = 1
+_FORMAT = 2  # in 1 nothing was kept of swept resources
 _KEPT = ("point", "digest", "goal", "generation", "stages")
 
 
@@ -50,7 +50,7 @@ def read(path: str, name: str, experiment: str) -> Reading | None:
     if record is not None and not _sound(record):
         where = os.path.join(path, layout.RUN)
         raise RecordError(f"{where}: not a record of ours; restore it or move it away")
-    kept = None if record is None else {key: record.get(key) for key in _KEPT}
+    kept = None if record is None else {**{key: record.get(key) for key in _KEPT}, "swept": _swept(record)}
     return Reading(name, path, experiment, kept, hparams, attempts(path))
 
 
@@ -60,6 +60,23 @@ def of(path: str, name: str, newest: int | None) -> dict[str, Any] | None:
         return layout.read_json(os.path.join(path, name), newest)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _swept(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The resources by which the sweep told this run from others: name -> value; {} where run.json does not say."""
+    identity = record.get("identity")
+    told = identity.get("swept") if isinstance(identity, dict) else None
+    found = told.items() if isinstance(told, dict) else ()
+    return {name: _plain(value) for name, value in found if name != "TAG"}  # a tag is in the run's name
+
+
+def _plain(value: Any) -> Any:
+    """A value out of its form in an identity, where numbers are text."""
+    text = value.get("n") if isinstance(value, dict) else None
+    try:
+        return value if text is None else json.loads(text)
+    except (TypeError, ValueError):
+        return value
 
 
 def goal(told: Any) -> Goal | None:
@@ -167,7 +184,8 @@ class Shelf:
             told = layout.read_json(self._path, _FORMAT)
         except (OSError, RecordError):
             return {}
-        kept = told.get("runs") if told.get("experiment") == self._experiment else None
+        ours = (told.get("format"), told.get("experiment")) == (_FORMAT, self._experiment)
+        kept = told.get("runs") if ours else None
         return kept if isinstance(kept, dict) else {}
 
     def get(self, path: str, name: str, inode: int, handed: int) -> Reading | None:

@@ -198,7 +198,7 @@ class Run(NamedTuple):
     goal: of the launch that made it; see status.aimed for today's.
     note: why the state is what it is, for people.  generation: how often its point had been launched anew, from 1.
     held: what farms were handed for its newest attempt, while it has not ended.  stages: in order, none done while
-    it is under way.
+    it is under way.  swept: the resources that HPARAMS varies.
     """
 
     name: str
@@ -214,6 +214,7 @@ class Run(NamedTuple):
     generation: int = 1
     held: tuple[Held, ...] = ()
     stages: tuple[Standing, ...] = ()
+    swept: Mapping[str, Any] = {}
 
 
 class Job(NamedTuple):

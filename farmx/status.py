@@ -250,7 +250,8 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") 
     if state is State.DONE and not all(stage.done for stage in standing):
         state, note = State.STAGED, _to_come(standing)
     return Run(read.name, read.path, read.experiment, state, read.hparams or {}, attempts, record["point"],
-               record["digest"], read.goal, note, record["generation"], tuple(helds), standing)  # fmt: skip
+               record["digest"], read.goal, note, record["generation"], tuple(helds), standing,
+               record["swept"])  # fmt: skip
 
 
 def _noted(run: Run, why: str) -> Run:

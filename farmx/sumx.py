@@ -159,12 +159,14 @@ def _unfinished(run: Run) -> bool:
 
 
 def _differing(pairs: _Pairs) -> list[_Filled]:
-    """The hyperparameters that differ; one that is None, or not there, is absent."""
+    """The hyperparameters, then the swept resources that differ; one that is None, or not there, is absent."""
+    kinds = {"hparams": [run.hparams for run, _ in pairs], "resources": [run.swept for run, _ in pairs]}
     found = []
-    for name in dict.fromkeys(name for run, _ in pairs for name in run.hparams if name not in HIDDEN):
-        cells = [run.hparams.get(name) for run, _ in pairs]
-        if len(set(map(_same, cells))) > 1:
-            found.append(_Filled(Column(name, "value"), cells, f"hparams.{name}"))
+    for kind, values in kinds.items():
+        for name in dict.fromkeys(name for each in values for name in each if name not in HIDDEN):
+            cells = [each.get(name) for each in values]
+            if len(set(map(_same, cells))) > 1:
+                found.append(_Filled(Column(name, "value"), cells, f"{kind}.{name}"))
     return found
 
 

@@ -74,6 +74,50 @@ def test_what_is_remembered_is_what_was_read(place, cache):
         assert told == [(each.path, each.number, each.started, each.end) for each in plain.runs[0].attempts]
 
 
+def swept(experiment: Path, cache: str | None = None) -> list[dict]:
+    return [dict(run.swept) for run in status.read(str(experiment.parent), experiment.name, cache).runs]
+
+
+def test_swept_resources_are_read_as_data(project, cache):
+    names = "[\"it's $HOME; größe\", '1']"
+    project.sweep(f"{{n: 1, SUBMIT_JOB.NODES: [1, 2.5], SUBMIT_JOB.PARTITION: {names}, RUNX.TAG: [a]}}")
+    project.ok("sweep.yml", "-i")
+    expected = [{"nodes": nodes, "partition": name} for nodes in (1, 2.5) for name in ("it's $HOME; größe", "1")]
+    assert [swept(project.experiment, each) for each in (None, cache, cache)] == [expected] * 3
+    done = project.commands("sweep", "--json", cwd=project.path, env=project.env, program="sumx")
+    told = [(row["nodes"], row["partition"]) for row in json.loads(done.out)]
+    assert sorted(told) == sorted(tuple(each.values()) for each in expected)
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        (None, {}),
+        ("x", {}),
+        ({}, {}),
+        ({"swept": None}, {}),
+        ({"swept": [1]}, {}),
+        ({"swept": {"nodes": {"n": "1"}, "TAG": "a", "x": None}}, {"nodes": 1, "x": None}),
+        ({"swept": {"nodes": {"n": "one"}, "x": {"n": 3}, "y": {}}}, {"nodes": {"n": "one"}, "x": {"n": 3}, "y": {}}),
+        ({"swept": {"nodes": {"n": "inf"}, "x": {"n": "1e-05"}}}, {"nodes": {"n": "inf"}, "x": 1e-05}),
+    ],
+)
+def test_an_identity_that_says_nothing_of_use_does_no_harm(place, identity, expected):
+    path = Path(place.run(name="a"), layout.RUN)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "identity": identity}))
+    assert swept(place.experiment) == [expected]
+
+
+def test_a_memory_of_an_earlier_form_is_no_memory(place, cache, opened):
+    ended(place.run(name="a"))
+    look(place, cache)
+    (shelf,) = Path(cache, "runs").iterdir()
+    shelf.write_text(json.dumps({**json.loads(shelf.read_text()), "format": 1}))
+    opened.clear()
+    look(place, cache)
+    assert f"a/{layout.RUN}" in of_runs(opened, place)
+
+
 CHANGES = {
     "deleted": lambda run, place: shutil.rmtree(run),
     "renamed": lambda run, place: os.rename(run, f"{run}-new"),

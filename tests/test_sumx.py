@@ -120,6 +120,29 @@ def test_hyperparameters_that_differ_are_columns(values, expected):
         assert repr(cells(table, "x")) == repr([None if value is ... else value for value in values])
 
 
+SWEPT = {
+    "one": ([{"nodes": 1}, {"nodes": 2}], {"nodes": [1, 2]}),
+    "the same": ([{"nodes": 1}, {"nodes": 1}], {}),
+    "of some": ([{"partition": "long"}, {}], {"partition": ["long", None]}),
+    "two": (
+        [{"nodes": 1, "partition": "a"}, {"nodes": 1, "partition": "b"}, {"nodes": 2, "partition": "b"}],
+        {"nodes": [1, 1, 2], "partition": ["a", "b", "b"]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("swept", "expected"), SWEPT.values(), ids=SWEPT)
+def test_swept_resources_that_differ_are_columns(swept, expected):
+    table = made([(run(f"r{i}", swept=each), None) for i, each in enumerate(swept)])
+    assert columns(table) == ["run", *expected, "epoch", "epoch_time"]
+    assert {name: cells(table, name) for name in expected} == expected
+
+
+def test_a_hyperparameter_has_a_better_claim_to_a_name_than_a_resource():
+    table = made([(run(name, {"nodes": i}, swept={"nodes": 7 + i}), None) for i, name in enumerate("ab")])
+    assert (columns(table)[1:3], table.rows[1][1:3]) == (["nodes", "resources.nodes"], (1, 8))
+
+
 @pytest.mark.parametrize("name", ["logdir", "command", "result_dir", "nbr_workers", "paths", "val_paths"])
 def test_what_runx_hides_is_hidden(name):
     assert columns(made([(run("a", {name: 1}), None), (run("b", {name: 2}), None)])) == ["run", "epoch", "epoch_time"]
