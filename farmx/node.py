@@ -18,8 +18,10 @@ Carried there with runner; which scheduler it is, only the submission's job.json
                             is the number of the next restart
     told                    the pattern by which that output tells that the program was signalled as we were
     tell                    the command that, with the job's id, asks all tasks of a program to end
-    hold, whole             the command that, with an array's id, holds what waits of it; the variable that has ours
-    held                    the pattern in what that says when it fails and has held what there is to hold
+    arrays, hold            the command that, with the name of jobs (job.json has that of ours), tells the ids of the
+                            arrays that have it, and the one that, with such an id, holds what waits of it: a recorded
+                            id may be that of another job by now
+    held                    the pattern in what hold says when it fails and has held what there is to hold
 """
 
 import itertools
@@ -125,25 +127,28 @@ class Scheduler:
         return self._call(self._node.get("ask")) or ""
 
     def hold(self, submission: str) -> bool:
-        """Ask for what waits to be held: of our array, and of what else was queued that is held with the submission.
+        """Ask for what waits to be held: of our submission, and of what else was queued that is held with it.
 
         Whether it is: False where it must be asked for once more.
         """
-        arrays = {os.environ.get(str(self._node.get("whole")), "")} - {""}
-        if not arrays or not breaker.bars(submission):
+        if not self._node.get("hold") or not breaker.bars(submission):
             return True
         try:
-            for path in filter(breaker.bars, breaker.counted_with(submission)):
-                arrays |= {line.partition(" ")[2] for line in layout.read_lines(os.path.join(path, layout.QUEUED))[:-1]}
-        except RecordError:
+            barred = filter(breaker.bars, breaker.counted_with(submission))
+            jobs = [layout.read_json(os.path.join(path, layout.JOB), layout.JOB_FORMAT) for path in barred]
+        except (OSError, RecordError):
             return False
-        held = [self._holds(job) for job in sorted(arrays)]  # each is asked, whatever was said of another
+        held = [self._holds(str(job.get("name"))) for job in jobs]  # each is asked, whatever was said of another
         return all(held)
 
-    def _holds(self, job: str) -> bool:
-        said = _run(self._node.get("hold"), job)
+    def _holds(self, name: str) -> bool:
+        """Whether every array whose jobs have this name is held now."""
+        found = _run(self._node.get("arrays"), name)
+        if found is None or found.returncode != 0:
+            return False
+        said = [_run(self._node.get("hold"), array) for array in sorted(set(found.stdout.split()))]
         over = str(self._node.get("held") or "(?!)")
-        return said is not None and (said.returncode == 0 or re.search(over, said.stderr) is not None)
+        return all(each is not None and (each.returncode == 0 or re.search(over, each.stderr)) for each in said)
 
     def _call(self, argv: Sequence[str] | None) -> str | None:
         """What the command says of our job; None when it fails, or there is none such."""

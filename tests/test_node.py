@@ -29,7 +29,7 @@ def handed(place: Place, run: str, number: str = "1.0", others: tuple[str, ...] 
     home = str(place.experiment / ".farmx" / "submissions")
     made = base.submission(home, name, [Job(each, number) for each in (run, *others)])
     told = {**slurm_script.node({}, 3, 30), **more}
-    record = {"format": 1, "executor": "slurm", "farm": "big", "node": told}
+    record = {"format": 1, "executor": "slurm", "farm": "big", "name": f"sweep.{name}", "node": told}
     layout.write_json(os.path.join(made.path, layout.JOB), record)
     return made.path
 
@@ -62,29 +62,30 @@ def test_an_attempt_is_executed_and_its_job_ends_as_its_program(place):
     }  # fmt: skip
 
 
-def test_what_is_held_is_every_array_that_the_submission_was_queued_as(place, tmp_path, monkeypatch):
+def test_what_is_held_is_every_array_that_has_the_name_of_the_submission(place, tmp_path, monkeypatch):
     run = place.shell("echo no such option >&2; exit 2", breaker=1)
     fake = Scheduler(tmp_path / "bin", monkeypatch)
     submission = handed(place, run, others=(place.run(name="two"),))
-    base.record_queued(submission, 0, 0, "7")
-    base.record_queued(submission, 1, 3, "9")
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")  # one more, of a call that was never heard
+    base.record_queued(submission, 0, 0, "5")  # a number that is another's by now
+    fake.says("squeue", "9\n7\n7\n8\n")  # one line for each job that has begun
     assert start(submission).wait() == 2
-    assert [words[1:] for words in fake.calls("scontrol") if words[1] == "hold"] == [["hold", each] for each in "789"]
+    assert [words[1:] for words in fake.calls("squeue")] == [["-h", "-o", "%F", "--name", "sweep.id"]]
+    assert holds(fake) == ["7", "8", "9"]
 
 
 def test_the_other_arrays_of_the_launch_are_held_too(place, tmp_path, monkeypatch):
     run = place.shell("echo no such option >&2; exit 2", breaker=1)
     fake = Scheduler(tmp_path / "bin", monkeypatch)
     paths = [handed(place, run), *(handed(place, place.run(name=name), name=name) for name in ("id-2", "other"))]
-    for path, job in zip(paths, "789"):
-        base.record_queued(path, 0, 0, job)
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    fake.says("squeue", "7\n", call=1)
+    fake.says("squeue", "8\n", call=2)
     assert start(paths[0]).wait() == 2
-    assert [words[1:] for words in fake.calls("scontrol") if words[1] == "hold"] == [["hold", each] for each in "78"]
+    assert [words[-1] for words in fake.calls("squeue")] == ["sweep.id", "sweep.id-2"]
+    assert holds(fake) == ["7", "8"]
     assert [bool(breaker.held(path)) for path in paths] == [True, True, False]
 
 
+LISTS = 'case "$0" in sweep.id) echo 7;; sweep.id-2) echo 8;; *) exit 1;; esac'
 BAD, WHY = "echo no such option >&2; exit 2", "the first run failed with: no such option"
 
 
@@ -96,13 +97,11 @@ def holds(fake: Scheduler) -> list[str]:
 @pytest.fixture
 def failing(place, tmp_path, monkeypatch):
     """A submission each, of one launch, of runs that fail alike and of which the first trips the breaker."""
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     place.fake = Scheduler(tmp_path / "bin", monkeypatch)
     paths = []
-    for count, name in enumerate(("id", "id-2")):
+    for name in ("id", "id-2"):
         run, other = (place.shell(BAD, name=f"{name} {each}", breaker=1) for each in "ab")
-        paths.append(handed(place, run, others=(other,), name=name))
-        base.record_queued(paths[-1], 0, 1, str(7 + count))
+        paths.append(handed(place, run, others=(other,), name=name, arrays=["sh", "-c", LISTS]))
     return paths
 
 
@@ -125,6 +124,24 @@ def test_a_hold_that_fails_is_said_and_what_begins_then_asks_again_and_ends(plac
     assert holds(place.fake) == ["7", "8"] * (1 if held else 2)
 
 
+def test_where_the_arrays_cannot_be_asked_for_the_others_are_held_and_it_is_said(place, failing):
+    path, _ = failing
+    record = json.loads(Path(path, "job.json").read_text())
+    record["node"]["arrays"][-1] = LISTS.replace("echo 7", "echo 7; exit 1")
+    layout.write_json(os.path.join(path, "job.json"), record)
+    assert start(path).wait() == 2
+    assert said(path).splitlines()[1] == f"id a 1.0 cannot hold the rest, which ends as it begins: {WHY}"
+    assert holds(place.fake) == ["8"]
+
+
+def test_where_the_name_of_an_array_cannot_be_read_nothing_is_held_and_it_is_said(place, failing):
+    path, other = failing
+    Path(other, "job.json").write_text('{"format": 1, "name": ')
+    assert start(path).wait() == 2
+    assert said(path).splitlines()[1] == f"id a 1.0 cannot hold the rest, which ends as it begins: {WHY}"
+    assert holds(place.fake) == []
+
+
 def test_where_the_runner_died_while_it_held_the_next_one_does_it_and_nobody_begins(place, failing):
     path, other = failing
     (place.fake.home / "scontrol").write_text('#!/bin/sh\n[ "$1" = show ] || kill -9 $PPID\n')
@@ -136,7 +153,7 @@ def test_where_the_runner_died_while_it_held_the_next_one_does_it_and_nobody_beg
     assert holds(place.fake) == ["7", "8"]
 
 
-def test_one_that_fails_after_them_holds_what_is_not_held_and_nothing_that_was_let_go(place, failing, monkeypatch):
+def test_one_that_fails_after_them_holds_what_is_not_held_and_nothing_that_was_let_go(place, failing):
     path, other = failing
     place.fake.says("scontrol", "", "no", 1)
     assert start(path).wait() == 2
@@ -144,7 +161,6 @@ def test_one_that_fails_after_them_holds_what_is_not_held_and_nothing_that_was_l
     running = json.loads(Path(other, "job.json").read_text())
     del running["node"]["fence"]  # it had begun before
     layout.write_json(os.path.join(other, "job.json"), running)
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")
     assert start(other).wait() == 2
     assert holds(place.fake) == ["7", "8", "8"]
 

@@ -122,8 +122,8 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "grace_s": max(kill_wait_s - 5, kill_wait_s / 2),  # the rest is for recording the end
         "requeue": ["scontrol", "requeue"],
         "max_requeues": max_requeues,
-        "hold": ["scontrol", "hold"],
-        "whole": "SLURM_ARRAY_JOB_ID",
+        "arrays": ["squeue", "-h", "-o", "%F", "--name"],
+        "hold": ["scontrol", "hold"],  # jobname= would leave out what runs and may be queued again
         "held": OVER,
         "fence": True,  # where hold failed, or who asked for it died
         "ask": ["scontrol", "show", "job", "-o"],
