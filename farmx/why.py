@@ -194,14 +194,15 @@ def _pids(owner: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list
 def _next(run: Run, told: Account, called: str) -> Iterator[str]:
     """Commands to copy, each with why, as a comment."""
     name = shlex.quote(called)
-    if status.is_held(run):
+    held = status.is_held(run)
+    if held:
         yield f"farmx retry --release {shlex.quote(called.rpartition('/')[0] or called)}  # once that is mended"
     if (verdict := verdicts.of(run)).again:
         yield f"farmx tend {name}  # does what RETRY says: {verdict.why}"
     if run.state is State.DONE:
         yield f"sumx {shlex.quote(called.rpartition('/')[0] or called)}"
     elif run.state is State.STAGED:
-        yield f"farmx retry --state staged {name}"
+        yield from () if held else (f"farmx retry --state staged {name}",)  # which would begin it past the breaker
     elif run.state is State.QUEUED:
         yield f"farmx cancel {name}  # if it is to wait no more"
     elif run.state in (State.RUNNING, State.PREEMPTED, State.UNKNOWN):

@@ -60,6 +60,21 @@ def test_what_made_the_breaker_trip_is_not_attempted_again_before_it_is_let_go(b
     assert states(broken)["failed"] == ["main exited with 1"] * 3
 
 
+@pytest.mark.parametrize(("how", "held"), [("-i", "held  3"), ("-j1", "HELD   3"), ("--farm=local", "")])
+def test_what_is_let_go_here_is_held_again_where_nothing_was_mended(broken, how, held):
+    broken("sweep.yml", "-i")
+    for attempts in (2, 3):
+        done = broken("retry", "sweep", "--release", how)
+        assert "runs  6 again, 0 left alone\n" in done.err
+        assert states(broken) == {"failed": ["main exited with 1"] * 3, "staged": [f"held: {WHY}"] * 3}
+        assert len(list(broken.experiment.glob("*/attempts/*"))) == 3 * attempts
+        if held:
+            assert f"{held} not begun: {WHY}\n" in done.err
+            assert done.err.splitlines()[-1] == (
+                "next  farmx retry --release sweep  # once that is mended: what is held and what failed"
+            )
+
+
 def test_release_with_their_own_code_keeps_it(broken):
     broken("sweep.yml", "-i")
     broken.write("bad.py", "print('mended')\n")
