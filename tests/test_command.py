@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from launching import Place
 
-from farmx.farms import base, command
+from farmx.farms import base, command, command_words
 from farmx.farms import calls as calls_of
 from farmx.spec import Job, Submission
 
@@ -282,7 +282,16 @@ JOB_NAMES = [
 
 @pytest.mark.parametrize(("run", "name"), JOB_NAMES)
 def test_a_jobs_name_is_the_experiments_and_the_runs(run, name):
-    assert command.job_name(run) == name
+    assert command_words.job_name(run) == name
+
+
+@pytest.mark.parametrize(("submit", "experiment"), [
+    ("submit_job", "sweep"), ("submit_job -N {name} {script}", "sweep"), ("submit_job -N mine {script}", None),
+])  # fmt: skip
+def test_what_jobs_are_named_after_is_recorded_where_submit_cmd_names_them(big, submit, experiment):
+    configure(big, submit, "")
+    big.ok("sweep.yml")
+    assert json.loads((submission(big) / "job.json").read_text()).get("experiment") == experiment
 
 
 def test_a_submit_command_that_says_nothing_has_taken_the_job(big, hold):

@@ -49,14 +49,14 @@ def count(farm, name="tell") -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def helds(tmp_path: Path, *names: str | None, asking: Asking | None = None, submission: str = "s"):
-    """An index of a submission for each name the farm gave, in order; the runs are r0, r1, ..."""
+def helds(tmp_path: Path, *names: str | None, asking: Asking | None = None, submission: str = "s", **more: object):
+    """An index of a submission for each name the farm gave, in order; the runs are r0, r1, ...; more: of job.json."""
     asking = asking or Asking("tell {ids}", cancel="end {ids}")
     path = tmp_path / "x" / ".farmx" / "submissions" / submission
     path.mkdir(parents=True)
     (path / "runs").write_text("".join(f"1.0 r{place}\n" for place in range(len(names))))
     layout.write_json(str(path / "job.json"), {"format": 1, "farm": "big", "executor": "command",
-                                               "ask": asking.record({})})  # fmt: skip
+                                               "ask": asking.record({}), **more})  # fmt: skip
     for place, name in enumerate(names):
         if name is not None:
             base.record_queued(str(path), place, place, name)
@@ -197,6 +197,40 @@ def test_of_several_calls_one_that_fails_leaves_what_it_did_not_list_unknown(far
     why = "farm big cannot be asked: tell exited 1: no job 9"
     assert told(asked, command.poll(asked)) == [Answer(State.RUNNING)] * 2 + [Answer(State.UNKNOWN, why)]
     assert count(farm) == 2
+
+
+# ---------------------------------------------------------------- a number that is another job's now
+
+NAMING = r"^(?P<id>\S+) (?P<state>\S+) (?P<name>.*)"
+IT = "it's 1"  # the experiment; a scheduler is told it_s_1_r0
+NUMBERS = [
+    # line, more of job.json, what is listed -> the states of 7 (r0) and 8 (r1), and what is cancelled
+    (NAMING, {"experiment": IT}, "7 r it_s_1_r0\n8 r it_s_1_r1\n", "running running", ["7", "8"]),
+    (NAMING, {"experiment": IT}, "7 r it_s_1_r0\n8 r somebody\n", "running none", ["7"]),
+    (NAMING, {"experiment": IT}, "7 r it_s_1_r1\n8 r it_s_1_r1x\n", "none none", []),
+    (NAMING, {"experiment": IT}, "7 r it_s\n8 r it_s*\n", "running running", ["7", "8"]),  # all that is shown
+    (NAMING, {"experiment": IT}, "8 r it_s_1_r1\n", "none running", ["7", "8"]),  # who knows what is not listed
+    (NAMING, {"experiment": IT, "pack": {"slots": 1, "each": 2}}, "7 r it_s_1_r0\n8 r it_s_1_r0\n", "running running",
+     ["7", "8"]),  # named for the first that the job holds
+    (NAMING, {}, "7 r somebody\n8 r somebody\n", "running running", ["7", "8"]),  # SUBMIT_CMD names it otherwise
+    (LINE, {"experiment": IT}, "7 r somebody\n8 r somebody\n", "running running", ["7", "8"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "more", "listed", "states", "ends"), NUMBERS)
+def test_a_job_of_another_name_is_neither_believed_nor_cancelled(farm, tmp_path, line, more, listed, states, ends):
+    asked = helds(tmp_path, "7", "8", asking=Asking("tell {ids}", line, cancel="end {ids}"), **more)
+    says(farm, listed)
+    assert [str(each.state) if each else "none" for each in told(asked, command.poll(asked))] == states.split()
+    command.cancel(asked)
+    assert words(farm, "end") == ends
+
+
+def test_where_all_numbers_are_others_cancel_calls_nothing(farm, tmp_path):
+    asked = helds(tmp_path, "7", asking=Asking("tell", NAMING, cancel="end {ids}"), experiment="x")
+    says(farm, "7 r somebody\n")
+    command.cancel(asked)
+    assert count(farm, "end") == 0
 
 
 # ---------------------------------------------------------------- cancel

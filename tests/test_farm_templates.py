@@ -25,15 +25,16 @@ cat "$HOLD/$(basename "$0")"
 SCHEDULERS = {
     "slurm-script": (
         ("sbatch", "42;cluster\n"),
-        ("squeue", {"42 PENDING": "queued", "42 RUNNING": "running", "42 CONFIGURING": "running",
-                    "42 TIMEOUT": "failed", "42 CANCELLED": "cancelled"}),
+        ("squeue", {"42 PENDING {name}": "queued", "42 RUNNING {name}": "running", "42 CONFIGURING {name}": "running",
+                    "42 TIMEOUT {name}": "failed", "42 CANCELLED {name}": "cancelled", "42 RUNNING other": None}),
         ["scancel", "42"],
     ),
     "sge": (
         ("qsub", "42\n"),
-        ("qstat", {"     42 0.55500 sweep_otte farmer       qw    11/21/2026 08:00:00     1": "queued",
-                   "     42 0.55500 sweep_otte farmer       r     11/21/2026 08:00:00 all.q@host   1": "running",
-                   "     42 0.55500 sweep_otte farmer       Eqw   11/21/2026 08:00:00     1": "failed"}),
+        ("qstat", {"     42 0.55500 {name:.10} farmer       qw    11/21/2026 08:00:00     1": "queued",
+                   "     42 0.55500 {name:.10} farmer       r     11/21/2026 08:00:00 all.q@host   1": "running",
+                   "     42 0.55500 {name:.10} farmer       Eqw   11/21/2026 08:00:00     1": "failed",
+                   "     42 0.55500 sweep_otte another      r     11/21/2026 08:00:00 all.q@host   1": None}),
         ["qdel", "42"],
     ),
     "lsf": (
@@ -162,11 +163,14 @@ def test_what_the_scheduler_lists_is_understood_and_cancel_reaches_it(project, h
     (path,) = map(str, (project.path.parent / PLACE / EXPERIMENT / ".farmx/submissions").iterdir())
     ((_, held),) = base.held(path, read(Path(path) / "job.json"))
     (_, (lists, lines), cancels) = SCHEDULERS[kind]
+    name = NAME.format(run=base.layout.runs_of(path)[0][0])
     told = {}
     for line in lines:
-        fake(hold, lists, f"{line}\n")
-        told[line] = command.poll([held])[path, 0].state.value
+        fake(hold, lists, f"{line.format(name=name)}\n")
+        answer = command.poll([held]).get((path, 0))
+        told[line] = answer and answer.state.value
     assert told == lines
+    fake(hold, lists, f"{next(iter(lines)).format(name=name)}\n")
     fake(hold, cancels[0], "")
     command.cancel([held])
     assert called(hold)[-1] == cancels

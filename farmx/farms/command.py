@@ -132,6 +132,7 @@ class Farm(NamedTuple):
             **packs.record(packs.of(self.pack, submission.resources)),
             "node": node(self.code, self.max_requeues),
             "ask": self.asking.record(self.origins),
+            **({"experiment": os.path.basename(_experiment(submission))} if "name" in self._template().names() else {}),
             **({"elsewhere": self.ngc_logroot} if self.ngc_logroot else {}),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
@@ -215,7 +216,7 @@ class Farm(NamedTuple):
         run, script = job.run, seen(_script(submission, index))
         told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
         return {
-            "name": job_name(run),
+            "name": command_words.job_name(run),
             "logdir": seen(run),
             "log": seen(os.path.join(submission.path, f"{index}{layout.LOG_SUFFIX}")),
             "script": script,
@@ -267,13 +268,6 @@ def _script(submission: Submission, index: int) -> str:
 
 def _experiment(submission: Submission) -> str:
     return layout.experiment_of(submission.path)
-
-
-def job_name(run: str) -> str:
-    """EXPERIMENT_RUN, of characters that schedulers take for a job's name, a letter first."""
-    experiment, name = os.path.split(run)
-    plain = re.sub(r"[^A-Za-z0-9._+=-]", "_", f"{os.path.basename(experiment)}_{name}")
-    return plain if plain[0].isalpha() else f"exp_{plain}"
 
 
 def last_word(output: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import errors, layout
+from farmx import errors, layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import command_words
 from farmx.farms.base import Answer, Answers
@@ -37,8 +37,8 @@ WORDS = {word: state for state, words in _COMMON.items() for word in words.split
 
 
 class Asking(NamedTuple):
-    """How the jobs of a farm are asked and ended. line: a pattern with the groups id and state, of a line of what
-    STATUS_CMD prints.  words: a state there -> queued, running, done, failed or cancelled."""
+    """How the jobs of a farm are asked and ended. line: a pattern with the groups id and state, and perhaps name, of a
+    line of what STATUS_CMD prints.  words: a state there -> queued, running, done, failed or cancelled."""
 
     status: str | None = None
     line: str = LINE
@@ -134,16 +134,42 @@ def _answered(helds: Sequence[Held]) -> Iterator[tuple[tuple[str, int], Answer]]
         return
     ask, farm = _ask(helds[0]), str(helds[0].record.get("farm"))
     said = _call(ask["status"], _ids(helds))
-    lines = filter(None, (re.search(ask["line"], line) for line in said.output.splitlines()))
-    told = {found["id"]: found["state"] for found in lines}
+    listed = _listed(ask, said)
+    others = _others(helds, listed)
     for held in helds:
-        if held.name in told:
-            yield (held.submission, held.place), _answer(told[held.name], held.record, farm)
+        if held.name in listed and (held.submission, held.place) not in others:
+            yield (held.submission, held.place), _answer(listed[held.name][0], held.record, farm)
         elif said.code != 0:
             why = said.reason() if said.code is None else f"{ask['status'][0]} exited {said.code}: {said.reason()}"
             yield (held.submission, held.place), Answer(State.UNKNOWN, f"farm {farm} cannot be asked: {why}")
         elif elsewhere := held.record.get("elsewhere"):
             yield (held.submission, held.place), Answer(State.UNKNOWN, f"its records are in {elsewhere}")
+
+
+def _listed(ask: Mapping[str, Any], said: Said) -> dict[str, tuple[str, str]]:
+    """id -> the state and the name ('' where STATUS_LINE finds none) of each job in what STATUS_CMD said."""
+    lines = filter(None, (re.search(ask["line"], line) for line in said.output.splitlines()))
+    return {found["id"]: (found["state"], found.groupdict().get("name") or "") for found in lines}
+
+
+def _others(helds: Sequence[Held], listed: Mapping[str, tuple[str, str]]) -> set[tuple[str, int]]:
+    """Of which of these, by submission and index, another job has the number since, as the names that are listed tell.
+
+    A scheduler may show less than all of a name.
+    """
+    runs: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    others = set()
+    for held in helds:
+        name, experiment = listed.get(str(held.name), ("", ""))[1].rstrip("*"), held.record.get("experiment")
+        if not name or not isinstance(experiment, str):
+            continue
+        if held.submission not in runs:
+            runs[held.submission] = layout.runs_of(held.submission)
+        pack = packs.recorded(held.record)
+        first, _ = runs[held.submission][pack.places(pack.job(held.place)).start]
+        if not command_words.job_name(os.path.join(experiment, first)).startswith(name):
+            others.add((held.submission, held.place))
+    return others
 
 
 def _answer(word: str, record: Mapping[str, Any], farm: str) -> Answer:
@@ -180,12 +206,24 @@ def cancel(helds: Sequence[Held]) -> None:
         farm, words = group[0].record.get("farm"), _ask(group[0]).get("cancel")
         if not words:
             raise FarmError(f"farm {farm} has no CANCEL_CMD")
-        ids = _ids(group)
+        ours = _ours(group)
+        if not ours:
+            continue
+        ids = _ids(ours)
         if not ids:
             raise FarmError(f"farm {farm} did not say what it calls the job")
         said = _call(words, ids)
         if said.code != 0 and not _all_gone(group):
             raise FarmError(f"{words[0]} exited {said.code}: {said.reason()}")
+
+
+def _ours(helds: Sequence[Held]) -> Sequence[Held]:
+    """Those whose number no other job has since; all of them where the farm lists no names."""
+    ask = _ask(helds[0])
+    if not ask.get("status") or "name" not in re.compile(ask["line"]).groupindex:
+        return helds
+    others = _others(helds, _listed(ask, _call(ask["status"], _ids(helds))))
+    return [held for held in helds if (held.submission, held.place) not in others]
 
 
 def release(held: Held) -> None:

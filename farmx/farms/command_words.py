@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,6 +80,13 @@ def assigned(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             return env, list(words[place:])
         env[found[1]] = found[2]
     return env, []
+
+
+def job_name(run: str) -> str:
+    """EXPERIMENT_RUN, of characters that schedulers take for a job's name, a letter first."""
+    experiment, name = os.path.split(run)
+    plain = re.sub(r"[^A-Za-z0-9._+=-]", "_", f"{os.path.basename(experiment)}_{name}")
+    return plain if plain[0].isalpha() else f"exp_{plain}"
 
 
 def is_ngc(words: Sequence[str]) -> bool:

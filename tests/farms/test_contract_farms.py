@@ -18,7 +18,7 @@ from farms.gridengine import USER, GridEngine
 pytestmark = pytest.mark.farm
 NUMBER = count()
 LIVE = ("PENDING", "RUNNING", "COMPLETING")
-GRID = r"^\s*(?P<id>\d+)\s+\S+\s+\S+\s+\S+\s+(?P<state>\S+)"
+GRID = r"^\s*(?P<id>\d+)\s+\S+\s+(?P<name>\S+)\s+\S+\s+(?P<state>\S+)"
 
 
 class TestSlurm(FarmContract):
