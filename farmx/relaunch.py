@@ -330,5 +330,6 @@ def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
     except OSError as error:
         raise StageError(f"{error.filename or run}: cannot be cancelled: {error.strerror}") from error
     if attempt:
-        layout.write_json(os.path.join(attempt, layout.END), runner.end_record(owner, State.CANCELLED.value))
+        end = runner.end_record(owner, State.CANCELLED.value, begun=False)
+        layout.write_json(os.path.join(attempt, layout.END), end)
     return attempt is not None

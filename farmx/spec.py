@@ -167,6 +167,11 @@ class Attempt(NamedTuple):
         """When its end was recorded; None while it runs or when its runner died."""
         return self.end.get("ended") if self.end else None
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody took it to execute it, and not only to keep it from beginning."""
+        return not self.end or self.end.get("begun") is not False
+
 
 class Held(NamedTuple):
     """Index `place` of a submission that a farm was handed: it is to be attempt `number` (queued by us) of some run.

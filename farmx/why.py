@@ -90,7 +90,7 @@ class Account(NamedTuple):
 def account(run: Run, called: str, now: float) -> Account:
     """What became of `run`. called: its name as commands take it."""
     told = Account(run.name, run.experiment, str(run.state), _sentence(run))
-    if run.attempts and run.state not in (State.STAGED, State.QUEUED):
+    if run.attempts and run.attempts[-1].begun and run.state not in (State.STAGED, State.QUEUED):
         told = _of_attempt(told, run, run.attempts[-1], now)
     return told._replace(next=tuple(_next(run, told, called)))
 

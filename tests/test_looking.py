@@ -119,6 +119,24 @@ def test_what_is_left_is_told_from_the_runs_that_are_done(typed):
     )
 
 
+def test_a_run_that_was_cancelled_while_it_waited_has_no_attempt_more(typed):
+    times(typed, "run", 60)
+    (typed.cwd / "runs/sweep/run/attempts/1.0/end.json").unlink()
+    shutil.rmtree(typed.cwd / "runs/sweep/run_2/attempts")
+    assert typed("farmx cancel sweep").out == "run  cancelled\nrun_2  cancelled\n"
+    assert typed("farmx status sweep").out == (
+        "run    state      attempts  time\n"
+        "run    cancelled  1\n"
+        "run_2  cancelled\n"
+        "2 runs: 2 cancelled; 0:00 spent\n"
+    )
+    runs = told(typed, "farmx status sweep --json")["runs"]
+    assert [(run["run"], run["attempts"], run["seconds"]) for run in runs] == [("run", 1, None), ("run_2", 0, None)]
+    assert typed("farmx why run_2").out == (
+        "sweep/run_2  cancelled: somebody cancelled it\nnext  farmx retry sweep/run_2  # again, with the code it had\n"
+    )
+
+
 def test_a_runner_that_died_left_an_interrupted_run(typed):
     end = typed.cwd / "runs/sweep/run_2/attempts/1.0/end.json"
     end.unlink()

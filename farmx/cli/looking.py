@@ -49,7 +49,7 @@ def _record(home: str, found: states.Look, now: float) -> dict[str, Any]:
 
 
 def _fields(run: Run, now: float) -> dict[str, Any]:
-    seconds, attempts = time_spent(run, now), len(run.attempts)
+    seconds, attempts = time_spent(run, now), sum(attempt.begun for attempt in run.attempts)
     note = "" if run.note in (states.WAITS, states.NEW) else run.note  # the state says it all
     return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
 
@@ -59,7 +59,7 @@ def _fields(run: Run, now: float) -> dict[str, Any]:
 
 def time_spent(run: Run, now: float) -> float | None:
     """Seconds that the attempts of a run took, all together, a running one until now; None when nobody knows."""
-    ended = [attempt for attempt in run.attempts if attempt.ended and attempt.started]
+    ended = [attempt for attempt in run.attempts if attempt.ended and attempt.started and attempt.begun]
     spans = [max(0.0, (attempt.ended or 0.0) - (attempt.started or 0.0)) for attempt in ended]
     if run.state is State.RUNNING and run.attempts[-1].started:
         spans.append(_elapsed(run, now))
