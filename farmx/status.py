@@ -136,7 +136,8 @@ class Look(NamedTuple):
 
 
 def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
-    """The runs of an experiment, those that were handed to a farm first in that order, then by name.
+    """The runs of an experiment, those that were handed to a farm first in that order, then by name, numbers in it
+    counting as numbers.
 
     Raises UsageError when there is none such.
 
@@ -214,7 +215,8 @@ def _readings(
     shelf = Shelf(path, cache)
     found, problems = [], []
     places = {run: place for place, run in enumerate(handed)}
-    for name in sorted(names, key=lambda name: (places.get(os.path.basename(name), len(places)), name)):
+    by_name = sorted(names, key=layout.numbered)
+    for name in sorted(by_name, key=lambda name: places.get(os.path.basename(name), len(places))):
         last = os.path.basename(name)
         if last.startswith("."):
             continue

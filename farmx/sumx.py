@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -57,12 +56,12 @@ def table(
     """A row for every run: what it is, what differs, its last val row, its best, its epoch and what one takes.
 
     logs: by path of the run.  sortwith: a metric, `acc` or `train/loss`; without one the runs' goal.  With either, the
-    best run is first and those that never logged it are last; ties and all else are in order of experiment and name,
-    numbers in names counting as numbers.  ignore: names of columns to leave out.  mode: 'min' or 'max', whatever the
+    best run is first and those that never logged it are last; ties and all else are in the order of `runs`, experiment
+    by experiment.  ignore: names of columns to leave out.  mode: 'min' or 'max', whatever the
     metric's name or the goal says.  codes: of codes_of.  Raises UsageError when no run has `sortwith` though
     some have metrics.
     """
-    pairs = [(run, logs.get(run.path, MetricLog())) for run in sorted(runs, key=_natural)]
+    pairs = [(run, logs.get(run.path, MetricLog())) for run in sorted(runs, key=_experiment)]
     goal = _goal(pairs, sortwith, mode)
     if goal:
         pairs.sort(key=_rank(goal))
@@ -90,13 +89,8 @@ def codes_of(runs: Sequence[Run]) -> dict[str, str]:
 # Order
 
 
-def _natural(run: Run) -> tuple[list[Any], list[Any]]:
-    return _numbered(run.experiment), _numbered(run.name)
-
-
-def _numbered(name: str) -> list[Any]:
-    """`lr2-run10` as ['lr', 2, '-run', 10, ''], so that it comes after `lr2-run9`."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+def _experiment(run: Run) -> list[Any]:
+    return layout.numbered(run.experiment)
 
 
 def _rank(goal: Goal) -> Callable[[tuple[Run, MetricLog]], tuple[bool, float]]:
@@ -110,23 +104,39 @@ def _rank(goal: Goal) -> Callable[[tuple[Run, MetricLog]], tuple[bool, float]]:
 
 
 def _goal(pairs: _Pairs, sortwith: str | None, mode: str | None) -> Goal | None:
-    own = {run.goal.metric: run.goal for run, _ in pairs if run.goal}
+    own = _goals(pairs)
     if sortwith is None and len(own) != 1:
         return None
-    name = _logged(pairs, sortwith) if sortwith is not None else next(iter(own))
-    return Goal(name, mode or (own[name] if name in own else goal_of(name)).mode)
+    name = own[0].metric if sortwith is None else _logged(pairs, sortwith)
+    said = [goal.mode for goal in own if goal.metric == name]
+    return Goal(name, mode or (said[0] if len(said) == 1 else goal_of(name).mode))
+
+
+def _goals(pairs: _Pairs) -> list[Goal]:
+    """The different goals of the runs, their metrics named as they were logged."""
+    own = dict.fromkeys(run.goal for run, _ in pairs if run.goal)
+    return sorted({goal._replace(metric=_full(pairs, goal.metric) or goal.metric) for goal in own})
 
 
 def _logged(pairs: _Pairs, name: str) -> str:
     """The full name of a metric as the user gives it; any name will do while no run has logged anything."""
-    known, full = _names(pairs), metric_name(name)
-    for each in (full, name, f"{VAL}/{name}"):
-        if each in known or not known:
-            return each
-    there = [_shown(each) for each in known]
-    hint = nearest(_shown(full), there)
-    listed = "" if "known:" in hint else f" known: {', '.join(sorted(there))}"
-    raise UsageError(f"no run has a metric '{name}'{hint}{listed}")
+    full = _full(pairs, name)
+    if full is None and _names(pairs):
+        raise UsageError(f"no run has a metric '{name}'{_others(pairs, name)}")
+    return full or metric_name(name)
+
+
+def _full(pairs: _Pairs, name: str) -> str | None:
+    """The full name of what was logged that `name` means, None when that was not."""
+    known = _names(pairs)
+    return next((each for each in (metric_name(name), name, f"{VAL}/{name}") if each in known), None)
+
+
+def _others(pairs: _Pairs, name: str) -> str:
+    """How a message about a metric that was not logged ends: with what was."""
+    there = [_shown(each) for each in _names(pairs)]
+    hint = nearest(_shown(metric_name(name)), there)
+    return hint if "known:" in hint else f"{hint} known: {', '.join(sorted(there))}"
 
 
 def _names(pairs: _Pairs) -> list[str]:
@@ -240,18 +250,22 @@ def _named(filled: Sequence[_Filled]) -> list[_Filled]:
 def _notes(pairs: _Pairs, sortwith: str | None, goal: Goal | None, mode: str | None) -> Iterable[str]:
     unreadable = [(run.name, log.problem) for run, log in pairs if log.problem]
     if unreadable:
-        names = ", ".join(name for name, _ in unreadable)
-        yield f"{_count(len(unreadable), 'run')} unreadable: {names} ({unreadable[0][1]})"
+        told = ", ".join(name for name, _ in unreadable)
+        yield f"{_count(len(unreadable), 'run')} unreadable: {told} ({unreadable[0][1]})"
     for run, log in pairs:
         if log.unreadable:
             yield f"{_count(log.unreadable, 'line')} unreadable in {run.name}"
-    goals = {run.goal.metric for run, _ in pairs if run.goal}
+    goals, names = _goals(pairs), _names(pairs)
     if sortwith is None and len(goals) > 1:
-        yield f"the runs have different goals ({', '.join(sorted(goals))}): name one with --sortwith"
+        one = len({goal.metric for goal in goals}) < len(goals)
+        differ = ", ".join(f"{goal.mode} {goal.metric}" if one else goal.metric for goal in goals)
+        yield f"the runs have different goals ({differ}): name one with --sortwith"
     elif mode and not goal:
         yield f"--{mode} changes nothing without --sortwith or a GOAL"
-    if goal and pairs and goal.metric not in _names(pairs):
-        yield f"no run has logged {_shown(goal.metric)} yet"
+    if goal and pairs and goal.metric not in names:
+        yield f"no run has logged {_shown(goal.metric)} yet{_others(pairs, goal.metric) if names else ''}"
+    elif names and not goal and not any(name.startswith(f"{VAL}/") for name in names):
+        yield f"nothing of phase {VAL} is logged; --sortwith shows other phases: {', '.join(sorted(names))}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -21,7 +21,7 @@ def launched(project):
 
     def launch(more: str, values: str = "1, 2") -> list[str]:
         project.sweep(f"{{n: [{values}]}}", "sh t.sh", f"{more}CODE_IGNORE_PATTERNS: '*.yml'\n")
-        lines = project.ok("sweep.yml", "-i", "--no-cooldir").err.splitlines()
+        lines = project.ok("sweep.yml", "-i").err.splitlines()
         return [line for line in lines if line.startswith("note")]
 
     return launch

@@ -252,6 +252,14 @@ def test_a_run_is_read_with_what_it_was_staged_with(place):
     assert (only.path, only.number, only.started, only.ended) == (str(attempt), (1, 0), 100.0, 107.5)
 
 
+def test_runs_that_no_farm_was_handed_are_in_order_of_their_names_as_people_count(tmp_path):
+    names = ["1", "2", "10", "A", "a", "a b", "b", "lr2-9", "lr2-10", "lr10-1", "ä"]
+    for name in sorted(names):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / layout.RUNX_METRICS).touch()
+    assert [run.name for run in status.read(str(tmp_path), "sweep").runs] == names
+
+
 def test_attempts_are_in_the_order_of_their_numbers(place):
     path = place.run()
     for number in ("10.0", "2.0", "2.1", "1.0"):

@@ -1,7 +1,5 @@
 """sumx: which columns a table has, what is in them, and in which order its rows are."""
 
-import random
-
 import pytest
 
 from farmx import sumx
@@ -256,18 +254,32 @@ def test_which_way_is_better(name, mode, goal, first):
     assert cells(table, "run")[0] == first
 
 
+@pytest.mark.parametrize("metric", ["val/top/5", "top/5"])
+def test_the_goal_may_be_a_metric_with_a_slash(metric):
+    logs = [MetricLog({"val/top/5": Series(v, 1, v, 1, v, 1)}, step=1) for v in (1, 2)]
+    table = made([(run(name, goal=Goal(metric, "min")), one) for name, one in zip("ab", logs)])
+    assert (table.notes, cells(table, "run"), cells(table, "val/top/5-best")) == ((), ["a", "b"], [1, 2])
+
+
+def test_goals_of_one_metric_that_differ_leave_the_way_to_its_name():
+    pairs = [(run(f"{mode}", goal=Goal("val/loss", mode)), log(1, loss=v)) for mode, v in (("max", 2), ("min", 1))]
+    assert cells(made(pairs, sortwith="loss"), "run") == ["min", "max"]
+    assert "loss-best" not in columns(made(pairs))
+
+
 @pytest.mark.parametrize(("mode", "first"), [(None, "acc2"), ("max", "acc2"), ("min", "acc0")])
 def test_the_goal_sorts_where_nothing_else_is_said(mode, first):
     table = made(rising("acc", goal=ACC), mode=mode)
     assert (cells(table, "run")[0], "acc-best" in columns(table), table.notes) == (first, True, ())
 
 
-def test_best_first_none_last_ties_by_name():
+@pytest.mark.parametrize("names", ["abcdefgh", "hgfedcba", "bdfhaceg"])
+def test_best_first_none_last_ties_as_they_come(names):
     bests = {"a": 2.0, "b": None, "c": 10, "d": 9.5, "e": 2, "f": float("inf"), "g": None, "h": -1}
-    pairs = [(run(name), log(1, acc=v) if v is not None else None) for name, v in bests.items()]
-    random.Random(1).shuffle(pairs)
-    assert cells(made(pairs, sortwith="acc"), "run") == ["f", "c", "d", "a", "e", "h", "b", "g"]
-    assert cells(made(pairs, sortwith="acc", mode="min"), "run") == ["h", "a", "e", "d", "c", "f", "b", "g"]
+    pairs = [(run(name), log(1, acc=bests[name]) if bests[name] is not None else None) for name in names]
+    ties, nones = [each for each in names if each in "ae"], [each for each in names if each in "bg"]
+    assert cells(made(pairs, sortwith="acc"), "run") == ["f", "c", "d", *ties, "h", *nones]
+    assert cells(made(pairs, sortwith="acc", mode="min"), "run") == ["h", *ties, "d", "c", "f", *nones]
 
 
 def test_a_run_that_only_logged_nan_is_last():
@@ -276,17 +288,14 @@ def test_a_run_that_only_logged_nan_is_last():
     assert cells(made(pairs, sortwith="acc"), "run") == ["b", "a"]
 
 
-def test_without_a_goal_runs_are_in_order_of_their_names_as_people_count():
-    names = ["lr2-10", "lr2-9", "lr10-1", "b", "a", "1", "10", "2", "ä", "a b", "A"]
-    pairs = [(run(name), None) for name in names]
-    expected = ["1", "2", "10", "A", "a", "a b", "b", "lr2-9", "lr2-10", "lr10-1", "ä"]
-    assert cells(made(pairs), "run") == expected
+def test_without_a_goal_runs_are_in_the_order_they_come_in():
+    assert cells(made([(run(name), None) for name in ("b", "a10", "a9", "c")]), "run") == ["b", "a10", "a9", "c"]
 
 
-def test_several_experiments_have_a_column():
-    pairs = [(run("a", experiment="two"), None), (run("b", experiment="one"), None), (run("a", experiment="one"), None)]
-    table = made(pairs)
-    assert [row[:2] for row in table.rows] == [("one", "a"), ("one", "b"), ("two", "a")]
+def test_several_experiments_have_a_column_and_come_one_after_another():
+    told = [("lr10", "a"), ("lr9", "b"), ("lr10", "c"), ("lr9", "a")]
+    table = made([(run(name, experiment=experiment), None) for experiment, name in told])
+    assert [row[:2] for row in table.rows] == [("lr9", "b"), ("lr9", "a"), ("lr10", "a"), ("lr10", "c")]
     assert columns(table) == ["experiment", "run", "epoch", "epoch_time"]
 
 
@@ -337,7 +346,7 @@ def test_an_unknown_metric_names_the_nearest_and_all_there_are(name, message):
 
 def test_while_nothing_is_logged_any_metric_will_do():
     table = made([(run("b", state=State.QUEUED), None), (run("a", state=State.QUEUED), None)], sortwith="acc")
-    assert (cells(table, "run"), cells(table, "acc-best")) == (["a", "b"], [None, None])
+    assert (cells(table, "run"), cells(table, "acc-best")) == (["b", "a"], [None, None])
     assert table.notes == ("no run has logged acc yet",)
 
 
@@ -357,7 +366,26 @@ def test_while_nothing_is_logged_any_metric_will_do():
             {},
             ["the runs have different goals (val/acc, val/loss): name one with --sortwith"],
         ),
-        ([(run("a", goal=ACC), log(1, loss=1))], {}, ["no run has logged acc yet"]),
+        (
+            [(run("a", goal=ACC), None), (run("b", goal=Goal("val/acc", "min")), None)],
+            {},
+            ["the runs have different goals (max val/acc, min val/acc): name one with --sortwith"],
+        ),
+        ([(run("a", goal=ACC), None)], {}, ["no run has logged acc yet"]),
+        ([(run("a", goal=ACC), log(1, loss=1))], {}, ["no run has logged acc yet; known: loss"]),
+        (
+            [(run("a", goal=Goal("val/acuracy", "max")), log(1, accuracy=1, loss=1))],
+            {},
+            ["no run has logged acuracy yet; did you mean accuracy? known: accuracy, loss"],
+        ),
+        (
+            [(run("a"), log(train_loss=1)), (run("b"), log(train_acc=1))],
+            {},
+            ["nothing of phase val is logged; --sortwith shows other phases: train/acc, train/loss"],
+        ),
+        ([(run("a"), log(train_loss=1)), (run("b"), log(1, acc=1))], {}, []),
+        ([(run("a"), log(train_loss=1))], {"sortwith": "train/loss"}, []),
+        ([(run("a", goal=Goal("train/loss", "min")), log(train_loss=1))], {}, []),
         ([(run("a"), log(1, loss=1))], {"mode": "max"}, ["--max changes nothing without --sortwith or a GOAL"]),
         ([(run("a"), log(1, loss=1))], {"mode": "max", "sortwith": "loss"}, []),
     ],
