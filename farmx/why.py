@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import evidence, layout, logs, processes, runner, status, verdicts
+from farmx.farms import base
 from farmx.spec import Attempt, Run, State
 
 KILLED = ("SIGKILL", 137)  # 137: what a shell says of it
@@ -87,11 +88,11 @@ class Account(NamedTuple):
     next: tuple[str, ...] = ()
 
 
-def account(run: Run, called: str, now: float) -> Account:
+def account(run: Run, called: str) -> Account:
     """What became of `run`. called: its name as commands take it."""
     told = Account(run.name, run.experiment, str(run.state), _sentence(run))
     if run.attempts and run.attempts[-1].begun and run.state not in (State.STAGED, State.QUEUED):
-        told = _of_attempt(told, run, run.attempts[-1], now)
+        told = _of_attempt(told, run, run.attempts[-1])
     return told._replace(next=tuple(_next(run, told, called)))
 
 
@@ -100,13 +101,14 @@ def _sentence(run: Run) -> str:
     return run.note or _STATES.get(run.state, "")
 
 
-def _of_attempt(told: Account, run: Run, last: Attempt, now: float) -> Account:
+def _of_attempt(told: Account, run: Run, last: Attempt) -> Account:
     """What the newest attempt adds."""
     owner = runner.read(os.path.join(last.path, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
     events = _events(last)
     printed = logs.of(run.path, layout.attempt_name(*last.number))
     lines = evidence.tail(printed[-1].path) if printed else []
     end = last.end or {}
+    clock = base.Clock(os.path.join(os.path.dirname(run.path), layout.FARMX))
     told = told._replace(
         attempt=layout.attempt_name(*last.number),
         stage=printed[-1].stage if printed else None,
@@ -116,7 +118,7 @@ def _of_attempt(told: Account, run: Run, last: Attempt, now: float) -> Account:
         signal=end.get("signal"),
         started=last.started,
         ended=last.ended,
-        heard_s=_heard_s(last, now) if last.end is None else None,
+        heard_s=clock.since(os.path.join(last.path, layout.HEARTBEAT)) if last.end is None else None,
         last_line=evidence.last_line(lines),
         max_rss_mb=max((event["max_rss_mb"] for event in events if "max_rss_mb" in event), default=None),
     )
@@ -172,13 +174,6 @@ def _events(attempt: Attempt) -> list[dict[str, Any]]:
             continue
         found += [event] if isinstance(event, dict) else []
     return found
-
-
-def _heard_s(attempt: Attempt, now: float) -> float | None:
-    try:
-        return max(0.0, now - os.stat(os.path.join(attempt.path, layout.HEARTBEAT)).st_mtime)
-    except OSError:
-        return None
 
 
 def _pids(owner: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list[int]:

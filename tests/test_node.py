@@ -385,7 +385,7 @@ def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_pat
     assert os.listdir(place.experiment / ".farmx/outbox").count("id.failed.json") == 1
     (seen,) = status.of(str(place.experiment), ["one"]).runs
     assert (seen.state, verdicts.of(seen)) == (State.FAILED, again)
-    assert why.account(seen, "sweep/one", 0.0).cause == ("memory" if cause else "")
+    assert why.account(seen, "sweep/one").cause == ("memory" if cause else "")
 
 
 def test_a_run_whose_runner_broke_off_is_interrupted_by_what_its_job_printed(place):

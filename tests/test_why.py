@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -186,7 +187,7 @@ def test_of_a_run_between_two_attempts_it_is_told_how_the_first_ended(place):
     path = staged(place)
     attempt(path, "1.0", {"main": b"hi\n"}, "preempted", note="its time is up; its job is queued again")
     run = Run("one", str(path), "sweep", State.PREEMPTED, {}, records.attempts(str(path)), "p1-x", note="waits")
-    found = why.account(run, "sweep/one", 3.0)
+    found = why.account(run, "sweep/one")
     assert found.why == "it is between two attempts: its time is up; its job is queued again: waits"
     assert found.next == ("farmx logs -f sweep/one",)
 
@@ -255,6 +256,15 @@ def test_a_running_run_says_where_since_when_and_its_last_line(tmp_path, monkeyp
         "      log runs/sweep/run/attempts/1.0/main.log",
         "next  farmx logs -f sweep/run",
     ]
+
+
+@pytest.mark.parametrize("ahead_s", [10800.0, -10800.0])
+def test_when_it_was_last_heard_is_told_by_the_clock_of_its_file_system(place, typed, monkeypatch, ahead_s):
+    heartbeat = attempt(staged(place), "1.0", {"main": b""}, None) / "heartbeat"
+    os.utime(heartbeat, (time.time() - 600, time.time() - 600))
+    ours = time.time
+    monkeypatch.setattr(time, "time", lambda: ours() + ahead_s)
+    assert 600 <= told(typed)["heard_s"] < 600 + PATIENCE_S
 
 
 # ---------------------------------------------------------------- how it is asked and what it leaves alone

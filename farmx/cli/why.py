@@ -18,7 +18,7 @@ def tell(given: Mapping[str, Any], at: Surroundings) -> None:
     run = naming.one(root, located(given["name"], at))
     plain = os.path.dirname(os.path.dirname(run.path)) == root and not given["logroot"] and not given["config_file"]
     called = f"{run.experiment}/{run.name}" if plain else os.path.relpath(run.path, at.cwd)
-    account = why.account(run, called, at.now)
+    account = why.account(run, called)
     if given["as_json"]:
         print(json.dumps(account._asdict(), indent=2))
         return

@@ -186,9 +186,25 @@ def silent(path: str) -> bool:
     return _age_s(path) >= SILENT_S
 
 
+class Clock:
+    """What time it is by the clock of the file system that holds `folder`: the one that touches what lies on it, which
+    may be another than ours; ours where that cannot be told."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._now: float | None = None
+
+    def since(self, path: str) -> float | None:
+        """How long ago `path` was touched, in seconds; None when it is not there."""
+        try:
+            touched = os.stat(path).st_mtime
+        except OSError:
+            return None
+        if self._now is None:
+            self._now = layout.now_at(self._folder)
+        return max(0.0, self._now - touched)
+
+
 def _age_s(path: str) -> float:
-    try:
-        touched = os.stat(path).st_mtime
-        return layout.now_at(os.path.dirname(path)) - touched  # by the clock that touched it: ours may be another
-    except OSError:
-        return SILENT_S
+    age_s = Clock(os.path.dirname(path)).since(path)
+    return SILENT_S if age_s is None else age_s
