@@ -83,6 +83,14 @@ def post(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def hold(tmp_path, monkeypatch):
+    """Where the submit command `submit_job` is, and keeps what it takes: see submitting."""
+    from submitting import SUBMIT, put
+
+    return put(tmp_path / "hold", monkeypatch, {"submit_job": SUBMIT})
+
+
+@pytest.fixture
 def project(tmp_path, commands):
     """A project of two files whose sweep has two points: commands.Project."""
     from commands import project

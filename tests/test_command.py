@@ -5,71 +5,23 @@ import json
 import os
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from launching import Place
+from submitting import calls, configure, submission
 
 from farmx.farms import base, command, command_words
 from farmx.farms import calls as calls_of
 from farmx.spec import Job, Submission
 
+GPUS = "RESOURCES: {gpu: 2}"
 KEPT = "what was queued before is kept, the rest is staged: the same command goes on"
-SUBMIT = """#!/usr/bin/env bash
-# Takes a job: its arguments to calls, a number to its output; runs it where RUN says so.
-[ -e "$HOLD/refuse" ] && { cat "$HOLD/refuse" >&2; exit 7; }
-if [ -e "$HOLD/busy" ]; then rm "$HOLD/busy"; echo "try again" >&2; exit 1; fi
-exec 9>>"$HOLD/calls"
-flock 9
-echo x >> "$HOLD/count"
-number=$(wc -l < "$HOLD/count")
-if [ -e "$HOLD/most" ] && [ "$number" -gt "$(cat "$HOLD/most")" ]; then
-  if [ -e "$HOLD/full" ]; then cat "$HOLD/full" >&2; else echo "quota reached" >&2; fi; exit 1
-fi
-printf '%s\\0' "$@" >&9; printf '\\n\\0' >&9
-flock -u 9
-[ -e "$HOLD/said" ] && cat "$HOLD/said" || echo "job $number is queued"
-exec 9>&-
-[ -e "$HOLD/run" ] || exit 0
-while [ $# -gt 1 ]; do shift; done
-bash -c "$1" > "$HOLD/out.$number" 2>&1 < /dev/null
-exit 0
-"""
-
-
-@pytest.fixture
-def hold(tmp_path, monkeypatch):
-    """What the submit command reads and writes, and the command on PATH."""
-    path = tmp_path / "hold"
-    path.mkdir()
-    (path / "submit_job").write_text(SUBMIT)
-    (path / "submit_job").chmod(0o755)
-    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
-    monkeypatch.setenv("HOLD", str(path))
-    return path
-
 
 @pytest.fixture
 def big(project, hold):
     """A project whose farm is the submit command."""
-    configure(project)
+    configure(project, more=GPUS)
     return project
-
-
-def configure(project, submit="submit_job", more="RESOURCES: {gpu: 2}", farm="big") -> None:
-    lines = [f"FARM: {farm}", f"{farm}:", f"  SUBMIT_CMD: {submit}", *(f"  {line}" for line in more.splitlines())]
-    project.write(".farmx.yaml", "\n".join(lines) + "\n")
-
-
-def calls(hold: Path) -> list[list[str]]:
-    """The arguments of each call that was taken, in order."""
-    text = (hold / "calls").read_text() if (hold / "calls").exists() else ""
-    return [each.split("\0")[:-1] for each in text.split("\n\0")[:-1]]
-
-
-def submission(project) -> Path:
-    (path,) = (project.experiment / ".farmx/submissions").iterdir()
-    return path
 
 
 def test_a_launch_submits_each_run_in_runxs_form_and_records_it(big, hold):
@@ -164,7 +116,7 @@ def test_who_waits_for_slow_submit_commands_hears_that_none_has_ended(tmp_path, 
 
 def test_leading_variables_are_in_the_environment_of_the_submit_command(big, hold):
     (hold / "submit_job").write_text('#!/bin/sh\nprintf "%s\\n" "$WHO" "$N" >> "$HOLD/env"\necho 1\n')
-    configure(big, "WHO='a b' N={gpu} submit_job {script}")
+    configure(big, "WHO='a b' N={gpu} submit_job {script}", GPUS)
     big.sweep("{n: [1]}")
     big.ok("sweep.yml")
     assert (hold / "env").read_text() == "a b\n2\n"

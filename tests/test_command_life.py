@@ -9,26 +9,13 @@ from pathlib import Path
 import pytest
 from commands import key
 from launching import ROOT, Place, end
+from submitting import SUBMIT, codes, configure
 from test_relaunch import cancelled
 
 from farmx import breaker, layout
 from farmx.farms import base, command
 from farmx.spec import Job
 
-# Takes a job and runs it here: again as long as it ends with 99, which is written down, as is every code.
-SUBMIT = """#!/bin/sh
-while [ $# -gt 1 ]; do shift; done
-echo "$1" >> "$HOLD/jobs"
-echo "$$"
-[ -e "$HOLD/wait" ] && exit 0
-code=99 RESTARTED=0
-while [ "$code" = 99 ]; do
-  JOB_ID=$$ RESTARTED=$RESTARTED sh -c "$1" > "$HOLD/out" 2>&1 < /dev/null
-  code=$? RESTARTED=1
-  echo "$code" >> "$HOLD/codes"
-done
-exit 0
-"""
 # $RUNNER is the process that answers signals.
 RUNNER = """sed 's/.*"pid": \\([0-9]*\\).*/\\1/' "$FARMX_ATTEMPT_DIR/owner.json\""""
 WARNED = f"""printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> "$SIDE"
@@ -38,26 +25,15 @@ if [ "$FARMX_ATTEMPT" -lt "$MOST" ]; then kill -$HOW "$({RUNNER})"; sleep 9 & wa
 
 
 @pytest.fixture
-def hold(tmp_path, monkeypatch):
-    path = tmp_path / "hold"
-    path.mkdir()
-    (path / "submit_job").write_text(SUBMIT)
-    (path / "submit_job").chmod(0o755)
-    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
-    monkeypatch.setenv("HOLD", str(path))
-    return path
-
-
-@pytest.fixture
 def big(project, hold):
     """A project whose farm runs a job as it is submitted, one after another."""
-    configure(project)
+    (hold / "run").touch()
+    settle(project)
     return project
 
 
-def configure(project, more: str = "REQUEUE_CODE: 99") -> None:
-    lines = ["SUBMIT_CMD: submit_job", "SUBMIT_PARALLEL: 1", *more.splitlines()]
-    project.write(".farmx.yaml", "FARM: big\nbig:\n" + "".join(f"  {line}\n" for line in lines))
+def settle(project, more: str = "REQUEUE_CODE: 99") -> None:
+    configure(project, more=f"SUBMIT_PARALLEL: 1\n{more}")
 
 
 def one(project, text: str, **more: str) -> tuple[dict, dict[str, str]]:
@@ -68,10 +44,6 @@ def one(project, text: str, **more: str) -> tuple[dict, dict[str, str]]:
     (run,) = json.loads(project.ok("status", "sweep", "--json").out)["runs"]
     home = project.experiment / run["run"] / "attempts"
     return run, {path.name: json.loads((path / "end.json").read_text())["state"] for path in sorted(home.iterdir())}
-
-
-def codes(hold: Path) -> list[str]:
-    return (hold / "codes").read_text().split()
 
 
 # ---------------------------------------------------------------- warned
@@ -86,7 +58,7 @@ HOW = [
 
 @pytest.mark.parametrize(("how", "settings", "state", "ends", "said"), HOW)
 def test_a_job_that_is_warned_ends_its_program_and_asks_to_be_run_again(big, hold, how, settings, state, ends, said):
-    configure(big, settings)
+    settle(big, settings)
     run, attempts = one(big, WARNED, HOW=how, MOST="2")
     assert (run["state"], attempts, codes(hold)) == (state, ends, said)
     assert [start.rpartition("/")[2] for start in big.starts()] == list(ends)
@@ -104,13 +76,13 @@ def test_a_run_that_is_not_run_again_where_nobody_can_be_asked_is_unknown_after_
 
 
 def test_what_is_no_warning_where_no_code_is_told_does_nothing(big, hold):
-    configure(big, "")
+    settle(big, "")
     run, attempts = one(big, f"""kill -USR1 "$({RUNNER})"; sleep 0.1; kill -USR1 $$; exit 0""")
     assert (run["state"], attempts, codes(hold)) == ("done", {"1.0": "done"}, ["0"])
 
 
 def test_a_job_is_run_again_so_often_and_then_has_failed(big, hold):
-    configure(big, "REQUEUE_CODE: 99\nMAX_REQUEUES: 2")
+    settle(big, "REQUEUE_CODE: 99\nMAX_REQUEUES: 2")
     run, attempts = one(big, WARNED, HOW="USR1", MOST="9")
     assert attempts == {"1.0": "preempted", "1.1": "preempted", "1.2": "failed"}
     assert run["note"] == "it was told that its time is up, and it was requeued twice (MAX_REQUEUES)"
@@ -120,7 +92,7 @@ def test_a_job_is_run_again_so_often_and_then_has_failed(big, hold):
 @pytest.mark.parametrize("settings", ["REQUEUE_CODE: 99", ""])
 @pytest.mark.parametrize("code", [3, 99, 100])
 def test_a_programs_own_code_says_nothing_to_the_scheduler(big, hold, code, settings):
-    configure(big, settings)
+    settle(big, settings)
     run, _ = one(big, f"exit {code}")
     assert (run["state"], run["note"], codes(hold)) == ("failed", f"main exited with {code}", ["1"])
 
@@ -235,10 +207,11 @@ def standing(project) -> dict[tuple[str, str], int]:
 
 def run_jobs(hold: Path, count: int) -> None:
     """Let the first jobs that wait begin, and end."""
-    lines = (hold / "jobs").read_text().splitlines()
-    for line in lines[:count]:
-        subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True)
-    (hold / "jobs").write_text("".join(f"{line}\n" for line in lines[count:]))
+    waiting = (hold / "calls").read_text().split("\n\0")
+    for call in waiting[:count]:
+        if call:
+            subprocess.run(["sh", "-c", call.split("\0")[-2]], stdin=subprocess.DEVNULL, capture_output=True)
+    (hold / "calls").write_text("\n\0".join(waiting[count:]))
 
 
 def test_a_job_that_its_breaker_holds_ends_before_its_program_begins(broken, hold):
@@ -258,7 +231,7 @@ GO_ON = {
 @pytest.mark.parametrize(("words", "after"), GO_ON.values(), ids=GO_ON)
 @pytest.mark.parametrize("pack", ["", "PACK: {runs: 1, each: 3}\n"])
 def test_whose_job_ended_since_it_was_held_is_queued_again_where_nobody_can_be_asked(broken, pack, words, after):
-    configure(broken, pack)
+    settle(broken, pack)
     broken.ok("sweep.yml")
     assert standing(broken) == HELD
     broken.write("note.sh", ":\n")
@@ -273,7 +246,7 @@ def test_whose_job_ended_since_it_was_held_has_none_that_could_be_cancelled(brok
 
 
 def test_what_waits_where_nobody_can_be_asked_is_let_go_and_its_jobs_begin_it(broken, hold):
-    (hold / "wait").touch()
+    (hold / "run").unlink()
     broken.ok("sweep.yml")
     run_jobs(hold, 3)  # the third is held
     assert standing(broken) == {("failed", "main exited with 2"): 2, ("staged", f"held: {WHY}"): 1,
@@ -287,8 +260,8 @@ def test_what_waits_where_nobody_can_be_asked_is_let_go_and_its_jobs_begin_it(br
 
 def test_what_waits_is_let_go_with_todays_code_and_what_has_ended_is_queued_again(broken, hold):
     status = 'STATUS_CMD: cat "' + str(hold / "told") + '"'
-    configure(broken, f"REQUEUE_CODE: 99\n{status}")
-    (hold / "wait").touch()
+    settle(broken, f"REQUEUE_CODE: 99\n{status}")
+    (hold / "run").unlink()
     broken.ok("sweep.yml")
     (submission,) = (broken.experiment / ".farmx/submissions").iterdir()
     queued = [line.split()[1] for line in (submission / "queued").read_text().splitlines()]
@@ -309,7 +282,7 @@ def test_what_waits_is_let_go_with_todays_code_and_what_has_ended_is_queued_agai
 
 
 def test_without_cancel_cmd_a_waiting_run_is_cancelled_and_its_job_starts_nothing(big, hold):
-    (hold / "wait").touch()
+    (hold / "run").unlink()
     big.sweep("{n: [1]}")
     big.ok("sweep.yml")
     (run,) = big.runs()

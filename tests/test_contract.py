@@ -1,9 +1,8 @@
 """Farms that need no scheduler keep the contract: a pool of this machine, and a command beside a small fake queue."""
 
-import os
-
 import pytest
 from farm_contract import FarmContract, Site
+from submitting import put
 
 # A queue of two slots: fsub takes a script, fstat lists, fdel ends.
 JOB = """
@@ -29,13 +28,8 @@ COMMANDS = {
 class TestCommand(FarmContract):
     @pytest.fixture
     def site(self, tmp_path, monkeypatch, commands):
-        hold = tmp_path / "hold"
-        hold.mkdir()
-        for name, text in COMMANDS.items():
-            (hold / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
-            (hold / name).chmod(0o755)
-        monkeypatch.setenv("HOLD", str(hold))
-        monkeypatch.setenv("PATH", str(hold), prepend=os.pathsep)
+        scripts = {name: f"#!/usr/bin/env bash\n{text}\n" for name, text in COMMANDS.items()}
+        hold = put(tmp_path / "hold", monkeypatch, scripts)
         section = {"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
                    "STATUS": {"q": "queued"}}  # fmt: skip
 

@@ -6,33 +6,23 @@ from pathlib import Path
 
 import pytest
 from launching import end, output
+from submitting import SUBMIT, calls, put, submission
 
-SUBMIT = """#!/bin/sh
-# Keeps what it was told to run; runs it once $HOLD/run is there.
-echo x >> "$HOLD/count"
-number=$(wc -l < "$HOLD/count")
-echo "job $number"
-while [ $# -gt 1 ]; do shift; done
-printf '%s\\n' "$1" > "$HOLD/$number.sh"
-"""
 FARM = """FARM: big
 big: {SUBMIT_CMD: submit_job, SUBMIT_PARALLEL: 1, STATUS_CMD: 'state_of {ids}', CANCEL_CMD: 'end_of {ids}'}
 """
+SCRIPTS = {
+    "submit_job": SUBMIT,
+    "state_of": '#!/bin/sh\ncat "$HOLD/states"\n',
+    "end_of": '#!/bin/sh\necho "$@" >> "$HOLD/ended"\n',
+}
 SHOW = "sh -c 'echo $CUDA_VISIBLE_DEVICES; exit $1'"
 
 
 @pytest.fixture
 def hold(tmp_path, monkeypatch):
-    path = tmp_path / "hold"
-    path.mkdir()
-    scripts = {"submit_job": SUBMIT, "state_of": '#!/bin/sh\ncat "$HOLD/states"\n',
-               "end_of": '#!/bin/sh\necho "$@" >> "$HOLD/ended"\n'}  # fmt: skip
-    for name, text in scripts.items():
-        (path / name).write_text(text)
-        (path / name).chmod(0o755)
+    path = put(tmp_path / "hold", monkeypatch, SCRIPTS)
     (path / "states").touch()
-    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
-    monkeypatch.setenv("HOLD", str(path))
     return path
 
 
@@ -43,13 +33,8 @@ def pack(project, more="PACK: {runs: 2, each: 3}", values="[0, 1, 2, 3, 4]") -> 
 
 def work(hold: Path, number: int, **env: str) -> None:
     """Let the farm run a job."""
-    told = (hold / f"{number}.sh").read_text()
+    told = calls(hold)[number - 1][-1]
     assert os.spawnvpe(os.P_WAIT, "sh", ["sh", "-c", told], {**os.environ, **env}) in (0, 1)
-
-
-def submission(project) -> Path:
-    (path,) = (project.experiment / ".farmx/submissions").iterdir()
-    return path
 
 
 def states(project) -> list[str]:
@@ -114,7 +99,7 @@ def test_what_a_dead_job_left_is_taken_up_by_the_next_launch_and_shares_a_job_ag
     project.ok("sweep.yml")
     done = project.ok("sweep.yml")
     assert "runs  4: 4 taken up" in done.err
-    assert sorted(path.name for path in hold.glob("*.sh")) == ["1.sh", "2.sh", "3.sh", "4.sh"]
+    assert len(calls(hold)) == 4
 
 
 REFUSED = [
