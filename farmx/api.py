@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from farmx import claims, compose, status
 from farmx.cli import here, there
+from farmx.cli.surroundings import MAX_RUNS, surroundings, tell, user
 from farmx.cli.surroundings import logroot as logroot_of
-from farmx.cli.surroundings import surroundings, tell, user
 from farmx.errors import RecordError, UsageError
 from farmx.farms.gpus import slots
 from farmx.spec import Run
@@ -28,13 +28,14 @@ def launch(
     first: int | None = None,
     stages: Sequence[str] = (),
     config_file: str | None = None,
+    max_runs: int = MAX_RUNS,
 ) -> list[Run]:
     """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
 
     interactive=False without these is `farmx SWEEP`: the runs are left to the farm, and this returns at once. Points
     that had a run before keep it, so the list is the same however often this is called. Raises FarmxError for whatever
-    is wrong, before anything is made, and KeyboardInterrupt after Ctrl-C ended it; a run that fails raises nothing:
-    look at its `state`.
+    is wrong, before anything is made, more points than `max_runs` among it, and KeyboardInterrupt after Ctrl-C; a run
+    that fails raises nothing: look at its `state`.
     """
     pooled = jobs is not None or gpus is not None
     here_now = interactive or pooled
@@ -45,6 +46,9 @@ def launch(
     request = compose.Request(sweep, flags, config_file, name=name, tag=tag, cool=cool, again=again, first=first,
                               stages=tuple(stages))  # fmt: skip
     made = compose.read(request, at)
+    if made.size() > max_runs:
+        raise UsageError(f"{sweep} makes {made.size():,} runs, more than max_runs={max_runs}; give "
+                         f"max_runs={made.size()} if you mean it, or first=N to try a few")  # fmt: skip
     for warning in made.sweep.warnings:
         tell(warning)
     order = compose.order(made, at, user(), here_now)

@@ -93,6 +93,12 @@ def test_every_parameter_means_what_the_option_means(place):
     assert [line for line in told.splitlines() if line.startswith("TOLD")] == ["TOLD 2 t_ True True"]
 
 
+def test_so_many_runs_as_max_runs_allows_are_launched(place):
+    told = python("import farmx; print('RUNS', len(farmx.launch('sweep.yml', jobs=2, max_runs=6)))\n"
+                  "print('RUNS', len(farmx.launch('sweep.yml', first=1, max_runs=1)))", place)  # fmt: skip
+    assert [line for line in told.splitlines() if line.startswith("RUNS")] == ["RUNS 4", "RUNS 1"]
+
+
 def test_from_a_subdirectory_the_code_is_what_is_there(place):
     write(place, {"sub/sweep.yml": "CMD: python here.py\n", "sub/here.py": "print('sub')\n", ".farmx.yaml": "{}"})
     told = python("import farmx; print('STATE', farmx.launch('sweep.yml')[0].state)", place / "sub")
@@ -100,6 +106,7 @@ def test_from_a_subdirectory_the_code_is_what_is_there(place):
     assert [path.name for path in (place / "sub" / "runs").glob("[!.]*")] == ["sweep"]
 
 
+MANY = "more than max_runs=1000; give max_runs=1001 if you mean it, or first=N to try a few"
 WRONG = [
     ({"sweep": "none.yml"}, "none.yml: no such sweep file"),
     ({"sweep": "sweeep.yml"}, "sweeep.yml: no such sweep file; did you mean sweep.yml?"),
@@ -111,11 +118,16 @@ WRONG = [
      "this machine"),
     ({"sweep": "sweep.yml", "logroot": "$NOPE"},
      "command line: LOGROOT: $NOPE is not set; export it, or write the path"),
+    ({"sweep": "sub/many.yml"}, f"sub/many.yml makes 1,001 runs, {MANY}"),
+    ({"sweep": "sub/many.yml", "interactive": False, "farm": "local"}, f"sub/many.yml makes 1,001 runs, {MANY}"),
+    ({"sweep": "sweep.yml", "max_runs": 5}, "sweep.yml makes 6 runs, more than max_runs=5; give max_runs=6 if you mean "
+     "it, or first=N to try a few"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG, ids=[str(row[0]) for row in WRONG])
 def test_a_mistake_is_a_farmx_error_and_makes_nothing(place, given, message):
+    write(place, {"sub/many.yml": f"CMD: python t.py\nHPARAMS: {{n: {list(range(1001))}}}\n"})
     before = everything(place)
     with pytest.raises(FarmxError) as caught:
         farmx.launch(**given)

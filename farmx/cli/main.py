@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from farmx.cli.options import CONTEXT, PATH, Plain, count, joined_stages, keep, options, runs, stages, version, where
-from farmx.cli.surroundings import located, one_line, surroundings
+from farmx.cli.surroundings import MAX_RUNS, located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
 
@@ -77,7 +77,7 @@ _here = options(
 @click.option("--again", is_flag=True, help="Run every point once more, in new directories.")
 @click.option("--first", type=count, metavar="N", help="Only the first N points.")
 @stages
-@click.option("--max-runs", type=count, default=1000, show_default=True, metavar="N",
+@click.option("--max-runs", type=count, default=MAX_RUNS, show_default=True, metavar="N",
               help="Ask before launching more runs than this.")  # fmt: skip
 @one_line
 def launch(**given: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from farmx.errors import FarmxError, UsageError
 
+MAX_RUNS = 1000  # more are not launched unless somebody says so
 SHOWN = 20  # runs that are named one by one before they go
 
 if TYPE_CHECKING:
