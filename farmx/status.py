@@ -196,7 +196,7 @@ def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
     found, problems = _readings(path, names, handed.newest, cache)
     helds = {read.name: _open(read, handed.open.get(read.name, ())) for read in found if read.record is not None}
     answers = _ask([(held, len(read.attempts)) for read in found for held in helds.get(read.name, ())], cache)
-    now = _Clock(path)
+    now = base.Clock(os.path.join(path, layout.FARMX))
     runs = []
     for read in found:
         try:
@@ -239,7 +239,7 @@ def experiments(logroot: str) -> list[str]:
     return [name for name in names if os.path.isdir(os.path.join(logroot, name))]
 
 
-def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: "_Clock") -> Run:
+def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: base.Clock) -> Run:
     record, attempts = read.record, read.attempts
     if record is None:  # runx, or logx outside a launch: nobody tells how it ended
         return Run(read.name, read.path, read.experiment, State.UNKNOWN, read.hparams or {}, attempts,
@@ -286,35 +286,14 @@ def _to_come(standing: Sequence[Standing]) -> str:
 
 
 def _decide(
-    attempts: Sequence[Attempt], helds: Sequence[Held], answers: Answers, now: "_Clock"
+    attempts: Sequence[Attempt], helds: Sequence[Held], answers: Answers, now: base.Clock
 ) -> tuple[State, str]:
     last = attempts[-1] if attempts else None
     alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
     hold = _hold(helds, answers, last)
     unheard = last is not None and (last.end.get("state") == State.PREEMPTED if last.end else not alive)
     silent_s = now.since(os.path.join(last.path, layout.HEARTBEAT)) if last and unheard else 0.0
-    return decide(last, hold, alive, silent_s)
-
-
-class _Clock:
-    """What time it is by the clock of the file system that holds an experiment; ours where that cannot be told."""
-
-    def __init__(self, experiment: str) -> None:
-        self._experiment = experiment
-        self._now: float | None = None
-
-    def since(self, path: str) -> float:
-        """How long ago `path` was touched, in seconds; very long when it is not there."""
-        try:
-            touched = os.stat(path).st_mtime
-        except OSError:
-            return base.SILENT_S
-        return max(0.0, self._told() - touched)
-
-    def _told(self) -> float:
-        if self._now is None:
-            self._now = layout.now_at(os.path.join(self._experiment, layout.FARMX))
-        return self._now
+    return decide(last, hold, alive, base.SILENT_S if silent_s is None else silent_s)
 
 
 # ---------------------------------------------------------------- what farms hold
