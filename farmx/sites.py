@@ -215,6 +215,6 @@ def _resources(partitions: Sequence[Partition], chosen: Partition, accounts: str
     if gpus:
         lines.append(f"    {'' if gpus is chosen else '# '}gpus: 1 # {gpus.name}: {gpus.gpus} a node")
     lines += [f"    # account: NAME # {accounts}", "    # qos: NAME"] if accounts else []
-    return [*lines, "    # array_parallelism: 20 # so many runs of a launch at once"]
+    return [*lines, "    # array_parallelism: 20 # of a launch at most so many jobs at once"]
 
 

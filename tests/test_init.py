@@ -61,7 +61,7 @@ slurm:
     gpus: 1 # gpu: gpu:a100:8 a node
     # account: NAME # vision (qos normal,long), nlp
     # qos: NAME
-    # array_parallelism: 20 # so many runs of a launch at once
+    # array_parallelism: 20 # of a launch at most so many jobs at once
 """
 
 

@@ -114,7 +114,7 @@ run it
 def test_a_script_says_what_the_sweep_says_and_nothing_else():
     resources = {"partition": "gpu", "gpus": 8, "time": "12:00:00", "array_parallelism": 2, "constraint": "a&b",
                  "exclusive": True, "qos": None, "hold": False, "nice": 0}  # fmt: skip
-    assert slurm_script.text("run it", resources, 3) == TEXT
+    assert slurm_script.text("run it", resources, 3, 2) == TEXT
 
 
 @pytest.mark.parametrize(

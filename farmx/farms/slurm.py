@@ -92,16 +92,18 @@ class Farm(NamedTuple):
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """One sbatch for each array, more where a limit lets in only parts of it, and one for its sentinel."""
         kill_wait_s = _setting("KillWait", KILL_WAIT_S) if submissions else KILL_WAIT_S
-        for submission in submissions:
+        tasks = [packs.of(self.pack, each.resources).jobs(len(each.jobs)) for each in submissions]
+        shares = slurm_script.shares(list(zip(submissions, tasks)))
+        for submission, count in zip(submissions, tasks):
             self._record(submission, kill_wait_s)
             command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
-            tasks = packs.of(self.pack, submission.resources).jobs(len(submission.jobs))
-            script = slurm_script.text(command, submission.resources, tasks)
+            script = slurm_script.text(command, submission.resources, count, shares[submission.id].most)
             layout.write(os.path.join(submission.path, layout.SCRIPT), script)
         queue, unwatched = Queue(self.delays_s, self.tell), ""
         left: list[Job] = []
         for submission in submissions:
-            queued = self._queue(queue, submission, packs.of(self.pack, submission.resources), heard)
+            pack, behind = packs.of(self.pack, submission.resources), shares[submission.id].behind
+            queued = self._queue(queue, submission, pack, heard, behind)
             left += submission.jobs[queued:]
             if queued < len(submission.jobs):
                 base.shorten(submission, queued)
@@ -111,11 +113,16 @@ class Farm(NamedTuple):
         _complain(queue.limit, submissions, left, unwatched)
 
     def _queue(
-        self, queue: Queue, submission: Submission, pack: packs.Pack, heard: Callable[[Submission, int], None]
+        self,
+        queue: Queue,
+        submission: Submission,
+        pack: packs.Pack,
+        heard: Callable[[Submission, int], None] = lambda submission, queued: None,
+        behind: str = "",
     ) -> int:
         """Queue and record as much of it as Slurm takes; how many of its jobs."""
         queued = 0
-        for part in queue.fill(submission, pack.jobs(len(submission.jobs))):
+        for part in queue.fill(submission, pack.jobs(len(submission.jobs)), behind):
             first, queued = queued, min(part.end * pack.each, len(submission.jobs))
             base.record_queued(submission.path, first, queued - 1, part.array)
             if breaker.held(submission.path):  # who held the rest of the launch did not know this array
@@ -131,6 +138,7 @@ class Farm(NamedTuple):
         there: dict[str, list[str]] = {}
         for array, name in set(_arrays([name for each in left for name in (each.name, each.before)], here())):
             there.setdefault(name, []).append(array)
+        shares = slurm_script.shares([(each.submission, each.pack.jobs(len(each.submission.jobs))) for each in left])
         queue, count = Queue(self.delays_s, self.tell), 0
         tried: list[Submission] = []
         refused: list[Job] = []
@@ -138,7 +146,7 @@ class Farm(NamedTuple):
             if len(there.get(each.before, ())) == 1 and each.name not in there:
                 queue.know(each.submission.after, there[each.before][0], each.pack.jobs(len(each.submission.jobs)))
             if queue.knows(each.submission.after) and each.name not in there:
-                queued = self._queue(queue, each.submission, each.pack, lambda submission, queued: None)
+                queued = self._queue(queue, each.submission, each.pack, behind=shares[each.submission.id].behind)
                 if 0 < queued < len(each.submission.jobs):  # of which nothing is queued is tried as a whole again
                     base.shorten(each.submission, queued)
                 tried.append(each.submission)

@@ -38,12 +38,15 @@ class Queue:
         self._delays_s, self._tell, self.limit = delays_s, tell, ""
         self._full: set[str] = set()
         self._parts: dict[str, list[Part]] = {}
+        self._behind: dict[str, list[str]] = {}
 
-    def fill(self, submission: Submission, jobs: int) -> Iterator[Part]:
+    def fill(self, submission: Submission, jobs: int, behind: str = "") -> Iterator[Part]:
         """Queue its jobs, the first of them where a limit lets in no more; yield each array as soon as it is queued.
 
-        Those that wait for others are queued for what was queued of these. Raises FarmError.
+        Those that wait for others are queued for what was queued of these. behind: the submission of this id has to
+        end first, however it does. Raises FarmError.
         """
+        self._behind[submission.id] = [part.array for part in self._parts.get(behind, ())]
         parts = self._parts.setdefault(submission.id, [])
         for before in self._parts[submission.after] if submission.after else [Part(0, jobs, "")]:
             for part in self._filled(submission, before, jobs):
@@ -81,7 +84,8 @@ class Queue:
 
     def _queue(self, submission: Submission, wanted: Part, jobs: int) -> str | None:
         """The id of the array, queued now or by a call that gave no answer; None where a limit is in its way."""
-        found, said = self.once(_sbatch(submission, wanted, jobs), job_name(submission), self.arrays(submission))
+        argv = _sbatch(submission, wanted, jobs, self._behind[submission.id])
+        found, said = self.once(argv, job_name(submission), self.arrays(submission))
         if found:
             return found
         self.limit = limited(said.error) or self.limit
@@ -115,9 +119,11 @@ class Queue:
 # ---------------------------------------------------------------- what sbatch is given
 
 
-def _sbatch(submission: Submission, wanted: Part, jobs: int) -> list[str]:
+def _sbatch(submission: Submission, wanted: Part, jobs: int, behind: Sequence[str]) -> list[str]:
     """The call. What may hold any character stands here: a line of the script loses some."""
+    script = os.path.join(submission.path, layout.SCRIPT)
     whole = (wanted.first, wanted.end) == (0, jobs)
+    depends = _depends(submission, wanted.array, behind)
     return [
         "sbatch",
         "--parsable",
@@ -126,15 +132,22 @@ def _sbatch(submission: Submission, wanted: Part, jobs: int) -> list[str]:
         f"--chdir={submission.path}",
         f"--output={slurm_script.output(submission.path)}",
         "--open-mode=append",
-        *([] if whole else [f"--array={slurm_script.array(wanted.first, wanted.end, submission.resources)}"]),
-        *([f"--dependency={_depends(submission, wanted.array)}", "--kill-on-invalid-dep=yes"] if wanted.array else []),
-        os.path.join(submission.path, layout.SCRIPT),
+        *([] if whole else [f"--array={slurm_script.array(wanted.first, wanted.end, _most(script))}"]),
+        *([f"--dependency={depends}"] if depends else []),
+        *(["--kill-on-invalid-dep=yes"] if wanted.array else []),
+        script,
     ]
 
 
-def _depends(submission: Submission, after: str) -> str:
-    """What its jobs wait for, beside what RESOURCES says."""
-    return ",".join(filter(None, (slurm_script.said(submission.resources.get("dependency")), f"aftercorr:{after}")))
+def _most(script: str) -> int | None:
+    with open(script, encoding="utf-8", errors="surrogateescape") as file:
+        return slurm_script.most(file.read())
+
+
+def _depends(submission: Submission, after: str, behind: Sequence[str]) -> str:
+    """What its jobs wait for, beside what RESOURCES says; '' for nothing else."""
+    ours = [f"aftercorr:{after}"] * bool(after) + [f"afterany:{':'.join(behind)}"] * bool(behind)
+    return ",".join(filter(None, (slurm_script.said(submission.resources.get("dependency")), *ours))) if ours else ""
 
 
 def job_name(submission: Submission) -> str:

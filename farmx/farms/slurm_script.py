@@ -8,11 +8,13 @@ The script is one line, the runner with the submission and the array's index.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from farmx import containers, layout, needs
 from farmx.farms import slurm_words
+from farmx.spec import Submission
 
 NOTICE_S = 60  # how long before its limit or its preemption a program is told
 PARALLEL = "array_parallelism"
@@ -39,8 +41,11 @@ OVER = "already finished"  # scontrol hold and release say that of each index th
 TOLD = r"error: \*\*\* JOB .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
 
 
-def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
-    """The batch script of an array of so many jobs: submitit's text for `resources`, and the command."""
+def text(command: str, resources: Mapping[str, Any], tasks: int, most: int | None = None) -> str:
+    """The batch script of an array of so many jobs: submitit's text for `resources`, and the command.
+
+    most: how many of them may run at once.
+    """
     import warnings  # only who submits
 
     from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string  # a fifth of a second; only who submits
@@ -49,7 +54,7 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
     wanted.pop(PARALLEL, None)
     known = SlurmExecutor._valid_parameters() - {"additional_parameters", "setup", "teardown", "srun_args"}
     named = {key: wanted.pop(key) for key in list(wanted) if key in known}
-    ours = {"array": array(0, tasks, resources), "requeue": True,
+    ours = {"array": array(0, tasks, most), "requeue": True,
             "signal": f"B:USR2@{_notice_s(resources)}", **wanted}  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its advice on combinations is for its own users
@@ -62,15 +67,55 @@ def text(command: str, resources: Mapping[str, Any], tasks: int) -> str:
     return "".join(line for line in made.splitlines(keepends=True) if not line.startswith(unwanted))
 
 
-def array(first: int, end: int, resources: Mapping[str, Any]) -> str:
-    """What --array says of the jobs from `first` on, without `end`."""
-    most = parallel(resources)
+def array(first: int, end: int, most: int | None) -> str:
+    """What --array says of the jobs from `first` on, without `end`, of which so many may run at once."""
     return f"{first}-{end - 1}" + ("" if most is None else f"%{most}")
 
 
+def most(script: str) -> int | None:
+    """How many jobs of an array may run at once, as its script says; None for all."""
+    found = re.search(r"^#SBATCH --array=\S+%(\d+)$", script, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def parallel(resources: Mapping[str, Any]) -> int | None:
-    """How many jobs of an array may run at once; None for all."""
+    """How many jobs with these resources may run at once of a launch; None for all."""
     return needs.plainly(resources).get(PARALLEL)
+
+
+class Share(NamedTuple):
+    """Of what may run at once, the part of one array. most: so many.  behind: the submission that ends before it."""
+
+    most: int | None
+    behind: str = ""
+
+
+def shares(submissions: Sequence[tuple[Submission, int]]) -> dict[str, Share]:
+    """id -> the share of each of these submissions, which have so many jobs: Slurm knows a limit for one array alone.
+
+    Those of equal resources, as many stages in, keep to it together.
+    """
+    groups: dict[str, list[tuple[str, int]]] = {}
+    depths: dict[str, int] = {}
+    for each, jobs in submissions:  # what waits comes after what it waits for
+        depths[each.id] = depths.get(each.after, 0) + 1 if each.after else 0
+        key = repr([depths[each.id], sorted(each.resources.items(), key=str)])
+        groups.setdefault(key, []).append((each.id, jobs))
+    limits = {each.id: parallel(each.resources) for each, _ in submissions}
+    return {name: share for group in groups.values() for name, share in _shared(group, limits[group[0][0]])}
+
+
+def _shared(group: Sequence[tuple[str, int]], limit: int | None) -> list[tuple[str, Share]]:
+    """By the number of their jobs, so that they end together; more arrays than the limit stand in so many rows."""
+    names, jobs = zip(*group)
+    if limit is None:
+        return [(name, Share(None)) for name in names]
+    if limit < len(group):
+        return [(name, Share(1, names[place - limit] if place >= limit else "")) for place, name in enumerate(names)]
+    given = [1] * len(group)
+    for _ in range(min(limit, sum(jobs)) - len(group)):
+        given[max(range(len(group)), key=lambda place: jobs[place] / given[place])] += 1
+    return [(name, Share(count)) for name, count in zip(names, given)]
 
 
 def output(submission: str) -> str:
