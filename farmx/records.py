@@ -18,7 +18,7 @@ from farmx.errors import RecordError, StageError
 from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
-_FORMAT = 2  # in 1 nothing was kept of swept resources
+_FORMAT = 3  # in those before less was kept of identity
 _KEPT = ("point", "digest", "goal", "generation", "stages")
 
 
@@ -50,7 +50,7 @@ def read(path: str, name: str, experiment: str) -> Reading | None:
     if record is not None and not _sound(record):
         where = os.path.join(path, layout.RUN)
         raise RecordError(f"{where}: not a record of ours; restore it or move it away")
-    kept = None if record is None else {**{key: record.get(key) for key in _KEPT}, "swept": _swept(record)}
+    kept = None if record is None else {**{key: record.get(key) for key in _KEPT}, **_told_apart(record)}
     return Reading(name, path, experiment, kept, hparams, attempts(path))
 
 
@@ -62,12 +62,16 @@ def of(path: str, name: str, newest: int | None) -> dict[str, Any] | None:
         return None
 
 
-def _swept(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The resources by which the sweep told this run from others: name -> value; {} where run.json does not say."""
-    identity = record.get("identity")
-    told = identity.get("swept") if isinstance(identity, dict) else None
-    found = told.items() if isinstance(told, dict) else ()
-    return {name: _plain(value) for name, value in found if name != "TAG"}  # a tag is in the run's name
+def _told_apart(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What beside its values tells a run from others: the command, '' where run.json does not say, swept resources."""
+    told = record.get("identity")
+    identity: dict[str, Any] = told if isinstance(told, dict) else {}
+    words, swept = identity.get("command") or identity.get("template") or "", identity.get("swept")
+    found = swept.items() if isinstance(swept, dict) else ()
+    return {
+        "command": " ".join(map(str, words)) if isinstance(words, list) else str(words),
+        "swept": {name: _plain(value) for name, value in found if name != "TAG"},  # a tag is in the run's name
+    }
 
 
 def _plain(value: Any) -> Any:

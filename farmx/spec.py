@@ -203,7 +203,7 @@ class Run(NamedTuple):
     goal: of the launch that made it; see status.aimed for today's.
     note: why the state is what it is, for people.  generation: how often its point had been launched anew, from 1.
     held: what farms were handed for its newest attempt, while it has not ended.  stages: in order, none done while
-    it is under way.  swept: the resources that HPARAMS varies.
+    it is under way.  swept: the resources that HPARAMS varies.  command: what the values follow, for people.
     """
 
     name: str
@@ -220,6 +220,7 @@ class Run(NamedTuple):
     held: tuple[Held, ...] = ()
     stages: tuple[Standing, ...] = ()
     swept: Mapping[str, Any] = {}
+    command: str = ""
 
 
 class Job(NamedTuple):

@@ -215,8 +215,12 @@ def _readings(
     shelf = Shelf(path, cache)
     found, problems = [], []
     places = {run: place for place, run in enumerate(handed)}
-    by_name = sorted(names, key=layout.numbered)
-    for name in sorted(by_name, key=lambda name: places.get(os.path.basename(name), len(places))):
+
+    def order(name: str) -> tuple[int, list[str | int]]:
+        place = places.get(os.path.basename(name))
+        return (len(places), layout.numbered(name)) if place is None else (place, [])
+
+    for name in sorted(names, key=order):
         last = os.path.basename(name)
         if last.startswith("."):
             continue
@@ -253,7 +257,7 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: base.Clock
         state, note = State.STAGED, _to_come(standing)
     return Run(read.name, read.path, read.experiment, state, read.hparams or {}, attempts, record["point"],
                record["digest"], read.goal, note, record["generation"], tuple(helds), standing,
-               record["swept"])  # fmt: skip
+               record["swept"], record["command"])  # fmt: skip
 
 
 def _noted(run: Run, why: str) -> Run:

@@ -66,7 +66,7 @@ def table(
     if goal:
         pairs.sort(key=_rank(goal))
     metrics = (*_lasts(pairs, goal), *_bests(pairs, goal))
-    filled = _named([*_who(pairs), *_differing(pairs), *metrics, *_times(pairs, codes)])
+    filled = _named([*_who(pairs), *_differing(pairs), *_commands(pairs), *metrics, *_times(pairs, codes)])
     shown = [one for one in filled if not {one.column.name, one.longer} & set(ignore)]
     rows = tuple(zip(*(one.cells for one in shown))) if shown else ((),) * len(pairs)
     return Table(tuple(one.column for one in shown), rows, tuple(_notes(pairs, sortwith, goal, mode)))
@@ -178,6 +178,14 @@ def _differing(pairs: _Pairs) -> list[_Filled]:
             if len(set(map(_same, cells))) > 1:
                 found.append(_Filled(Column(name, "value"), cells, f"{kind}.{name}"))
     return found
+
+
+def _commands(pairs: _Pairs) -> list[_Filled]:
+    """The command, where runs of one experiment differ in it."""
+    known = {(run.experiment, run.command) for run, _ in pairs if run.command}
+    if len({experiment for experiment, _ in known}) == len(known):
+        return []
+    return [_Filled(Column("command", "value"), [run.command or None for run, _ in pairs])]
 
 
 def _same(value: Any) -> Any:

@@ -89,6 +89,31 @@ def test_swept_resources_are_read_as_data(project, cache):
     assert sorted(told) == sorted(tuple(each.values()) for each in expected)
 
 
+COMMANDS = {
+    "words": ("sh note.sh", "sh note.sh"),
+    "a space": ("sh note.sh 'it''s  $HOME'", "sh note.sh its  $HOME"),
+    "shell": ("true && sh note.sh", "true && sh note.sh"),
+    "stages": ("{a: 'sh note.sh [n]', b: 'true'}", "sh note.sh"),
+    "a template": ("{a: 'sh note.sh x{n}', b: 'true'}", "sh note.sh x{n}"),
+}
+
+
+@pytest.mark.parametrize(("cmd", "command"), COMMANDS.values(), ids=COMMANDS)
+def test_a_run_knows_its_command(project, cache, cmd, command):
+    project.sweep("{n: [1]}", cmd)
+    project.ok("sweep.yml", "-i")
+    looks = [status.read(str(project.root), "sweep", each) for each in (None, cache, cache)]
+    assert [[run.command for run in each.runs] for each in looks] == [[command]] * 3
+
+
+def test_runs_of_a_command_that_changed_are_told_apart(project):
+    for cmd in ("sh note.sh", "sh note.sh --fast"):
+        project.sweep("{n: [1]}", cmd)
+        project.ok("sweep.yml", "-i")
+    done = project.commands("sweep", "--json", cwd=project.path, env=project.env, program="sumx")
+    assert [row["command"] for row in json.loads(done.out)] == ["sh note.sh", "sh note.sh --fast"]
+
+
 @pytest.mark.parametrize(
     ("identity", "expected"),
     [
@@ -112,7 +137,7 @@ def test_a_memory_of_an_earlier_form_is_no_memory(place, cache, opened):
     ended(place.run(name="a"))
     look(place, cache)
     (shelf,) = Path(cache, "runs").iterdir()
-    shelf.write_text(json.dumps({**json.loads(shelf.read_text()), "format": 1}))
+    shelf.write_text(json.dumps({**json.loads(shelf.read_text()), "format": 2}))
     opened.clear()
     look(place, cache)
     assert f"a/{layout.RUN}" in of_runs(opened, place)

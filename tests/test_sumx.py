@@ -136,6 +136,22 @@ def test_swept_resources_that_differ_are_columns(swept, expected):
     assert {name: cells(table, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([("one", "python a.py"), ("one", "python b.py")], ["python a.py", "python b.py"]),
+        ([("one", "python a.py"), ("one", "python a.py")], None),
+        ([("one", "python a.py"), ("two", "python b.py")], None),
+        ([("one", "python a.py"), ("one", "")], None),
+        ([("one", "a"), ("one", ""), ("one", "b"), ("two", "c")], ["a", None, "b", "c"]),
+    ],
+)
+def test_the_command_is_shown_where_runs_of_an_experiment_differ_in_it(told, expected):
+    pairs = [(run(f"r{i}", experiment=name, command=words), None) for i, (name, words) in enumerate(told)]
+    table = made(pairs)
+    assert (cells(table, "command") if "command" in columns(table) else None) == expected
+
+
 def test_a_hyperparameter_has_a_better_claim_to_a_name_than_a_resource():
     table = made([(run(name, {"nodes": i}, swept={"nodes": 7 + i}), None) for i, name in enumerate("ab")])
     assert (columns(table)[1:3], table.rows[1][1:3]) == (["nodes", "resources.nodes"], (1, 8))
