@@ -87,6 +87,8 @@ def read(text: str, file: str) -> Sweep:
         wrong(root, "a sweep file is a mapping; write CMD: <command> and HPARAMS: <name>: <values>")
     keys = {key: node for key, node in root.items.items() if not key.startswith("x-")}
     settings = {key: node for key, node in keys.items() if key not in OWN_KEYS}
+    for key in filter(_MAGIC_PREFIX.match, settings):
+        wrong(root.marks[key], f"{key} stands among the values of HPARAMS; write HPARAMS: {{{key}: ...}}")
     items = _items(keys.get("HPARAMS"))
     cmd, stages = _cmd(keys, root.marks, file)
     if stages:
