@@ -54,12 +54,61 @@ def test_a_time_limit_in_seconds(limit, seconds):
     assert slurm_words.seconds(limit) == seconds
 
 
+# An option and a wrong value of it -> what sbatch 22.05 says then.
+REFUSED = {
+    "ntasks=two": 'Invalid numeric value "two" for --ntasks.',
+    "ntasks-per-node=x": 'Invalid numeric value "x" for --ntasks-per-node.',
+    "cpus-per-task=x": 'Invalid numeric value "x" for --cpus-per-task.',
+    "extra-node-info=x": 'Invalid numeric value "x" for first arg of -B.',
+    "nodes=many": '"many" is not a valid node count',
+    "nodelist=nosuch": "Invalid node name specified",
+    "exclude=nosuch": "Invalid node name specified",
+    "reservation=nosuch": "Requested reservation is invalid",
+    "licenses=matlab:3": "Invalid license specification",
+    "partition=gpux": "Invalid partition name specified",
+    "constraint=nosuch": "Invalid feature specification",
+    "prefer=nosuch": "Invalid preferred feature specification",
+    "dependency=x": "Job dependency problem",
+    "mem=lots": "Invalid --mem specification",
+    "mem-per-cpu=x": "Invalid --mem-per-cpu specification",
+    "time=soon": "Invalid --time specification",
+    "time-min=x": "Invalid --time-min specification",
+    "gres=nosuch:1": "Invalid generic resource (gres) specification",
+    "gpus-per-socket=x": "Invalid generic resource (gres) specification",
+    "hint=x": 'unrecognized --hint argument "x", see --hint=help',
+    "profile=x": "invalid --profile=x option",
+    "acctg-freq=x": "Invalid --acctg-freq specification: x",
+    "contiguous=x": "option '--contiguous' doesn't allow an argument",
+    "export-file=/nosuch": "Could not open user environment file /nosuch",
+}
+
+
+@pytest.mark.parametrize(("option", "reason"), REFUSED.items())
+def test_a_wrong_value_is_blamed_on_its_key_whatever_else_there_is(option, reason):
+    key, _, value = option.partition("=")
+    others = {"gpu-bind": "x", "mem-bind": "x", "ntasks": 1, "mincpus": 1, "output": "x", "time-limit": 1}
+    assert slurm_words.blamed(reason, {**others, key: value}) == key
+
+
 @pytest.mark.parametrize(
     ("reason", "key"),
-    [("Invalid partition name specified", "partition"), ("Invalid feature specification", "constraint"),
-     ("Invalid --mem specification", "mem"), ("Memory specification can not be satisfied", "mem"),
-     ("Invalid generic resource (gres) specification", "gpus-per-node"), ("Something else", None)],
+    [("Memory specification can not be satisfied", "mem"), ("Invalid --mem-per-cpu specification", "mem_per_cpu"),
+     ("Invalid generic resource (gres) specification", "gpus-per-node"), ("Invalid qos specification", None),
+     ("Invalid account or account/partition combination specified", "account"),
+     ("Sometimes it is accountable", None), ("Something else", None)],
 )  # fmt: skip
-def test_which_key_is_to_blame(reason, key):
-    resources = {"partition": "x", "constraint": "y", "mem": 1, "gpus-per-node": 2}
+def test_of_several_keys_the_one_that_is_meant_is_blamed(reason, key):
+    resources = {"partition": "x", "account": "z", "mem": 1, "mem_per_cpu": 2, "gpus-per-node": 2, "time": 1}
     assert slurm_words.blamed(reason, resources) == key
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [("sbatch: error: Batch job submission failed: no\n", "Batch job submission failed: no"),
+     ("sbatch: option '--mem' requires an argument\nTry \"sbatch --help\" for more information\n",
+      "option '--mem' requires an argument"),
+     ("sbatch: lua: hello\nallocation failure: Invalid license specification\nsbatch: Estimated never\n",
+      "Invalid license specification"), ("\n", "it gave no reason")],
+)  # fmt: skip
+def test_what_a_command_said_is_one_line(error, reason):
+    assert slurm_words.reason(error) == reason

@@ -66,18 +66,25 @@ _REASONS = {
     "Prolog": "the node's prolog is at work",
 }
 _LIMITS = ("Assoc", "QOS", "MaxCpuPerAccount", "MaxGRESPerAccount", "MaxJobsPerAccount", "MaxMemPerLimit", "MaxNodePer")
-# What sbatch says -> the options that it means, in the order in which they are blamed.
+# Words in what sbatch says -> the options that it may mean; of rows and of options the first that is there is blamed.
 _BLAMED = {
-    "partition": ("partition",),
     "account": ("account", "partition"),
+    "partition": ("partition",),
     "qos": ("qos",),
+    "preferred feature": ("prefer",),
     "feature": ("constraint",),
     "constraint": ("constraint",),
     "time": ("time", "time_min"),
     "memory": ("mem", "mem_per_cpu", "mem_per_gpu"),
-    "gres": ("gres", "gpus", "gpus_per_node", "gpus_per_task"),
-    "generic": ("gres", "gpus", "gpus_per_node", "gpus_per_task"),
+    "gres": ("gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket"),
+    "generic": ("gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket"),
     "node count": ("nodes",),
+    "node name": ("nodelist", "exclude"),
+    "reservation": ("reservation",),
+    "license": ("licenses",),
+    "dependency": ("dependency",),
+    "environment file": ("export_file",),
+    "of -b": ("extra_node_info",),
 }
 
 
@@ -89,8 +96,8 @@ def answer(state: str, reason: str) -> Answer:
 
 def reason(error: str) -> str:
     """What a command of Slurm said, in one line: its last."""
-    lines = [re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in error.splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("sbatch: lua", "sbatch: Estimated"))]
+    lines = [re.sub(r"^\w+: (error: |fatal: |(?=option ))", "", line.strip()) for line in error.strip().splitlines()]
+    useful = [line for line in lines if line and not line.startswith(("sbatch: lua", "sbatch: Estimated", "Try "))]
     return useful[-1].removeprefix("allocation failure: ") if useful else "it gave no reason"
 
 
@@ -127,9 +134,7 @@ def seconds(limit: str) -> int | None:
 def blamed(reason: str, resources: Mapping[str, Any]) -> str | None:
     """The key of `resources` that sbatch complains of; None where it does not say."""
     keys = needs.spelled(resources)
-    for option in keys:
-        if f"--{option.replace('_', '-')} " in f"{reason} ":
-            return keys[option]
-    said = reason.lower()
-    found = (option for word, options in _BLAMED.items() if word in said for option in options if option in keys)
-    return next((keys[option] for option in found), None)
+    named = {needs.plain(option) for option in re.findall(r"--([a-z][a-z-]*)", reason)}
+    rows = (options for word, options in _BLAMED.items() if re.search(rf"\b{word}s?\b", reason.lower()))
+    meant = (option for options in rows for option in options)
+    return next((keys[option] for option in (*sorted(named), *meant) if option in keys), None)

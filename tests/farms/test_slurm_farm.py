@@ -5,8 +5,10 @@ import shlex
 
 import pytest
 from launching import HOSTILE, PLACE, until
+from test_slurm_words import REFUSED
 
 from farms.site import PYTHON, Site, attempts
+from farmx.farms import slurm_words
 
 pytestmark = pytest.mark.farm
 
@@ -103,6 +105,23 @@ def test_a_launch_from_inside_a_job_asks_for_what_the_sweep_says(site, tmp_path)
     assert site.notes() == ["None None"]
 
 
+# ---------------------------------------------------------------- refused
+
+
+def test_a_wrong_value_is_refused_with_its_place_and_key_before_anything_is_made(site):
+    site.sweep("", "{n: 1}", "RESOURCES:\n  mem: 50\n  ntasks: two\n")
+    told = site("sweep.yml").line(2)
+    assert told.endswith("sweep.yml:5:3: RESOURCES.ntasks 'two': sbatch says: "
+                         'Invalid numeric value "two" for --ntasks.')  # fmt: skip
+    assert not site.project.root.exists()
+
+
+def test_sbatch_says_of_each_wrong_value_what_the_table_has(site):
+    asked = (["sbatch", "--test-only", f"--{option}", "--wrap=true"] for option in REFUSED)
+    said = [slurm_words.reason(site.slurm.run(*argv, check=False).stderr) for argv in asked]
+    assert dict(zip(REFUSED, said)) == REFUSED
+
+
 # ---------------------------------------------------------------- names and values
 
 SHOW = """
@@ -146,7 +165,7 @@ def test_srun_style_starts_the_command_once_a_task_with_its_rank(site):
     host = socket.gethostname()
     assert sorted(site.notes()) == [" ".join(map(str, (*each, host, True))) for each in ranks]
     (rows,) = [each.read_text().splitlines() for each in site.run().glob("attempts/1.0/metrics.jsonl")]
-    assert [json.loads(row)["metrics"] for row in rows][-1:] == [{"rank": 0}]
+    assert [json.loads(row)["metrics"] for row in rows] == [{}, {"rank": 0}]
 
 
 LAUNCHER = """
