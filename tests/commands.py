@@ -60,13 +60,15 @@ class Commands:
         self.ask(*argv, **more)
         return self.answer()
 
-    def ask(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary=False, program="farmx") -> None:
+    def ask(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary=False, program="farmx",
+            leave=False) -> None:  # fmt: skip
         """Begin to run `farmx argv...`, or another program, in `cwd`.
 
-        ordinary: even as root, with no more rights than the modes of files give.
+        ordinary: even as root, with no more rights than the modes of files give.  leave: what it leaves behind may live
+        on when it has ended.
         """
         told = {"argv": argv, "cwd": str(cwd), "env": {**os.environ, **(env or {})}, "ordinary": ordinary,
-                "fault": fault, "program": program}  # fmt: skip
+                "fault": fault, "program": program, "leave": leave}  # fmt: skip
         self.server.stdin.write(json.dumps(told) + "\n")
         self.server.stdin.flush()
 
@@ -225,8 +227,8 @@ def _serve() -> None:
             _child(programs[told["program"]], told, out, err, count)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with suppress(ChildProcessError):
-            while True:
-                os.wait()
+            while os.waitpid(-1, os.WNOHANG if told["leave"] else 0)[0]:
+                pass
         texts = [os.pread(file, 1 << 24, 0).decode(errors="surrogateescape") for file in (out, err)]
         steps = int.from_bytes(os.pread(count, 8, 0), "little")
         answer = {"code": code, "out": texts[0], "err": texts[1], "steps": steps}

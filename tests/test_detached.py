@@ -37,8 +37,9 @@ class Box:
 
     def __call__(self, line: str, code: int = 0, **env: str) -> Said:
         env = {"SIDE": str(self.side), **env}
-        if line.startswith("farmx status ") and "|" not in line:  # leaves no pool behind, and need not be a process
-            done = self.commands(*shlex.split(line)[1:], cwd=self.path, env=env)
+        words = shlex.split(line)
+        if words[0] == "farmx":
+            done = self.commands(*words[1:], cwd=self.path, env=env, leave=True)
             said = Said(done.code, done.out, done.err)
         else:
             said = ran(line, self.path, **env)
