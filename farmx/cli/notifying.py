@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from farmx import compose, layout, messages, notices, outbox, status
@@ -22,7 +23,7 @@ from farmx.settings import NOTIFY_SLURM
 from farmx.spec import Submission, Surroundings
 
 MISSING = "apprise, which sends messages, is not installed: pip install 'farmx[notify]'"
-POLL_S = 2.0
+POLLS_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between looks, then the last again: a short launch is told of when it ends
 WAIT_S = 20.0  # for the last messages of a launch in the foreground
 Post = Callable[[str, Text], str]  # sends to one address; what went wrong, '' for nothing
 
@@ -275,7 +276,8 @@ def main(given: Mapping[str, Any]) -> None:
     """The life of the process that sends."""
     paths, urls, environ = given["paths"], given["urls"], dict(os.environ)
     homes = sorted({layout.experiment_of(path) for path in paths})
-    while _goes_on(paths, given["alone"]):
+    pauses = chain(POLLS_S, repeat(POLLS_S[-1]))
+    while _goes_on(paths, given["alone"], next(pauses)):
         if any(message.tries == 0 for home in homes for message in outbox.waiting(home)):
             flush(homes, urls, environ, quiet=True)
     for home in homes:
@@ -283,11 +285,11 @@ def main(given: Mapping[str, Any]) -> None:
     flush(homes, urls, environ)
 
 
-def _goes_on(paths: Sequence[str], alone: bool) -> bool:
+def _goes_on(paths: Sequence[str], alone: bool, pause_s: float) -> bool:
     """Wait a little; whether the launch goes on."""
     if not alone:
-        return not select.select([sys.stdin.buffer], [], [], POLL_S)[0]
-    time.sleep(POLL_S)
+        return not select.select([sys.stdin.buffer], [], [], pause_s)[0]
+    time.sleep(pause_s)
     return any(_alive(path) for path in paths)
 
 
