@@ -2,15 +2,19 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
+if TYPE_CHECKING:  # spares everybody
+    from importlib.metadata import EntryPoint
+
 LOCAL = "local"
 NOTIFY_SLURM = "slurm"  # of NOTIFY: Slurm's own mail
 EXECUTORS = (LOCAL, "slurm", "command")
+PLUGINS = "farmx.farms"  # the entry points by which other packages add to these: the name -> the leaf, a module
 FARM_STATES = ("queued", "running", "done", "failed", "cancelled")  # what a farm may say of a job
 
 
@@ -69,6 +73,18 @@ def _choice(*allowed: str) -> Callable[[Node], str]:
         return text
 
     return read
+
+
+def plugin(name: str) -> "EntryPoint | None":
+    """The leaf of that name which another package brings."""
+    from importlib.metadata import entry_points  # looks through all that is installed: only for a name that is not ours
+
+    return next(iter(entry_points(group=PLUGINS, name=name)), None)
+
+
+def _executor(node: Node) -> str:
+    name = _text(node)
+    return name if name not in EXECUTORS and plugin(name) else _choice(*EXECUTORS)(node)
 
 
 def _either(words: Sequence[str]) -> str:
@@ -237,7 +253,7 @@ def _truth(node: Node) -> bool:
 TABLE = (
     Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
     Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
-    Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _choice(*EXECUTORS)),
+    Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _executor),
     Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
     Setting("SUBMIT_PARALLEL", "how many submit commands run at once", "a whole number above 0", _number((int,)), 16),
     Setting("JOB_ID", "where a job's id is in what SUBMIT_CMD prints", "a regular expression with a group", _pattern()),

@@ -247,6 +247,7 @@ def _child(program, told: dict, out: int, err: int, count: int) -> None:
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
         os.environ.clear()
         os.environ.update(told["env"])
+        sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         if told["cwd"]:
             os.chdir(told["cwd"])
         sys.argv = [told["program"], *told["argv"]]

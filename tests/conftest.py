@@ -1,6 +1,7 @@
 """What every test stands on: a home directory of its own, no run around it, and the installed commands."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,17 @@ def hold(tmp_path, monkeypatch):
     from submitting import SUBMIT, put
 
     return put(tmp_path / "hold", monkeypatch, {"submit_job": SUBMIT})
+
+
+@pytest.fixture
+def mars(tmp_path, monkeypatch):
+    """Another package, installed: it brings EXECUTOR mars. Where it lies."""
+    path = tmp_path / "it's a site"
+    (path / "mars_farm-1.0.dist-info").mkdir(parents=True)
+    (path / "mars_farm-1.0.dist-info/entry_points.txt").write_text("[farmx.farms]\nmars = mars_farm\n")
+    shutil.copy(ROOT / "tests/mars_farm.py", path)
+    monkeypatch.setenv("PYTHONPATH", str(path))
+    return path
 
 
 @pytest.fixture

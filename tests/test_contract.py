@@ -1,5 +1,7 @@
 """Farms that need no scheduler keep the contract: a pool of this machine, and a command beside a small fake queue."""
 
+from functools import partial
+
 import pytest
 from farm_contract import FarmContract, Site
 from submitting import put
@@ -25,19 +27,30 @@ COMMANDS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def queue(tmp_path, monkeypatch, commands):
+    """A site on that queue, by its section of .farmx.yaml."""
+    scripts = {name: f"#!/usr/bin/env bash\n{text}\n" for name, text in COMMANDS.items()}
+    hold = put(tmp_path / "hold", monkeypatch, scripts)
+
+    def exits(job: str) -> set[str]:
+        path = hold / f"{job}.code"
+        return set(path.read_text().split()) if path.exists() else set()
+
+    return partial(Site, tmp_path / "site", submits="fsub", asks="fstat", ends="fdel", commands=commands, exits=exits)
+
+
 class TestCommand(FarmContract):
     @pytest.fixture
-    def site(self, tmp_path, monkeypatch, commands):
-        scripts = {name: f"#!/usr/bin/env bash\n{text}\n" for name, text in COMMANDS.items()}
-        hold = put(tmp_path / "hold", monkeypatch, scripts)
-        section = {"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
-                   "STATUS": {"q": "queued"}}  # fmt: skip
+    def site(self, queue):
+        return queue({"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
+                      "STATUS": {"q": "queued"}})  # fmt: skip
 
-        def exits(job: str) -> set[str]:
-            path = hold / f"{job}.code"
-            return set(path.read_text().split()) if path.exists() else set()
 
-        return Site(tmp_path / "site", section, "fsub", "fstat", "fdel", commands=commands, exits=exits)
+class TestPlugin(FarmContract):
+    @pytest.fixture
+    def site(self, queue, mars):
+        return queue({"EXECUTOR": "mars"})
 
 
 class TestPool(FarmContract):

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from farmx import launcher, layout
+from farmx import farms, launcher, layout
 from farmx.cli import notifying, screen
 from farmx.cli.detached import Detached
 from farmx.cli.here import again, called, tell_summary, typed
@@ -19,7 +19,7 @@ from farmx.spec import Progress, Submission, unseen
 def elsewhere(settings: Config) -> bool:
     """Whether these settings name a farm that runs go to without us: a scheduler, or a pool of this machine."""
     chosen = settings.origins.get("FARM", DEFAULT) != DEFAULT
-    return settings.farm.executor in ("slurm", "command") or (settings.farm.executor == LOCAL and chosen)
+    return settings.farm.executor not in ("", LOCAL) or (settings.farm.executor == LOCAL and chosen)
 
 
 def farm(settings: Config) -> Farm:
@@ -32,6 +32,8 @@ def farm(settings: Config) -> Farm:
     given = settings.farm
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)
+    if given.executor != "command":
+        return farms.plugin(given.executor).farm(given.name, given.resources, settings.origins)
     from farmx.farms import command  # only its users
 
     asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
