@@ -388,7 +388,7 @@ def test_ctrl_c_stops_at_once_or_after_a_grace_and_the_same_command_goes_on(ran,
     said = interrupted(line, place, times)
     assert said.code == 130
     told = said.err.splitlines()
-    assert "stopping: 1 run has 30 s to end; Ctrl-C again kills; the rest stays staged" in told
+    assert "stopping: 1 run has 30 s to end; Ctrl-C again kills; the rest stays as it is" in told
     assert ("killing 1 run" in told) == (times == 2)
     assert f"main was ended by {signal}" in said.err
     assert told[-3:-1] == ["      1 interrupted, 3 not begun", "next  sumx sweep"]

@@ -55,6 +55,14 @@ def test_so_does_what_was_cancelled_while_it_waited(lost):
     assert (asked(lost), lost.starts()) == ({"big": 2}, [])
 
 
+def test_a_cancel_of_what_waits_is_no_execution_that_the_program_could_go_on_from(lost):
+    lost.ok("cancel", "sweep")
+    lost.write("note.sh", 'echo "$(basename "$FARMX_ATTEMPT_DIR") $FARMX_ATTEMPT" >> "$SIDE"\n')
+    lost.ok("retry", "sweep", "--code", "now", "-i")
+    lost.ok("retry", "sweep", "--state", "done", "-i")
+    assert lost.starts() == ["2.0 1", "2.0 1", "3.0 2", "3.0 2"]
+
+
 def test_whatever_farm_the_file_names(lost):
     configure(lost, farm="small")
     lost.ok("retry", "sweep")
@@ -121,6 +129,14 @@ def test_a_run_that_was_renamed_goes_back_by_the_records_of_its_attempts(project
     run.rename(run.parent / "renamed")
     project.ok("retry", "sweep")
     assert asked(project) == {"big": 1}
+
+
+def test_what_a_pool_without_a_section_had_goes_back_to_one_and_what_a_command_had_does_not(project):
+    project.sweep("{n: [1]}", "'false'")
+    project.ok("sweep.yml", "--farm", "local")
+    assert "      1 queued\n" in project.ok("retry", "sweep").err
+    assert "      1 failed\n" in project("retry", "sweep", "-i").err
+    assert "      1 failed\n" in project("retry", "sweep").err
 
 
 def test_what_a_dead_pool_had_and_never_began_goes_back_to_that_pool(project):

@@ -60,8 +60,8 @@ def test_a_second_ctrl_c_that_comes_while_the_first_is_told_kills(tmp_path):
 @pytest.mark.parametrize(
     ("running", "now", "text"),
     [
-        (1, False, "stopping: 1 run has 30 s to end; Ctrl-C again kills; the rest stays staged"),
-        (2, False, "stopping: 2 runs have 30 s to end; Ctrl-C again kills; the rest stays staged"),
+        (1, False, "stopping: 1 run has 30 s to end; Ctrl-C again kills; the rest stays as it is"),
+        (2, False, "stopping: 2 runs have 30 s to end; Ctrl-C again kills; the rest stays as it is"),
         (1, True, "killing 1 run"),
         (2, True, "killing 2 runs"),
     ],

@@ -149,7 +149,7 @@ class _Pool:
         self.submission, self._slots, self._farm = submission, slots, farm
         width = max(slot.width for slot in slots)
         self._watch = Log(len(submission.jobs), here.commands(submission, "; "), width)
-        self._record = local.announce(submission, farm)
+        self._record = local.announce(submission, farm, detached=True)
 
     def run(self, later: Sequence[Submission]) -> bool:
         """Run its jobs; whether nobody asked us to stop. later: what is ours, too, and waits for that."""

@@ -74,11 +74,13 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
 
 
 def _by_holder(runs: Sequence[Run], jobs: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[Run]]:
-    """The runs of each (experiment's directory, farm that had them last); '' for this machine, and for none."""
+    """The runs of each (experiment's directory, farm that had them last); '' for a command here, and for none."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        held = jobs[run.path].get("farm")
-        groups.setdefault((os.path.dirname(run.path), "" if held in (None, local.NAME) else str(held)), []).append(run)
+        job = jobs[run.path]
+        held = str(job.get("farm") or "")
+        ours = held == local.NAME and not job.get("detached")
+        groups.setdefault((os.path.dirname(run.path), "" if ours else held), []).append(run)
     return groups
 
 

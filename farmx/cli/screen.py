@@ -165,7 +165,7 @@ def stopping(running: int, now: bool) -> str:
     runs, have = (f"{running} runs", "have") if running != 1 else ("1 run", "has")
     if now:
         return f"killing {runs}"
-    return f"stopping: {runs} {have} {GRACE_S:.0f} s to end; Ctrl-C again kills; the rest stays staged"
+    return f"stopping: {runs} {have} {GRACE_S:.0f} s to end; Ctrl-C again kills; the rest stays as it is"
 
 
 def bar(what: str, total: int) -> Any:

@@ -21,9 +21,13 @@ NAME = "local"
 _NO_GPUS = shares.Grip("", {})
 
 
-def announce(submission: Submission, farm: str = NAME) -> dict[str, Any]:
-    """Record that this process is the farm that holds `submission`, as long as it lives; return what it says."""
-    job = {"format": layout.JOB_FORMAT, "farm": farm, "executor": NAME, "submitted": time.time(), **processes.this()}
+def announce(submission: Submission, farm: str = NAME, **more: bool) -> dict[str, Any]:
+    """Record that this process is the farm that holds `submission`, as long as it lives; return what it says.
+
+    more: `detached`, where it is no command that somebody waits for.
+    """
+    job = {"format": layout.JOB_FORMAT, "farm": farm, "executor": NAME, "submitted": time.time(), **processes.this(),
+           **more}  # fmt: skip
     layout.write_json(os.path.join(submission.path, layout.JOB), job)
     return job
 
