@@ -1,11 +1,13 @@
 """What is killed, lost or late between farmx and a real Slurm: an attempt begins at most once, a point ends once."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from launching import PATIENCE_S, until
@@ -149,17 +151,21 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_as_its_next_attempt(own):
     own.slurm.until(own.slurm.is_idle, "the node does not come back", node)
 
 
-def test_a_run_that_slurm_has_forgotten_is_lost_once_it_is_silent_and_the_same_command_takes_it_up(own):
-    own.sweep("note(n, attempt)\nif attempt == '1': time.sleep(300)", "{n: 1}")
-    own.ok("sweep.yml")
-    own.noted("1 1")
-    owner = own.run() / "attempts" / "1.0"
+def forget(own: Site) -> None:
+    """End a job so that nobody writes down how, and wait until Slurm has forgotten it."""
     for pid, env in environments():
         if f"SLURM_JOB_ID={own.job().partition('_')[0]}".encode() in env:
             os.kill(pid, signal.SIGKILL)
     until(lambda: not own.slurm.says("squeue", "-h", "-t", "all"))
+
+
+def test_a_run_that_slurm_has_forgotten_is_lost_once_it_is_silent_and_the_same_command_takes_it_up(own):
+    own.sweep("note(n, attempt)\nif attempt == '1': time.sleep(300)", "{n: 1}")
+    own.ok("sweep.yml")
+    own.noted("1 1")
+    forget(own)
     assert own.states() == ["running"]  # it was heard of a moment ago; Slurm's answer may be the older one
-    os.utime(owner / "heartbeat", (time.time() - 400,) * 2)
+    touched(own.run(), -1 / 9)
     assert own.states() == ["lost"]
     own.ok("sweep.yml")
     assert own.ended() == ["done"]
@@ -196,13 +202,37 @@ def test_a_job_cancelled_as_it_starts_is_cancelled_and_its_program_ends(site):
     assert site.ok("sweep.yml").err.count("queued") == 0
 
 
-def test_a_clock_that_is_wrong_on_a_node_makes_nothing_lost(site):
+def touched(run: Path, hours: float) -> None:
+    """As by a node whose clock is wrong, on a file system that takes the time from it, and that is not this machine."""
+    owner = run / "attempts" / "1.0" / "owner.json"
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), "host": "elsewhere"}))
+    os.utime(owner.with_name("heartbeat"), (time.time() + hours * 3600,) * 2)
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_clock_that_is_wrong_on_a_node_makes_nothing_lost_that_slurm_knows(site, hours):
     site.sweep(GO, "{n: 1}")
     site.ok("sweep.yml")
     site.noted("1 1")
-    beat = site.run() / "attempts" / "1.0" / "heartbeat"
-    for hours in (-3, 3):
-        os.utime(beat, (time.time() + hours * 3600,) * 2)
-        assert site.states() == ["running"]  # Slurm says so, whatever the heartbeat says
+    touched(site.run(), hours)
+    assert site.states() == ["running"]
+    assert "runs  1: 1 running  in " in site.ok("sweep.yml").err
     site.go()
     assert site.ended() == ["done"]
+    assert site.notes() == ["1 1"]
+
+
+def test_a_run_that_slurm_forgot_is_taken_up_once_though_the_clock_of_its_node_was_wrong(own):
+    own.sweep("note(n, attempt)\nif attempt == '1': time.sleep(300)", "{n: 1}")
+    own.ok("sweep.yml")
+    own.noted("1 1")
+    forget(own)
+    touched(own.run(), 3)  # ahead: it seems to be heard of for three hours more, and is let be
+    assert own.states() == ["running"]
+    assert "runs  1: 1 running  in " in own.ok("sweep.yml").err
+    touched(own.run(), -3)  # behind: it seems silent from the first minute on; that alone has lost nothing above
+    assert own.states() == ["lost"]
+    own.ok("sweep.yml")
+    assert own.ended() == ["done"]
+    assert own.notes() == ["1 1", "1 2"]
+    assert attempts(own.run()) == {"1.0": "", "2.0": "done"}
