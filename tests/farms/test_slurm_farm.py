@@ -247,6 +247,41 @@ def test_what_is_cancelled_by_either_command_is_cancelled_and_can_be_retried(sit
     assert attempts(site.named(four)) == {"1.0": ""}  # the job that was cancelled before had not begun it
 
 
+def test_what_ended_while_it_waited_goes_back_to_slurm_though_no_setting_names_it(site):
+    site.setup(HELD)
+    path = site.project.path / ".farmx.yaml"
+    path.write_text(path.read_text().removeprefix("FARM: big\n"))
+    site.sweep("note(n, attempt)", "{n: [1, 2, 3]}")
+    site.ok("sweep.yml", "--farm", "big")
+    one, two, _ = (each["run"] for each in site.told())
+    site.ok("cancel", one)
+    site.slurm.run("scancel", site.job(two))
+    until(lambda: site.states() == ["cancelled", "cancelled", "queued"])
+    assert "      2 queued\n" in site.ok("retry", "sweep").err
+    site.ok("cancel", two)
+    site.slurm.run("scontrol", "release", site.job(one))
+    until(lambda: site.states() == ["done", "cancelled", "queued"])
+    assert site.notes() == ["1 1"]
+    assert attempts(site.named(one)) == {"1.0": "cancelled", "2.0": "done"}
+
+
+def test_what_left_the_sweep_file_leaves_the_queue_and_what_runs_or_is_wanted_stays(site):
+    site.sweep(GO, "{n: [1, 2]}")
+    site.ok("sweep.yml")
+    until(lambda: site.states() == ["running"] * 2)
+    site.setup(HELD)
+    site.sweep(GO, "{n: [1, 2, 3, 4, 5]}")
+    site.ok("sweep.yml")
+    first, second = (site.name(each) for each in site.submissions())
+    assert sorted(site.alive()) == sorted([f"{first} 0", f"{first} 1", *(f"{second} {place}" for place in range(3))])
+    site.sweep(GO, "{n: [1, 4]}")
+    told = site.ok("sweep.yml", "--prune", "-y").err
+    assert "prune 2 waiting runs left the sweep file:\n" in told
+    until(lambda: sorted(site.alive()) == sorted([f"{first} 0", f"{first} 1", f"{second} 1"]))
+    assert site.states() == ["running", "running", "cancelled", "queued", "cancelled"]
+    assert len(site.submissions()) == 2
+
+
 # ---------------------------------------------------------------- preempted, requeued, out of time
 
 
