@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import Project, hparams, read
+from submitting import configure, put
 
 
 @pytest.fixture
@@ -66,3 +67,44 @@ def test_an_unreadable_run_stops_it(waiting):
     told = waiting("sweep.yml", "-i", "--prune", "-y")
     assert told.code == 3
     assert "run.json" in told.err
+
+
+# ---------------------------------------------------------------- on a farm
+
+# Jobs are lines of a file, "ID STATE".
+QUEUE = {
+    "hand": 'echo x >> "$HOLD/count"; wc -l < "$HOLD/count"',
+    "tell": 'cat "$HOLD/queue"',
+    "end": 'echo "$*" >> "$HOLD/ended"; for id; do sed -i "/^$id /d" "$HOLD/queue"; done',
+}
+
+
+@pytest.fixture
+def queued(project: Project, tmp_path, monkeypatch) -> Path:
+    """n: 1, 2, 3 wait in the queue of a scheduler as its jobs 1, 2, 3, n: 4 runs; the file then holds 1. Its files."""
+    hold = put(tmp_path / "hold", monkeypatch, {name: f"#!/bin/sh\n{text}\n" for name, text in QUEUE.items()})
+    configure(project, "hand {script}", "SUBMIT_PARALLEL: 1\nSTATUS_CMD: tell\nCANCEL_CMD: end {ids}")
+    project.sweep("{n: [1, 2, 3, 4]}")
+    project.ok("sweep.yml")
+    attempt = by_n(project)[4] / "attempts" / "1.0"
+    attempt.mkdir(parents=True)
+    (attempt / "owner.json").write_text(json.dumps({"format": 1, "started": 1.0, "host": "node", "job": "4"}))
+    (attempt / "heartbeat").touch()
+    (hold / "queue").write_text("1 PEND\n2 PEND\n3 PEND\n4 RUN\n")
+    project.sweep("{n: [1]}")
+    return hold
+
+
+def test_what_waits_in_a_queue_leaves_it_and_what_runs_or_is_wanted_stays(queued, project: Project):
+    assert states(project) == {1: "queued", 2: "queued", 3: "queued", 4: "running"}
+    told = project.ok("sweep.yml", "--prune", "-y").err
+    assert "prune 2 waiting runs left the sweep file:\n" in told
+    assert ((queued / "queue").read_text(), (queued / "ended").read_text()) == ("1 PEND\n4 RUN\n", "2 3\n")
+    assert states(project) == {1: "queued", 2: "cancelled", 3: "cancelled", 4: "running"}
+    assert (queued / "count").read_text().count("x") == 4
+
+
+def test_what_is_not_agreed_to_stays_in_the_queue(queued, project: Project):
+    told = project("sweep.yml", "--prune")
+    assert (told.code, told.err.splitlines()[-1]) == (2, "farmx: --prune would cancel 2 runs; give -y if you mean it")
+    assert (queued / "queue").read_text() == "1 PEND\n2 PEND\n3 PEND\n4 RUN\n"
