@@ -105,6 +105,39 @@ def test_what_runs_and_what_waits_is_cancelled(big):
     assert len(big.starts()) == 4
 
 
+def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(big):
+    text = 'echo "{code} $2"\n[ "$2" = 1 ] && exit 1\n' + WAIT.replace("$GO", str(big.side) + ".go") + "\necho over"
+    big.sweep("{n: [1]}", text.format(code="old"))
+    big.ok("sweep.yml")
+    assert big.ended() == ["failed"]
+    big.sweep("{n: [1, 2]}", text.format(code="new"))
+    big.ok("sweep.yml")
+    big.become("failed", "running")
+    big.configure("-h")
+    big.sweep("{n: [1, 2, 3]}", text.format(code="new"))
+    big.ok("sweep.yml")
+    big.become("failed", "running", "queued")
+    one, two, three = names(big)
+    assert big.ok("logs", one).out == "old 1\n"
+    assert until(lambda: big.ok("logs", two).out) == "new 2\n"
+    nothing = big.ok("logs", three)
+    assert (nothing.out, nothing.err.startswith(f"{three} has printed nothing, it is queued: ")) == ("", True)
+
+    for snapshot in (big.experiment / ".farmx" / "snapshots").iterdir():
+        os.utime(snapshot, (0, 0))  # one that is younger than a day stays
+    jobs = sorted(big.jobs())
+    told = big.ok("clean", "-y", "--failed", "--snapshots", "sweep")
+    assert told.err.endswith("left    1 running, 1 queued\nremoved 2 of 2\n")
+    assert [run.name for run in big.runs()] == sorted([two, three])
+    assert (big.states(), sorted(big.jobs())) == (["running", "queued"], jobs)
+    assert big.ok("clean", "-y", "sweep", two, three).out == "nothing to remove\n"
+
+    go(big)
+    big.farm.says("qrls", *jobs)
+    assert [big.ok("logs", "-f", run).out for run in (two, three)] == ["new 2\nover\n", "new 3\nover\n"]
+    assert big.ended() == ["done", "done"]
+
+
 def test_a_program_that_the_scheduler_ends_has_its_notice(big):
     waiting(big, "{n: [1]}")
     program = (big.path / "note.sh").read_text()

@@ -1,6 +1,7 @@
 """Sweeps on a real Slurm, from the command line to the last record."""
 
 import json
+import os
 import shlex
 
 import pytest
@@ -280,6 +281,49 @@ def test_what_left_the_sweep_file_leaves_the_queue_and_what_runs_or_is_wanted_st
     until(lambda: sorted(site.alive()) == sorted([f"{first} 0", f"{first} 1", f"{second} 1"]))
     assert site.states() == ["running", "running", "cancelled", "queued", "cancelled"]
     assert len(site.submissions()) == 2
+
+
+# ---------------------------------------------------------------- read and removed
+
+SAYS = "print('{code}', n, flush=True)\nif n in '34': " + GO + "\nprint('over'); sys.exit(n == '2')\n"
+
+
+def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(site):
+    site.sweep(SAYS.format(code="old"), "{n: [1, 2]}")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done", "failed"]
+    site.sweep(SAYS.format(code="newer"), "{n: [1, 2, 3]}")
+    site.ok("sweep.yml")
+    until(lambda: site.states() == ["done", "failed", "running"])
+    site.setup(HELD)
+    site.sweep(SAYS.format(code="newest"), "{n: [1, 2, 3, 4]}")
+    site.ok("sweep.yml")
+    assert site.states() == ["done", "failed", "running", "queued"]
+    one, two, three, four = (each["run"] for each in site.told())
+    assert [site.ok("logs", run).out for run in (one, two)] == ["old 1\nover\n", "old 2\nover\n"]
+    assert until(lambda: site.ok("logs", three).out) == "newer 3\n"
+    nothing = site.ok("logs", four)
+    why = "held by its user; scontrol release lets it go"
+    assert nothing.out == ""
+    assert nothing.err == f"{four} has printed nothing, it is queued: {why}; -f waits for it\n"
+
+    alive, snapshots = sorted(site.alive()), site.project.experiment / ".farmx" / "snapshots"
+    for snapshot in snapshots.iterdir():
+        os.utime(snapshot, (0, 0))  # one that is younger than a day stays
+    assert site.ok("clean", "-y", three, four).out == "nothing to remove\n"
+    assert site.ok("clean", "-y", "--failed", "sweep").err.endswith("left    1 running, 1 queued\nremoved 1 of 1\n")
+    assert [run.name for run in site.project.runs()] == sorted([one, three, four])
+    assert site.ok("clean", "-y", "--snapshots", "sweep").out == "nothing to remove\n"  # each is a run's that is there
+    assert site.ok("clean", "-y", "sweep").err.endswith("left    1 running, 1 queued\nremoved 1 of 1\n")
+    assert [run.name for run in site.project.runs()] == sorted([three, four])
+    assert site.ok("clean", "-y", "--snapshots", "sweep").err.endswith("removed 1 of 1\n")
+    assert (len(list(snapshots.iterdir())), sorted(site.alive())) == (2, alive)
+    assert site.states() == ["running", "queued"]
+
+    site.go()
+    site.slurm.run("scontrol", "release", site.job(four))
+    assert [site.ok("logs", "-f", run).out for run in (three, four)] == ["newer 3\nover\n", "newest 4\nover\n"]
+    assert site.states() == ["done", "done"]
 
 
 # ---------------------------------------------------------------- preempted, requeued, out of time
