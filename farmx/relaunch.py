@@ -204,12 +204,23 @@ def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:
 
 
 def _listed(experiment: str) -> dict[str, Mapping[str, Any]]:
-    """Run -> job.json of the newest submission that holds it, whether anything of that began or not."""
+    """Run -> job.json of the newest submission that holds it, whether anything of that began or not.
+
+    What a command was to run and was stopped before is still its farm's.
+    """
     found: dict[str, Mapping[str, Any]] = {}
     for path in layout.submissions(os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)):
         if record := records.of(path, layout.JOB, layout.JOB_FORMAT):
-            found.update((run, record) for run, _ in layout.runs_of(path))
+            for run, number in layout.runs_of(path):
+                attempt = os.path.join(experiment, run, layout.ATTEMPTS, layout.attempt_name(*number))
+                if not of_command(record) or os.path.exists(attempt):
+                    found[run] = record
     return found
+
+
+def of_command(job: Mapping[str, Any]) -> bool:
+    """Whether no farm had these runs, by their job.json, but a command here, for as long as it lived."""
+    return job.get("farm") == local.NAME and not job.get("detached")
 
 
 def _job(run: Run) -> Mapping[str, Any]:

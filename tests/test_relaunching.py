@@ -63,6 +63,14 @@ def test_a_cancel_of_what_waits_is_no_execution_that_the_program_could_go_on_fro
     assert lost.starts() == ["2.0 1", "2.0 1", "3.0 2", "3.0 2"]
 
 
+def test_so_does_what_a_command_here_was_stopped_before(lost):
+    lost.write("note.sh", 'kill -INT "$PPID"\nsleep 60\n')
+    assert lost("retry", "sweep", "--code", "now", "-i").code == 130
+    assert lost.again() == {(1, 1): "interrupted", (2, 1): "lost"}
+    lost.ok("retry", "sweep", "--state", "lost")
+    assert asked(lost) == {"big": 1}
+
+
 def test_whatever_farm_the_file_names(lost):
     configure(lost, farm="small")
     lost.ok("retry", "sweep")
@@ -200,7 +208,8 @@ GO_ON = [
     (("--state", "failed,interrupted"), 0, [], "", "the rest"),
     (("--state", "done"), 1, [FAILED], " --state interrupted", "what was interrupted"),
     (("--state", "done,failed"), 2, [], " --state failed,interrupted", "what was interrupted"),
-    (("--stage", "main"), 2, [], " --state failed,interrupted", "what was interrupted"),
+    (("--state=done",), 1, [FAILED], " --state interrupted", "what was interrupted"),
+    (("--stage", "main"), 2, [], " --stage main --state failed,interrupted", "what was interrupted"),
 ]
 
 
@@ -209,7 +218,7 @@ def test_a_stopped_retry_says_what_did_not_begin_and_what_goes_on_and_does_nothi
     stopped, argv, waiting, left, more, what
 ):
     done = stopped("retry", "sweep", "--code", "now", *argv)
-    typed = " ".join(("farmx retry sweep --code now", *argv)) + more
+    typed = "farmx retry sweep --code now" + (more or "".join(f" {word}" for word in argv))
     counts = ", ".join(["1 interrupted", *[f"{waiting} not begun"] * bool(waiting)])
     assert (done.code, nexts(done)) == (130, ["sumx sweep", *left, f"{typed}  # goes on with {what}"])
     assert f"      {counts}\nnext  sumx sweep\n" in done.err

@@ -10,7 +10,7 @@ from farmx import compose, naming, relaunch, status, yaml12
 from farmx.cli import here, looking, notifying, there
 from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import NoFarmError, RecordError, UsageError, nearest
-from farmx.farms import gpus, local
+from farmx.farms import gpus
 from farmx.farms.base import Farm
 from farmx.farms.gpus import Slot
 from farmx.relaunch import Retry
@@ -78,9 +78,8 @@ def _by_holder(runs: Sequence[Run], jobs: Mapping[str, Mapping[str, Any]]) -> di
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         job = jobs[run.path]
-        held = str(job.get("farm") or "")
-        ours = held == local.NAME and not job.get("detached")
-        groups.setdefault((os.path.dirname(run.path), "" if ours else held), []).append(run)
+        held = "" if relaunch.of_command(job) else str(job.get("farm") or "")
+        groups.setdefault((os.path.dirname(run.path), held), []).append(run)
     return groups
 
 
@@ -173,12 +172,17 @@ def _on(given: Mapping[str, Any], states: Sequence[State] | None, runs: Sequence
     found = {run.state for run in runs}
     rest, wanted = "what was interrupted" if State.DONE in found else "the rest", {State.INTERRUPTED, *found}
     wanted.discard(State.DONE)  # those that are done by now are no rest
-    more = "" if State.DONE not in found and wanted <= set(states or relaunch.RETRIED) else _spelled(wanted)
-    return f"{here.retyped(at.argv)}{more}  # goes on with {rest}"
+    same = State.DONE not in found and wanted <= set(states or relaunch.RETRIED)
+    return f"{here.retyped(at.argv if same else _asking(at.argv, wanted))}  # goes on with {rest}"
 
 
-def _spelled(states: Collection[State]) -> str:
-    return " --state " + ",".join(sorted(map(str, states)))
+def _asking(argv: Sequence[str], states: Collection[State]) -> list[str]:
+    """The command with --state as said, in place of what it had."""
+    words = [word for word in argv if not word.startswith("--state=")]
+    while "--state" in words:
+        place = words.index("--state")
+        del words[place : place + 2]
+    return [*words, "--state", ",".join(sorted(map(str, states)))]
 
 
 def _left_out(problems: Sequence[str]) -> int:
