@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import Done, Project
+from commands import Done, Project, key
 from launching import until
 
 CONFIG = """
@@ -107,6 +107,15 @@ def test_a_farm_that_is_named_takes_all(two, argv):
 def test_here_is_only_where_that_is_asked_for(two, argv):
     two.ok("retry", "sweep", *argv)
     assert (asked(two), len(two.starts())) == ({}, 5)
+
+
+def test_here_they_run_in_the_order_of_the_sweep_whatever_farm_had_which(two):
+    two.ok("cancel", "sweep")
+    (first,) = [run for run in two.runs() if key(run) == (1, 1)]
+    two.ok("retry", str(first), "--farm", "small")
+    two.write("note.sh", 'printf "%s " "$2" >> "$SIDE"\n')
+    two.ok("retry", "sweep", "-i", "--code", "now", "--state", "lost,cancelled")
+    assert two.side.read_text() == "1 2 3 4 5 "
 
 
 def test_a_farm_that_the_configuration_has_no_more_is_one_line_before_anything_is_queued(two):

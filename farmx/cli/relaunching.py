@@ -43,7 +43,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
         tell(f"      {len(gone)} let go")
     wish = given["stages"], given["release"], asked
     chosen = [relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish) for each in groups]
-    left = [run for run in runs if run not in again and run not in gone]
+    taken = {run.path for run in (*again, *gone)}
+    left = [run for run in runs if run.path not in taken]
     _tell(_together(chosen, left), given["as_json"])
     for group, each in zip(groups, chosen):
         code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now))) or code
@@ -61,10 +62,15 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
     asked: the resources that the command line asks for. Raises FarmxError for a farm that is not there any more.
     """
     places, jobs = _places(given), relaunch.last_jobs(runs)
+    defaults: dict[str, str] = {}
     by_place: dict[tuple[str, str], list[Run]] = {}
-    for (home, held), group in _by_holder(runs, jobs).items():
-        name = "" if _asked_here(given) else given["farm"] or held or _default(home, given["config_file"], at)
-        by_place.setdefault((home, name), []).extend(group)
+    for run in runs:
+        home, name = os.path.dirname(run.path), ""
+        if not _asked_here(given) and not (name := given["farm"] or _holder(jobs[run.path])):
+            if home not in defaults:
+                defaults[home] = _default(home, given["config_file"], at)
+            name = defaults[home]
+        by_place.setdefault((home, name), []).append(run)
     groups = []
     for (home, name), group in sorted(by_place.items(), key=lambda each: each[0][1] == ""):
         pack = relaunch.pack_of(jobs[run.path] for run in group)
@@ -73,14 +79,9 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
     return groups
 
 
-def _by_holder(runs: Sequence[Run], jobs: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], list[Run]]:
-    """The runs of each (experiment's directory, farm that had them last); '' for a command here, and for none."""
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        job = jobs[run.path]
-        held = "" if relaunch.of_command(job) else str(job.get("farm") or "")
-        groups.setdefault((os.path.dirname(run.path), held), []).append(run)
-    return groups
+def _holder(job: Mapping[str, Any]) -> str:
+    """The farm that had the runs of this job.json, '' for a command here, and for none."""
+    return "" if relaunch.of_command(job) else str(job.get("farm") or "")
 
 
 def _asked_here(given: Mapping[str, Any]) -> bool:
