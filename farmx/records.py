@@ -205,7 +205,12 @@ class Shelf:
         ended = bool(row[5])
         self._fresh[name] = row
         found = Reading(name, path, os.path.basename(self._experiment), row[2], row[3], known)
-        return found if ended else found._replace(attempts=attempts(path, known))
+        if ended:
+            return found
+        found = found._replace(attempts=attempts(path, known))
+        if found.attempts != known or _settled(found, handed):
+            self.put(found, inode, handed)
+        return found
 
     def put(self, reading: Reading, inode: int, handed: int) -> None:
         """Remember it."""

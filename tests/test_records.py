@@ -63,6 +63,36 @@ def test_a_second_look_opens_nothing_of_what_ended_and_two_of_what_lives(place, 
     assert of_runs(opened, place) == ["live/attempts"]
 
 
+@pytest.mark.parametrize("lived", ["it waited", "it ran", "it had just ended"])
+def test_what_was_looked_at_before_its_end_was_old_is_opened_once_more(place, cache, opened, lived):
+    run = place.run(name="a")
+    if lived != "it waited":
+        attempt, owner = runner.take(run, "1.0", {})
+    if lived == "it had just ended":
+        layout.write_json(os.path.join(attempt, layout.END), runner.end_record(owner, "done"))
+    look(place, cache)
+    if lived == "it waited":
+        attempt, owner = runner.take(run, "1.0", {})
+    record = runner.end_record({**owner, "started": time.time() - 1001}, "done")
+    layout.write_json(os.path.join(attempt, layout.END), {**record, "ended": time.time() - 1000})
+    if lived == "it had just ended":  # its end stands as it was read
+        _age(cache)
+    assert look(place, cache) == {"a": State.DONE}
+    opened.clear()
+    assert look(place, cache) == {"a": State.DONE}
+    assert of_runs(opened, place) == []
+
+
+def _age(cache: str) -> None:
+    """As if what is remembered had been read a thousand seconds ago."""
+    (shelf,) = Path(cache, "runs").iterdir()
+    told = json.loads(shelf.read_text())
+    for *_, attempts, _ in told["runs"].values():
+        for _, _, end in attempts:
+            end["ended"] -= 1000
+    shelf.write_text(json.dumps(told))
+
+
 def test_what_is_remembered_is_what_was_read(place, cache):
     ended(place.run(name="a", hparams={"lr": 0.1, "name": "größe \n"}), "failed")
     ended(str(place.experiment / "a"), "done", "2.1")
