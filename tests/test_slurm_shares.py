@@ -1,5 +1,6 @@
 """array_parallelism where a launch needs several arrays: all of them together keep to it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from schedulers import Scheduler
 
 from farmx import layout
 from farmx.farms import base, slurm, slurm_script
+from farmx.farms.slurm_queue import job_name
 from farmx.farms.slurm_script import Share
 from farmx.spec import Job, Submission
 
@@ -121,3 +123,19 @@ def test_a_part_that_a_limit_lets_in_keeps_to_the_share_of_its_array(fake, tmp_p
     with pytest.raises(slurm.FarmError, match="4 of 8 runs are not queued"):
         submit(made)
     assert waits(fake) == [[], [], ["--array=0-0%1"]]
+
+
+def test_what_a_killed_launch_left_out_keeps_to_it_too(fake, tmp_path):
+    answers(fake, 0, 0)
+    fake.says("sbatch", "", "sbatch: error: no\n", 1, call=3)
+    a, b, *_ = submissions(tmp_path, 2, 2, array_parallelism=1)
+    c, d = (base.submission(os.path.dirname(a.path), f"{each.id}-2", [Job(job.run, "2.0") for job in each.jobs],
+                            each.resources)._replace(after=each.id) for each in (a, b))  # fmt: skip
+    with pytest.raises(slurm.FarmError):
+        submit([a, b, c, d])
+    fake.says("squeue", f"10|{job_name(a)}\n20|{job_name(b)}\n")
+    fake.says("sbatch", "40\n", call=4)
+    fake.says("sbatch", "50\n", call=5)
+    slurm.Farm("big", delays_s=(0.0,)).finish(layout.experiment_of(a.path))
+    kill = "--kill-on-invalid-dep=yes"
+    assert waits(fake)[3:] == [["--dependency=aftercorr:10", kill], ["--dependency=aftercorr:20,afterany:40", kill]]
