@@ -8,12 +8,12 @@ from submitting import put
 
 # A queue of two slots: fsub takes a script, fstat lists, fdel ends.
 JOB = """
-echo q > "$HOLD/$1.state"
+echo q > "$HOLD/$1.new"; mv "$HOLD/$1.new" "$HOLD/$1.state"  # whole, whenever fstat reads it
 trap 'rm -f "$HOLD/$1.state"; [ -z "$slot" ] || rmdir "$slot"' EXIT
 trap 'exit 1' TERM
 until for slot in "$HOLD/slot.1" "$HOLD/slot.2" ""; do [ -n "$slot" ] && mkdir "$slot" 2>/dev/null && break; done
 do sleep 0.05; done
-echo r > "$HOLD/$1.state"
+echo r > "$HOLD/$1.new"; mv "$HOLD/$1.new" "$HOLD/$1.state"
 "$2" > "$3" 2>&1
 echo $? > "$HOLD/$1.code"
 """
@@ -22,7 +22,7 @@ COMMANDS = {
     "fsub": 'exec 9>>"$HOLD/lock"; flock 9; echo x >&9; n=$(wc -l < "$HOLD/lock"); flock -u 9; exec 9>&-\n'
             'setsid "$HOLD/job" "$n" "$2" "$1" < /dev/null > /dev/null 2>&1 &\necho $! > "$HOLD/$n.pid"\n'
             'until [ -e "$HOLD/$n.state" ] || ! kill -0 $!; do sleep 0.01; done\necho "$n"',
-    "fstat": 'for n; do [ -e "$HOLD/$n.state" ] && echo "$n $(cat "$HOLD/$n.state")"; done; exit 0',
+    "fstat": 'for n; do said=$(cat "$HOLD/$n.state" 2>/dev/null) && echo "$n $said"; done; exit 0',
     "fdel": 'for n; do kill -TERM -- "-$(cat "$HOLD/$n.pid")"; done',
 }  # fmt: skip
 
