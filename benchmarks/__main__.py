@@ -12,7 +12,7 @@ import harness  # noqa: E402  it is found beside this file
 
 TABLES = ("cold_start", "dry_run", "launching", "pool", "slurm", "packing", "submitting")
 SCRIPTS = {
-    "logx": lambda: [harness.python("tensorboardX"), HOME / "logx.py"],
+    "logx": lambda: [harness.farmx() / "python", HOME / "logx.py"],
     "sumx": lambda: [harness.farmx() / "python", HOME / "sumx.py",
                      "--peer", harness.python("runx==0.0.11", "tabulate", "pyyaml")],
 }  # fmt: skip

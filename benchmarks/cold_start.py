@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
+from dry_run import RUNX
 from harness import Cost, Row
 
 TIMES = 25
@@ -26,7 +27,7 @@ def rows() -> list[Row]:
     home = harness.place()
     (home / "sweep.yml").write_text("CMD: 'true'\nHPARAMS: {lr: [0.1]}\n")
     harness.cost([harness.farmx() / "farmx", "sweep.yml", "-i"], home)
-    return [row for command in COMMANDS for row in measured(command, home)] + [floor(home)]
+    return [row for command in COMMANDS for row in measured(command, home)] + others(home)
 
 
 def measured(command: str, home: Path) -> list[Row]:
@@ -60,9 +61,12 @@ def lookups(argv: list[str], home: Path) -> int:
     return sum(counted.get(name, 0) for name in harness.LOOKUPS)
 
 
-def floor(home: Path) -> Row:
-    counted = lookups([str(harness.farmx() / "python"), "-c", "pass"], home)
-    return Row("`python -c pass`, stat and open", f"{counted} calls", "", None)
+def others(home: Path) -> list[Row]:
+    """The floor, and a peer."""
+    commands = {"python -c pass": [str(harness.farmx() / "python"), "-c", "pass"],
+                "runx -h": [harness.python(*RUNX), "-m", "runx.runx", "-h"]}  # fmt: skip
+    return [Row(f"`{name}`, stat and open", f"{lookups(argv, home)} calls", "", None)
+            for name, argv in commands.items()]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -50,10 +50,19 @@ def python(*requirements: str) -> str:
     return str(home / "bin" / "python")
 
 
+class Missing(SystemExit):
+    """What cannot be installed here, and why."""
+
+
 def install(home: Path, *words: str) -> None:
     done = subprocess.run([home / "bin" / "pip", "install", "--quiet", *words], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"pip install {' '.join(words)}: {done.stderr}")
+        raise Missing(f"pip install {' '.join(words)}: {done.stderr}")
+
+
+def peer(*requirements: str) -> str:
+    """The python that a peer is measured in: this one where it needs nothing. Raises Missing."""
+    return python(*requirements) if requirements else sys.executable
 
 
 @cache

@@ -1,11 +1,12 @@
 """What logging costs: one metric against the floor and its peers, importing, and what SIGKILL leaves.
 
-Run by hand: python benchmarks/logx.py. Peers are those that this python can import. Every ratio is of medians
-measured in turn, so that the machine's mood is the same for both.
+Run by hand: python benchmarks/logx.py. Peers are installed from the registry, each into an environment of its own;
+one that cannot be has a row that says so. Every ratio is of medians measured in turn, so that the machine's mood is the
+same for all. A call is timed, not what a peer's threads and processes do with it later: some only queue.
 """
 
 import compileall
-import importlib.util
+import csv
 import json
 import os
 import resource
@@ -19,21 +20,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import harness
 
-from farmx.logx import LogX  # noqa: E402
-
-ROWS = 5000
+ROOT = harness.ROOT
+RUNX = ("runx==0.0.11", "tensorboardX", "numpy", "pyyaml", "tabulate", "coolname")
+ROWS = 2000
 ROUNDS = 5
 STARTS = 30
 KILLED = 100
 METRICS = {"loss": 0.12345678901234, "acc": 0.9876}
+NAMED = {f"val/{name}": value for name, value in METRICS.items()}  # for those that know no phases
 Log = Callable[[int], object]
 
 
 def log_with_logx(folder: str) -> Log:
+    sys.path.insert(0, str(ROOT))
+    from farmx.logx import LogX
+
     logx = LogX()
     logx.initialize(folder)
     return lambda step: logx.metric("val", METRICS, step)
@@ -66,7 +71,22 @@ def log_with_sqlite(folder: str) -> Log:
     return lambda step: base.execute(insert, (time.time(), "val", step, json.dumps(METRICS)))
 
 
+def log_with_csv(folder: str) -> Log:
+    file = open(f"{folder}/rows.csv", "a", newline="")  # noqa: SIM115  it is open for as long as there are rows
+    writer = csv.writer(file)
+
+    def log(step: int) -> None:
+        writer.writerow(["val", step, time.time(), *METRICS.values()])
+        file.flush()
+
+    return log
+
+
 def log_with_runx(folder: str) -> Log:
+    import tensorboardX  # before it finds a torch
+
+    assert tensorboardX
+    sys.modules["torch"] = ModuleType("torch")  # it is imported, and nothing of it is used without checkpoints
     from runx.logx import LogX as Runx
 
     logx = Runx()
@@ -78,46 +98,79 @@ def log_with_tensorboardx(folder: str) -> Log:
     from tensorboardX import SummaryWriter
 
     writer = SummaryWriter(folder)
-    return lambda step: [writer.add_scalar(f"val/{name}", value, step) for name, value in METRICS.items()]
+    return lambda step: [writer.add_scalar(name, value, step) for name, value in NAMED.items()]
 
 
-def log_with_torch(folder: str) -> Log:
-    from torch.utils.tensorboard import SummaryWriter
+def log_with_wandb(folder: str) -> Log:
+    import wandb
 
-    writer = SummaryWriter(folder)
-    return lambda step: [writer.add_scalar(f"val/{name}", value, step) for name, value in METRICS.items()]
+    run = wandb.init(project="bench", dir=folder, mode="offline", settings=wandb.Settings(silent=True))
+    return lambda step: run.log(NAMED, step=step)
+
+
+def log_with_aim(folder: str) -> Log:
+    from aim import Run
+
+    run = Run(repo=folder, system_tracking_interval=None, log_system_params=False)
+    return lambda step: run.track(METRICS, step=step, context={"subset": "val"})
+
+
+def log_with_mlflow(folder: str) -> Log:
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    import mlflow
+
+    mlflow.set_tracking_uri(f"file://{folder}/mlruns")
+    mlflow.start_run()
+    return lambda step: mlflow.log_metrics(NAMED, step=step)
+
+
+def log_with_trackio(folder: str) -> Log:
+    import trackio
+
+    trackio.init(project="bench", embed=False)
+    return lambda step: trackio.log(NAMED, step=step)
 
 
 FLOOR = "json.dumps + os.write"
-PEERS: dict[str, tuple[str, Callable[[str], Log]]] = {
-    FLOOR: ("json", log_with_json),
-    "logx.metric": ("farmx", log_with_logx),
-    "open, append, close": ("json", log_with_open),
-    "sqlite, WAL": ("sqlite3", log_with_sqlite),
-    "runx, csv": ("runx", log_with_runx),
-    "tensorboardX": ("tensorboardX", log_with_tensorboardx),
-    "torch SummaryWriter": ("torch", log_with_torch),
+OURS = "logx.metric"
+PEERS: dict[str, tuple[tuple[str, ...], Callable[[str], Log]]] = {  # what pip installs for it
+    FLOOR: ((), log_with_json),
+    OURS: ((), log_with_logx),
+    "csv.writer, flush": ((), log_with_csv),
+    "open, append, close": ((), log_with_open),
+    "sqlite, WAL": ((), log_with_sqlite),
+    "runx, csv": (RUNX, log_with_runx),
+    "tensorboardX": (("tensorboardX",), log_with_tensorboardx),
+    "trackio": (("trackio==0.43.0",), log_with_trackio),
+    "wandb, offline": (("wandb==0.31.0",), log_with_wandb),
+    "aim": (("aim==3.29.1",), log_with_aim),
+    "mlflow, file store": (("mlflow==3.17.2",), log_with_mlflow),
 }
 
 
-def here(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
 def row_costs() -> dict[str, float]:
-    """Median microseconds of a row; the loggers in turn, ROUNDS times.
+    """Median microseconds of a row; the loggers in turn, ROUNDS times; one that cannot be installed or run is told.
 
     Each in a process of its own: what a peer's threads write later is not charged to the next one.
     """
-    names = [name for name, (package, _) in PEERS.items() if here(package)]
-    costs: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in PEERS}
     for _ in range(ROUNDS):
-        for name in names:
-            with tempfile.TemporaryDirectory() as folder:
-                line = [sys.executable, __file__, name, folder]
-                done = subprocess.run(line, stdout=subprocess.PIPE, check=True)
-            costs[name].append(float(done.stdout.splitlines()[-1]))
+        for name in list(costs):
+            try:
+                costs[name].append(one_process(name))
+            except (harness.Missing, subprocess.CalledProcessError) as error:
+                print(f"  {name}: not measured: {error}", file=sys.stderr)
+                del costs[name]
     return {name: statistics.median(each) for name, each in costs.items()}
+
+
+def one_process(name: str) -> float:
+    """What `row_cost` says of a logger in a process of its own, whose home is empty."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        line = [harness.peer(*PEERS[name][0]), __file__, name, folder]
+        env = {**os.environ, "HOME": folder, "TRACKIO_DIR": f"{folder}/trackio"}
+        done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder, env=env, check=True)
+    return float(done.stdout.splitlines()[-1])
 
 
 def row_cost(name: str, folder: str) -> None:
@@ -136,7 +189,7 @@ def timed(log: Log, step: int) -> int:
 
 def start_costs() -> dict[str, float]:
     """Median CPU milliseconds of a process that runs the code, in turn."""
-    codes = ["pass", "import farmx.logx", "import json", "import typing"] + ["import runx.logx"] * here("runx")
+    codes = ["pass", "import farmx.logx", "import json", "import typing"]
     costs: dict[str, list[float]] = {code: [] for code in codes}
     with tempfile.TemporaryDirectory() as copy:
         # Compiled, as it is once it was imported, also where bytecode is not written.

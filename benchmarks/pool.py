@@ -4,6 +4,7 @@ The command is `true` for all three; farmx stages, claims, records and logs each
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import harness
@@ -12,7 +13,8 @@ from harness import Cost, Row
 SIZES = (10, 10, 10)
 RUNS = 1000
 TIMES = 3
-MLRUNNER = ("mlrunner==0.5.9", "dill==0.3.6", "multiprocess==0.70.14", "ilock", "portalocker", "pyyaml", "tabulate")
+MLRUNNER = ("--no-deps", "mlrunner==0.5.9", "dill==0.3.6", "multiprocess==0.70.14", "ilock", "portalocker", "pyyaml",
+            "tabulate")  # fmt: skip  # pandas is left out: for another command
 
 
 def rows() -> list[Row]:
@@ -46,11 +48,16 @@ def farmx(home: Path) -> Cost:
 def mlrunner() -> Cost:
     """Its own format of the same grid, on two resources."""
     home = harness.place()
-    axes = "".join(f"axis_{index}: [{', '.join(map(str, range(size)))}]\n" for index, size in enumerate(SIZES))
-    top = "template: {main: 'true [axis_0] [axis_1] [axis_2]'}\nresource: [0, 1]\n"
-    (home / "params.yaml").write_text(f"---\n{top}---\n{axes}")
-    run = Path(harness.python("--no-deps", *MLRUNNER)).parent / "run"  # pandas is left out: for another command
+    (home / "params.yaml").write_text(params(SIZES))
+    run = Path(harness.python(*MLRUNNER)).parent / "run"
     return harness.cost([run], home, {**os.environ, "HOME": str(home)})
+
+
+def params(sizes: Sequence[int]) -> str:
+    """The text of a params.yaml of a grid of these sizes."""
+    axes = "".join(f"axis_{index}: [{', '.join(map(str, range(size)))}]\n" for index, size in enumerate(sizes))
+    template = " ".join(("true", *(f"[axis_{index}]" for index in range(len(sizes)))))
+    return f"---\ntemplate: {{main: '{template}'}}\nresource: [0, 1]\n---\n{axes}"
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ What a round made stays until all is over: just after many files were deleted, e
 """
 
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +24,7 @@ from farms.slurm import Slurm  # noqa: E402  tests bring it up, and so does this
 RUNS = (1000, 10_000)
 SBATCHES = 100
 TIMES = 3
+WAITING = 100  # of the runs that are looked at again
 SUBMITIT = """
 import sys, submitit
 executor = submitit.SlurmExecutor(folder=sys.argv[1])
@@ -29,6 +32,16 @@ executor.update_parameters(time=10, array_parallelism=100000, additional_paramet
 executor.map_array(print, range(int(sys.argv[2])))
 """
 SINGLE = "for each in $(seq {count}); do sbatch --hold --time=10 --wrap true >/dev/null || exit; done"
+ENDED = """
+import os, sys, time
+from pathlib import Path
+from farmx import layout, runner
+for run in sorted(Path("runs/sweep").glob("[!.]*"))[:int(sys.argv[1])]:
+    attempt, owner = runner.take(str(run.resolve()), "1.0", {"farm": "big"})
+    now = time.time()
+    end = runner.end_record({**owner, "started": now - 2000}, "done")
+    layout.write_json(os.path.join(attempt, layout.END), {**end, "ended": now - 1000})
+"""
 CONFIG = "FARM: big\nbig:\n  EXECUTOR: slurm\n  RESOURCES: {hold: true, time: 10}\n"
 
 
@@ -82,7 +95,7 @@ def sbatch(home: Path, env: dict[str, str]) -> Cost:
 
 
 def looked(count: int) -> list[Row]:
-    """What a status of runs that all wait asks and opens; tests/test_records.py counts it of runs that have ended."""
+    """What a status asks and opens: of runs that all wait, and again once most of them have ended."""
     home, slurm = harness.place(), Slurm.up(accounting=False)
     try:
         env = {**harness.surroundings(home), **slurm.env()}
@@ -91,12 +104,24 @@ def looked(count: int) -> list[Row]:
         asked = home / "asked"
         first = look(home, counting(home, env, slurm, asked))
         calls = len(asked.read_text().splitlines())
-        live = opens(home, env)
+        live = sum(opens(home, env).values())
+        asked.write_text("")
+        subprocess.run([harness.farmx() / "python", "-c", ENDED, str(count - WAITING)], cwd=home, check=True)
+        look(home, env)  # remembers them
+        after = opens(home, counting(home, env, slurm, asked))
+        again = len(asked.read_text().splitlines())
     finally:
         slurm.stop()
+    waiting = {run.name for run in (home / "runs" / "sweep").glob("[!.]*") if not (run / "attempts").exists()}
+    assert len(waiting) == WAITING
+    opened = sum(times for name, times in after.items() if name in waiting)
+    what = f"a second farmx status of {count:,} runs of which {count - WAITING:,} have ended"
     return [
         harness.at_most(f"farmx status of {count:,} waiting runs: scheduler calls", calls, 1, ""),
         harness.at_most(f"farmx status of {count:,} waiting runs: opens below LOGROOT a run", live / count, 2, ""),
+        harness.at_most(f"{what}: scheduler calls", again, 1, ""),
+        harness.at_most(f"{what}: opens below LOGROOT a run that waits", opened / WAITING, 2, ""),
+        harness.at_most(f"{what}: a run that has ended", (sum(after.values()) - opened) / (count - WAITING), 0, ""),
         Row(f"farmx status of {count:,} waiting runs", f"{first.wall_s:.2f} s", "", None),
     ]
 
@@ -108,7 +133,7 @@ def look(home: Path, env: dict[str, str]) -> Cost:
 def counting(home: Path, env: dict[str, str], slurm: Slurm, log: Path) -> dict[str, str]:
     """An environment in which each call of Slurm's commands leaves a line."""
     folder = home / "bin"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in ("squeue", "sacct", "scontrol", "sinfo"):
         path = folder / name
         path.write_text(f'#!/bin/sh\necho {name} >>{log}\nexec {shutil.which(name)} "$@"\n')
@@ -116,14 +141,14 @@ def counting(home: Path, env: dict[str, str], slurm: Slurm, log: Path) -> dict[s
     return {**env, "PATH": f"{folder}:{env['PATH']}"}
 
 
-def opens(home: Path, env: dict[str, str]) -> int:
-    """How often a second look opens something of a run."""
+def opens(home: Path, env: dict[str, str]) -> Counter[str]:
+    """Run -> how often a look opens something of it."""
     report = home / "strace.out"
-    look(home, env)
     line = ["strace", "-f", "-e", "trace=open,openat", "-o", report, "farmx", "status", "sweep"]
     subprocess.run(line, cwd=home, env=env, check=True, capture_output=True)
     below = os.path.join(home, "runs", "sweep", "")
-    return sum(below in row and f"{below}.farmx" not in row for row in report.read_text().splitlines())
+    paths = [row.partition(below)[2] for row in report.read_text().splitlines() if below in row]
+    return Counter(name for path in paths if (name := re.split('[/"]', path)[0]) and name != ".farmx")
 
 
 if __name__ == "__main__":
