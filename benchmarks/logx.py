@@ -159,7 +159,7 @@ def row_costs() -> dict[str, float]:
             try:
                 costs[name].append(one_process(name))
             except (harness.Missing, subprocess.CalledProcessError) as error:
-                print(f"  {name}: not measured: {error}", file=sys.stderr)
+                print(f"  {name:32}not measured: {str(error).splitlines()[0]}")
                 del costs[name]
     return {name: statistics.median(each) for name, each in costs.items()}
 
