@@ -67,7 +67,7 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     if after := _after(number, names):  # a scheduler restarted what we had given up and queued anew
         return None, read(os.path.join(attempts, after, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
     others = (os.path.join(attempts, name) for name in names if not name.startswith(".") and name != number)
-    ordinal = 1 + sum(map(_begun, others))
+    ordinal = 1 + sum(map(_counts, others))
     owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal,
              "path": attempt, **facts}  # fmt: skip
     aside = os.path.join(attempts, f".{number}.{owner['host']}.{owner['pid']}.{owner['birth']}")
@@ -113,7 +113,7 @@ def _after(number: str, names: Iterable[str]) -> str | None:
     return next((name for name in names if (layout.attempt_number(name) or (0, 0)) > mine), None)
 
 
-def _begun(attempt: str) -> bool:
+def _counts(attempt: str) -> bool:
     """Whether somebody took the attempt to execute it: a cancel takes one that waits so that nobody does."""
     return (read(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT) or {}).get("begun") is not False
 
