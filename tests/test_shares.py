@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -156,6 +157,20 @@ def test_what_is_held_is_kept_young_and_its_loss_by_a_cleaner_is_no_error():
     grip.close()
 
 
+def test_on_a_full_disk_a_gpu_is_had_and_let_go_without_a_word_of_what_for():
+    mine = take(Slot("gpu 1", (Gpu("1", "1"),)))  # its directory is there
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # a file is made, nothing goes into it
+    try:
+        grip = take(ONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    mine.close()
+    assert waits_for(ONE) == [f"process {os.getpid()} uses it for "]
+    grip.close()
+    assert waits_for(ONE) == []
+
+
 def test_a_file_that_nobody_understands_is_nobody_s():
     for name in ("0@", "0@x@1", "0@1@x", "0@1", "@@"):
         Path(shares.folder(), name).touch()
@@ -199,6 +214,19 @@ def test_who_wants_several_holds_none_while_they_are_not_there(nvidia):
         assert two.stdout.readline() == "waits\n"
         assert take(ONE)
         two.kill()
+
+
+def test_who_is_refused_one_of_several_holds_none_of_them(nvidia):
+    nvidia(0, 0)
+    home = Path(shares.folder())
+    (home / "1.list").mkdir()
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(IsADirectoryError):
+        take(Slot("gpu", (), 2))
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert list(home.glob("0@*")) == []
+    (home / "1.list").rmdir()
+    assert take(Slot("gpu", (), 2)).name == "gpu 0+1"
 
 
 def test_who_waits_for_an_idle_one_gets_it_when_others_programs_have_gone(nvidia):

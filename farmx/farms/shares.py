@@ -130,7 +130,8 @@ def _take(home: str, gpu: Gpu, what: str) -> _Held | str:
         path = os.path.join(home, f"{gpu.key}@{gpu.share}@{os.getpid()}@{os.urandom(4).hex()}")
         file = _locked(path, wait=False)
         assert file is not None
-        os.write(file, os.fsencode(what))
+        with suppress(OSError):  # the disk is full: this is for people, the lock is what counts
+            os.write(file, os.fsencode(what))
         return _Held(path, file)
     finally:
         os.close(alone)
@@ -217,17 +218,28 @@ def _idle(home: str, number: int, what: str) -> Grip | str:
     except FarmError as error:
         return str(error)
     held: dict[str, _Held] = {}
-    for index in idle:
-        line = _locked(os.path.join(home, f"{index}.line"), wait=False) if len(held) < number else None
-        if line is None:
-            continue
-        one = _take(home, Gpu(index, index), what)
-        os.close(line)
-        if not isinstance(one, str):
-            held[index] = one
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(held), **gpus.ORDER}
-    grip = Grip(f"gpu {'+'.join(held)}", env, list(held.values()))
-    if len(held) == number:
+    try:
+        for index in idle:
+            one = _unawaited(home, index, what) if len(held) < number else None
+            if one is not None:
+                held[index] = one
+        if len(held) < number:
+            return "no GPU is idle" if number == 1 else f"fewer than {number} GPUs are idle"
+        env = {"CUDA_VISIBLE_DEVICES": ",".join(held), **gpus.ORDER}
+        grip = Grip(f"gpu {'+'.join(held)}", env, list(held.values()))
+        held = {}
         return grip
-    grip.close()
-    return "no GPU is idle" if number == 1 else f"fewer than {number} GPUs are idle"
+    finally:
+        Grip("", {}, list(held.values())).close()  # what was not enough
+
+
+def _unawaited(home: str, index: str, what: str) -> _Held | None:
+    """All of the GPU, unless somebody holds or waits for it."""
+    line = _locked(os.path.join(home, f"{index}.line"), wait=False)
+    if line is None:
+        return None
+    try:
+        one = _take(home, Gpu(index, index), what)
+        return None if isinstance(one, str) else one
+    finally:
+        os.close(line)
