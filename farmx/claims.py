@@ -54,7 +54,9 @@ def hold(experiment: str, identity: str, generation: int, run: str) -> bool:
     if not claim(experiment, identity, generation, run):
         return False
     try:
-        return stage.settle(experiment, run)
+        if not stage.settle(experiment, run):
+            raise StageError(f"{layout.staged(experiment, run)}: somebody removed it; launch again")
+        return True
     except (StageError, FileExistsError):
         os.unlink(layout.claim(experiment, identity, generation))
         raise

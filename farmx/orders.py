@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import interpreter, layout, manifest, provenance, records, snapshot, status
+from farmx import interpreter, layout, manifest, provenance, records, snapshot, stage, status
 from farmx.spec import Job, Run, RunSpec
 from farmx.steps import Step
 
@@ -175,7 +175,7 @@ def _late(choices: Sequence[Choice]) -> Iterator[str]:
 def _settings(spec: RunSpec) -> dict[str, Any]:
     """What all runs of a launch share and identity leaves out."""
     return {"ENV": dict(spec.env), "SETUP": spec.setup, "PYTHONPATH": list(spec.pythonpath),
-            "RESOURCES": dict(spec.resources), "RETRY": dict(spec.retry),
+            "RESOURCES": stage.sound(spec.resources), "RETRY": dict(spec.retry),
             "CONTAINER": dict(spec.container), "GOAL": spec.goal and spec.goal._asdict()}  # fmt: skip
 
 

@@ -222,6 +222,9 @@ def _live(root: str, links: Sequence[str]) -> dict[str, str]:
         if not _inside(relative) or not os.path.lexists(path):
             why = "does not exist in" if _inside(relative) else "is not inside"
             raise ConfigError(f"CODE_LINK: {name} {why} {root}; name a path of the source tree")
+        above = [relative[:end] for end, char in enumerate(relative) if char == os.sep]
+        if link := next((each for each in above if os.path.islink(os.path.join(root, each))), None):
+            raise ConfigError(f"CODE_LINK: {name} is below {link}, which is a link; name that, or where it leads")
         found[relative] = path
     return {name: path for name, path in found.items() if not _below(os.path.dirname(name), tuple(found))}
 

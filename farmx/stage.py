@@ -155,7 +155,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "run": name,
         "experiment": shared.experiment,
         "point": spec.identity,
-        "hparams": _sound(spec.hparams),
+        "hparams": sound(spec.hparams),
         "generation": generation,
         "identity": spec.preimage,
         "tag": spec.tag,
@@ -164,7 +164,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "env_pass": list(spec.env_pass),
         "setup": spec.setup,
         "pythonpath": list(spec.pythonpath),
-        "resources": _sound(spec.resources),
+        "resources": sound(spec.resources),
         "goal": {"metric": spec.goal.metric, "mode": spec.goal.mode} if spec.goal else None,
         "digest": shared.digest,
         "code": dict(shared.code),
@@ -187,7 +187,7 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
     if stage.form:
         told["form"] = stage.form
     if stage.resources:
-        told["resources"] = _sound(stage.resources)
+        told["resources"] = sound(stage.resources)
     return told
 
 
@@ -217,12 +217,12 @@ def _not_staged(path: str, error: OSError) -> StageError:
     return StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept")
 
 
-def _sound(value: Any) -> Any:
+def sound(value: Any) -> Any:
     """`value` with NaN and infinities as their words: bare they are not json."""
     if isinstance(value, Mapping):
-        return {key: _sound(each) for key, each in value.items()}
+        return {key: sound(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_sound(each) for each in value]
+        return [sound(each) for each in value]
     return layout.number(value) if isinstance(value, float) else value
 
 

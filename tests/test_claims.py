@@ -87,6 +87,13 @@ def test_a_name_that_was_taken_meanwhile_leaves_the_point_free(experiment, taken
     assert links(experiment) == {}
 
 
+def test_a_run_that_somebody_removed_before_it_was_in_place_leaves_the_point_free(experiment):
+    with pytest.raises(StageError) as caught:
+        claims.hold(str(experiment), "p1-a", 1, "one")
+    assert str(caught.value) == f"{experiment}/{STAGING}/one: somebody removed it; launch again"
+    assert links(experiment) == {}
+
+
 def test_a_claim_that_cannot_be_written_is_one_line(experiment):
     shutil.rmtree(experiment / POINTS)
     with pytest.raises(StageError) as caught:

@@ -176,6 +176,7 @@ def test_changed_code_is_told_with_the_command_that_runs_it(project):
     ("ENV", "", "ENV: {A: 1}"),
     ("SETUP", "SETUP: 'true'", "SETUP: ':'"),
     ("RESOURCES", "RESOURCES: {gpu: 1}", "RESOURCES: {gpu: 2}"),
+    ("RESOURCES", "RESOURCES: {mem: 4}", "RESOURCES: {mem: .inf}"),
     ("PYTHONPATH", "", "PYTHONPATH: LOGDIR/code/src"),
 ])  # fmt: skip
 def test_a_change_outside_identity_is_told_once_and_makes_no_run(project, key_, old, new):

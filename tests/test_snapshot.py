@@ -324,12 +324,14 @@ LINKS = [
     ("{source}", "CODE_LINK: {source} is not inside {source}; name a path of the source tree"),
     (".", "CODE_LINK: . is not inside {source}; name a path of the source tree"),
     ("/", "CODE_LINK: / is not inside {source}; name a path of the source tree"),
+    ("pkg/way/in", "CODE_LINK: pkg/way/in is below pkg/way, which is a link; name that, or where it leads"),
 ]
 
 
 @pytest.mark.parametrize("name, told", LINKS)
 def test_a_live_path_is_inside_the_source_tree(source, tmp_path, name, told):
-    write(source, "a.py")
+    write(source, "a.py", "pkg/set/in")
+    (source / "pkg/way").symlink_to("set")
     write(tmp_path, "other")
     assert wrong(source, link=(name.format(source=source),)) == told.format(source=source)
 
