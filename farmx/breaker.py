@@ -88,7 +88,7 @@ def _errors(launch: Sequence[str], most: int) -> tuple[list[str | None], bool]:
     found: list[str | None] = []
     waits = False
     for attempt, end in (each for submission in launch for each in _standing(submission)):
-        waits = waits or not attempt or end.get("again") is True
+        waits = waits or not attempt or end.get("state") == "preempted"
         if end.get("state") == "done":
             return [None], waits
         if failed(end):

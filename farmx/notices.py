@@ -124,9 +124,8 @@ def _end(run: str, queued: int) -> str | None:
         try:
             path = os.path.join(run, layout.ATTEMPTS, layout.attempt_name(*ours[-1]), layout.END)
             end = layout.read_json(path, layout.ATTEMPT_FORMAT)
-            if end.get("again"):
-                return None
-            return str(end.get("state"))
+            if end.get("state") != "preempted":  # that is queued again, by us or by its scheduler
+                return str(end.get("state"))
         except (FileNotFoundError, NotADirectoryError):
             pass
     return "taken up again" if numbers and numbers[-1][0] > queued else None

@@ -64,6 +64,7 @@ CASES = [
     ((FAILED, FAILED, FAILED, (trace("KeyError: 'x'"), "failed"), None), WHY, {"held": True, "why": WHY}),
     ((FAILED, FAILED, FAILED), None, None),  # there is no rest
     ((FAILED, FAILED, FAILED, (b"", None)), None, None),
+    ((FAILED, FAILED, FAILED, (b"", "preempted")), WHY, {"held": True, "why": WHY}),  # its scheduler queues it again
     ((WRONG, WRONG, WRONG, None), "the first 3 runs failed with: t.py: error: unrecognized arguments: --lr", ...),
     (((b"3\n", "failed"),) * 3, None, {"held": False}),
     ((), None, None),

@@ -56,13 +56,41 @@ def test_the_last_attempt_that_ends_writes_the_end_down(place):
     assert events(place) == {"s.failed": failed, "s.ended": {"event": "ended", "counts": {"failed": 1, "done": 1}}}
 
 
-def test_what_is_queued_again_has_not_ended(place):
+QUEUED_AGAIN = [
+    ({"again": True}, "again"),  # by its runner
+    ({}, "preempted"),  # by its scheduler
+]
+
+
+@pytest.mark.parametrize(("more", "told"), QUEUED_AGAIN)
+def test_what_is_queued_again_has_not_ended(place, more, told):
     one = place.run()
     path = handed(place, one)
-    notices.note(path, one, ended(one, "preempted", again=True), "again")
+    notices.note(path, one, ended(one, "preempted", **more), told)
     assert events(place) == {}
     notices.note(path, one, ended(one, "done", "1.1"), "done")
     assert events(place) == {"s.ended": {"event": "ended", "counts": {"done": 1}}}
+
+
+@pytest.mark.parametrize(("more", "told"), QUEUED_AGAIN)
+def test_what_never_came_back_and_was_queued_anew_holds_no_end_up(place, more, told):
+    one, two = place.run(name="one"), place.run(name="two")
+    path = handed(place, one, two)
+    notices.note(path, one, ended(one, "preempted", **more), told)
+    ended(one, "done", "2.0")  # by a retry
+    notices.note(path, two, ended(two, "done"), "done")
+    assert events(place) == {"s.ended": {"event": "ended", "counts": {"taken up again": 1, "done": 1}}}
+
+
+def test_the_end_of_what_its_scheduler_was_to_queue_again_and_lost_is_told_by_who_looks(place):
+    one = place.run()
+    path = handed(place, one)
+    notices.note(path, one, ended(one, "preempted"), "preempted")
+    assert events(place) == {}
+    Path(path, layout.JOB).write_text(json.dumps({**DEAD, "farm": "local", "executor": "local"}))
+    outbox.settle(str(place.experiment))
+    ((_, told),) = events(place).items()
+    assert (told["event"], sum(told["counts"].values())) == ("ended", 1)
 
 
 def test_the_arrays_of_one_launch_end_together(place):
