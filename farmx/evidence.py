@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -60,9 +61,18 @@ def tail(path: str) -> list[str]:
 
 def newest_log(attempt: str) -> list[str]:
     """The last lines of the log that the attempt in this directory wrote last; [] when there is none."""
-    names = [name for name in layout.names(attempt) if name.endswith(layout.LOG_SUFFIX)]
-    logs = sorted((os.path.join(attempt, name) for name in names), key=os.path.getmtime)
-    return tail(logs[-1]) if logs else []
+    paths = [os.path.join(attempt, name) for name in layout.names(attempt) if name.endswith(layout.LOG_SUFFIX)]
+    logs = [(written, path) for path in paths if (written := _written(path)) is not None]
+    return tail(max(logs)[1]) if logs else []
+
+
+def _written(path: str) -> float | None:
+    """When the file at `path` was written last; None for a link to nothing, what is no file, and what is gone since."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime if stat.S_ISREG(found.st_mode) else None
 
 
 def last_line(lines: Sequence[str]) -> str:

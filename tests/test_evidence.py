@@ -160,6 +160,29 @@ def test_what_cannot_be_read_says_nothing(tmp_path):
     assert evidence.last_line([]) == ""
 
 
+LOGS = {  # what stands beside a main.log that was written before it
+    "a link to nothing": lambda path: path.symlink_to("gone"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a directory": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("make", LOGS.values(), ids=LOGS)
+def test_of_logs_the_newest_that_is_a_file_counts(tmp_path, make):
+    for name, seconds in (("prepare.log", 1), ("main.log", 2)):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (seconds, seconds))
+    make(tmp_path / "it's $HOME;\ngröße.log")
+    assert evidence.newest_log(str(tmp_path)) == ["main.log"]
+
+
+def test_without_a_log_there_are_no_lines(tmp_path):
+    (tmp_path / "x.log").symlink_to("gone")
+    (tmp_path / "events.jsonl").write_text("{}")
+    assert [evidence.newest_log(str(tmp_path / name)) for name in ("", "none")] == [[], []]
+
+
 KERNEL = "[1.0] Memory cgroup out of memory: Killed process 4711 (python) total-vm:9kB"
 
 
