@@ -1,5 +1,6 @@
 """What first users and reviewers ran into: terminals that go, runs that move, code that is none, words that mislead."""
 
+import errno
 import json
 import os
 import pty
@@ -22,6 +23,7 @@ from typed import everything, ran, timeless, write
 
 import farmx
 from farmx import layout, processes, runner, snapshot, status
+from farmx.cli.surroundings import one_line
 from farmx.errors import UsageError
 from farmx.farms import base, local, worker
 from farmx.spec import Job, State, Submission
@@ -163,6 +165,15 @@ def test_a_table_for_a_full_disk_is_one_line(project):
     project.ok("sweep.yml", "-i")
     said = ran("sumx sweep >/dev/full", project.path, **project.env)
     assert said == (1, "", "sumx: the output cannot be written: No space left on device\n")
+
+
+def test_an_error_that_no_output_has_is_not_told_as_one():
+    with pytest.raises(FileNotFoundError):
+        one_line(_lost)()
+
+
+def _lost() -> None:
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))  # as getcwd() says it
 
 
 # ---------------------------------------------------------------- from Python

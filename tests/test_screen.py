@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import read
 from launching import Place
 
 from farmx.cli import screen
@@ -126,6 +127,27 @@ def test_why_a_run_failed_is_the_last_line_of_its_log(tmp_path, monkeypatch, log
     monkeypatch.chdir(tmp_path)
     (tmp_path / "output.log").write_bytes(log)
     assert screen.why(str(tmp_path)) == f"\n       {line}\n       see output.log"
+
+
+def test_why_a_run_failed_is_told_where_the_current_directory_is_no_more(tmp_path, monkeypatch):
+    (tmp_path / "output.log").write_text("ValueError: no\n")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert screen.why(str(tmp_path)) == f"\n       ValueError: no\n       see {tmp_path}/output.log"
+
+
+def test_a_pool_outlives_the_directory_that_it_was_started_in(project):
+    project.sweep("{n: [1, 2, 3]}", """sh -c 'rm -rf "$GONE"; exit 1'""")
+    done = project("sweep.yml", "-j", "1", GONE=str(project.path))
+    ends = [read(run / "attempts" / "1.0" / "end.json")["state"] for run in project.runs()]
+    assert (done.code, ends) == (1, ["failed"] * 3)
+    told = [line for line in done.err.splitlines() if line.startswith(("   ", "next", "farmx:")) and "see " not in line]
+    assert told == ["       it said nothing"] * 3 + [
+        "      3 failed",
+        f"next  sumx {project.experiment}",
+        f"next  farmx retry {project.experiment}  # 3 failed or cancelled",
+    ]
 
 
 def test_without_a_log_there_is_nothing_to_see(tmp_path):

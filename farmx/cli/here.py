@@ -201,7 +201,10 @@ def tell_end(farm: Here, jobs: int) -> None:
 
 def called(experiment: str) -> str:
     """What names the experiment to the other commands as they are typed here: its name, else its path."""
-    at = surroundings()
+    try:
+        at = surroundings()
+    except UsageError:  # the directory that it was typed in went while this ran
+        return experiment
     try:
         if logroot(None, None, at) == os.path.dirname(experiment):
             return os.path.basename(experiment)

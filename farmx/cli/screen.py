@@ -154,7 +154,9 @@ def why(run: str) -> str:
     except OSError:
         return ""
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    near = os.path.relpath(path) if os.getcwd() != os.sep else path
+    near = path
+    with suppress(OSError):  # the code was snapshotted, so where the command was typed may be gone
+        near = os.path.relpath(path) if os.getcwd() != os.sep else path
     return f"\n       {short(last, LINE)}\n       see {min(path, near, key=len)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ from farmx.errors import FarmxError, UsageError
 
 MAX_RUNS = 1000  # more are not launched unless somebody says so
 SHOWN = 20  # runs that are named one by one before they go
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk has against our output
 
 if TYPE_CHECKING:
     from farmx.spec import Surroundings
@@ -139,7 +141,7 @@ def one_line(function: Function) -> Function:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
         except OSError as error:
-            if error.filename is not None:  # not a full disk under our output, but a bug of ours
+            if error.filename is not None or error.errno not in _FULL:  # a bug of ours
                 raise
             print(f"{_program()}: the output cannot be written: {error.strerror}", file=sys.stderr)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
