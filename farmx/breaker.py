@@ -91,15 +91,14 @@ def _errors(launch: Sequence[str], most: int) -> tuple[list[str | None], bool]:
         waits = waits or not attempt or end.get("state") == "preempted"
         if end.get("state") == "done":
             return [None], waits
-        if failed(end):
+        if failed(end.get("state"), end.get("cause")):
             found.append(_error(attempt, end) if len(found) < most else found[0])
     return found, waits
 
 
-def failed(end: dict[str, Any]) -> bool:
+def failed(state: str | None, cause: str | None) -> bool:
     """Whether an attempt ended by a fault of its own; one that RETRY queues again, too."""
-    by_itself = end.get("cause") in (None, "error")
-    return by_itself and (end.get("state") == "failed" or "cause" in end)
+    return cause == "error" or (cause is None and state == "failed")
 
 
 def read(submission: str) -> dict[str, Any] | None:

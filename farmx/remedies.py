@@ -58,8 +58,10 @@ class Remedy(NamedTuple):
 
     def held(self, outcome: Outcome) -> str | None:
         """After an end was recorded: why the rest of the submission is to be held by us, None when it is not."""
-        ours = outcome.state == "failed" or (outcome.state == "preempted" and outcome.cause == "error")
-        return breaker.after(self.submission, self.run) if ours else None
+        if breaker.failed(outcome.state, outcome.cause):
+            return breaker.after(self.submission, self.run)
+        # It changes nothing about the first runs: to look through them at each such end is runs times runs.
+        return breaker.held(self.submission) or None if outcome.state == "failed" else None
 
     def _cause(self, outcome: Outcome) -> str | None:
         """What its log says; None after a KILL, of which the scheduler may say more once we are gone."""

@@ -7,9 +7,10 @@ import pytest
 from attempts import attempt, staged
 from launching import Place
 
-from farmx import breaker
+from farmx import breaker, layout
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
+from farmx.spec import Job
 
 FAILED = Outcome("failed", 1, note="main exited with 1")
 KILLED = Outcome("failed", None, "SIGKILL", note="main was ended by SIGKILL")
@@ -85,3 +86,62 @@ def test_a_run_without_a_record_is_judged_by_its_end(remedy):
     made = remedy({"error": 1})
     os.unlink(os.path.join(made.run, "run.json"))
     assert (made.judge(FAILED), made.held(FAILED)) == (FAILED._replace(cause="error"), None)
+
+
+# ---------------------------------------------------------------- what holds the rest
+
+WHY = "the first 2 runs failed with: ValueError: x (t.py:1 in f)"
+OOMED, TIMED = FAILED._replace(cause="oom"), LATE
+ERRED, RETRIED = FAILED._replace(cause="error"), again(FAILED, "error")
+TRACE = b'Traceback (most recent call last):\n  File "t.py", line 1, in f\nValueError: x\n'
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """launch(ends): a launch in which the first runs ended so and one waits; the Remedy of its first run."""
+    place = Place(tmp_path)
+
+    def make(*ends: Outcome) -> Remedy:
+        runs = [staged(place, name=f"run {index}") for index in range(len(ends) + 1)]
+        for run, end in zip(runs, ends):
+            record = json.loads((run / "run.json").read_text())
+            (run / "run.json").write_text(json.dumps({**record, "breaker": 2}))
+            attempt(run, "1.0", {"main": TRACE}, end.state, **({"cause": end.cause} if end.cause else {}))
+        path = place.submission(*(Job(str(run), "1.0") for run in runs)).path
+        return Remedy(path, str(runs[0]), "1.0", True)
+
+    return make
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The records that were opened since, by name."""
+    names, opens = [], layout.read_json
+
+    def read_json(path: str, newest: int | None) -> dict:
+        names.append(os.path.basename(path))
+        return opens(path, newest)
+
+    monkeypatch.setattr(layout, "read_json", read_json)
+    return names
+
+
+@pytest.mark.parametrize("outcome", [OOMED, TIMED, again(FAILED, "oom"), Outcome("done", 0), Outcome("cancelled", 1)])
+def test_an_end_that_is_no_fault_of_the_code_opens_no_record_of_other_runs(launch, opened, outcome):
+    made = launch(*[outcome] * 5)
+    opened.clear()
+    assert made.held(outcome) is None
+    assert set(opened) <= {"breaker.json"}
+
+
+@pytest.mark.parametrize("outcome", [FAILED, ERRED, RETRIED])
+def test_the_ends_that_are_a_fault_of_the_code_hold_the_rest(launch, outcome):
+    made = launch(outcome, outcome)
+    assert made.held(outcome) == WHY
+    assert breaker.held(made.submission) == WHY
+
+
+def test_what_is_held_is_told_at_the_end_of_whatever_failed_since(launch):
+    made = launch(ERRED, ERRED)
+    made.held(ERRED)
+    assert [made.held(outcome) for outcome in (OOMED, TIMED, Outcome("done", 0))] == [WHY, WHY, None]
