@@ -1,14 +1,14 @@
 """What of ended runs may go: which directories, checkpoints and snapshots, how much that is, and their removal.
 
 A run goes whole or not at all: it is renamed into .farmx/trash, which nobody reads, and deleted there. What runs, waits
-or was started meanwhile is never touched.
+or was started meanwhile is never touched, nor what a link leads to.
 """
 
 import os
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from farmx import checkpoints, claims, layout, snapshot, status
@@ -59,13 +59,14 @@ class Plan(NamedTuple):
 
 def plan(runs: Sequence[Run], wish: Wish) -> Plan:
     """What would go; nothing is changed."""
-    ended = [run for run in runs if run.state in ENDED]
+    linked = [run for run in runs if run.state in ENDED and os.path.islink(run.path)]
+    notes = [f"{run.name}, a link to {os.readlink(run.path)}: remove that and the link by hand" for run in linked]
+    ended = [run for run in runs if run.state in ENDED and run not in linked]
     left = tuple(run for run in runs if run.state not in ENDED)
     if wish == Wish():
-        return Plan(tuple(Item("run", run.path, run) for run in ended), left)
+        return Plan(tuple(Item("run", run.path, run) for run in ended), left, tuple(notes))
     gone = [run for run in ended if wish.failed and run.state in FAULTY]
     items = [Item("run", run.path, run) for run in gone]
-    notes: list[str] = []
     if wish.keep is not None:
         items += _checkpoints([run for run in ended if run not in gone], wish.keep)
     if wish.snapshots:
@@ -91,8 +92,8 @@ def _snapshots(home: str, without: set[str]) -> tuple[list[Item], list[str]]:
     except RecordError as error:
         return [], [f"no snapshot goes: {error}"]
     now = layout.now_at(os.path.join(home, layout.FARMX, layout.STAGING))
-    spare = [os.path.join(place, name) for name in sorted(layout.names(place))
-             if not name.startswith(".") and name not in needed]  # fmt: skip
+    found = (os.path.join(place, name) for name in sorted(layout.names(place)) if not name.startswith("."))
+    spare = [path for path in found if os.path.basename(path) not in needed and not os.path.islink(path)]
     old = [path for path in spare if _age_s(path, now) > claims.STALE_S]
     young = len(spare) - len(old)
     note = f"{_plural(young, 'snapshot')} younger than a day: a launch may be about to use it"
@@ -174,16 +175,17 @@ def remove(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
     homes = dict.fromkeys(_home(item) for item in items)
     now = {run.path: run for home in homes for run in _again(home, items)}
     went = 0
-    for item in items:
+    for item in (item for item in items if item.run is not None):
         run = now.get(item.path)
-        if item.run is not None and (run is None or run.state not in ENDED or _grown(item.run, run)):
-            tell(item, f"is {run.state} now" if run and run.state not in ENDED else "was changed or removed meanwhile")
-            continue
-        why = _unlink(item) if item.names else _discard(item)
-        if why:
+        if why := _changed(item, run):
             tell(item, why)
-        went += not why
+        elif item.names:
+            _unlink(item)
+            went += 1
+        else:
+            went += _discard([item], tell)
     for home in homes:
+        went += _discard([item for item in items if item.run is None and _home(item) == home], tell)
         _empty_trash(home)
     return went
 
@@ -199,46 +201,75 @@ def _again(home: str, items: Sequence[Item]) -> Sequence[Run]:
     return status.of(home, sorted(names)).runs
 
 
-def _grown(before: Run, now: Run) -> bool:
-    return [attempt.number for attempt in before.attempts] != [attempt.number for attempt in now.attempts]
+def _changed(item: Item, now: Run | None) -> str:
+    """What became of the item's run since it was shown, '' where that is nothing."""
+    if now is not None and now.state not in ENDED:
+        return f"is {now.state} now"
+    if os.path.islink(item.path):
+        return "is a link now"
+    same = now is not None and item.run is not None and _numbers(item.run) == _numbers(now)
+    return "" if same else "was changed or removed meanwhile"
 
 
-def _unlink(item: Item) -> str:
+def _numbers(run: Run) -> list[tuple[int, int]]:
+    return [attempt.number for attempt in run.attempts]
+
+
+def _unlink(item: Item) -> None:
     try:
         for name in item.names:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(item.path, name))
     except OSError as error:
         raise StageError(f"{error.filename}: cannot be removed: {error.strerror}") from error
-    return ""
 
 
-def _discard(item: Item) -> str:
-    """Take it away and delete it; '' when that is done, else why it is back in its place."""
-    trash = os.path.join(_home(item), layout.FARMX, layout.TRASH)
-    aside = os.path.join(trash, f"{item}.{os.getpid()}.{os.urandom(4).hex()}")
-    before = _fingerprint(item, item.path)
+def _discard(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
+    """Take what is of one experiment away and delete what nobody uses; how many that were.
+
+    Whatever happens before it is known who uses what puts everything back.
+    """
+    before = _fingerprints({item.path: item for item in items})
+    gone = {_aside(item): item for item in items}
+    with ExitStack() as undo:
+        for aside, item in list(gone.items()):
+            undo.callback(_back, aside, item.path)
+            if why := "was used meanwhile" if before[item.path] is None else _move(item.path, aside):
+                tell(gone.pop(aside), why)
+        # Whoever took an attempt, or a snapshot, before the rename has it back; afterwards nobody finds it to take.
+        after = _fingerprints(gone)
+        for aside, item in list(gone.items()):
+            if after[item.path] != before[item.path]:
+                tell(gone.pop(aside), f"was used meanwhile{_back(aside, item.path)}")
+        undo.pop_all()
+    for aside in gone:
+        _delete(aside)
+    return len(gone)
+
+
+def _aside(item: Item) -> str:
+    return os.path.join(_home(item), layout.FARMX, layout.TRASH, f"{item}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def _move(path: str, aside: str) -> str:
+    """Take it away; '' when that is done, else why it is not there. Raises StageError."""
     try:
-        os.makedirs(trash, exist_ok=True)
-        if before is None:
-            return "was used meanwhile"
-        os.rename(item.path, aside)
-    except FileNotFoundError:
-        return "was removed meanwhile"
+        os.makedirs(os.path.dirname(aside), exist_ok=True)
+        os.rename(path, aside)
+    except FileNotFoundError:  # NFS repeats calls: it may be away by the first
+        return "" if os.path.lexists(aside) else "was removed meanwhile"
     except OSError as error:
-        raise StageError(f"{item.path}: cannot be removed: {error.strerror}") from error
-    # Whoever took an attempt, or the snapshot, before the rename has it back; afterwards nobody finds it to take.
-    if _fingerprint(item, aside) != before:
-        return f"was used meanwhile{_back(aside, item.path)}"
-    _delete(aside)
+        raise StageError(f"{path}: cannot be removed: {error.strerror}") from error
     return ""
 
 
 def _back(aside: str, path: str) -> str:
-    """Put back what somebody uses, under another name where its own was taken meanwhile; which one, for people.
+    """Put back what is aside, under another name where its own was taken meanwhile; which one, for people.
 
     Raises StageError; it is in the trash then, which this command empties no more.
     """
+    if not os.path.lexists(aside):
+        return ""
     try:
         os.rename(aside, path)
         return ""
@@ -247,16 +278,26 @@ def _back(aside: str, path: str) -> str:
     try:
         os.rename(aside, other)
     except OSError as error:
-        raise StageError(f"{aside}: was used meanwhile and cannot be put back to {path}: {error.strerror}; "
+        raise StageError(f"{aside}: may be in use and cannot be put back to {path}: {error.strerror}; "
                          "move it out of there") from error  # fmt: skip
     return f"; its name was taken, it is {os.path.basename(other)} now"
 
 
-def _fingerprint(item: Item, path: str) -> object:
+def _fingerprints(places: Mapping[str, Item]) -> dict[str, object]:
+    """The item's path -> its fingerprint, of items of one experiment by where they are now.
+
+    However many snapshots are among them, the runs are read once.
+    """
+    first = next((item for item in places.values() if item.run is None), None)
+    needed = _needed(_home(first)) if first else set()
+    return {item.path: _fingerprint(item, path, needed) for path, item in places.items()}
+
+
+def _fingerprint(item: Item, path: str, needed: Collection[str]) -> object:
     """What tells that somebody began to use a run or a snapshot; None when somebody has since the plan was made."""
     if item.run is None:
         try:
-            return os.stat(path).st_mtime if os.path.basename(item.path) not in _needed(_home(item)) else None
+            return None if os.path.islink(path) or str(item) in needed else os.stat(path).st_mtime
         except OSError:
             return None
     known = {layout.attempt_name(*attempt.number) for attempt in item.run.attempts}
@@ -265,14 +306,15 @@ def _fingerprint(item: Item, path: str) -> object:
 
 
 def _delete(path: str) -> None:
-    """Remove a tree, whatever rights its directories have. Raises StageError."""
-    shutil.rmtree(path, ignore_errors=True)
-    if not os.path.lexists(path):
-        return
-    for folder, _, _ in os.walk(path):
-        with suppress(OSError):
-            os.chmod(folder, stat.S_IRWXU)
+    """Remove a tree, whatever rights its directories have; of a link nothing but itself. Raises StageError."""
     try:
+        if os.path.islink(path):  # what it leads to is not under LOGROOT
+            os.unlink(path)
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        for folder, _, _ in os.walk(path):
+            with suppress(OSError):
+                os.chmod(folder, stat.S_IRWXU)
         shutil.rmtree(path)
     except FileNotFoundError:
         return
@@ -284,9 +326,9 @@ def _empty_trash(home: str) -> None:
     """Remove what a clean that was killed left, long ago: another one may be at work right now."""
     trash = os.path.join(home, layout.FARMX, layout.TRASH)
     for path in (os.path.join(trash, name) for name in layout.names(trash)):
-        with suppress(OSError):
+        with suppress(OSError, StageError):
             if layout.now_at(trash) - os.lstat(path).st_ctime > STALE_S:
-                shutil.rmtree(path, ignore_errors=True)
+                _delete(path)
     with suppress(OSError):
         os.rmdir(trash)
 

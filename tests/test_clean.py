@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from attempts import attempt, ended, staged
 from commands import Project
 from conftest import BIN
 from faults import KILL, Fault
-from launching import PATIENCE_S, Place, until
+from launching import PATIENCE_S, Place, ordinary_rights, until
 from typed import Typed, everything
 
 from farmx import checkpoints, clean, layout, manifest, naming
+from farmx.errors import RecordError
 from farmx.farms import local
 from farmx.spec import Job, Run, State
 
@@ -220,6 +222,16 @@ def test_a_run_in_use_whose_name_was_taken_meanwhile_is_kept_under_another(place
     assert os.listdir(place.experiment / "one") == ["anothers"]
 
 
+def test_a_rename_that_nfs_repeated_has_happened(place, monkeypatch):
+    """The second call finds nothing left to rename."""
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda *paths: (real(*paths), monkeypatch.undo(), real(*paths)))
+    assert removed(items) == (1, [])
+    assert (visible(place), (place.experiment / ".farmx" / layout.TRASH).exists()) == ([], False)
+
+
 def test_what_somebody_removed_or_renamed_meanwhile_is_told(place):
     for name in ("one", "two"):
         attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")
@@ -256,9 +268,12 @@ def test_what_a_killed_clean_left_goes_with_a_later_one(place, typed, monkeypatc
     assert [run.name for run in runs(place)] == ["one"]
     assert typed("farmx clean one -y").code == 0
     assert os.listdir(trash) == ["old"]  # another clean may be at it
+    for name in ("attempts/1.0", "attempts"):
+        (trash / "old" / name).chmod(0o555)
     monkeypatch.setattr(clean, "STALE_S", -60.0)
     attempt(staged(place), "1.0", {"main": b""}, "failed")
-    assert typed("farmx clean one -y").code == 0
+    with ordinary_rights():
+        assert typed("farmx clean one -y").code == 0
     assert not trash.exists()
 
 
@@ -270,6 +285,66 @@ def test_what_cannot_be_removed_is_one_line(place, typed):
         3, f"farmx: {place.experiment}/one: cannot be removed: File exists"
     )  # fmt: skip
     assert visible(place) == ["one"]
+
+
+# ---------------------------------------------------------------- what is not under LOGROOT
+
+
+@pytest.fixture
+def moved(place, tmp_path) -> Path:
+    """Where the run `one`, which has failed, was moved to; a link is in its place."""
+    run, elsewhere = staged(place), tmp_path / "big disk" / "one"
+    attempt(run, "1.0", {"main": b""}, "failed")
+    saved(run, [1, 2, 3])
+    elsewhere.parent.mkdir()
+    run.rename(elsewhere)
+    elsewhere.chmod(0o750)
+    return elsewhere
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("options", ["", "--failed", "--checkpoints keep=1", "--failed --checkpoints 1 --snapshots"])
+def test_a_run_that_is_a_link_to_another_disk_stays_with_all_it_leads_to(place, typed, moved, relative, options):
+    link = place.experiment / "one"
+    link.symlink_to(os.path.relpath(moved, link.parent) if relative else moved)
+    before = everything(moved), everything(place.experiment), moved.stat().st_mode
+    said = typed(f"farmx clean one -y {options}")
+    assert (said.code, said.out) == (0, "nothing to remove\n")
+    assert said.err.splitlines()[0] == f"left    one, a link to {os.readlink(link)}: remove that and the link by hand"
+    assert (everything(moved), everything(place.experiment), moved.stat().st_mode) == before
+
+
+def test_a_run_that_became_a_link_since_it_was_shown_stays(place, moved):
+    link = place.experiment / "one"
+    moved.rename(link)
+    items = clean.plan(runs(place), clean.Wish()).items
+    link.rename(moved)
+    link.symlink_to(moved)
+    before = everything(moved)
+    assert removed(items) == (0, ["one is a link now"])
+    assert (os.readlink(link), everything(moved)) == (str(moved), before)
+
+
+def test_a_snapshot_that_is_a_link_stays(place, typed, tmp_path):
+    first, second = snapshots(place)
+    link = place.experiment / ".farmx/snapshots" / second
+    link.rename(tmp_path / "code")
+    link.symlink_to(tmp_path / "code")
+    os.utime(link, (OLD, OLD), follow_symlinks=False)
+    before = everything(tmp_path / "code")
+    assert typed("farmx clean sweep --snapshots -y").out == "nothing to remove\n"
+    assert (kept(place), everything(tmp_path / "code")) == (sorted([first, second]), before)
+
+
+def test_a_link_in_the_trash_goes_alone(place, typed, moved, monkeypatch):
+    trash = place.experiment / ".farmx" / layout.TRASH
+    trash.mkdir()
+    (trash / "old").symlink_to(moved)
+    before = everything(moved), moved.stat().st_mode
+    monkeypatch.setattr(clean, "STALE_S", -60.0)
+    attempt(staged(place, name="two"), "1.0", {"main": b""}, "failed")
+    assert typed("farmx clean two -y").code == 0
+    assert (trash.exists(), everything(moved), moved.stat().st_mode) == (False, *before)
 
 
 # ---------------------------------------------------------------- how much
@@ -414,6 +489,66 @@ def test_a_snapshot_that_is_asked_for_at_the_last_moment_is_back_in_its_place(pl
     assert removed(items) == (0, [f"{second} was used meanwhile"])
     assert kept(place) == sorted([first, second])
     assert manifest.matches(str(place.experiment / ".farmx/snapshots" / second))
+
+
+def bare(place: Place, count: int) -> list[str]:
+    """So many snapshots that nobody needs, made long ago."""
+    found = [place.experiment / ".farmx/snapshots" / f"{number:024x}" for number in range(count)]
+    for path in found:
+        (path / layout.TREE).mkdir(parents=True)
+        os.utime(path, (OLD, OLD))
+    return [path.name for path in found]
+
+
+TORN = [
+    (lambda path: path.write_text("torn"), RecordError, "run.json: cannot be read: it is not json"),
+    (lambda path: os.kill(os.getpid(), signal.SIGINT), KeyboardInterrupt, "^$"),
+]
+
+
+@pytest.mark.parametrize("happens, error, message", TORN)
+def test_a_look_that_fails_while_snapshots_are_aside_puts_them_back(place, monkeypatch, happens, error, message):
+    """Whether anybody needs them by now is not known then: in the trash a later clean would take them."""
+    first, _ = snapshots(place)
+    bare(place, 2)
+    items = clean.plan(runs(place), clean.Wish(snapshots=True)).items
+    before, real = kept(place), os.rename
+    seen = iter((0, 1))
+
+    def failing(source, target):
+        real(source, target)
+        if next(seen) == 1:
+            monkeypatch.undo()
+            happens(place.experiment / "one/run.json")
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(error, match=message):
+        removed(items)
+    assert kept(place) == before
+    assert os.listdir(place.experiment / ".farmx" / layout.TRASH) == []
+
+
+def test_of_snapshots_that_go_together_only_the_one_in_use_is_back(place, monkeypatch):
+    first, second = snapshots(place)
+    bare(place, 2)
+    items = clean.plan(runs(place), clean.Wish(snapshots=True)).items
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda *paths: (place.snapshot(), monkeypatch.undo(), real(*paths)))
+    assert removed(items) == (2, [f"{second} was used meanwhile"])
+    assert kept(place) == sorted([first, second])
+    assert not (place.experiment / ".farmx" / layout.TRASH).exists()
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_records_of_runs_are_read_as_often_for_many_snapshots_as_for_one(place, monkeypatch, count):
+    for name in ("one", "two", "three"):
+        attempt(staged(place, name=name), "1.0", {"main": b""}, "done")
+    bare(place, count)
+    items = clean.plan(runs(place), clean.Wish(snapshots=True)).items
+    read, real = [], layout.read_json
+    monkeypatch.setattr(layout, "read_json", lambda path, newest: read.append(path) or real(path, newest))
+    assert removed(items) == (count, [])
+    assert sorted(read) == sorted(2 * [str(place.experiment / name / "run.json") for name in ("one", "two", "three")])
 
 
 @pytest.mark.parametrize("name, meant", [("swe", "sweep"), ("on", "sweep/one"), ("swe/one", "sweep/one")])
