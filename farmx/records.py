@@ -2,7 +2,7 @@
 
 What was read of a run that has ended is kept outside LOGROOT, so that the next look at ten thousand runs opens only
 those that may have changed. The run directory is the truth: what is remembered may be deleted at any time, and counts
-only while the directory is the same (its name and inode), no farm was handed anything newer for it, and it had ended
+only while the directory is the same (its name and inode), no farm was handed anything for it since, and it had ended
 long enough before that nobody's clock or cache can have hidden a change.
 """
 
@@ -170,6 +170,16 @@ def last_launch(experiment: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- remembered
 
 
+class Handed(NamedTuple):
+    """The newest that farms were handed for a run: the number of an attempt, and the id of the last submission."""
+
+    number: int
+    submission: str
+
+
+NOTHING = Handed(0, "")
+
+
 class Shelf:
     """What was read of the runs of one experiment, by name: a file in `cache`, a directory; None: nothing is kept."""
 
@@ -192,13 +202,13 @@ class Shelf:
         kept = told.get("runs") if ours else None
         return kept if isinstance(kept, dict) else {}
 
-    def get(self, path: str, name: str, inode: int, handed: int) -> Reading | None:
+    def get(self, path: str, name: str, inode: int, handed: Handed) -> Reading | None:
         """What is remembered of this run, with what has happened since; None when it has to be read anew.
 
-        handed: the newest number of an attempt that a farm was handed for it, 0 for none.  Raises RecordError.
+        handed: as it is now, NOTHING for none.  Raises RecordError.
         """
         row = self._kept.get(name)
-        if not isinstance(row, list) or len(row) != 6 or row[0] != inode or row[1] != handed:
+        if not isinstance(row, list) or len(row) != 6 or row[:2] != [inode, [*handed]]:
             return None
         known = tuple(Attempt(os.path.join(path, layout.ATTEMPTS, layout.attempt_name(*number)), tuple(number), owner,
                               end) for number, owner, end in row[4])  # fmt: skip
@@ -212,7 +222,7 @@ class Shelf:
             self.put(found, inode, handed)
         return found
 
-    def put(self, reading: Reading, inode: int, handed: int) -> None:
+    def put(self, reading: Reading, inode: int, handed: Handed) -> None:
         """Remember it."""
         if self._path is None or reading.record is None:
             return
@@ -239,9 +249,9 @@ class Shelf:
             return
 
 
-def _settled(reading: Reading, handed: int) -> bool:
+def _settled(reading: Reading, handed: Handed) -> bool:
     """Whether nothing more is to happen in a run unless a farm is handed a new attempt."""
     last = reading.attempts[-1] if reading.attempts else None
-    if last is None or last.end is None or last.number[0] < handed:
+    if last is None or last.end is None or last.number[0] < handed.number:
         return False
     return last.end.get("state") != State.PREEMPTED and time.time() - float(last.ended or 0.0) > SETTLED_S

@@ -8,7 +8,7 @@ from farmx import farms, layout, records, stages
 from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
-from farmx.records import Reading, Shelf
+from farmx.records import Handed, Reading, Shelf
 from farmx.spec import Attempt, Held, Run, Standing, State
 
 LOCAL = "local"  # the executor of a record that names none
@@ -208,7 +208,7 @@ def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
 
 
 def _readings(
-    path: str, names: Iterable[str], handed: Mapping[str, int], cache: str | None
+    path: str, names: Iterable[str], handed: Mapping[str, Handed], cache: str | None
 ) -> tuple[list[Reading], list[str]]:
     """What the runs of these names say, in the order in which they were handed to a farm, and the problems met."""
     inodes = layout.inodes(path) if cache else {}
@@ -224,11 +224,11 @@ def _readings(
         last = os.path.basename(name)
         if last.startswith("."):
             continue
-        number = handed.get(last, 0)
+        newest = handed.get(last, records.NOTHING)
         try:
-            read = shelf.get(os.path.join(path, name), name, inodes.get(name, 0), number)
+            read = shelf.get(os.path.join(path, name), name, inodes.get(name, 0), newest)
             if read is None and (read := records.read(os.path.join(path, name), last, os.path.basename(path))):
-                shelf.put(read, inodes.get(name, 0), number)
+                shelf.put(read, inodes.get(name, 0), newest)
         except RecordError as error:
             problems.append(str(error))
             continue
@@ -306,12 +306,12 @@ def _decide(
 class _Handed(NamedTuple):
     """What farms were handed. open: run -> what may still be held for it.
 
-    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it.  stopped: run -> why
-    its last submission is held, '' when it is not.
+    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it, and by which
+    submission last.  stopped: run -> why its last submission is held, '' when it is not.
     """
 
     open: dict[str, list[Held]]
-    newest: dict[str, int]
+    newest: dict[str, Handed]
     stopped: dict[str, str]
 
 
@@ -334,7 +334,8 @@ def _handed(experiment: str) -> _Handed:
         why, over = _stopped(path)
         for run, held in base.held(path, record):
             found.stopped[run] = why
-            found.newest[run] = max(held.number, found.newest.get(run, 0))
+            number = max(held.number, found.newest[run].number if run in found.newest else 0)
+            found.newest[run] = Handed(number, os.path.basename(path))
             if not dead and held.place not in over:  # else nothing of it waits any more
                 found.open.setdefault(run, []).append(held)
     return found

@@ -190,6 +190,17 @@ def test_what_changed_since_is_read_anew(place, cache, change):
     assert look(place, cache) == look(place, None)
 
 
+def test_a_run_whose_attempts_were_deleted_and_that_was_launched_again_is_read_anew(place, cache):
+    run = place.run(name="it's größe")
+    for name, state in (("first", "done"), ("second", "failed")):
+        handed = place.submission(Job(run, "1.0"), name=name)
+        job = local.announce(handed)
+        ended(run, state)
+        local.finish(handed, job)
+        assert look(place, cache) == {"it's größe": State(state)}
+        shutil.rmtree(Path(run, layout.ATTEMPTS))
+
+
 @pytest.mark.parametrize("looked_meanwhile", [True, False])
 def test_an_attempt_that_a_pool_made_and_left_is_read(place, cache, looked_meanwhile):
     run = place.run(name="a")
