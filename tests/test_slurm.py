@@ -2,13 +2,14 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from launching import PLACE, Place
 from schedulers import Scheduler
 
-from farmx import layout, status
+from farmx import layout, processes, status
 from farmx.errors import ConfigError, FarmError
 from farmx.farms import base, slurm, slurm_script
 from farmx.farms.base import Answer
@@ -612,6 +613,47 @@ def test_a_later_stage_that_was_left_out_is_queued_behind_the_one_that_is_there(
     assert [words[-1] for words in sent] == [os.path.join(second.path, "script")] * bool(waits)
     assert base.queued(second.path) == ({0: "9", 1: "9"} if waits else {})
     assert told == ["2 jobs of a launch that was cut short are queued behind those that they wait for"] * bool(waits)
+
+
+def test_what_a_launch_at_work_has_yet_to_queue_is_left_to_it(fake, tmp_path):
+    first = submission(tmp_path)
+    later = [Job(job.run, "2.0") for job in first.jobs]
+    second = base.submission(os.path.dirname(first.path), "id-2", later, {"mem": 4})._replace(after="id")
+    fake.says("squeue", "7|sweep.id\n")
+    fake.says("sbatch", "9\n")
+    fake.says("sbatch", "7\n", call=1)
+    told: list[str] = []
+
+    def heard(made: Submission, count: int) -> None:
+        farm(tell=told.append).finish(layout.experiment_of(first.path))  # the same command, typed again
+
+    farm().submit([first, second], heard)
+    assert [os.path.dirname(words[-1]) for words in fake.calls("sbatch")] == [first.path, second.path]
+    assert told == [f"2 jobs are left to a launch that is at work, process {os.getpid()} of {processes.host()}"]
+
+
+OURS = {**processes.this(), "boot": "before"}
+FAR = {**processes.this(), "host": "it's far"}
+AT_WORK = [  # who wrote it down, how long ago -> whether it is queued for them
+    (None, 0, True),
+    (OURS, 0, True),
+    (processes.this(), 9e9, False),
+    (FAR, 0, False),
+    (FAR, 7200, True),
+]
+
+
+@pytest.mark.parametrize(("by", "ago_s", "queued"), AT_WORK)
+def test_a_launch_that_nobody_can_look_at_has_an_hour(fake, tmp_path, by, ago_s, queued):
+    first, second = chain(tmp_path, fake)
+    path = Path(second.path) / "job.json"
+    record = json.loads(path.read_text())
+    assert "by" not in record  # it has ended, though its process lives
+    path.write_text(json.dumps({**record, "by": by, "submitted": time.time() - ago_s}))
+    fake.says("squeue", "7|sweep.id\n")
+    fake.says("sbatch", "9\n")
+    farm().finish(layout.experiment_of(first.path))
+    assert base.queued(second.path) == ({0: "9", 1: "9"} if queued else {})
 
 
 LIMIT = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates a limit\n"

@@ -10,11 +10,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from farmx import breaker, layout, needs, packs, records
-from farmx.errors import ConfigError, FarmError, nearest, where
+from farmx import breaker, layout, needs, packs, processes, records
+from farmx.errors import ConfigError, FarmError, FarmxError, nearest, where
 from farmx.farms import base, carried, sentinel, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
 from farmx.farms.calls import call, here, transient, user
@@ -94,11 +95,23 @@ class Farm(NamedTuple):
         kill_wait_s = _setting("KillWait", KILL_WAIT_S) if submissions else KILL_WAIT_S
         tasks = [packs.of(self.pack, each.resources).jobs(len(each.jobs)) for each in submissions]
         shares = slurm_script.shares(list(zip(submissions, tasks)))
-        for submission, count in zip(submissions, tasks):
-            self._record(submission, kill_wait_s)
-            command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
-            script = slurm_script.text(command, submission.resources, count, shares[submission.id].most)
-            layout.write(os.path.join(submission.path, layout.SCRIPT), script)
+        try:
+            for submission, count in zip(submissions, tasks):
+                self._record(submission, kill_wait_s)
+                command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
+                script = slurm_script.text(command, submission.resources, count, shares[submission.id].most)
+                layout.write(os.path.join(submission.path, layout.SCRIPT), script)
+            self._fill(submissions, shares, heard)
+        finally:
+            _ended(submissions)
+
+    def _fill(
+        self,
+        submissions: Sequence[Submission],
+        shares: Mapping[str, slurm_script.Share],
+        heard: Callable[[Submission, int], None],
+    ) -> None:
+        """Queue what is written down. Raises FarmError for what is not queued."""
         queue, unwatched = Queue(self.delays_s, self.tell), ""
         left: list[Job] = []
         for submission in submissions:
@@ -132,7 +145,10 @@ class Farm(NamedTuple):
 
     def finish(self, experiment: str) -> None:
         """Queue what a killed launch left out behind jobs that it queued and that are still there. Raises FarmError."""
-        left = slurm_left.out(experiment)
+        found = slurm_left.out(experiment, time.time())
+        for line in slurm_left.theirs(found):
+            self.tell(line)
+        left = [each for each in found if not each.by]
         if not left:
             return
         there: dict[str, list[str]] = {}
@@ -188,10 +204,21 @@ class Farm(NamedTuple):
             "cluster": here(),
             "resources": dict(resources),
             **packs.record(packs.of(self.pack, resources)),
-            **({"after": submission.after} if submission.after else {}),
+            **({"after": submission.after, "by": processes.this()} if submission.after else {}),
             "node": slurm_script.node(resources, self.max_requeues, kill_wait_s),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)
+
+
+def _ended(submissions: Sequence[Submission]) -> None:
+    """Of what we did not queue, say that we do not either, though our process may live on: it is any launch's."""
+    for path in (each.path for each in submissions if each.after):
+        if os.path.exists(os.path.join(path, layout.QUEUED)):
+            continue
+        with suppress(OSError, FarmxError):  # what ended us is told
+            record = layout.read_json(os.path.join(path, layout.JOB), layout.JOB_FORMAT)
+            record.pop("by", None)
+            layout.write_json(os.path.join(path, layout.JOB), record)
 
 
 def _finished(count: int) -> str:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from farmx import layout, packs, records
+from farmx import layout, packs, processes, records
 from farmx.farms.calls import here
 from farmx.spec import Job, Submission
 
+YOUNG_S = 3600.0  # a launch on another host, which nobody can look at from here, has queued all after that long
+
 
 class Left(NamedTuple):
-    """A submission that nobody recorded as queued. name: of its jobs.  before: of those that they wait for."""
+    """A submission that nobody recorded as queued. name: of its jobs.  before: of those that they wait for.  by: the
+    launch that may be queuing it just now, '' where that has ended."""
 
     submission: Submission
     name: str
     before: str
     pack: packs.Pack
+    by: str = ""
 
 
-def out(experiment: str) -> list[Left]:
+def out(experiment: str, now: float) -> list[Left]:
     """The submissions of the experiment that wait for others and were not queued, those that others wait for first.
 
-    One whose runs were queued again since is none: their later stages go with that.
+    One whose runs were queued again since is none: their later stages go with that.  now: in seconds since the epoch.
     """
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     paths = layout.submissions(home)
-    found = [each for path in paths for each in _left(path)]
+    found = [each for path in paths for each in _left(path, now)]
     newest: dict[str, int] = {}
     for path in paths if found else ():
         for run, (queued, _) in layout.runs_of(path):
@@ -35,7 +40,7 @@ def out(experiment: str) -> list[Left]:
     return [each for each in found if all(_is_last(job, newest, found) for job in each.submission.jobs)]
 
 
-def _left(path: str) -> Iterator[Left]:
+def _left(path: str, now: float) -> Iterator[Left]:
     if os.path.exists(os.path.join(path, layout.QUEUED)) or not os.path.exists(os.path.join(path, layout.SCRIPT)):
         return
     record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
@@ -48,7 +53,29 @@ def _left(path: str) -> Iterator[Left]:
     jobs = tuple(Job(os.path.join(experiment, run), layout.attempt_name(*number)) for run, number in listed)
     made = Submission(os.path.basename(path), path, jobs, record.get("resources") or {}, after)
     if jobs:
-        yield Left(made, str(record.get("name")), str(before.get("name")), packs.recorded(record))
+        yield Left(made, str(record.get("name")), str(before.get("name")), packs.recorded(record), _by(record, now))
+
+
+def _by(record: Mapping[str, Any], now: float) -> str:
+    """The process that wrote it down and may still be there to queue it, '' for none."""
+    by = record.get("by")
+    if not isinstance(by, Mapping):
+        return ""
+    alive = processes.alive(by)
+    young = now - float(record.get("submitted") or 0.0) < YOUNG_S
+    return f"process {by.get('pid')} of {by.get('host')}" if alive or (alive is None and young) else ""
+
+
+def theirs(left: Sequence[Left]) -> list[str]:
+    """What is said of those that a launch at work queues, a line a launch."""
+    counts: Counter[str] = Counter()
+    for each in left:
+        counts[each.by] += each.pack.jobs(len(each.submission.jobs))
+    return [f"{_jobs(count)} left to a launch that is at work, {by}" for by, count in counts.items() if by]
+
+
+def _jobs(count: int) -> str:
+    return "1 job is" if count == 1 else f"{count} jobs are"
 
 
 def _is_last(job: Job, newest: dict[str, int], found: list[Left]) -> bool:
