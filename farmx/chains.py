@@ -14,8 +14,6 @@ from farmx.farms import base
 from farmx.farms.base import Farm
 from farmx.spec import Job, Run, RunSpec, Submission
 
-AFTER = "after"  # of job.json: the submission, by its id, whose job of the same index must have ended well before
-
 
 class Link(NamedTuple):
     """A job of a run. stages: those it runs, () for all of them.  resources: what it asks for."""
@@ -72,10 +70,12 @@ def _first(run: Run) -> int:
 
     Anything else that was queued and has not begun is queued again by its own number, so that it starts once.
     """
-    last = run.attempts[-1].number[0] if run.attempts else 0
-    ahead = [held for held in run.held if held.number > last]
-    used = bool(ahead) and all(held.record.get(AFTER) for held in ahead)
-    return (max(held.number for held in ahead) if used else last) + 1
+    ahead = base.ahead(run)
+    if not ahead:
+        return run.attempts[-1].number[0] + 1 if run.attempts else 1
+    if all(held.record.get(layout.AFTER) for held in ahead):
+        return max(held.number for held in ahead) + 1
+    return base.counting(ahead)
 
 
 def written(home: str, name: str, farm: Farm, chains: Sequence[Chain]) -> list[Submission]:

@@ -64,6 +64,10 @@ LOG_SUFFIX = ".log"  # runner: <stage>.log
 # Of run.json: settings that whoever acts later needs
 BREAKS = "breaker"  # how many first runs that failed alike hold the rest
 SENTINEL = "sentinel"  # whether each submission has one
+RETRY = "retry"  # which ends call for another attempt, as policy reads it
+
+# Of job.json
+AFTER = "after"  # the submission, by its id, whose job of the same index must have ended well before
 
 RUN_MARKS = (RUN, OUTSIDE_METRICS, RUNX_METRICS, HPARAMS)  # a visible directory with one of these is a run
 

@@ -20,7 +20,7 @@ from farmx import (
     verdicts,
 )
 from farmx.chains import Chain
-from farmx.errors import ConfigError, FarmError, RecordError, StageError, UsageError, nearest
+from farmx.errors import ConfigError, FarmError, FarmxError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
 from farmx.farms.base import Farm
 from farmx.spec import Held, Job, Run, State, Submission
@@ -31,6 +31,7 @@ OWN_FAULT = (State.FAILED,)  # what ended by itself wants today's code; what was
 BUSY = (State.RUNNING, State.QUEUED, State.PREEMPTED)
 WAITING = (State.STAGED, State.QUEUED, State.PREEMPTED, State.INTERRUPTED, State.LOST)  # what may still begin
 ASKED = "asked to end"
+MEANWHILE = "it began, or was ended, meanwhile; cancel it again"
 
 
 # ---------------------------------------------------------------- retry
@@ -290,29 +291,28 @@ def _but(did: str, why: str) -> str:
 
 def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
     """What became of it, and what its farm is to end."""
-    if run.state in WAITING:
-        facts = {"farm": local.NAME, "submission": ""}
-        if _close(run.path, _next(run), facts):
-            return "cancelled", _elsewhere(run)
-        return "just started; cancel it again", ()
-    if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
-        return str(run.state), ()
     try:
+        if run.state in WAITING:
+            closed = _close(run.path, _next(run), {"farm": local.NAME, "submission": ""})
+            return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
+        if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
+            return str(run.state), ()
         if _elsewhere(run):
             local.request(run.attempts[-1])
         else:
             local.cancel(run.attempts[-1])
-    except FarmError as error:
+    except (FarmError, StageError) as error:  # the others are cancelled all the same
         return f"not cancelled: {error}", ()
     return ASKED, _elsewhere(run)
 
 
 def _next(run: Run) -> str:
-    """The number of the attempt that would be the run's next."""
+    """The number of the attempt that is to begin next: once that is taken, none does that anybody holds for the run."""
+    queued, restarted = run.attempts[-1].number if run.attempts else (0, 0)
     if run.state is State.PREEMPTED:
-        queued, restarted = run.attempts[-1].number
         return layout.attempt_name(queued, restarted + 1)
-    return base.next_job(run).number
+    ahead = base.ahead(run)
+    return layout.attempt_name(base.counting(ahead) if ahead else queued + 1)
 
 
 def _elsewhere(run: Run) -> tuple[Held, ...]:
@@ -329,17 +329,20 @@ def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
         try:
             if whole := together.whole(group):
                 farms.leaf(group[0].record).cancel(whole)
-        except FarmError as error:
+        except FarmxError as error:  # a record that cannot be read, too: the records of the runs say so already
             refused.update({held.submission: str(error) for held in group})
     return refused
 
 
 def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
-    """Take the attempt only to end it as cancelled, so that it can never start; False when it was taken before."""
+    """Take the attempt only to end it as cancelled, so that it can never start; False when it was taken before.
+
+    Raises StageError.
+    """
     try:
         attempt, owner = runner.take(run, number, facts)
     except OSError as error:
-        raise StageError(f"{error.filename or run}: cannot be cancelled: {error.strerror}") from error
+        raise StageError(f"{error.filename or run}: {error.strerror}") from error
     if attempt:
         end = runner.end_record(owner, State.CANCELLED.value, begun=False)
         layout.write_json(os.path.join(attempt, layout.END), end)

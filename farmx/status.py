@@ -386,16 +386,15 @@ def _shares(held: Held) -> bool:
 
 
 def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold | None:
-    """The hold that counts: that of the attempt that was queued last, or of those that wait for others the first, and
-    of several for one number (an attempt may be queued twice) the one that has most life."""
+    """The hold that counts, and of several for one number (an attempt may be queued twice) the one that has most
+    life."""
     if not helds:
         return None
-    alone = [held.number for held in helds if not held.record.get("after")]  # a later one was queued for a lost one
-    number = max(alone) if alone else min(held.number for held in helds)
+    number = base.counting(helds)
     helds = [held for held in helds if held.number == number]
     told = [answers.get((held.submission, held.place)) for held in helds]
     best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))
     queued = any(held.name is not None for held in helds)
     asked = best is None and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
-    after = any(held.record.get("after") for held in helds)
+    after = any(held.record.get(layout.AFTER) for held in helds)
     return Hold(number, best, queued, asked, after, any(_shares(held) for held in helds))

@@ -56,6 +56,9 @@ NUMBERS = [
     (run([], [(1, False), (2, True)]), 1),  # nothing has begun: queued twice, each starts once
     (run([1], [(2, False), (3, True)]), 2),
     (run([1, 2], [(2, True), (3, True)]), 4),
+    # 2 and 3 wait for 1, which failed, so a retry queued 4, 5 and 6, which wait yet
+    (run([1], [(2, True), (3, True), (4, False), (5, True), (6, True)]), 4),
+    (run([1, 4], [(2, True), (3, True), (4, False), (5, True), (6, True)]), 7),
 ]
 
 

@@ -12,10 +12,9 @@ from launching import PATIENCE_S, Place, end, exists
 from farmx import layout, processes, relaunch, runner, status
 from farmx.cli import relaunching
 from farmx.cli.here import Here
-from farmx.errors import StageError
-from farmx.farms import local
+from farmx.farms import base, local
 from farmx.processes import Inbox
-from farmx.spec import Job, State
+from farmx.spec import Attempt, Held, Job, Run, State
 from farmx.status import Look
 
 
@@ -240,13 +239,85 @@ def test_a_cancelled_run_is_not_taken_up_but_retried(project):
     assert project.again() == {(1, 1): "done", (2, 1): "done"}
 
 
-def test_a_run_that_cannot_be_cancelled_is_one_line(place):
-    path = place.run()
-    Path(path, layout.ATTEMPTS).touch()
-    with pytest.raises(StageError) as caught:
-        cancelled(place)
-    assert str(caught.value).startswith(f"{path}/attempts")
-    assert str(caught.value).endswith(": cannot be cancelled: Not a directory")
+# The attempts of a run, what farms hold for it (number, whether that waits for another), its state -> what is closed.
+CLOSED = [
+    ([], [], "staged", "1.0"),
+    ([], [(1, False)], "queued", "1.0"),
+    ([], [(1, False), (2, True), (3, True)], "queued", "1.0"),
+    ([("1.0", "done")], [(1, False), (2, True), (3, True)], "queued", "2.0"),
+    ([("1.0", "preempted")], [(1, False), (2, True)], "preempted", "1.1"),
+    ([("1.0", "lost")], [(1, False), (2, True)], "lost", "2.0"),
+    # 2 and 3 wait for 1, which failed, so a retry queued 4, 5 and 6
+    ([("1.0", "failed")], [(2, True), (3, True), (4, False), (5, True), (6, True)], "queued", "4.0"),
+    ([("1.0", "failed"), ("4.0", "done")], [(3, True), (4, False), (5, True), (6, True)], "queued", "5.0"),
+]
+
+
+def holding(path: str, attempts: list, held: list, state: str) -> Run:
+    """The run as somebody saw it, with these attempts, and held by a farm."""
+    had = []
+    for number, how in attempts:
+        ended(path, how, number)
+        attempt = os.path.join(path, layout.ATTEMPTS, number)
+        had.append(Attempt(attempt, layout.attempt_number(number), {}, read(Path(attempt, layout.END))))
+    helds = tuple(Held("/s", 0, number, {"after": "s"} if waits else {}) for number, waits in held)
+    return Run("one", path, "sweep", State(state), {}, tuple(had), "p1-0", held=helds)
+
+
+def told_of(*runs: Run) -> list[tuple[str, str]]:
+    told = []
+    relaunch.cancel(runs, lambda run, what: told.append((run.name, what)))
+    return told
+
+
+@pytest.mark.parametrize(("attempts", "held", "state", "closed"), CLOSED)
+def test_a_cancel_takes_the_number_that_is_to_begin_next(place, attempts, held, state, closed):
+    run = holding(place.run(), attempts, held, state)
+    assert told_of(run) == [("one", "cancelled")]
+    made = sorted(os.listdir(Path(run.path, layout.ATTEMPTS)))
+    assert made == sorted([*(number for number, _ in attempts), closed])
+    assert end(run.path, closed)["state"] == "cancelled"
+    for number, waits in held:
+        assert waits or runner.take(run.path, f"{number}.0", {})[0] is None
+
+
+@pytest.mark.parametrize(("attempts", "held", "state", "begun"), CLOSED)
+def test_what_began_since_it_was_looked_at_is_not_cancelled(place, attempts, held, state, begun):
+    run = holding(place.run(), attempts, held, state)
+    assert runner.take(run.path, begun, {})[0]
+    assert told_of(run) == [("one", "not cancelled: it began, or was ended, meanwhile; cancel it again")]
+    assert end(run.path, begun) is None
+
+
+def test_a_run_that_cannot_be_cancelled_is_one_line_and_the_others_are(place):
+    names = ["one", "two", "three"]
+    for name in names:
+        place.run(name=name)
+    held = place.submission(*(Job(str(place.experiment / name), "1.0") for name in names))
+    Path(held.path, layout.JOB).write_text(json.dumps({"format": 1, "farm": "big", "executor": "command"}))
+    base.record_queued(held.path, 0, 2, "7")
+    queued = {run.name: run._replace(state=State.QUEUED) for run in look(place).runs}
+    bad = place.experiment / "two" / layout.ATTEMPTS
+    bad.touch()
+    told = dict(told_of(*(queued[name] for name in names)))
+    but = "cancelled; its job is still queued and will end at once: farm big has no CANCEL_CMD"
+    assert told["one"] == told["three"] == but
+    assert told["two"].startswith(f"not cancelled: {bad}")
+    assert told["two"].endswith(": Not a directory")
+    assert [end(str(place.experiment / name)) is not None for name in names] == [True, False, True]
+
+
+def test_a_run_that_cannot_be_cancelled_fails_the_command(project):
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "-i")
+    one, two = project.runs()
+    for run in one, two:
+        shutil.rmtree(run / layout.ATTEMPTS)
+    (one / layout.ATTEMPTS).touch()
+    done = project("cancel", "sweep")
+    lines = sorted(done.out.splitlines())
+    assert (done.code, done.err) == (1, "")
+    assert lines == sorted([f"{one.name}  not cancelled: {one}/attempts: Not a directory", f"{two.name}  cancelled"])
 
 
 def test_a_run_on_another_host_is_asked_by_its_records(place):

@@ -86,11 +86,6 @@ Answers = Mapping[tuple[str, int], Answer]  # by submission path and index; what
 # ---------------------------------------------------------------- submissions
 
 
-def next_job(run: Run) -> Job:
-    """The attempt to queue for a run: the one after its last. Queuing one number twice starts it once."""
-    return Job(run.path, layout.attempt_name(run.attempts[-1].number[0] + 1 if run.attempts else 1))
-
-
 def submission(home: str, name: str, jobs: Iterable[Job], resources: Mapping[str, Any] | None = None) -> Submission:
     """Write down what is about to be handed over, before the farm is called. Raises StageError."""
     made = Submission(name, os.path.join(home, name), tuple(jobs), resources or {})
@@ -144,6 +139,19 @@ def held(path: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Held]]:
     names = queued(path)
     for place, (run, (number, _)) in enumerate(layout.runs_of(path)):
         yield run, Held(path, place, number, record, names.get(place))
+
+
+def counting(helds: Sequence[Held]) -> int:
+    """Of what farms hold for a run, one at least, the number that is to begin first: what was queued last, or of those
+    that wait for others the first. None lower begins once it was taken, and what waits for it does so with it."""
+    alone = [held.number for held in helds if not held.record.get(layout.AFTER)]  # a later one was for a lost one
+    return max(alone) if alone else min(held.number for held in helds)
+
+
+def ahead(run: Run) -> list[Held]:
+    """What farms hold for attempts of the run that are still to come."""
+    last = run.attempts[-1].number[0] if run.attempts else 0
+    return [held for held in run.held if held.number > last]
 
 
 def alike(
