@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from farmx import lines
-from farmx.errors import LogxError
+from farmx import layout, lines
+from farmx.errors import LogxError, RecordError
 
 if TYPE_CHECKING:
     import numpy
@@ -47,11 +47,14 @@ def writer(folder: str, clock: Callable[[], float]) -> Writer:
         raise lines.unwritable(folder, error) from error
 
 
-def write_hparams(folder: str, hparams: Mapping[str, Any], clock: Callable[[], float]) -> None:
+def write_hparams(folder: str, hparams: Mapping[str, Any] | None, clock: Callable[[], float]) -> None:
     """An event file with `hparams` for the HPARAMS tab, where each scalar's last value stands beside them.
 
-    One run is one trial, named by its directory. Raises LogxError when it cannot be written.
+    hparams: None for those that `folder` has a record of, if it has. One run is one trial, named by its directory.
+    Raises LogxError when that cannot be read or the file cannot be written.
     """
+    if hparams is None:
+        hparams = _recorded(os.path.join(folder, layout.HPARAMS))
     if not hparams:
         return
     try:
@@ -66,6 +69,15 @@ def write_hparams(folder: str, hparams: Mapping[str, Any], clock: Callable[[], f
         raise lines.unwritable(folder, error) from error
     board.add_summary(hparams_pb(values, os.path.basename(folder), clock()), None, None)
     board.close()
+
+
+def _recorded(path: str) -> dict[str, Any]:
+    try:
+        return layout.read_json(path, newest=None)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except RecordError as error:
+        raise LogxError(str(error)) from error
 
 
 class Board:

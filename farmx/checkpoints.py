@@ -115,7 +115,8 @@ class Checkpoints:
     def newest(self, weights_only: bool) -> tuple[Entry, dict[str, Any]] | None:
         """The newest checkpoint that can be loaded and what it holds; None when there is none.
 
-        A torn one is told in one line, then the next older one is tried. Raises LogxError for what is refused.
+        A torn one is told in one line, then the next older one is tried. Raises LogxError for what is refused, and
+        where nothing can be looked for.
         """
         torn = set()
         for entry in self._candidates():
@@ -125,8 +126,10 @@ class Checkpoints:
                 if (file.st_dev, file.st_ino) not in torn:
                     torn.add((file.st_dev, file.st_ino))
                     return entry, _content(path, weights_only)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                raise LogxError(f"{path}: cannot be read: {error.strerror}") from error
             except Torn as error:
                 self._tell(f"{error}; taking the next older checkpoint, if there is one")
         return None
@@ -142,7 +145,7 @@ class Checkpoints:
         if self._cleaned:
             return book
         self._cleaned = True
-        self._remove([name for name in os.listdir(self._folder) if _abandoned(name)])
+        self._remove([name for name in self._names() if _abandoned(name)])
         self._remove(book.dropped)
         return book._replace(best=tuple(self._learned(entry) for entry in book.best))
 
@@ -159,7 +162,7 @@ class Checkpoints:
     def _book(self) -> Book:
         try:
             return self._present(_read(self._path(layout.CHECKPOINTS)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return self._named()
         except RecordError as error:
             self._tell(f"{error}; going by the names of the checkpoints")
@@ -176,8 +179,14 @@ class Checkpoints:
 
     def _by_name(self, kind: str) -> tuple[Entry, ...]:
         """The newest first."""
-        matches = [match for match in map(_NAME.fullmatch, layout.names(self._folder)) if match and match[1] == kind]
+        matches = [match for match in map(_NAME.fullmatch, self._names()) if match and match[1] == kind]
         return tuple(Entry(match[0], int(match[2])) for match in sorted(matches, key=lambda match: -int(match[2])))
+
+    def _names(self) -> list[str]:
+        try:
+            return layout.names(self._folder)
+        except RecordError as error:
+            raise LogxError(str(error)) from error
 
     def _put(self, name: str, write: Callable[[BinaryIO], None]) -> None:
         path = self._path(name)
@@ -202,8 +211,7 @@ class Checkpoints:
             os.replace(temporary, path)
         except OSError:
             _unlink(temporary)
-            with open(self._path(name), "rb") as source:
-                self._put(other, lambda file: shutil.copyfileobj(source, file))
+            self._put(other, lambda file: _pour(self._path(name), file))
 
     def _write(self, book: Book) -> None:
         record = {
@@ -306,6 +314,11 @@ def _abandoned(name: str) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _pour(path: str, file: BinaryIO) -> None:
+    with open(path, "rb") as source:
+        shutil.copyfileobj(source, file)
 
 
 def _unlink(path: str) -> None:

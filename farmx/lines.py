@@ -10,7 +10,7 @@ import os
 import time
 
 from farmx import layout
-from farmx.errors import LogxError
+from farmx.errors import LogxError, StageError
 
 TYPE_CHECKING = False  # as typing's, which is not imported here
 if TYPE_CHECKING:
@@ -115,12 +115,14 @@ def unwritable(path: str, error: OSError) -> LogxError:
     return LogxError(f"{path}: cannot be written: {error.strerror}")
 
 
-def keep(path: str, values: Any) -> None:
-    """Put `values` at `path` as json, unless there is something already. Raises StageError."""
-    import json  # spares a program that only imports logx
-
-    if not os.path.exists(path):
-        layout.write(path, json.dumps(values, allow_nan=False) + "\n")
+def keep(path: str, values: dict[str, Any]) -> None:
+    """Put `values` at `path` as json, unless there is something already. Raises LogxError."""
+    if os.path.exists(path):
+        return
+    try:
+        layout.write_json(path, values)
+    except StageError as error:
+        raise LogxError(str(error)) from error
 
 
 def plain(value: Any) -> Any:

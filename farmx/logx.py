@@ -339,8 +339,6 @@ class LogX:
     def _draw_hparams(self, hparams: dict[str, Any] | None) -> None:
         from farmx import boards  # spares a program without TensorBoard
 
-        if hparams is None:
-            hparams = _read(os.path.join(self._logdir, layout.HPARAMS))
         boards.write_hparams(self._logdir, hparams, time.time)
         self._writer()
 
@@ -415,14 +413,6 @@ def _time() -> str:
 
 def _no_time() -> str:
     return "null"
-
-
-def _read(path: str) -> dict[str, Any]:
-    """The record at `path`, {} when there is none."""
-    try:
-        return layout.read_json(path, newest=sys.maxsize)
-    except FileNotFoundError:
-        return {}
 
 
 def _next_steps(path: str) -> dict[str, int]:

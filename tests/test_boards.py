@@ -179,6 +179,7 @@ def test_what_cannot_be_drawn_is_told_in_one_line(logx, tmp_path, call, message)
 @pytest.mark.parametrize("hparams", ["given", "of the run"])
 def test_hparams_are_on_their_tab_beside_the_scalars(drawn, logx, tmp_path, hparams):
     values = {"lr": 0.1, "n": 3, "flag": True, "name": "it's $HOME", "none": None, "list": [1, "a"]}
+    values |= {"format": "png"}
     folder = tmp_path / "athletic-wallaby"
     if hparams == "of the run":
         folder.mkdir()
@@ -186,7 +187,20 @@ def test_hparams_are_on_their_tab_beside_the_scalars(drawn, logx, tmp_path, hpar
     logx.initialize(folder, tensorboard=True, hparams=values if hparams == "given" else None)
     logx.metric("val", {"acc": 0.5})
     told = {"flag": True, "list": "[1, 'a']", "lr": 0.1, "n": 3.0, "name": "it's $HOME", "none": "None"}
+    told |= {"format": "png"}
     assert drawn(folder) == {"hparams": ["athletic-wallaby", told], "scalars": {"val/acc": [[0, "0.5"]]}}
+
+
+TORN = [("{", "it is not json; restore it or move it away"), (None, "Is a directory")]
+
+
+@pytest.mark.parametrize("content, why", TORN)
+def test_a_record_of_hparams_that_cannot_be_read_is_one_line(logx, tmp_path, content, why):
+    path = tmp_path / "hparams.json"
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(LogxError) as caught:
+        logx.initialize(tmp_path, tensorboard=True)
+    assert str(caught.value) == f"{path}: cannot be read: {why}"
 
 
 def test_inside_a_run_event_files_are_beside_the_checkpoints(logx, tmp_path, monkeypatch):

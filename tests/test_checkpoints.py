@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from launching import ordinary_rights
 
 from farmx import layout
 from farmx.checkpoints import Checkpoints
@@ -323,6 +324,51 @@ def test_what_is_no_dict_is_not_resumed_and_a_refusal_is_not_passed_over(store, 
 
 
 # ---------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize(("there", "why"), [(None, "No such file or directory"), ("", "Not a directory")])
+def test_where_the_directory_is_gone_nothing_is_found_and_a_save_is_one_line(store, tmp_path, said, there, why):
+    opened = store()
+    save(opened, 0, 0.5)
+    shutil.rmtree(tmp_path)
+    if there is not None:
+        tmp_path.write_text(there)
+    for each in (opened, store()):
+        assert (each.newest(True), each.best()) == (None, None)
+        with pytest.raises(LogxError) as caught:
+            save(each, 1, 0.9)
+        assert str(caught.value) == f"{tmp_path}/last_checkpoint_ep1.pth: cannot be written: {why}"
+    assert said == []
+
+
+UNREADABLE = [
+    (0o300, ": cannot be read: Permission denied", ": cannot be read: Permission denied"),
+    (0o600, "/last_checkpoint_ep0.pth: cannot be read: Permission denied",
+     "/last_checkpoint_ep1.pth: cannot be written: Permission denied"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "found", "saved"), UNREADABLE)
+def test_where_the_directory_cannot_be_read_that_is_one_line(store, tmp_path, mode, found, saved):
+    save(store(), 0, 0.5)
+    (tmp_path / layout.CHECKPOINTS).unlink()
+    tmp_path.chmod(mode)
+    with ordinary_rights():
+        with pytest.raises(LogxError) as of_newest:
+            store().newest(True)
+        with pytest.raises(LogxError) as of_save:
+            save(store(), 1, 0.9)
+    tmp_path.chmod(0o700)
+    assert (str(of_newest.value), str(of_save.value)) == (f"{tmp_path}{found}", f"{tmp_path}{saved}")
+    assert files(tmp_path) == ["best0", "last0"]
+
+
+def test_a_copy_that_cannot_be_made_is_one_line(store, tmp_path, monkeypatch):
+    """Of a file system without links, whose checkpoint somebody removes just when it is written."""
+    monkeypatch.setattr(os, "link", lambda source, target: (os.unlink(source), os.stat(source)))
+    with pytest.raises(LogxError) as caught:
+        save(store(), 0, 0.5)
+    assert str(caught.value) == f"{tmp_path}/best_checkpoint_ep0.pth: cannot be written: No such file or directory"
 
 
 def test_what_cannot_be_written_leaves_all_as_it_was(store, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from launching import ordinary_rights
 
 from farmx import layout, lines
 from farmx.errors import FarmxError, LogxError
@@ -647,11 +648,13 @@ def test_a_directory_that_does_not_work_is_told_at_initialize(logx, tmp_path, lo
     assert not logx.initialized
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_directory_is_told_at_initialize(logx, tmp_path):
+@pytest.mark.parametrize("hparams, name", [(None, "metrics.jsonl"), ({"a": 1}, "hparams.json")])
+def test_a_read_only_directory_is_told_at_initialize(logx, tmp_path, hparams, name):
     tmp_path.chmod(0o500)
-    with pytest.raises(LogxError, match="cannot be written: Permission denied"):
-        logx.initialize(tmp_path)
+    with ordinary_rights(), pytest.raises(LogxError) as caught:
+        logx.initialize(tmp_path, hparams=hparams)
+    assert str(caught.value) == f"{tmp_path}/{name}: cannot be written: Permission denied"
+    assert (logx.initialized, os.listdir(tmp_path)) == (False, [])
 
 
 @pytest.mark.parametrize(
