@@ -100,8 +100,21 @@ def test_an_experiment_that_cannot_be_read_holds_up_no_other(pool):
     (torn / "run.json").write_text("{")
     done = pool("tend", UNTIL="1")
     assert (done.code, states(pool)) == (3, ["done", "done"])
-    assert done.err.startswith(f"a torn; one: {torn}/run.json: cannot be read")
-    assert pool("tend", "a torn; one").line(3).startswith(f"{torn}/run.json: cannot be read")
+    told = f"left alone: {torn}/run.json: cannot be read: it is not json; restore it or move it away\n"
+    assert done.err == f"{told}      2 queued\n"
+    for names in ([], ["a torn; one"]):
+        done = pool("tend", *names)
+        assert (done.code, done.out, done.err) == (3, "", told)
+
+
+def test_a_run_that_cannot_be_read_is_left_alone_and_the_others_of_its_experiment_are_not(pool):
+    pool.ok("sweep.yml", UNTIL="9")
+    torn, other = pool.runs()
+    (torn / "run.json").write_text("{")
+    done = pool("tend", "sweep", UNTIL="1")
+    told = f"left alone: {torn}/run.json: cannot be read: it is not json; restore it or move it away\n"
+    assert (done.code, done.out, done.err) == (3, f"sweep/{other.name}  again: error\n", f"{told}      1 queued\n")
+    assert [each.rpartition("/")[0] for each in pool.starts()[2:]] == [f"sweep/{other.name}"]
 
 
 def test_a_retried_run_keeps_its_code(pool):

@@ -35,7 +35,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     problems: list[str] = []
     runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems,
                        full=unattended())  # fmt: skip
-    code = _left_out(problems)
+    code = left_out(problems)
     again = [run for run in runs if relaunch.wanted(run, states, given["stages"], given["release"])]
     groups = _groups(given, again, at, asked)
     gone = relaunch.let_go(runs, given["code"], at.environ) if given["release"] else []
@@ -186,7 +186,7 @@ def _asking(argv: Sequence[str], states: Collection[State]) -> list[str]:
     return [*words, "--state", ",".join(sorted(map(str, states)))]
 
 
-def _left_out(problems: Sequence[str]) -> int:
+def left_out(problems: Sequence[str]) -> int:
     """Say which runs cannot be read, and so are left as they are; the exit code that this calls for."""
     for problem in problems:
         tell(f"left alone: {problem}")
@@ -262,4 +262,4 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
     relaunch.cancel(runs, note)
     if as_json:
         print(json.dumps(told, indent=2))
-    return _left_out(problems) or int(any(each["did"].startswith("not cancelled") for each in told))
+    return left_out(problems) or int(any(each["did"].startswith("not cancelled") for each in told))

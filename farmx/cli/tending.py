@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from farmx import compose, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
+from farmx.cli.relaunching import left_out
 from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import FarmxError
 from farmx.farms import local
@@ -29,14 +30,16 @@ def tend(given: Mapping[str, Any], at: Surroundings) -> int:
     told: list[dict[str, Any]] = []
     names = [located(name, at) for name in given["names"]] or _experiments(root)
     for name in dict.fromkeys(names):
+        problems: list[str] = []
         try:
-            dues = list(_due(naming.find(root, [name], newest=True, full=unattended())))
+            dues = list(_due(naming.find(root, [name], newest=True, problems=problems, full=unattended())))
         except FarmxError as error:
             if given["names"]:
                 raise
             tell(f"{name}: {error}")
             code = error.exit_code
             continue
+        code = left_out(problems) or code
         told += [_fields(due) for due in dues]
         if not given["as_json"]:
             _show(dues)
@@ -44,7 +47,7 @@ def tend(given: Mapping[str, Any], at: Surroundings) -> int:
     notifying.act(given, at)
     if given["as_json"]:
         print(json.dumps(told, indent=2))
-    elif not told:
+    elif not told and not code:
         tell("nothing is due: no run failed or was lost that RETRY speaks of")
     return code
 
