@@ -365,13 +365,18 @@ def _inbox(node: Mapping[str, Any], told: Callable[[], bool] = lambda: False) ->
     return Inbox(notice_s=notice_s, told=told, warns=node.get("code") is not None, look_s=look_s)
 
 
+def _complain(text: str) -> None:
+    """Say it in the job's log, where those look whose job broke off."""
+    print(text, file=sys.stderr)
+
+
 def _together(held: Sequence[Held], slots: int) -> int:
     """Execute the runs of a job that holds several; one that fails stops nothing."""
     node: Mapping[str, Any] = held[0].job.get("node") or {}
     scheduler = Scheduler(node, held[0].run, held[0].queued)
     with _inbox(node) as inbox:
         shares = packed.shares(slots, os.environ)
-        outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.bars(held[0].home)))
+        outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.bars(held[0].home)), _complain)
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
             print(f"the job was not queued again: {problem}", file=sys.stderr)

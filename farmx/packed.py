@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from farmx import processes
@@ -61,20 +61,24 @@ def work(
     slots: Sequence[Mapping[str, str]],
     inbox: Inbox,
     stopped: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Outcome], int]:
     """Execute the runs in order, each in the first slot that is free, until all have ended or we are to stop.
 
     stopped: whether no more are to begin. Returns how those that began ended, in that order, and how many did not.
+    One that no process can be had for begins once it can; where none is at work that would end, `tell` is told.
     """
-    queue, free = iter(runs), list(range(len(slots)))
+    queue, free = list(reversed(runs)), list(range(len(slots)))
     busy: dict[int, _Child] = {}
     outcomes: list[Outcome] = []
     told, look = 0, time.monotonic() + LOOK_S
     while True:
-        for child in _begun(queue, free, slots, lambda: bool(inbox.stops or inbox.noticed) or stopped()):
-            busy[child.answer] = child
+        refused = _begin_all(queue, free, slots, busy, lambda: bool(inbox.stops or inbox.noticed) or stopped())
         if not busy:
-            return outcomes, len(list(queue))
+            if refused is not None:
+                left = f"{len(queue)} run{'s were' if len(queue) > 1 else ' was'} not begun"
+                tell(f"{left}: no process can be started: {refused.strerror}")
+            return outcomes, len(queue)
         inbox.heed(lambda: False)  # nobody cancels all of a job by a signal
         told = _pass_on(list(busy.values()), inbox, told)
         for answer in inbox.wait(list(busy), look - time.monotonic()):
@@ -86,13 +90,26 @@ def work(
             look = time.monotonic() + LOOK_S
 
 
-def _begun(
-    queue: Iterator[Held], free: list[int], slots: Sequence[Mapping[str, str]], stopped: Callable[[], bool]
-) -> Iterator[_Child]:
-    """Begin what can begin now."""
-    while free and not stopped() and (run := next(queue, None)) is not None:
-        slot = free.pop(0)
-        yield _begin(run, slot, slots[slot])
+def _begin_all(
+    queue: list[Held],
+    free: list[int],
+    slots: Sequence[Mapping[str, str]],
+    busy: dict[int, _Child],
+    stopped: Callable[[], bool],
+) -> OSError | None:
+    """Begin what can begin now, the last of the queue first; why no more can, where we are refused a process.
+
+    What is at work would die with us, so that is no error.
+    """
+    while free and queue and not stopped():
+        try:
+            child = _begin(queue[-1], free[0], slots[free[0]])
+        except OSError as error:
+            return error
+        queue.pop()
+        free.pop(0)
+        busy[child.answer] = child
+    return None
 
 
 def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def breaks(env, inbox) -> Outcome:
     raise OSError("the disk is full")
 
 
-def work(home: Path, programs, slots: int = 2, begun=()):
+def work(home: Path, programs, slots: int = 2, begun=(), tell=print):
     """Run the programs; `begun`: functions called once all of the first slots' programs have begun."""
     runs = [Run(home, str(place), program) for place, program in enumerate(programs)]
     with Inbox(notice_s=60.0) as inbox:
@@ -85,7 +86,7 @@ def work(home: Path, programs, slots: int = 2, begun=()):
                     each(os.getppid())
             finally:
                 os._exit(0)
-        return packed.work(runs, [{"SLOT": str(slot)} for slot in range(slots)], inbox)
+        return packed.work(runs, [{"SLOT": str(slot)} for slot in range(slots)], inbox, tell=tell)
 
 
 def test_each_run_takes_the_next_slot_that_is_free(tmp_path):
@@ -140,16 +141,56 @@ def test_a_terminate_of_the_schedulers_is_nothing_to_a_run_of_the_job(tmp_path):
     assert outcomes == [Outcome("done", 0)]
 
 
-def test_where_nothing_more_can_be_forked_nothing_is_left_open_and_signals_arrive(tmp_path, monkeypatch):
-    def fork() -> int:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+REFUSED = "no process can be started: Resource temporarily unavailable"
 
+
+def refuse(monkeypatch, *counts: int) -> None:
+    """Let the forks of these numbers fail, from 1."""
+    fork, forked = os.fork, count(1)
+
+    def counted() -> int:
+        if next(forked) in counts:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", counted)
+
+
+def test_where_nothing_can_be_forked_that_is_said_nothing_is_left_open_and_signals_arrive(tmp_path, monkeypatch):
     before = sorted(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(os, "fork", fork)
-    with pytest.raises(BlockingIOError):
-        work(tmp_path, [done])
+    told: list[str] = []
+    refuse(monkeypatch, 1)
+    assert work(tmp_path, [done, done], tell=told.append) == ([], 2)
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    assert told == [f"2 runs were not begun: {REFUSED}"]
+
+
+@pytest.mark.parametrize("refused", [(2,), (2, 4)])
+def test_a_run_that_cannot_be_forked_while_others_are_at_work_begins_when_one_has_ended(
+    tmp_path, monkeypatch, refused
+):
+    told: list[str] = []
+    refuse(monkeypatch, *refused)
+    outcomes, waiting = work(tmp_path, [done] * 4, tell=told.append)
+    assert ([outcome.state for outcome in outcomes], waiting) == (["done"] * 4, 0)
+    assert told == []
+
+
+def test_where_nothing_more_can_be_forked_what_is_at_work_ends_as_it_would(tmp_path, monkeypatch):
+    told: list[str] = []
+    refuse(monkeypatch, *range(3, 99))
+    outcomes, waiting = work(tmp_path, [done, waits_for(tmp_path / "0.began"), done], tell=told.append)
+    assert ([outcome.state for outcome in outcomes], waiting) == (["done"] * 2, 1)
+    assert told == [f"1 run was not begun: {REFUSED}"]
+
+
+def waits_for(path: Path):
+    def program(env, inbox) -> Outcome:
+        until(path.exists)
+        return Outcome("done", 0)
+
+    return program
 
 
 def test_runs_die_with_their_job(tmp_path):
