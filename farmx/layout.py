@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from farmx.errors import RecordError, StageError
 
 TYPE_CHECKING = False  # as typing's; importing typing, re or json here would double the start of a training script
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
 # LOGROOT/<experiment>/.farmx/
@@ -224,10 +225,34 @@ def write_bytes(path: str, content: bytes, mode: int = 0o666) -> None:
     temporary = aside(path)
     try:
         new(temporary, content, mode)
-        os.replace(temporary, path)
+        rename(temporary, path, lambda: _holds(path, content))
     except OSError as error:
         _remove(temporary)
         raise StageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+_REPEATED = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
+
+
+def rename(source: str, target: str, ours: Callable[[], bool], home: int | None = None) -> None:
+    """Rename, which NFS may do twice when an answer is lost; raises OSError.
+
+    The second answer is that there is no `source`, or that there is a `target`. ours: whether what is at `target` now
+    is what was to be renamed.  home: the descriptor of the directory that relative paths begin at.
+    """
+    try:
+        os.rename(source, target, src_dir_fd=home, dst_dir_fd=home)
+    except OSError as error:
+        if error.errno not in _REPEATED or not ours():
+            raise
+
+
+def _holds(path: str, content: bytes) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read() == content
+    except OSError:
+        return False
 
 
 def write_json(path: str, record: dict[str, Any]) -> None:
@@ -235,6 +260,9 @@ def write_json(path: str, record: dict[str, Any]) -> None:
     import json  # spares training scripts that only import logx
 
     write(path, json.dumps(record, allow_nan=False) + "\n")
+
+
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS)  # none can be made there
 
 
 def make_json(path: str, record: dict[str, Any]) -> bool:
@@ -245,13 +273,25 @@ def make_json(path: str, record: dict[str, Any]) -> bool:
     temporary = aside(path)
     write_json(temporary, record)
     try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        os.replace(temporary, path)
+        return _placed(temporary, path)
+    except OSError as error:
+        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         _remove(temporary)
+
+
+def _placed(temporary: str, path: str) -> bool:
+    """Whether the file at `temporary`, which may stay, is what is at `path` now."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return os.path.samefile(temporary, path)  # NFS repeats calls: ours already
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            return False
+        os.rename(temporary, path)
     return True
 
 

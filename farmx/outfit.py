@@ -3,7 +3,6 @@
 Carried to nodes with the runner: standard library only.
 """
 
-import errno
 import json
 import os
 import stat
@@ -37,7 +36,7 @@ def _put(path: str, text: str, mode: int) -> None:
     with suppress(FileNotFoundError):
         os.unlink(aside)
     layout.new(aside, text.encode("utf-8", "surrogateescape"), mode)
-    os.rename(aside, path)
+    layout.rename(aside, path, lambda: _says(path, text))
 
 
 def _says(path: str, text: str) -> bool:
@@ -100,14 +99,11 @@ def link_tree(source: str, target: str, link: Callable[[str, str], None]) -> Non
                 link(entry.path, path)
 
 
-_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS)
-
-
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in layout.NO_LINKS:
             raise
         _copy(source, target)
 
@@ -132,16 +128,20 @@ def point(link: str, target: str) -> None:
 
 
 def _repoint(link: str, target: str) -> None:
-    try:
-        if os.readlink(link) == target:
-            return
-    except OSError:
-        pass
+    if _leads(link, target):
+        return
     aside = f"{link}.{os.getpid()}"
     if os.path.lexists(aside):
         os.unlink(aside)
     os.symlink(target, aside)
-    os.rename(aside, link)
+    layout.rename(aside, link, lambda: _leads(link, target))
+
+
+def _leads(link: str, target: str) -> bool:
+    try:
+        return os.readlink(link) == target
+    except OSError:
+        return False
 
 
 def empty(path: str) -> None:
