@@ -320,7 +320,7 @@ class Held(NamedTuple):
         outcome = remedies.of_runner(pid, status)
         if owner is None or os.path.isfile(end):
             return outcome
-        runner.clear(self.run)
+        runner.clear(self._attempt())
         told = {"code": None, "signal": outcome.signal, "note": outcome.note}
         told |= {"cause": outcome.cause} if outcome.cause else {}
         try:

@@ -396,12 +396,14 @@ class Stop:
 def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callable[[], bool]) -> tuple[int, Any]:
     """Wait for the program: beat, move its output, pass signals on. Return its wait status and resource usage.
 
+    What it leaves in its group is killed: it would write into a finished run. After that its pid may be another's.
     beat: whether the program is to go on.
     """
     beaten = looked = time.monotonic()
     while True:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if done:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            kill_group(pid, signal.SIGKILL)  # before it is reaped, which frees the number
+            _, status, usage = os.wait4(pid, 0)
             stop.ended(inbox, status)
             return status, usage
         stop.follow(inbox)

@@ -65,7 +65,7 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     attempt = os.path.join(attempts, number)
     names = os.listdir(attempts)
     if after := _after(number, names):  # a scheduler restarted what we had given up and queued anew
-        return None, read(os.path.join(attempts, after, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+        return None, _owner(os.path.join(attempts, after))
     others = (os.path.join(attempts, name) for name in names if not name.startswith(".") and name != number)
     ordinal = 1 + sum(map(_counts, others))
     owner = {"format": layout.ATTEMPT_FORMAT, **processes.this(), "started": time.time(), "ordinal": ordinal,
@@ -75,15 +75,17 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     layout.new(os.path.join(aside, f".{layout.END}"), END_RESERVE)  # so who owns an attempt can record its end
     layout.new(os.path.join(aside, layout.OWNER), json.dumps(owner).encode() + b"\n")
     try:
-        os.rename(aside, attempt)
+        layout.rename(aside, attempt, lambda: _owner(attempt) == owner)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        holder = read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
         outfit.remove(aside)
-        # NFS repeats calls: the second answer to our own rename says EEXIST.
-        return (attempt, owner) if holder == owner else (None, holder)
+        return None, _owner(attempt)
     return attempt, owner
+
+
+def _owner(attempt: str) -> dict[str, Any]:
+    return read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
 
 
 def owned(attempt: str, pid: int, birth: str | None = None) -> dict[str, Any] | None:
@@ -91,7 +93,7 @@ def owned(attempt: str, pid: int, birth: str | None = None) -> dict[str, Any] | 
 
     birth: of the process; None where it has gone and nobody asked in time.
     """
-    owner = read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+    owner = _owner(attempt)
     named = (owner.get("pid"), owner.get("host")) == (pid, processes.host())
     return owner if named and birth in (None, owner.get("birth")) else None
 
@@ -121,6 +123,30 @@ def _counts(attempt: str) -> bool:
 def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, Any]:
     """What end.json says; `started` stands there again so that an ended attempt is read with one open."""
     return {"format": layout.ATTEMPT_FORMAT, "state": state, "started": owner["started"], "ended": time.time(), **more}
+
+
+def record_end(attempt: str, record: Mapping[str, Any], home: int | None = None) -> None:
+    """Record how the attempt of ours at this path ended, in the space kept for it. Raises OSError.
+
+    home: the descriptor of the directory that a relative path begins at.
+    """
+    kept, end = (os.path.join(attempt, name) for name in (f".{layout.END}", layout.END))
+    text = json.dumps(record).encode() + b"\n"
+    descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=home)
+    try:
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
+        layout.rename(kept, end, partial(_is, end, descriptor, home), home)
+    finally:
+        os.close(descriptor)
+
+
+def _is(path: str, descriptor: int, home: int | None) -> bool:
+    """Whether the file at that path is the one that is open."""
+    try:
+        return os.path.samestat(os.stat(path, dir_fd=home), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 # ---------------------------------------------------------------- an attempt from end to end
@@ -168,17 +194,14 @@ class Attempt:
         """Record the end, in the space kept for it, and close."""
         if self.stages:
             more["stages"] = self.stages
-        record = json.dumps(end_record(self.owner, state, **more)).encode()
-        if len(record) >= len(END_RESERVE):  # a character is up to twelve bytes of json
-            more["note"] = more["note"][: len(END_RESERVE) // 16]
-            record = json.dumps(end_record(self.owner, state, **more)).encode()
-        end = os.open(f".{layout.END}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=self._home)
-        self._open.append(end)
-        os.pwrite(end, record + b"\n", 0)
-        os.ftruncate(end, len(record) + 1)
-        os.rename(f".{layout.END}", layout.END, src_dir_fd=self._home, dst_dir_fd=self._home)
-        for descriptor in self._open:
-            os.close(descriptor)
+        record = end_record(self.owner, state, **more)
+        if len(json.dumps(record)) >= len(END_RESERVE):  # a character is up to twelve bytes of json
+            record["note"] = record["note"][: len(END_RESERVE) // 16]
+        try:
+            record_end("", record, self._home)
+        finally:
+            for descriptor in self._open:
+                os.close(descriptor)
 
 
 def execute(
@@ -250,7 +273,7 @@ def _run_stages(start: _Start) -> Outcome:
     if record is None:
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
-        clear(run)  # what a killed runner left
+        clear(attempt.path)  # what a killed runner left
     # As the shell's argument, so that it runs where nothing may be executed.
     command = [*start.command, outfit.unfold(run, record), os.path.join(run, layout.LAUNCH)]
     outfit.own_code(run, record["digest"], record["code"]["staging"])
@@ -286,15 +309,17 @@ def _what_to_run(run: str) -> dict[str, Any] | None:
     return record if stages and whole else None
 
 
-def clear(run: str) -> None:
-    """Kill every process on this host that any attempt of `run` started, whatever session it went to.
+def clear(attempt: str) -> None:
+    """Kill every process on this host that the attempt at that path, or one of its run before it, started.
 
-    Owner records say by which path an attempt knew itself: the run may have been renamed since.
+    Whatever session it went to. Owner records say by which path an attempt knew itself: the run may have been renamed.
     """
-    home = os.path.join(run, layout.ATTEMPTS)
-    owners = (read(os.path.join(home, name, layout.OWNER), layout.ATTEMPT_FORMAT) or {} for name in layout.names(home))
-    paths = {os.path.join(home, ""), *(owner["path"] for owner in owners if isinstance(owner.get("path"), str))}
-    processes.clear([f"{layout.ENV_ATTEMPT_DIR}={path}" for path in paths])
+    attempts, number = os.path.split(attempt)
+    mine = layout.attempt_number(number) or (0, 0)
+    before = [name for name in layout.names(attempts) if (0, 0) < (layout.attempt_number(name) or (0, 0)) < mine]
+    paths = {os.path.join(attempts, name) for name in (number, *before)}
+    paths |= {known for path in paths if isinstance(known := _owner(path).get("path"), str)}
+    processes.clear([f"{layout.ENV_ATTEMPT_DIR}={path}{end}" for path in paths for end in ("\0", os.sep)])
 
 
 def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapping[str, str]) -> dict[str, str]:
@@ -320,32 +345,42 @@ class _Stage(NamedTuple):
 
 
 def _run_stage(start: _Start, stage: _Stage) -> Outcome:
-    attempt, console = start.attempt, start.console
-    path = os.path.join(attempt.path, stage.name + layout.LOG_SUFFIX)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    number, name = os.path.split(path)
-    outfit.point(os.path.join(start.run, layout.OUTPUT), os.path.join(layout.ATTEMPTS, os.path.basename(number), name))
-    output, pid = console.open(log), None
+    attempt = start.attempt
+    name = stage.name + layout.LOG_SUFFIX
+    log = os.open(os.path.join(attempt.path, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
-        pid = processes.spawn([*start.command, stage.name], start.env, start.run, output, console)
-        stop = Stop(pid, start.grace_s, partial(_sent, attempt), attempt.cancelled, early=start.inbox.missed())
-        attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
-        status, usage = processes.supervise(pid, start.inbox, stop, console, attempt.beat)
-        # Whoever ends a job may signal its program first, and we hear of it too late.
-        unasked = stop.state == "preempted" or (stop.state is None and status)
-        stopped = "cancelled" if unasked and attempt.cancelled() else stop.state
-        if stopped:
-            clear(start.run)  # what left the group does not outlive a run that was told to end
+        number = os.path.basename(attempt.path)
+        outfit.point(os.path.join(start.run, layout.OUTPUT), os.path.join(layout.ATTEMPTS, number, name))
+        status, usage, stopped = _run_program(start, stage, log)
     finally:
-        if pid:  # children that outlive their program would write into a finished run
-            processes.kill_group(pid, signal.SIGKILL)
-        console.close()
         os.close(log)
     outcome = _outcome(status, stopped, stage.name)
     more = {**stage.marks, "state": outcome.state} if stage.marks else {}
     attempt.event("ended", stage=stage.name, code=outcome.code, signal=outcome.signal, **more,
                   cpu_s=round(usage.ru_utime + usage.ru_stime, 3), max_rss_mb=usage.ru_maxrss // 1024)  # fmt: skip
     return outcome
+
+
+def _run_program(start: _Start, stage: _Stage, log: int) -> tuple[int, Any, str | None]:
+    """Its wait status, its resource usage, and as what it was stopped, if it was."""
+    attempt, console = start.attempt, start.console
+    output, pid = console.open(log), None
+    try:
+        pid = processes.spawn([*start.command, stage.name], start.env, start.run, output, console)
+        stop = Stop(pid, start.grace_s, partial(_sent, attempt), attempt.cancelled, early=start.inbox.missed())
+        attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
+        status, usage = processes.supervise(pid, start.inbox, stop, console, attempt.beat)
+        pid = None  # reaped, its group killed: the number may be another's
+        # Whoever ends a job may signal its program first, and we hear of it too late.
+        unasked = stop.state == "preempted" or (stop.state is None and status)
+        stopped = "cancelled" if unasked and attempt.cancelled() else stop.state
+        if stopped:
+            clear(attempt.path)  # what left the group does not outlive a run that was told to end
+        return status, usage, stopped
+    finally:
+        if pid:
+            processes.kill_group(pid, signal.SIGKILL)
+        console.close()
 
 
 def _sent(attempt: Attempt, number: int) -> None:

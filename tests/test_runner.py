@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from launching import (
     number,
     ordinary_rights,
     output,
+    python,
     script,
     start,
     state,
@@ -114,19 +116,68 @@ def test_an_attempt_that_is_taken_twice_is_not_given_again_even_to_its_owner(pla
     assert os.listdir(f"{run}/attempts") == ["1.0"]
 
 
-@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOTEMPTY])
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT])
 def test_a_rename_that_a_file_server_repeats_is_still_ours(place, monkeypatch, error):
     run = place.run()
     rename = os.rename
 
-    def repeated(source: str, target: str) -> None:
-        rename(source, target)
+    def repeated(source: str, target: str, **more: object) -> None:
+        rename(source, target, **more)
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "rename", repeated)
     taken, told = runner.take(run, "1.0", {})
     assert taken == f"{run}/attempts/1.0" and owner(run) == told
     assert os.listdir(f"{run}/attempts") == ["1.0"]
+
+
+REPEATED = """
+from farmx import processes, runner
+rename = os.rename
+def repeated(source, target, **more):
+    rename(source, target, **more)
+    raise FileNotFoundError(2, "No such file or directory", source, None, target)
+os.rename = repeated
+with processes.Inbox() as inbox:
+    print([runner.execute(sys.argv[1], number, {}, inbox)[:2] for number in ("1.0", "2.0")])
+"""
+
+
+def test_where_a_file_server_repeats_every_rename_a_run_is_executed_and_its_end_recorded(place):
+    run = place.shell("exit 3")
+    assert script(REPEATED, run) == "[('failed', 3), ('failed', 3)]\n"
+    assert [end(run, number)["state"] for number in ("1.0", "2.0")] == ["failed", "failed"]
+    assert os.readlink(f"{run}/output.log") == "attempts/2.0/main.log"
+
+
+@pytest.mark.parametrize("error", [errno.ENOENT, errno.EDQUOT])
+def test_an_end_that_is_not_put_in_place_is_an_error_and_leaves_nothing_open(tmp_path, monkeypatch, error):
+    (tmp_path / "end.json").write_text("another's\n")
+
+    def refuse(source: str, target: str, **more: object) -> None:
+        raise OSError(error, os.strerror(error), source)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    before = os.listdir("/proc/self/fd")
+    attempt = runner.Attempt(str(tmp_path), {"started": 1.5}, lambda: None)
+    attempt.begin()
+    with pytest.raises(OSError, match=re.escape(os.strerror(error))):
+        attempt.end("done", code=0, signal=None, note="")
+    assert os.listdir("/proc/self/fd") == before
+    assert (tmp_path / "end.json").read_text() == "another's\n"
+
+
+def test_an_attempt_whose_log_is_at_hand_under_no_name_leaves_nothing_open(place):
+    run = place.run()
+    os.makedirs(f"{run}/output.log/x")
+    code = """
+from farmx import processes, runner
+with processes.Inbox() as inbox:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in ("1.0", "2.0"):
+        print(runner.execute(sys.argv[1], number, {}, inbox).state, len(os.listdir("/proc/self/fd")) - before)
+"""
+    assert script(code, run) == "interrupted 0\ninterrupted 0\n"
 
 
 def test_an_attempt_whose_owner_cannot_be_read_is_somebodys(place):
@@ -394,7 +445,7 @@ def test_what_a_kill_left_of_them_is_replaced_by_the_next_attempt(place, tmp_pat
     run = place.run(("true",))
     for name in ("launch.sh", "hparams.json"):
         os.unlink(f"{run}/{name}")
-    killed = "import os, sys; from farmx import layout, outfit; os.rename = lambda *paths: os.kill(os.getpid(), 9)\n"
+    killed = "import os, sys; from farmx import layout, outfit; os.rename = lambda *_, **__: os.kill(os.getpid(), 9)\n"
     code = f"{killed}outfit.unfold(sys.argv[1], layout.read_json(sys.argv[1] + '/run.json', None))"
     assert subprocess.run([sys.executable, "-c", code, run]).returncode == -signal.SIGKILL
     assert len([name for name in os.listdir(run) if name.startswith(".launch.sh")]) == 1
@@ -501,6 +552,55 @@ def test_children_in_the_group_end_with_their_program(place, how):
         process.terminate()
         assert finish(process).state == "interrupted"
     gone(number(f"{run}/child"))
+
+
+GROUPS = """
+import signal
+from farmx import processes, runner
+killpg, seen = os.killpg, []
+def noted(group, number):
+    seen.append((signal.Signals(number).name, os.path.exists(f"/proc/{group}")))
+    killpg(group, number)
+os.killpg = noted
+with processes.Inbox() as inbox:
+    print("ready", flush=True)
+    outcome = runner.execute(sys.argv[1], "1.0", {}, inbox)
+print(outcome.state, seen)
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_group_is_killed_while_its_number_is_still_that_of_its_program(place, stopped):
+    run = place.shell(f"trap 'exit 7' TERM; {WAIT}" if stopped else "exit 0")
+    with python(GROUPS, run) as process:
+        assert process.stdout.readline() == "ready\n"
+        if stopped:
+            exists(f"{run}/ready")
+            process.terminate()
+        told = process.stdout.read()
+    asked = [("SIGTERM", True), ("SIGCONT", True)] if stopped else []
+    assert told == f"{'interrupted' if stopped else 'done'} {[*asked, ('SIGKILL', True)]}\n"
+
+
+def test_only_what_an_attempt_and_those_before_it_started_is_cleared(place):
+    run = place.run()
+    names = ("1.0", "1.1", "1.2", "1.10", "2.0", "11.1")
+    paths = [runner.take(run, name, {})[0] for name in names]
+    shutil.rmtree(f"{run}/attempts/1.1")  # of which nobody knows more than its name
+    moved = f"{run} moved"
+    os.rename(run, moved)
+    inside, own = f"{paths[1]}/logs/e/r/attempts/9.0", f"{moved}/attempts/1.1"
+    started = [subprocess.Popen(["sleep", "100"], env={"FARMX_ATTEMPT_DIR": each}) for each in (*paths, inside, own)]
+    try:
+        for each in started:
+            until(lambda each=each: b"sleep" in Path(f"/proc/{each.pid}/cmdline").read_bytes())
+        runner.clear(own)
+        assert started[0].wait() == started[-1].wait() == -signal.SIGKILL
+        assert [each.poll() for each in started[1:-1]] == [None] * 6
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
 
 
 AWAY = "setsid sh -c 'echo $$ > $LOGDIR/away; exec sleep 100' & until [ -s $LOGDIR/away ]; do sleep 0.01; done; "

@@ -197,7 +197,7 @@ class _Pool:
         self._part(worker)
         run, number = _job(worker)
         if runner.owned(os.path.join(run, layout.ATTEMPTS, number), worker.pid, worker.birth):
-            runner.clear(run)
+            runner.clear(os.path.join(run, layout.ATTEMPTS, number))
         self._ended(worker, _KILLED)
         self._hire(worker.slot)
 
