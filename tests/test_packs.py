@@ -1,11 +1,14 @@
 """PACK: which runs share a job, and what is refused."""
 
+import os
+
 import pytest
 
-from farmx import packs
+from farmx import layout, packs
 from farmx.errors import ConfigError
-from farmx.farms import together
+from farmx.farms import base, together
 from farmx.packs import ALONE, Pack
+from farmx.spec import Held, Job
 
 MADE = [
     ({}, {}, Pack(1, 1)),
@@ -60,3 +63,68 @@ def test_a_record_says_its_pack_only_where_there_is_one():
     assert [packs.recorded(packs.record(pack)) for pack in (ALONE, Pack(4, 100))] == [ALONE, Pack(4, 100)]
     assert packs.record(ALONE) == {}
     assert packs.recorded({"pack": "nonsense"}) == ALONE
+
+
+# ---------------------------------------------------------------- which jobs
+
+
+@pytest.fixture
+def listed(tmp_path, monkeypatch):
+    """What directories and lists of submissions were read since."""
+    seen: list[str] = []
+    names, runs = layout.names, layout.runs_of
+    monkeypatch.setattr(layout, "names", lambda path: seen.append(os.path.relpath(path, tmp_path)) or names(path))
+    monkeypatch.setattr(layout, "runs_of", lambda path: seen.append(os.path.basename(path)) or runs(path))
+    return seen
+
+
+def helds(home, pack: Pack, begun: dict[int, tuple[str, ...]], count: int, name: str = "one") -> list[Held]:
+    """Of a submission in jobs of `pack`. begun: place -> the attempts of its run, which was queued as 2."""
+    experiment = home / "it's $HOME;\ngröße"
+    folder = experiment / layout.FARMX / layout.SUBMISSIONS
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [Job(str(experiment / f"{name}{place}"), "2.0") for place in range(count)]
+    for place, numbers in begun.items():
+        for number in numbers:
+            os.makedirs(os.path.join(jobs[place].run, layout.ATTEMPTS, number))
+    made = base.submission(str(folder), name, jobs)
+    return [Held(made.path, place, 2, packs.record(pack), "7") for place in range(count)]
+
+
+UNBEGUN = [
+    # the pack, the attempts of which run, the runs whose job began none
+    (ALONE, {}, [0, 1, 2, 3, 4]),
+    (ALONE, {1: ("2.0",), 3: ("1.0",), 4: ("1.0", "2.0", "2.1")}, [0, 2, 3]),
+    (Pack(1, 2), {1: ("2.0",), 3: ("1.0",)}, [2, 3, 4]),
+    (Pack(2, 2), {4: ("2.0",)}, [0, 1, 2, 3]),
+    (Pack(2, 9), {0: ("2.0",)}, []),
+    (Pack(2, 9), {0: ("3.0",)}, [0, 1, 2, 3, 4]),  # a later job began it
+]
+
+
+@pytest.mark.parametrize(("pack", "begun", "places"), UNBEGUN)
+def test_a_job_began_nothing_when_it_began_none_of_its_runs(tmp_path, pack, begun, places):
+    assert [held.place for held in together.unbegun(helds(tmp_path, pack, begun, 5))] == places
+
+
+@pytest.mark.parametrize("pack", [ALONE, Pack(2, 3), Pack(2, 99)])
+def test_of_thousands_of_jobs_each_list_is_read_once_and_each_run_once(tmp_path, listed, pack):
+    asked = helds(tmp_path, pack, {}, 12) + helds(tmp_path, pack, {}, 12, "two")
+    listed.clear()
+    assert together.unbegun(asked) == asked
+    runs = [os.path.join("it's $HOME;\ngröße", f"{name}{each}", layout.ATTEMPTS) for name in ("one", "two")
+            for each in range(12)]  # fmt: skip
+    assert sorted(listed) == sorted(["one", "two", *runs])
+
+
+@pytest.mark.parametrize("pack", [ALONE, Pack(2, 3), Pack(2, 99)])
+def test_jobs_that_are_all_asked_for_are_ended_as_a_whole_and_no_run_is_looked_at(tmp_path, listed, pack):
+    asked = helds(tmp_path, pack, {0: ("2.0",)}, 12)
+    listed.clear()
+    assert together.whole(asked) == asked
+    assert listed == ["one"]
+
+
+def test_a_job_that_holds_what_is_to_go_on_is_not_ended_as_a_whole(tmp_path):
+    asked = helds(tmp_path, Pack(1, 2), {}, 4)
+    assert [held.place for held in together.whole(asked[:3])] == [0, 1]

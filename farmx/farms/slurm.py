@@ -347,11 +347,8 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
 def _vanished(helds: Sequence[Held], arrays: Collection[str]) -> Answers:
     """Of these arrays, the jobs that began nothing: of one that is cancelled while it waits Slurm keeps no trace."""
     note = "its job was cancelled while it waited"
-    return {
-        (held.submission, held.place): Answer(State.CANCELLED, note)
-        for held in helds
-        if held.submission in arrays and not together.begun(held)
-    }
+    left = together.unbegun([held for held in helds if held.submission in arrays])
+    return {(held.submission, held.place): Answer(State.CANCELLED, note) for held in left}
 
 
 def _hidden(helds: Sequence[Held]) -> Answers:
