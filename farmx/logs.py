@@ -15,7 +15,7 @@ from farmx.spec import Run, State
 CHUNK = 1 << 18  # bytes read at once
 POLL_S = 0.3  # between two looks at a log that is followed
 LOOK_S = 15.0  # between two looks at how its run stands, for which its farm may be asked
-GOING = (State.STAGED, State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)  # more may come
+GOING = (State.STAGED, State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
 
 
 class Log(NamedTuple):
@@ -48,6 +48,11 @@ def stages(run: str) -> list[str]:
         return [stage["name"] for stage in layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)["stages"]]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def goes(run: Run) -> bool:
+    """Whether more may come; of what farmx did not launch nobody would ever say that it has ended."""
+    return run.identity is not None and run.state in GOING
 
 
 def attempts(run: str, since: tuple[int, int] = (0, 0)) -> list[str]:
@@ -151,11 +156,11 @@ def follow(
     run, looked, ends = stand(), time.monotonic(), 0
     newest = attempts(run.path)[-1:]
     first = layout.attempt_number(only or (newest[0] if newest else "")) or (0, 0)
-    if run.state in GOING and run.state is not State.RUNNING:
+    if goes(run) and run.state is not State.RUNNING:
         tell(f"{run.name} is {run.state}: {run.note}; waiting for it, Ctrl-C ends")
     while True:
         names = [only] if only else attempts(run.path, first)
-        over = run.state not in GOING or _left(run.path, only)
+        over = not goes(run) or _left(run.path, only)
         yield from reader.read(log for name in names for log in of(run.path, name, stage))
         if over:  # decided before its logs were read to their end
             return

@@ -194,7 +194,7 @@ def _next(run: Run, told: Account, called: str) -> Iterator[str]:
         yield f"farmx retry --release {shlex.quote(called.rpartition('/')[0] or called)}  # once that is mended"
     if (verdict := verdicts.of(run)).again:
         yield f"farmx tend {name}  # does what RETRY says: {verdict.why}"
-    if run.state is State.DONE:
+    if run.state is State.DONE or run.identity is None:
         yield f"sumx {shlex.quote(called.rpartition('/')[0] or called)}"
     elif run.state is State.STAGED:
         yield from () if held else (f"farmx retry --state staged {name}",)  # which would begin it past the breaker

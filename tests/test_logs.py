@@ -283,6 +283,20 @@ def test_whatever_has_ended_is_printed_once(place, at_once, state):
     assert (b"".join(played.follow()), played.told) == (b"said\n", [])
 
 
+FOREIGN = {
+    "": ("", "runx has printed nothing, it is unknown: not launched by farmx\n"),
+    " -f": ("", "runx unknown: not launched by farmx\n"),
+}
+
+
+@pytest.mark.parametrize("option", FOREIGN)
+def test_a_run_that_farmx_did_not_launch_is_waited_for_by_nobody(place, typed, monkeypatch, option):
+    """Nothing ever says that it has ended."""
+    monkeypatch.setattr(logs.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    write(place.experiment, {"runx/hparams.json": "{}"})
+    assert typed(f"farmx logs runx{option}") == (0, *FOREIGN[option])
+
+
 def test_a_run_is_followed_from_another_terminal_to_its_end(tmp_path):
     go = tmp_path / "go"
     write(tmp_path, {"sweep.yml": "CMD: sh t.sh\n", "t.sh": f"echo begun; while [ ! -e '{go}' ]; do sleep 0.05; done\n"

@@ -54,6 +54,15 @@ def died(place: Place, log: str = "", **end: object) -> Path:
     return run
 
 
+def test_of_a_run_that_farmx_did_not_launch_there_is_the_table(place, typed):
+    """Its logs are not ours, and it cannot be run again."""
+    write(place.experiment, {"runx/hparams.json": "{}"})
+    account = told(typed, "farmx why runx --json")
+    assert {name: each for name, each in account.items() if each} == {
+        "run": "runx", "experiment": "sweep", "state": "unknown", "why": "not launched by farmx", "next": ["sumx sweep"],
+    }  # fmt: skip
+
+
 # ---------------------------------------------------------------- ended
 
 

@@ -34,7 +34,7 @@ def _print(run: Run, stage: str | None, attempt: str | None) -> None:
     _write(logs.Reader(tell).read(found, several=len(found) > 1))
     if not found:
         why = f": {run.note}" if run.note else ""
-        waits = "; -f waits for it" if run.state in logs.GOING else ""
+        waits = "; -f waits for it" if logs.goes(run) else ""
         tell(f"{run.name} has printed nothing{f' in {stage}' if stage else ''}, it is {run.state}{why}{waits}")
 
 
