@@ -59,7 +59,8 @@ def test_of_a_run_that_farmx_did_not_launch_there_is_the_table(place, typed):
     write(place.experiment, {"runx/hparams.json": "{}"})
     account = told(typed, "farmx why runx --json")
     assert {name: each for name, each in account.items() if each} == {
-        "run": "runx", "experiment": "sweep", "state": "unknown", "why": "not launched by farmx", "next": ["sumx sweep"],
+        "run": "runx", "experiment": "sweep", "state": "unknown", "why": "not launched by farmx",
+        "next": ["sumx sweep"],
     }  # fmt: skip
 
 
