@@ -324,7 +324,7 @@ class Held(NamedTuple):
         told = {"code": None, "signal": outcome.signal, "note": outcome.note}
         told |= {"cause": outcome.cause} if outcome.cause else {}
         try:
-            layout.write_json(end, runner.end_record(owner, outcome.state, **told))
+            _record(end, runner.end_record(owner, outcome.state, **told))
         except StageError as error:  # a full disk: the others go on
             print(f"{os.path.basename(self.run)} {self.number}: {error}", file=sys.stderr)
         self._say(f"{outcome.state}: {outcome.note}")
@@ -333,6 +333,14 @@ class Held(NamedTuple):
 
     def _attempt(self) -> str:
         return os.path.join(self.run, layout.ATTEMPTS, self.number)
+
+
+def _record(end: str, record: Mapping[str, Any]) -> None:
+    """Record how an attempt of ours ended. Raises StageError."""
+    try:
+        runner.record_end(os.path.dirname(end), record)
+    except OSError:  # its runner may have broken off at just that
+        layout.write_json(end, dict(record))
 
 
 def main(argv: Sequence[str]) -> int:

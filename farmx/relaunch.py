@@ -341,9 +341,8 @@ def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
     """
     try:
         attempt, owner = runner.take(run, number, facts)
+        if attempt:
+            runner.record_end(attempt, runner.end_record(owner, State.CANCELLED.value, begun=False))
     except OSError as error:
         raise StageError(f"{error.filename or run}: {error.strerror}") from error
-    if attempt:
-        end = runner.end_record(owner, State.CANCELLED.value, begun=False)
-        layout.write_json(os.path.join(attempt, layout.END), end)
     return attempt is not None

@@ -128,10 +128,13 @@ def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, A
 def record_end(attempt: str, record: Mapping[str, Any], home: int | None = None) -> None:
     """Record how the attempt of ours at this path ended, in the space kept for it. Raises OSError.
 
-    home: the descriptor of the directory that a relative path begins at.
+    record: of `end_record`; a note that is too long for that is cut.  home: the descriptor of the directory that a
+    relative path begins at.
     """
     kept, end = (os.path.join(attempt, name) for name in (f".{layout.END}", layout.END))
     text = json.dumps(record).encode() + b"\n"
+    if len(text) > len(END_RESERVE) and record.get("note"):  # a character is up to twelve bytes of json
+        text = json.dumps({**record, "note": record["note"][: len(END_RESERVE) // 16]}).encode() + b"\n"
     descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=home)
     try:
         os.pwrite(descriptor, text, 0)
@@ -194,11 +197,8 @@ class Attempt:
         """Record the end, in the space kept for it, and close."""
         if self.stages:
             more["stages"] = self.stages
-        record = end_record(self.owner, state, **more)
-        if len(json.dumps(record)) >= len(END_RESERVE):  # a character is up to twelve bytes of json
-            record["note"] = record["note"][: len(END_RESERVE) // 16]
         try:
-            record_end("", record, self._home)
+            record_end("", end_record(self.owner, state, **more), self._home)
         finally:
             for descriptor in self._open:
                 os.close(descriptor)

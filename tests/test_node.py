@@ -381,6 +381,7 @@ def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_pat
     told = {"format": 1, "state": "failed", "code": None, "signal": "SIGKILL",
             "note": "its runner was ended by SIGKILL"}  # fmt: skip
     assert end(run) == {**told, **({"cause": cause} if cause else {})}
+    assert f".{layout.END}" not in os.listdir(f"{run}/attempts/1.0")  # the space kept for it is used
     assert end(other)["state"] == "done"
     assert os.listdir(place.experiment / ".farmx/outbox").count("id.failed.json") == 1
     (seen,) = status.of(str(place.experiment), ["one"]).runs

@@ -227,6 +227,13 @@ def test_what_waits_can_never_start_and_what_ended_stays_as_it_was(all_states):
     assert after == {name: State.CANCELLED if name in waiting else state for name, state in before.items()}
 
 
+def test_the_end_of_a_run_that_never_began_takes_the_space_kept_for_it(place):
+    run = place.run()
+    assert cancelled(place) == {"one": "cancelled"}
+    assert sorted(os.listdir(f"{run}/attempts/1.0")) == ["end.json", "owner.json"]
+    assert end(run) == {"format": 1, "state": "cancelled", "begun": False}
+
+
 def test_a_cancelled_run_is_not_taken_up_but_retried(project):
     project.sweep("{n: [1, 2]}")
     project.ok("sweep.yml", "-i", "--first", "1")
