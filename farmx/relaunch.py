@@ -66,28 +66,29 @@ def retry(
     a breaker held and nobody has; they take today's code as those do that made it trip.  asked: resources that go
     over what the runs and their stages have, from now on, None for none of that name. Afterwards the records of
     those runs say so. Raises FarmxError, before anything is changed, when `environ` lacks what a run is to be
-    passed, `farm` would refuse what a run wants, or a run lacks a stage.
+    passed, `farm` would refuse what a run wants, a run lacks a stage or is gone, or today's code cannot be had.
     """
     chosen: list[Run] = []
     left: list[Run] = []
     for run in runs:
         (chosen if wanted(run, states, only, release) else left).append(run)
-    fresh = [run for run in chosen if code == "now" or (code is None and _at_fault(run))]
-    records = {run.path: stage.asking(_record(run), asked) for run in chosen}
+    fresh = {run.path for run in chosen if code == "now" or (code is None and _at_fault(run))}
+    records = {run.path: stage.asking(stage.recorded(run.path), asked) for run in chosen}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
     _check_stages(chosen, only)
     _check_containers(chosen, records, farm, environ)
     made = [_chain(run, records[run.path], only, farm, asked) for run in chosen]
     farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
+    digests, told = _todays_code({run.path: records[run.path] for run in chosen if run.path in fresh})
     for run in chosen if asked else ():
         layout.write_json(os.path.join(run.path, layout.RUN), dict(records[run.path]))
-    told = _take_todays_code({run.path: records[run.path] for run in fresh}, environ)
+    _renew(digests, environ)
     for run, each in zip(chosen, made):
         if len(run.stages) > 1:
             again = _again(run, only)
             stage.ask(run.path, each.asked(again), AGAIN if again else ONLY)
     jobs = tuple(each.jobs[0] for each in made)
-    return Retry(jobs, tuple(made), tuple(job for run, job in zip(chosen, jobs) if run in fresh), tuple(left), told)
+    return Retry(jobs, tuple(made), tuple(job for job in jobs if job.run in fresh), tuple(left), told)
 
 
 def wanted(run: Run, states: Sequence[State] | None, only: Sequence[str] = (), release: bool = False) -> bool:
@@ -106,7 +107,7 @@ def _chain(
     run: Run, record: Mapping[str, Any], only: Sequence[str], farm: Farm, asked: Mapping[str, Any]
 ) -> Chain:
     """Its jobs; the first asks for more than the run was staged with where RETRY says so, of what is not `asked`."""
-    again, retry = _again(run, only), record.get(verdicts.RETRY) or {}
+    again, retry = _again(run, only), record.get(layout.RETRY) or {}
     reached = next((place for place, each in enumerate(run.stages) if not each.done), 0)
     todo = [each for place, each in enumerate(record["stages"]) if (each["name"] in again or not again)]
     todo = todo if again else todo[reached:]
@@ -141,16 +142,12 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str]) ->
         if release is None:  # a pool that is about to end
             continue
         if code != "own":
-            _take_todays_code({run.path: _record(run) for run in group}, environ)
+            _renew(_todays_code({run.path: stage.recorded(run.path) for run in group})[0], environ)
         breaker.unbar(submission)  # else what the farm lets begin would end at once
         release(group[0].held[-1])
         breaker.release(submission)
         gone += group
     return gone
-
-
-def _record(run: Run) -> Mapping[str, Any]:
-    return layout.read_json(os.path.join(run.path, layout.RUN), layout.RUN_FORMAT)
 
 
 def _check_containers(
@@ -172,16 +169,23 @@ def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
                 raise UsageError(f"--stage: {run.name} has no stage {name!r}{nearest(name, known)}")
 
 
-def _take_todays_code(records: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> str:
-    """Snapshot the code each run came from, once a source and experiment; let the runs take it; say how much it is."""
+def _todays_code(records: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], str]:
+    """Snapshot the code that each run came from, once a source and experiment; its digest for each run, and how much
+    it is in all. No run has it yet."""
     made: dict[tuple[str, str], tuple[str, str]] = {}
+    digests: dict[str, str] = {}
     for path, record in records.items():
         recipe = dict(record["code"])
         key = os.path.dirname(path), repr(sorted(recipe.items()))
         if key not in made:
             made[key] = _snapshot(recipe, key[0])
-        stage.renew(path, made[key][0], environ)
-    return ", ".join(dict.fromkeys(told for _, told in made.values()))
+        digests[path] = made[key][0]
+    return digests, ", ".join(dict.fromkeys(told for _, told in made.values()))
+
+
+def _renew(digests: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    for path, digest in digests.items():
+        stage.renew(path, digest, environ)
 
 
 def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:

@@ -13,10 +13,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from farmx import containers, interpreter, layout, needs, shelltext
-from farmx.errors import ConfigError, StageError
+from farmx.errors import ConfigError, RecordError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.stages import AGAIN, ONLY
-from farmx.verdicts import RETRY
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
@@ -171,7 +170,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "sweep": shared.sweep,
         "staged": shared.now,
         **({ONLY: {queued: list(names) for queued, names in shared.only.items()}} if shared.only else {}),
-        **({RETRY: dict(spec.retry)} if spec.retry else {}),
+        **({layout.RETRY: dict(spec.retry)} if spec.retry else {}),
         **({"container": dict(spec.container)} if spec.container else {}),
         **({layout.BREAKS: spec.breaker} if spec.breaker else {}),
         **({layout.SENTINEL: True} if spec.sentinel else {}),
@@ -243,13 +242,22 @@ def settle(experiment: str, name: str) -> bool:
     return True
 
 
+def recorded(run: str) -> dict[str, Any]:
+    """run.json of the run directory at `run`. Raises RecordError, for a run that was deleted meanwhile, too."""
+    path = os.path.join(run, layout.RUN)
+    try:
+        return layout.read_json(path, layout.RUN_FORMAT)
+    except OSError as error:
+        raise RecordError(f"{path}: it is gone: was the run moved or deleted meanwhile?") from error
+
+
 def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[Stage] = ()) -> None:
     """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like,
     editable installs that it knows among them, and `stages` in place of its own.
 
     run.json is the truth of which code it is, the runner follows it.
     """
-    told = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
+    told = recorded(path)
     words, source = told["stages"][0]["words"][:4], told["code"]["source"]
     roots = interpreter.pythonpath(told["pythonpath"], words, environ, source)
     fresh = {**told, "format": layout.RUN_FORMAT, "digest": digest, "pythonpath": list(roots)}
@@ -262,10 +270,9 @@ def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[S
 
 def set_retry(run: str, retry: Mapping[str, Any]) -> None:
     """Let the run at `run`, which is to be queued, be attempted again as today's RETRY says."""
-    path = os.path.join(run, layout.RUN)
-    told = layout.read_json(path, layout.RUN_FORMAT)
-    if told.get(RETRY, {}) != retry:
-        layout.write_json(path, {**told, RETRY: dict(retry)})
+    told = recorded(run)
+    if told.get(layout.RETRY, {}) != retry:
+        layout.write_json(os.path.join(run, layout.RUN), {**told, layout.RETRY: dict(retry)})
 
 
 def asking(record: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -288,9 +295,8 @@ def ask(run: str, asked: Mapping[str, Sequence[str]], key: str = ONLY) -> None:
 
     asked: attempt (the number of its queuing) -> stages; all for one that is not in it.  key: AGAIN for done or not.
     """
-    path = os.path.join(run, layout.RUN)
-    told = layout.read_json(path, layout.RUN_FORMAT)
+    told = recorded(run)
     wanted = {key: {queued: list(names) for queued, names in asked.items()}} if asked else {}
     fresh = {**{key: value for key, value in told.items() if key not in (ONLY, AGAIN)}, **wanted}
     if fresh != told:
-        layout.write_json(path, fresh)
+        layout.write_json(os.path.join(run, layout.RUN), fresh)

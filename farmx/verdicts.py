@@ -11,7 +11,6 @@ from farmx.spec import Attempt, Run, State
 
 JUDGED = (State.FAILED, State.LOST)
 NONE = Verdict(False, "")
-RETRY = "retry"  # of run.json: the setting
 _WORDS = {"memory": "oom", "time": "time", "node": "node_fail"}  # evidence's -> RETRY's
 _RUNNERS = re.compile(r".* \d+\.\d+ (?:done|failed|cancelled|interrupted|preempted|held|holds|was)\b")
 
@@ -24,7 +23,7 @@ def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str,
     if run.state not in JUDGED or run.identity is None:
         return NONE
     record = {} if retry is not None and resources is not None else _record(run)
-    told = record.get(RETRY) or {} if retry is None else retry
+    told = record.get(layout.RETRY) or {} if retry is None else retry
     wants = record.get("resources") or {} if resources is None else resources
     if not told:
         return NONE
@@ -52,7 +51,7 @@ def causes(run: Run) -> list[str | None]:
     found = [_cause(run, attempt, attempt is last) for attempt in run.attempts]
     first = 1 + (last.number[0] if last else 0)
     # One that waits for the stage before it is nobody's failure.
-    waited = [held for held in run.held if held.name and held.number >= first and not held.record.get("after")]
+    waited = [held for held in run.held if held.name and held.number >= first and not held.record.get(layout.AFTER)]
     return found + ["node_fail"] * len(waited) if run.state in JUDGED else found
 
 

@@ -12,6 +12,7 @@ from launching import PATIENCE_S, Place, end, exists
 from farmx import layout, processes, relaunch, runner, status
 from farmx.cli import relaunching
 from farmx.cli.here import Here
+from farmx.errors import RecordError
 from farmx.farms import base, local
 from farmx.processes import Inbox
 from farmx.spec import Attempt, Held, Job, Run, State
@@ -114,6 +115,17 @@ def test_the_next_attempt_comes_after_the_last_whatever_the_scheduler_restarted(
     assert relaunch.retry(look(place).runs, None, "own", {}, Here(None)).jobs == (Job(path, "11.0"),)
 
 
+def test_a_run_that_was_deleted_since_it_was_looked_at_is_one_line_and_no_other_is_changed(all_states):
+    runs = [run for run in look(all_states).runs if run.state in relaunch.RETRIED]
+    records = [Path(run.path, layout.RUN) for run in runs]
+    shutil.rmtree(runs[-1].path)
+    before = [path.read_text() for path in records[:-1]]
+    with pytest.raises(RecordError) as caught:
+        relaunch.retry(runs, None, "own", {}, Here(None), asked={"mem": 7})
+    assert str(caught.value) == f"{records[-1]}: it is gone: was the run moved or deleted meanwhile?"
+    assert [path.read_text() for path in records[:-1]] == before
+
+
 # ---------------------------------------------------------------- retried, end to end
 
 
@@ -151,6 +163,25 @@ def test_code_that_is_gone_is_one_line_and_its_own_still_runs(project, tmp_path)
     assert project("retry", "sweep", "--code", "own", cwd=tmp_path).code == 1
     attempts = [path.name for path in project.experiment.glob("*/attempts/*")]
     assert sorted(attempts) == ["1.0", "1.0", "2.0", "2.0"]
+
+
+@pytest.mark.parametrize("gone", [("project",), ("other",), ("project", "other")])
+def test_where_no_code_can_be_had_no_run_is_changed(project, tmp_path, gone):
+    """n=1 came from one directory, n=2 from another."""
+    failing(project)
+    project.sweep("{n: [1, 2, 3]}", cmd="sh work.sh")
+    shutil.copytree(project.path, tmp_path / "other")
+    assert project("sweep.yml", "-i", cwd=tmp_path / "other").code == 1
+    for name in ("project", "other"):
+        (tmp_path / name / "work.sh").write_text("exit 0\n")
+    for name in gone:
+        shutil.rmtree(tmp_path / name)
+    before = {path: path.read_text() for path in project.experiment.glob("*/run.json")}
+    assert len({json.loads(text)["code"]["source"] for text in before.values()}) == 2
+    told = project("retry", "sweep", "-r", "mem=7", "-i", cwd=tmp_path)
+    line = f"{tmp_path / gone[0]}: the code was here and is gone; give --code own to use what the runs have"
+    assert told.err.splitlines()[-1] == f"farmx: {line}"
+    assert {path: path.read_text() for path in before} == before
 
 
 def test_runs_of_two_experiments_take_todays_code_each_from_its_own_snapshot(project):
@@ -312,6 +343,14 @@ def test_a_run_that_cannot_be_cancelled_is_one_line_and_the_others_are(place):
     assert told["two"].startswith(f"not cancelled: {bad}")
     assert told["two"].endswith(": Not a directory")
     assert [end(str(place.experiment / name)) is not None for name in names] == [True, False, True]
+
+
+def test_a_job_that_nobody_here_can_end_is_told_and_the_run_never_starts(place):
+    run = holding(place.run(), [], [], "queued")._replace(held=(Held("/s", 0, 1, {"executor": "mars-5"}, "7"),))
+    ((name, told),) = told_of(run)
+    assert (name, told.partition(": ")[0]) == ("one", "cancelled; its job is still queued and will end at once")
+    assert "executor 'mars-5'" in told
+    assert end(run.path, "1.0")["state"] == "cancelled"
 
 
 def test_a_run_that_cannot_be_cancelled_fails_the_command(project):

@@ -370,6 +370,28 @@ def test_renewing_a_run_whose_record_is_torn_is_one_line(place):
         stage.renew(run, "d", {})
 
 
+CHANGES = [
+    lambda run: stage.renew(run, "d", {}),
+    lambda run: stage.set_retry(run, {"error": 1}),
+    lambda run: stage.ask(run, {"1": ["a"]}),
+    stage.recorded,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("there", ["nothing", "no record", "a file"])
+def test_a_run_that_was_deleted_meanwhile_is_one_line(tmp_path, change, there):
+    run = tmp_path / "it's gone"
+    if there == "no record":
+        run.mkdir()
+    if there == "a file":
+        run.touch()
+    with pytest.raises(RecordError) as caught:
+        change(str(run))
+    assert str(caught.value) == f"{run}/run.json: it is gone: was the run moved or deleted meanwhile?"
+    assert [each.name for each in tmp_path.rglob("*")] == ([] if there == "nothing" else [run.name])
+
+
 # ---------------------------------------------------------------- several stages
 
 
