@@ -262,6 +262,10 @@ class Held(NamedTuple):
                 why = f"{error.filename} is gone: was the run moved or deleted while it waited?"
                 print(f"{self.run}: {why}", file=sys.stderr)
                 return Outcome("interrupted", note=why)
+            except (OSError, StageError) as error:  # it was not taken, or its end not recorded in its place
+                why = _what(error, self.run)
+                _complain(why)
+                return self._broke_off(os.getpid(), Outcome("interrupted", note=why))
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
             if (node.get("hold") or node.get("fence") or self.packed) and (why := remedy.held(outcome)):
                 self._hold(scheduler, why)  # before we are queued again, so that we are held, too
@@ -315,9 +319,12 @@ class Held(NamedTuple):
 
     def left(self, pid: int, status: int) -> Outcome:
         """Record the end that process `pid` did not, which ended with that wait status."""
+        return self._broke_off(pid, remedies.of_runner(pid, status))
+
+    def _broke_off(self, pid: int, outcome: Outcome) -> Outcome:
+        """Record what became of the attempt, where process `pid` took it and recorded no end."""
         owner = runner.owned(self._attempt(), pid)
         end = os.path.join(self._attempt(), layout.END)
-        outcome = remedies.of_runner(pid, status)
         if owner is None or os.path.isfile(end):
             return outcome
         runner.clear(self._attempt())
@@ -346,7 +353,11 @@ def _record(end: str, record: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str]) -> int:
     """Execute what SUBMISSION INDEX names; return the job's exit code: 0 for done, or others have it."""
     home, index = argv
-    job, runs = layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT), layout.runs_of(home)
+    try:
+        job, runs = layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT), layout.runs_of(home)
+    except (OSError, RecordError) as error:
+        _complain(_what(error, home))
+        return 1
     pack, node = packs.recorded(job), job.get("node") or {}
     paths = [(os.path.join(layout.experiment_of(home), name), queued) for name, (queued, _) in runs]
     held = [
@@ -354,6 +365,10 @@ def main(argv: Sequence[str]) -> int:
         for place, (run, queued) in enumerate(paths)
         if pack.job(place) == int(index)
     ]
+    if not held:
+        path = os.path.join(home, layout.RUNS)
+        _complain(f"{path}: no run stands there for index {index}: was it changed, or is it not here yet? launch again")
+        return 1
     if pack != packs.ALONE:
         return _together(held, pack.slots)
     outcome = held[0].execute()
@@ -371,6 +386,11 @@ def _inbox(node: Mapping[str, Any], told: Callable[[], bool] = lambda: False) ->
     """What our scheduler sends; one that is asked by an exit code sends CANCEL, too, before it takes the node."""
     notice_s, look_s = (float(node.get(name) or processes.BEAT_S) for name in ("notice_s", "look_s"))
     return Inbox(notice_s=notice_s, told=told, warns=node.get("code") is not None, look_s=look_s)
+
+
+def _what(error: Exception, path: str) -> str:
+    """What went wrong, in one line that names a file."""
+    return f"{error.filename or path}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _complain(text: str) -> None:

@@ -201,6 +201,63 @@ def test_a_run_that_was_deleted_while_it_waited_is_one_line(place):
     )
 
 
+def a_file(run: str, submission: str) -> str:
+    """Put a file where the run was; what is said of that."""
+    os.rename(run, f"{run}.moved")
+    Path(run).touch()
+    return f"{run}/attempts: Not a directory"
+
+
+def attempts_a_file(run: str, submission: str) -> str:
+    """Put a directory where the list of the run's attempts is made; what is said of that."""
+    Path(run, "attempts").touch()
+    return f"{run}/attempts: Not a directory"
+
+
+def no_lines(run: str, submission: str) -> str:
+    Path(submission, layout.RUNS).write_text("")
+    return f"{submission}/runs: no run stands there for index 0: was it changed, or is it not here yet? launch again"
+
+
+def no_list(run: str, submission: str) -> str:
+    os.unlink(os.path.join(submission, layout.RUNS))
+    return f"{submission}/runs: no run stands there for index 0: was it changed, or is it not here yet? launch again"
+
+
+def torn(run: str, submission: str) -> str:
+    Path(submission, layout.JOB).write_text("{")
+    return f"{submission}/job.json: cannot be read: it is not json; restore it or move it away"
+
+
+def no_record(run: str, submission: str) -> str:
+    os.unlink(os.path.join(submission, layout.JOB))
+    return f"{submission}/job.json: No such file or directory"
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("harm", [a_file, attempts_a_file, no_lines, no_list, torn, no_record])
+def test_what_keeps_an_attempt_from_being_taken_is_one_line_of_its_job(place, harm, pack):
+    run = place.shell("echo ran")
+    submission = handed(place, run)
+    if pack:
+        packed(submission)
+    said_of = harm(run, submission)
+    assert start(submission).wait() == 1
+    assert said(submission) == f"{said_of}\n"
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_end_that_cannot_be_recorded_in_its_place_is_recorded_beside_it_and_one_line(place, pack):
+    run = place.shell("rm LOGDIR/attempts/1.0/.end.json; mkdir LOGDIR/attempts/1.0/.end.json")
+    submission = handed(place, run)
+    if pack:
+        packed(submission)
+    assert start(submission).wait() == 1
+    note = ".end.json: Is a directory"
+    assert end(run) == {"format": 1, "state": "interrupted", "code": None, "signal": None, "note": note}
+    assert said(submission) == f"{note}\none 1.0 interrupted: {note}\n"
+
+
 # ---------------------------------------------------------------- who stopped it
 
 
@@ -387,15 +444,6 @@ def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_pat
     (seen,) = status.of(str(place.experiment), ["one"]).runs
     assert (seen.state, verdicts.of(seen)) == (State.FAILED, again)
     assert why.account(seen, "sweep/one").cause == ("memory" if cause else "")
-
-
-def test_a_run_whose_runner_broke_off_is_interrupted_by_what_its_job_printed(place):
-    run = place.shell("rm -r LOGDIR/attempts/1.0/.end.json; mkdir LOGDIR/attempts/1.0/.end.json")
-    submission = packed(handed(place, run))
-    assert start(submission).wait() == 1
-    assert end(run) == {"format": 1, "state": "interrupted", "code": None, "signal": None,
-                        "note": "its runner broke off; its job printed why"}  # fmt: skip
-    assert "Is a directory" in said(submission)
 
 
 def packed(submission: str) -> str:

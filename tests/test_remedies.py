@@ -7,7 +7,7 @@ import pytest
 from attempts import attempt, staged
 from launching import Place
 
-from farmx import breaker, layout
+from farmx import breaker, layout, remedies
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
 from farmx.spec import Job
@@ -80,6 +80,15 @@ def test_where_the_rest_is_held_it_is_left_for_who_mends_it(remedy):
         json.dump({"format": 1, "held": True, "why": "x"}, file)
     assert made.judge(FAILED) == FAILED._replace(cause="error")
     assert breaker.read(made.submission) == {"format": 1, "held": True, "why": "x"}
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(1 << 8, Outcome("interrupted", note="its runner broke off; its job printed why")),
+     (15, Outcome("failed", None, "SIGTERM", note="its runner was ended by SIGTERM"))],
+)  # fmt: skip
+def test_a_runner_that_recorded_no_end_is_judged_by_its_own(status, outcome):
+    assert remedies.of_runner(2**22, status) == outcome
 
 
 def test_a_run_without_a_record_is_judged_by_its_end(remedy):
