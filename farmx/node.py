@@ -163,7 +163,7 @@ class Scheduler:
         """Ask for this job to be queued again; what went wrong, if it did. The scheduler may end us meanwhile."""
         argv = [*(self._node.get("requeue") or ()), self.job]
         try:
-            said = subprocess.run(argv, capture_output=True, text=True, timeout=4 * ASK_S, check=False)
+            said = subprocess.run(argv, capture_output=True, errors="replace", timeout=4 * ASK_S, check=False)
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)
         return None if said.returncode == 0 else said.stderr.strip() or f"{argv[0]} exited {said.returncode}"
@@ -174,7 +174,7 @@ def _run(argv: Sequence[str] | None, job: str) -> "subprocess.CompletedProcess[s
     if not job or not argv:
         return None
     try:
-        return subprocess.run([*argv, job], capture_output=True, text=True, timeout=ASK_S, check=False)
+        return subprocess.run([*argv, job], capture_output=True, errors="replace", timeout=ASK_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
 

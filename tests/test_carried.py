@@ -1,14 +1,19 @@
 """What is carried to nodes: one file that needs a Python and nothing else."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-from launching import PLACE, ROOT
+import pytest
+from launching import PLACE, ROOT, Place, end
 
-from farmx.farms import carried
+from farmx import layout
+from farmx.farms import base, carried
+from farmx.spec import Job
 
 
 def test_the_runner_is_written_once_for_each_version(tmp_path):
@@ -49,4 +54,32 @@ def test_the_command_runs_from_a_directory_of_any_name_whatever_modules_lie_arou
     (tmp_path / "json.py").write_text("raise SystemExit('not this one')")
     line = carried.command(str(submission), "0")
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": "."})
-    assert f"FileNotFoundError: [Errno 2] No such file or directory: {str(submission / 'job.json')!r}" in done.stderr
+    told = f"{submission / 'job.json'}: No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+@pytest.fixture
+def latin(tmp_path):
+    """The environment of a node whose names and texts are not UTF-8."""
+    made = tmp_path / "locales" / "en_US.ISO-8859-1"
+    made.parent.mkdir()
+    charmap = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", "--no-archive", str(made)]
+    if not shutil.which("localedef") or subprocess.run(charmap, capture_output=True).returncode:
+        pytest.skip("this machine has no other locale, and none can be made")
+    return {**os.environ, "LOCPATH": str(made.parent), "LC_ALL": made.name}
+
+
+def test_a_node_finds_runs_of_any_name_whatever_its_locale(tmp_path, latin):
+    code = "import sys; print(sys.getfilesystemencoding())"
+    encoding = subprocess.run([sys.executable, "-I", "-c", code], env=latin, capture_output=True, text=True).stdout
+    assert encoding == "iso8859-1\n"
+    place = Place(tmp_path / "größe")
+    run = place.shell("printf '%s\\n' \"$FARMX_RUN\"", name="ré 漢 \udcff")
+    submission = base.submission(str(place.experiment / ".farmx/submissions"), "größe", [Job(run, "1.0")]).path
+    layout.write_json(os.path.join(submission, layout.JOB), {"format": 1, "farm": "big", "executor": "command"})
+    line = os.fsencode(carried.command(submission, "0"))
+    done = subprocess.run(["sh", "-c", line], env=latin, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == os.fsencode(f"{os.path.basename(run)} 1.0 done\n")
+    assert end(run)["state"] == "done"
+    assert Path(run, layout.OUTPUT).read_bytes() == os.fsencode(f"{run}\n")

@@ -413,6 +413,14 @@ def test_a_disk_that_the_program_filled_keeps_no_job_from_being_queued_again(tmp
     assert done.stderr == "requeued\n"
 
 
+def test_what_a_scheduler_says_in_another_encoding_is_heard(place):
+    run = place.shell("exit 3")
+    said_so = "printf 'caf\\351 OUT_OF_MEMORY'"
+    submission = handed(place, run, ask=["sh", "-c", said_so], words=[["OUT_OF_MEMORY", "memory"]])
+    assert start(submission).wait() == 3
+    assert end(run)["note"] == "out of memory; main exited with 3"
+
+
 # ---------------------------------------------------------------- a job that holds several
 
 KILLS_ITS_RUNNER = """
