@@ -75,7 +75,7 @@ def counted_with(submission: str) -> list[str]:
 def _after(submission: str) -> str:
     """The submission that it waits for, '' for none."""
     try:
-        return str(layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT).get("after") or "")
+        return str(layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT).get(layout.AFTER) or "")
     except (OSError, RecordError):
         return ""
 

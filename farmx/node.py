@@ -295,7 +295,7 @@ class Held(NamedTuple):
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
         end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
-        done = "after" not in self.job or end.get("state") == "done"
+        done = layout.AFTER not in self.job or end.get("state") == "done"
         return None if done else f"attempt {name}, which comes before it, is not done"
 
     def kept(self) -> str:

@@ -46,7 +46,7 @@ class Remedy(NamedTuple):
             return outcome
         outcome = outcome._replace(cause=outcome.cause or self._cause(outcome))
         record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT) or {}
-        told, resources = record.get("retry") or {}, record.get("resources") or {}
+        told, resources = record.get(layout.RETRY) or {}, record.get("resources") or {}
         if not (told and self.requeues and outcome.cause) or breaker.held(self.submission):
             return outcome
         before = self._before()

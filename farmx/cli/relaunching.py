@@ -218,7 +218,8 @@ def states_of(text: str | None) -> list[State] | None:
 
 def _tell(chosen: Retry, as_json: bool) -> None:
     if as_json:
-        queued = [_fields(job, job in chosen.fresh) for job in chosen.jobs]
+        fresh = set(chosen.fresh)
+        queued = [_fields(job, job in fresh) for job in chosen.jobs]
         left = [{"run": run.name, "state": str(run.state)} for run in chosen.left]
         print(json.dumps({"queued": queued, "left": left}), flush=True)
     own = len(chosen.jobs) - len(chosen.fresh)

@@ -204,7 +204,7 @@ class Farm(NamedTuple):
             "cluster": here(),
             "resources": dict(resources),
             **packs.record(packs.of(self.pack, resources)),
-            **({"after": submission.after, "by": processes.this()} if submission.after else {}),
+            **({layout.AFTER: submission.after, "by": processes.this()} if submission.after else {}),
             "node": slurm_script.node(resources, self.max_requeues, kill_wait_s),
         }
         layout.write_json(os.path.join(submission.path, layout.JOB), record)

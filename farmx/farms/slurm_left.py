@@ -44,7 +44,7 @@ def _left(path: str, now: float) -> Iterator[Left]:
     if os.path.exists(os.path.join(path, layout.QUEUED)) or not os.path.exists(os.path.join(path, layout.SCRIPT)):
         return
     record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
-    after = str(record.get("after") or "")
+    after = str(record.get(layout.AFTER) or "")
     home, experiment = os.path.dirname(path), layout.experiment_of(path)
     before = records.of(os.path.join(home, after), layout.JOB, layout.JOB_FORMAT) if after else None
     if not before or record.get("cluster") != here():
