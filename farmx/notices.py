@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from farmx import breaker, evidence, layout
-from farmx.errors import FarmxError, RecordError
+from farmx.errors import FarmxError, RecordError, StageError
 
 FAILED, HELD, ENDED = EVENTS = ("failed", "held", "ended")  # as they happen
 WANTED, EVENT = ".wanted", ".json"
@@ -35,7 +35,10 @@ def want(submissions: Iterable[str]) -> None:
     for path in submissions:
         by_home.setdefault(layout.experiment_of(path), []).append(os.path.basename(path))
     for experiment, names in by_home.items():
-        os.makedirs(outbox(experiment), exist_ok=True)
+        try:
+            os.makedirs(outbox(experiment), exist_ok=True)
+        except OSError as error:
+            raise StageError(f"{outbox(experiment)}: messages cannot be kept there: {error.strerror}") from error
         told = {"format": layout.OUTBOX_FORMAT, "launch": names[0], "submissions": names}
         for name in names:
             layout.write_json(os.path.join(outbox(experiment), name + WANTED), told)

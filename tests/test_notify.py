@@ -209,6 +209,16 @@ def test_a_sender_that_cannot_be_started_keeps_no_launch_from_running(told, tmp_
     )
 
 
+def test_a_launch_that_has_no_place_for_its_messages_is_refused_in_one_line(told, post):
+    (told.experiment / ".farmx").mkdir(parents=True)
+    (told.experiment / ".farmx/outbox").touch()
+    done = told("sweep.yml", "-i")
+    assert (done.code, done.err.splitlines()[-1]) == (
+        3, f"farmx: {told.experiment}/.farmx/outbox: messages cannot be kept there: File exists"
+    )  # fmt: skip
+    assert post.told() == []
+
+
 def test_no_address_is_written_below_logroot(told, post):
     told.write(".farmx.yaml", "")
     told.write(".gitignore", "sweep.yml\n")
