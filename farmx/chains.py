@@ -108,7 +108,7 @@ def _kinds(chains: Iterable[Chain]) -> list[list[Chain]]:
 def in_one(farm: Farm, specs: Sequence[RunSpec]) -> str:
     """What to say of a farm that runs all stages in one job though they ask for resources of their own; '' for none."""
     stages = specs[0].stages if specs else ()
-    if farm.executor in (*farms.CHAINED, "local") or not any(each.resources for each in stages[1:]):
+    if farm.executor in (*farms.CHAINED, layout.LOCAL) or not any(each.resources for each in stages[1:]):
         return ""
     first = stages[0].name
     return f"this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of {first}"

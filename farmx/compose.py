@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
-from farmx.settings import LOCAL, NOTIFY_SLURM
+from farmx.layout import LOCAL, SLURM
+from farmx.settings import NOTIFY_SLURM
 from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
 def _resources(settings: config.Config) -> Mapping[str, Any]:
     """RESOURCES, with Slurm's own mail where NOTIFY says so."""
     wanted = settings.farm.resources
-    if NOTIFY_SLURM not in settings.notify or settings.farm.executor != "slurm":
+    if NOTIFY_SLURM not in settings.notify or settings.farm.executor != SLURM:
         return wanted
     from farmx import needs  # spares a -n of other sweeps
 
@@ -189,7 +190,7 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
 
 def _idle(settings: config.Config) -> Iterator[str]:
     """What is set, for Slurm alone, and does nothing on this farm."""
-    if settings.farm.executor == "slurm":
+    if settings.farm.executor == SLURM:
         return
     name = settings.farm.name
     if settings.sentinel:

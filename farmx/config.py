@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, NoFarmError, SweepError, nearest
-from farmx.settings import BY_KEY, FARM_KEYS, KEYS, LOCAL, TABLE, Bad, Setting
+from farmx.layout import COMMAND, ENV_LOGROOT, LOCAL
+from farmx.settings import BY_KEY, FARM_KEYS, KEYS, TABLE, Bad, Setting
 from farmx.yaml12 import Fields, Mark, Node, Scalar
 
 PROJECT_FILE = ".farmx.yaml"
 RUNX_FILE = ".runx"
-ENVIRONMENT = {"LOGROOT": "FARMX_LOGROOT", "FARM": "FARMX_FARM"}
+ENVIRONMENT = {"LOGROOT": ENV_LOGROOT, "FARM": "FARMX_FARM"}
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 _PLAIN_KEYS = [key for key in KEYS if key not in FARM_KEYS]
@@ -296,8 +297,8 @@ def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ:
 
 def _farm(name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Farm:
     command = values["SUBMIT_CMD"]
-    executor = LOCAL if name == LOCAL else values["EXECUTOR"] or ("command" if command else "")
-    if executor == "command" and not command:
+    executor = LOCAL if name == LOCAL else values["EXECUTOR"] or (COMMAND if command else "")
+    if executor == COMMAND and not command:
         raise ConfigError(f"{origins['EXECUTOR']}: the farm {name} has EXECUTOR command and no SUBMIT_CMD; add it")
     fields = {key.lower(): values[key] for key in FARM_KEYS if key.lower() in Farm._fields}
     return Farm(**{**fields, "name": name, "executor": executor})

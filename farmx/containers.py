@@ -105,11 +105,11 @@ def problem(container: Mapping[str, Any], executor: str, environ: Mapping[str, s
         return None
     if container["runtime"] == PYXIS:
         paths = [experiment, *(path for mount in container["mounts"] for path in mount[:2])]
-        if executor != "slurm":
+        if executor != layout.SLURM:
             return f"runtime {PYXIS} is a plugin of Slurm's srun, and this farm is not Slurm; use runtime: {APPTAINER}"
         odd = next((path for path in paths if re.search(r"[,:]", path)), None)
         return odd and f"{PYXIS} takes no ',' and no ':' in a path, and {odd!r} has one"
-    if executor != "local":
+    if executor != layout.LOCAL:
         return None
     import shutil  # spares who only reads the setting
 

@@ -18,7 +18,6 @@ from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
 from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, record, retry_changed, summary_of
-from farmx.settings import LOCAL
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
 
@@ -39,7 +38,7 @@ def launch(
     Afterwards every point has a run directory; what was there is untouched but for runs taken up. Raises FarmxError:
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
-    here = farm.executor == LOCAL
+    here = farm.executor == layout.LOCAL
     code = checked(order, here, progress)
     programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
     farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))

@@ -67,6 +67,12 @@ BREAKS = "breaker"  # how many first runs that failed alike hold the rest
 SENTINEL = "sentinel"  # whether each submission has one
 RETRY = "retry"  # which ends call for another attempt, as policy reads it
 
+# Of job.json, and of the settings: what holds the jobs
+LOCAL = "local"  # this machine: built in as a farm, too, and what a record means that names no executor
+SLURM = "slurm"
+COMMAND = "command"  # commands that the settings say
+EXECUTORS = (LOCAL, SLURM, COMMAND)
+
 # Of job.json
 AFTER = "after"  # the submission, by its id, whose job of the same index must have ended well before
 
@@ -85,6 +91,7 @@ ENV_ATTEMPT_DIR = "FARMX_ATTEMPT_DIR"
 ENV_EXPERIMENT = "FARMX_EXPERIMENT"
 ENV_POINT = "FARMX_POINT"
 ENV_LOGDIR = "LOGDIR"
+ENV_LOGROOT = "FARMX_LOGROOT"  # of whoever launches or looks, and of logx outside a launch
 ENV_STARTED = "FARMX_STARTED"  # when the attempt began
 STARTED_FORM = "%Y%m%d.%H%M%S"
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from farmx import layout, notices, processes, status
 from farmx.errors import FarmxError
-from farmx.farms import base, local
+from farmx.farms import base
 from farmx.notices import ENDED, EVENT, WANTED
 from farmx.spec import Run, State
 
@@ -176,7 +176,7 @@ def _live(submission: str) -> bool:
         job = layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
     except (OSError, FarmxError):
         return True  # not handed over yet, or unreadable
-    return job.get("executor", local.NAME) != local.NAME or base.submission_alive(submission, job)
+    return job.get("executor", layout.LOCAL) != layout.LOCAL or base.submission_alive(submission, job)
 
 
 def _under_way(run: Run, live: bool) -> bool:

@@ -225,7 +225,7 @@ def _listed(experiment: str) -> dict[str, Mapping[str, Any]]:
 
 def of_command(job: Mapping[str, Any]) -> bool:
     """Whether no farm had these runs, by their job.json, but a command here, for as long as it lived."""
-    return job.get("farm") == local.NAME and not job.get("detached")
+    return job.get("farm") == layout.LOCAL and not job.get("detached")
 
 
 def _job(run: Run) -> Mapping[str, Any]:
@@ -297,7 +297,7 @@ def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
     """What became of it, and what its farm is to end."""
     try:
         if run.state in WAITING:
-            closed = _close(run.path, _next(run), {"farm": local.NAME, "submission": ""})
+            closed = _close(run.path, _next(run), {"farm": layout.LOCAL, "submission": ""})
             return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
         if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
             return str(run.state), ()
@@ -320,7 +320,7 @@ def _next(run: Run) -> str:
 
 
 def _elsewhere(run: Run) -> tuple[Held, ...]:
-    return tuple(held for held in run.held if held.record.get("executor", local.NAME) != local.NAME)
+    return tuple(held for held in run.held if held.record.get("executor", layout.LOCAL) != layout.LOCAL)
 
 
 def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import nearest
+from farmx.layout import EXECUTORS, LOCAL
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
 if TYPE_CHECKING:  # spares everybody
     from importlib.metadata import EntryPoint
 
-LOCAL = "local"
 NOTIFY_SLURM = "slurm"  # of NOTIFY: Slurm's own mail
-EXECUTORS = (LOCAL, "slurm", "command")
 PLUGINS = "farmx.farms"  # the entry points by which other packages add to these: the name -> the leaf, a module
 FARM_STATES = ("queued", "running", "done", "failed", "cancelled")  # what a farm may say of a job
 

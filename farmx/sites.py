@@ -12,9 +12,8 @@ from farmx import farms
 from farmx.errors import FarmError, UsageError, nearest
 from farmx.farms import slurm_words
 from farmx.farms.calls import call, user
-from farmx.settings import LOCAL
+from farmx.layout import LOCAL, SLURM
 
-SLURM = "slurm"
 TEMPLATES = os.path.join(os.path.dirname(farms.__file__), "templates")
 SUFFIX = ".yaml"
 # The command that submits -> the kinds of farm that it may be, each with a command that only that one has.
@@ -128,7 +127,7 @@ def _local() -> Site:
     ours = getattr(os, "sched_getaffinity", None)  # not everywhere
     cpus = len(ours(0)) if ours else os.cpu_count() or 1
     lines = ["# A pool of this machine: it outlives the terminal, and pools share the GPUs. docs/launching.md",
-             "box:", "  EXECUTOR: local", "  RESOURCES:"]  # fmt: skip
+             "box:", f"  EXECUTOR: {LOCAL}", "  RESOURCES:"]  # fmt: skip
     if gpus:
         lines += ["    gpus: free # each run gets one idle GPU; '0,1' for these two, 2 for any two a run",
                   *(f"    #   {gpu}" for gpu in gpus), "    # jobs: 4 # so many runs at a time"]  # fmt: skip
@@ -165,7 +164,7 @@ def _slurm() -> Site:
              f"arrays of at most {most} runs (MaxArraySize); what is larger is split"]  # fmt: skip
     accounts = _accounts()
     facts += [f"your accounts: {accounts}"] if accounts else []
-    lines = [*(f"# {fact}" for fact in facts), f"{SLURM}:", "  EXECUTOR: slurm", "  RESOURCES: # options of sbatch",
+    lines = [*(f"# {fact}" for fact in facts), f"{SLURM}:", f"  EXECUTOR: {SLURM}", "  RESOURCES: # options of sbatch",
              *_resources(partitions, chosen, accounts)]  # fmt: skip
     return Site(SLURM, tuple(facts), _file(SLURM, "\n".join([*lines, ""])))
 

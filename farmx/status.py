@@ -11,7 +11,6 @@ from farmx.farms.base import Answer, Answers
 from farmx.records import Handed, Reading, Shelf
 from farmx.spec import Attempt, Held, Run, Standing, State
 
-LOCAL = "local"  # the executor of a record that names none
 WAITS = "waits for its turn"
 HELD = "held: "  # how the note of a run begins that the breaker of its submission keeps from beginning
 SLOT = "waits for a slot"
@@ -330,7 +329,7 @@ def _handed(experiment: str) -> _Handed:
     found = _Handed({}, {}, {})
     for path in layout.submissions(home):
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
-        dead = record.get("executor", LOCAL) == LOCAL and not base.submission_alive(path, record)
+        dead = record.get("executor", layout.LOCAL) == layout.LOCAL and not base.submission_alive(path, record)
         why, over = _stopped(path)
         for run, held in base.held(path, record):
             found.stopped[run] = why
@@ -356,7 +355,7 @@ def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
     answers: dict[tuple[str, int], Answer] = {}
     by_farm: dict[str, list[tuple[Held, int]]] = {}
     for held, begun in helds:
-        if held.record.get("executor", LOCAL) == LOCAL:
+        if held.record.get("executor", layout.LOCAL) == layout.LOCAL:
             answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
         else:
             by_farm.setdefault(f"{held.record['executor']} {held.record.get('farm')}", []).append((held, begun))

@@ -8,7 +8,6 @@ from farmx import layout
 from farmx.errors import LogxError
 
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # the first that holds a number
-LOGROOT = "FARMX_LOGROOT"
 
 
 def rank() -> int:
@@ -68,7 +67,7 @@ def outside(logdir: str | os.PathLike[str] | None, coolname: bool, make: bool) -
     It is `logdir` where that is given. Else, without `make` and with coolname, it is the directory above: only who
     makes one knows its name.
     """
-    root = os.environ.get(LOGROOT) or "runs" if logdir is None else os.fspath(logdir)
+    root = os.environ.get(layout.ENV_LOGROOT) or "runs" if logdir is None else os.fspath(logdir)
     if not root:
         raise LogxError("initialize: logdir is empty; leave it out, or name a directory")
     coolname = coolname and logdir is None

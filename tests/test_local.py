@@ -187,10 +187,10 @@ def test_the_record_of_a_submission_names_its_process_and_is_touched(place, tmp_
     assert {name: job[name] for name in ("format", "farm", "pid")} == {"format": 1, "farm": "local", "pid": os.getpid()}
     assert base.submission_alive(handed.path, job)
     os.utime(path, (1, 1))
-    worker.Handed(handed.id, handed.path, local.NAME).beat()
+    worker.Handed(handed.id, handed.path, layout.LOCAL).beat()
     assert path.stat().st_mtime > 1
     path.unlink()
-    worker.Handed(handed.id, handed.path, local.NAME).beat()
+    worker.Handed(handed.id, handed.path, layout.LOCAL).beat()
 
 
 # ---------------------------------------------------------------- killed

@@ -27,7 +27,7 @@ UP_S = 120.0  # how long it may take to say that it has its runs, on whatever fi
 class Detached:
     """A farm with EXECUTOR local: each launch leaves its runs to one process of its own."""
 
-    executor = local.NAME
+    executor = layout.LOCAL
 
     def __init__(self, name: str, resources: Mapping[str, Any], origins: Mapping[str, str] = {}) -> None:
         self.name, self._resources, self._origins = name, resources, origins

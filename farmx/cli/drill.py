@@ -18,7 +18,7 @@ from farmx.drills import Check
 from farmx.errors import FarmError, UsageError
 from farmx.farms.base import Farm
 from farmx.farms.calls import call
-from farmx.settings import LOCAL
+from farmx.layout import LOCAL, SLURM
 from farmx.spec import Attempt, Run, State, Surroundings
 
 SUFFIX = "-drill"
@@ -28,7 +28,6 @@ PAUSE_S = 0.2  # between looks at records
 HURRY_S = 10.0  # Slurm lets what it requeues wait for two minutes; sooner than this a node would refuse it as revoked
 LEAVE_S = 180.0  # until what was cancelled has ended: a program's grace, and a scheduler's delays
 SILENT_S = 30.0  # without a sign of logx, after which a program is taken for one that does not use it
-_SLURM = "slurm"
 _ENDED = (State.DONE, State.FAILED, State.CANCELLED)
 _OVER = (*_ENDED, State.INTERRUPTED, State.LOST)  # no farm takes it up by itself any more
 T = TypeVar("T")
@@ -63,7 +62,7 @@ def _composed(given: Mapping[str, Any], at: Surroundings) -> Composed:
         made = compose.read(request._replace(flags={**flags, "FARM": LOCAL}), at)
     for warning in made.sweep.warnings:
         tell(warning)
-    if made.config.farm.executor not in (LOCAL, _SLURM):
+    if made.config.farm.executor not in (LOCAL, SLURM):
         raise UsageError(f"farm '{made.config.farm.name}' is neither Slurm nor a pool of this machine, and how it ends "
                          "a run is not known here; try --farm local")  # fmt: skip
     return made._replace(request=made.request._replace(name=f"{made.sweep.name}{SUFFIX}"))
@@ -128,12 +127,12 @@ class Trial:
             yield self._gave_up("it recorded no end when it was told to")
             return
         yield drills.told(ended)
-        yield drills.recorded(ended, State.PREEMPTED if self._executor == _SLURM else State.INTERRUPTED)
+        yield drills.recorded(ended, State.PREEMPTED if self._executor == SLURM else State.INTERRUPTED)
         second = self._second(first)
         if second is None:
             yield self._gave_up("it was not queued again")
             return
-        yield Check(True, "it was queued again by its runner" if self._executor == _SLURM else
+        yield Check(True, "it was queued again by its runner" if self._executor == SLURM else
                     "launching again took it up; a pool that has ended queues nothing")  # fmt: skip
         yield drills.numbered(second)
         if before.used:
@@ -155,7 +154,7 @@ class Trial:
     def until(self, fact: Callable[[], T], most_s: float = math.inf) -> T | None:
         """What `fact` returns once that is true; None when the run, or the time, is over before."""
         began = looked = time.monotonic()
-        pause_s = LOOK_S if self._executor == _SLURM else LOOK_HERE_S
+        pause_s = LOOK_S if self._executor == SLURM else LOOK_HERE_S
         while not (found := fact()) and time.monotonic() - began < most_s:
             if time.monotonic() - looked > pause_s:
                 run, looked = self.look(), time.monotonic()
@@ -202,7 +201,7 @@ class Trial:
 
     def _end(self, first: Attempt) -> None:
         """Send what a scheduler would, or end the pool. Raises FarmError."""
-        if self._executor == _SLURM:
+        if self._executor == SLURM:
             job, cluster = self._job(first)
             said = call(["scancel", "--batch", "--signal=USR2", job], cluster=cluster)
             if said.code != 0:
@@ -225,7 +224,7 @@ class Trial:
 
     def _second(self, first: Attempt) -> Attempt | None:
         """The attempt after the first, once it has begun; None when none will. first: as it was before its end."""
-        if self._executor != _SLURM:
+        if self._executor != SLURM:
             self._again()
             return self.until(lambda: next(iter(self.attempts()[1:]), None))
         job, cluster = self._job(first)

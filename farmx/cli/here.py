@@ -78,7 +78,7 @@ def _line(stage: Mapping[str, Any], among: Sequence[Mapping[str, Any]]) -> str:
 class Here:
     """This machine as a farm: the foreground (places None) or a pool, with what is shown of it."""
 
-    executor = "local"
+    executor = layout.LOCAL
 
     def __init__(self, places: Sequence[Slot] | None, lives_on: bool = False) -> None:
         self._places, self._lives_on = places, lives_on

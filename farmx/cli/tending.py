@@ -5,12 +5,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import compose, naming, packs, relaunch, status, verdicts
+from farmx import compose, layout, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
 from farmx.cli.relaunching import left_out
 from farmx.cli.surroundings import located, logroot, tell, unattended
 from farmx.errors import FarmxError
-from farmx.farms import local
 from farmx.farms.base import Farm
 from farmx.policy import Verdict
 from farmx.spec import Run, Surroundings
@@ -91,7 +90,7 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
             chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
             there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
         except FarmxError as error:
-            tell(f"{record.get('farm', local.NAME)}: {error}")
+            tell(f"{record.get('farm', layout.LOCAL)}: {error}")
             code = error.exit_code
     return code
 
@@ -103,8 +102,8 @@ def _farm(
 
     pack: as its jobs were packed.  home: the experiment's directory.
     """
-    name = str(record.get("farm") or local.NAME)
-    if record.get("executor") == "slurm":
+    name = str(record.get("farm") or layout.LOCAL)
+    if record.get("executor") == layout.SLURM:
         from farmx.farms import slurm  # only its users
 
         return slurm.Farm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0), pack=pack)

@@ -11,8 +11,8 @@ from farmx.cli.here import again, called, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm
+from farmx.layout import COMMAND, LOCAL, SLURM
 from farmx.orders import Order, Summary
-from farmx.settings import LOCAL
 from farmx.spec import Progress, Submission, unseen
 
 
@@ -24,7 +24,7 @@ def elsewhere(settings: Config) -> bool:
 
 def farm(settings: Config) -> Farm:
     """The farm that the settings name. Raises ConfigError."""
-    if settings.farm.executor == "slurm":
+    if settings.farm.executor == SLURM:
         from farmx.farms import slurm  # only its users
 
         return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues,
@@ -32,7 +32,7 @@ def farm(settings: Config) -> Farm:
     given = settings.farm
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)
-    if given.executor != "command":
+    if given.executor != COMMAND:
         return farms.plugin(given.executor).farm(given.name, given.resources, settings.origins)
     from farmx.farms import command  # only its users
 

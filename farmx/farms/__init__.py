@@ -9,14 +9,14 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from farmx import layout
 from farmx.errors import FarmError, RecordError
 
 if TYPE_CHECKING:
     from farmx.farms.base import Answers, Farm
     from farmx.spec import Held
 
-LEAVES = ("local", "slurm", "command")
-CHAINED = ("slurm",)  # where a job can wait for the end of another
+CHAINED = (layout.SLURM,)  # where a job can wait for the end of another
 
 
 class Leaf(Protocol):
@@ -34,8 +34,8 @@ class Plugin(Leaf, Protocol):
 
 def leaf(record: Mapping[str, Any]) -> Leaf:
     """The leaf that wrote this job.json. Raises RecordError."""
-    name = record.get("executor", "local")
-    return cast("Leaf", importlib.import_module(f"farmx.farms.{name}")) if name in LEAVES else plugin(name)
+    name = record.get("executor", layout.LOCAL)
+    return cast("Leaf", importlib.import_module(f"farmx.farms.{name}")) if name in layout.EXECUTORS else plugin(name)
 
 
 def plugin(name: str) -> Plugin:

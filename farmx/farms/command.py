@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LINE", "Asking", "Farm", "cancel", "poll", "release"]  # a leaf has the last three
 
-EXECUTOR = "command"
 PARALLEL = 16  # submit commands at once
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
 NGC_ID = r'(?im)^\W*id\W+(\d+)'  # of the table, or json, that ngc prints
@@ -68,7 +67,7 @@ class Farm(NamedTuple):
     workspace: str | None = None
     ngc_logroot: str | None = None
     delays_s: Sequence[float] = DELAYS_S
-    executor: str = EXECUTOR
+    executor: str = layout.COMMAND
     pack: Mapping[str, Any] = {}
     code: int | None = None
     max_requeues: int = 3
@@ -126,7 +125,7 @@ class Farm(NamedTuple):
         record = {
             "format": layout.JOB_FORMAT,
             "farm": self.name,
-            "executor": EXECUTOR,
+            "executor": layout.COMMAND,
             "submitted": time.time(),
             "resources": dict(submission.resources),
             **packs.record(packs.of(self.pack, submission.resources)),

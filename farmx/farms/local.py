@@ -17,17 +17,16 @@ from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
 from farmx.spec import Attempt, Job, Submission
 
-NAME = "local"
 _NO_GPUS = shares.Grip("", {})
 
 
-def announce(submission: Submission, farm: str = NAME, **more: bool) -> dict[str, Any]:
+def announce(submission: Submission, farm: str = layout.LOCAL, **more: bool) -> dict[str, Any]:
     """Record that this process is the farm that holds `submission`, as long as it lives; return what it says.
 
     more: `detached`, where it is no command that somebody waits for.
     """
-    job = {"format": layout.JOB_FORMAT, "farm": farm, "executor": NAME, "submitted": time.time(), **processes.this(),
-           **more}  # fmt: skip
+    job = {"format": layout.JOB_FORMAT, "farm": farm, "executor": layout.LOCAL, "submitted": time.time(),
+           **processes.this(), **more}  # fmt: skip
     layout.write_json(os.path.join(submission.path, layout.JOB), job)
     return job
 
@@ -45,7 +44,7 @@ def foreground(
     submission: Submission, watch: Watch, inbox: Inbox, console: Callable[[], Console]
 ) -> list[Outcome]:
     """Run each job here, one after another, its output live; return their outcomes, in order, to the first stop."""
-    handed, outcomes = Handed(submission.id, submission.path, NAME), list[Outcome]()
+    handed, outcomes = Handed(submission.id, submission.path, layout.LOCAL), list[Outcome]()
     for job in submission.jobs:
         if inbox.stops:
             break
@@ -74,7 +73,7 @@ def pool(
     places: Sequence[Slot],
     watch: Watch,
     inbox: Inbox,
-    farm: str = NAME,
+    farm: str = layout.LOCAL,
     later: Sequence[Submission] = (),
 ) -> list[Outcome]:
     """Run the jobs, each in the first slot that is free; return their outcomes as they came, to the first stop.

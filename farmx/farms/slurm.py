@@ -22,7 +22,6 @@ from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
 
-EXECUTOR = "slurm"
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a controller that does not answer
 NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
@@ -44,7 +43,7 @@ class Farm(NamedTuple):
     origins: Mapping[str, str] = {}
     max_requeues: int = 3
     delays_s: Sequence[float] = DELAYS_S
-    executor: str = EXECUTOR
+    executor: str = layout.SLURM
     pack: Mapping[str, Any] = {}
     tell: Callable[[str], None] = lambda line: None
 
@@ -197,7 +196,7 @@ class Farm(NamedTuple):
         record = {
             "format": layout.JOB_FORMAT,
             "farm": self.name,
-            "executor": EXECUTOR,
+            "executor": layout.SLURM,
             "submitted": time.time(),
             "user": user(),
             "name": job_name(submission),
@@ -241,7 +240,7 @@ def _wanting(experiment: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for path in layout.submissions(home):
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) if sentinel.wanted(path) else None
-        if record and record.get("executor") == EXECUTOR and record.get("cluster") == here():
+        if record and record.get("executor") == layout.SLURM and record.get("cluster") == here():
             found[str(record.get("name"))] = path, record
     return found
 
