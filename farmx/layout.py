@@ -39,6 +39,13 @@ BREAKER = "breaker.json"  # the runner, or the pool, of a run that failed as the
 HOLDING = "holding"  # the runner: empty; the farm holds what the breaker does
 QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 
+# LOGROOT/<experiment>/.farmx/outbox/
+WANTED_SUFFIX = ".wanted"  # launch: <submission>.wanted: what becomes of it is to be told
+EVENT_SUFFIX = ".json"  # runner, or who looks: <launch>.<event>.json
+CLAIM_SUFFIX = ".claim"  # who sends: <launch>.<event>.claim, made exclusively, so it is sent once
+SENT_SUFFIX = ".sent"  # who sent: that claim, renamed
+TRIES_SUFFIX = ".tries"  # who could not send: <launch>.<event>.tries
+
 # LOGROOT/<experiment>/<run>/
 RUN = "run.json"  # stage
 HPARAMS = "hparams.json"  # runner, as run.json says; logx outside a launch; runx

@@ -17,7 +17,6 @@ from farmx import breaker, evidence, layout
 from farmx.errors import FarmxError, RecordError, StageError
 
 FAILED, HELD, ENDED = EVENTS = ("failed", "held", "ended")  # as they happen
-WANTED, EVENT = ".wanted", ".json"
 LINE = 500  # characters of an error that are told
 
 
@@ -41,7 +40,7 @@ def want(submissions: Iterable[str]) -> None:
             raise StageError(f"{outbox(experiment)}: messages cannot be kept there: {error.strerror}") from error
         told = {"format": layout.OUTBOX_FORMAT, "launch": names[0], "submissions": names}
         for name in names:
-            layout.write_json(os.path.join(outbox(experiment), name + WANTED), told)
+            layout.write_json(os.path.join(outbox(experiment), name + layout.WANTED_SUFFIX), told)
 
 
 def note(submission: str, run: str, number: str, state: str) -> None:
@@ -50,7 +49,7 @@ def note(submission: str, run: str, number: str, state: str) -> None:
     run: its directory.  state: how it ended, or 'held' where it was somebody else's.
     """
     try:
-        wanted = read(layout.experiment_of(submission), os.path.basename(submission) + WANTED)
+        wanted = read(layout.experiment_of(submission), os.path.basename(submission) + layout.WANTED_SUFFIX)
         if wanted is not None and state != "held":
             _note(submission, run, number, state, wanted)
     except (OSError, FarmxError):
@@ -79,7 +78,7 @@ def tripped(experiment: str, wanted: Mapping[str, Any]) -> bool:
 
 def post(experiment: str, launch: str, event: str, facts: Mapping[str, Any]) -> bool:
     """Write the event down; False when somebody did before. Raises OSError or StageError."""
-    path = os.path.join(outbox(experiment), f"{launch}.{event}{EVENT}")
+    path = os.path.join(outbox(experiment), f"{launch}.{event}{layout.EVENT_SUFFIX}")
     if os.path.exists(path):
         return False
     told = {"format": layout.OUTBOX_FORMAT, "event": event, "launch": launch, **facts}

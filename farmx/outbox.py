@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from farmx import layout, notices, processes, status
 from farmx.errors import FarmxError
 from farmx.farms import base
-from farmx.notices import ENDED, EVENT, WANTED
+from farmx.layout import CLAIM_SUFFIX, EVENT_SUFFIX, SENT_SUFFIX, TRIES_SUFFIX, WANTED_SUFFIX
+from farmx.notices import ENDED
 from farmx.spec import Run, State
 
-CLAIM, SENT, TRIES = ".claim", ".sent", ".tries"
 OPEN = (State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
 
 
@@ -47,29 +47,29 @@ class Message(NamedTuple):
         """Become the one who sends it; False when another is, or did. again: take it from a sender that ended."""
         if self.stuck:
             return again and self._take_over()
-        if not _made(self._path(CLAIM)):
+        if not _made(self._path(CLAIM_SUFFIX)):
             return False
-        if os.path.exists(self._path(SENT)):
-            os.unlink(self._path(CLAIM))
+        if os.path.exists(self._path(SENT_SUFFIX)):
+            os.unlink(self._path(CLAIM_SUFFIX))
             return False
         return True
 
     def _take_over(self) -> bool:
         """Of all who find the same dead claim one makes the file that is named by it, and only that one replaces it."""
-        if not _made(self._path(f"{CLAIM}.{self.stuck}")):
+        if not _made(self._path(f"{CLAIM_SUFFIX}.{self.stuck}")):
             return False
-        layout.write_json(self._path(CLAIM), _me())
+        layout.write_json(self._path(CLAIM_SUFFIX), _me())
         return True
 
     def sent(self) -> None:
         """Record that all have it."""
-        os.rename(self._path(CLAIM), self._path(SENT))
+        os.rename(self._path(CLAIM_SUFFIX), self._path(SENT_SUFFIX))
 
     def kept(self, reached: Sequence[str]) -> None:
         """Record that it could not be sent to all; it may be claimed again."""
         told = {"format": layout.OUTBOX_FORMAT, "tries": self.tries + 1, "reached": list(reached)}
-        layout.write_json(self._path(TRIES), told)
-        os.unlink(self._path(CLAIM))
+        layout.write_json(self._path(TRIES_SUFFIX), told)
+        os.unlink(self._path(CLAIM_SUFFIX))
 
 
 def _made(path: str) -> bool:
@@ -90,8 +90,8 @@ def _me() -> dict[str, Any]:
 def due(experiment: str) -> bool:
     """Whether something may be to tell: an event that was not sent, or a launch whose end nobody wrote down."""
     names = set(layout.names(notices.outbox(experiment)))
-    return any(name.endswith(WANTED) or f"{name.removesuffix(EVENT)}{SENT}" not in names
-               for name in names if name.endswith((EVENT, WANTED)))  # fmt: skip
+    return any(name.endswith(WANTED_SUFFIX) or f"{name.removesuffix(EVENT_SUFFIX)}{SENT_SUFFIX}" not in names
+               for name in names if name.endswith((EVENT_SUFFIX, WANTED_SUFFIX)))  # fmt: skip
 
 
 def waiting(experiment: str) -> list[Message]:
@@ -108,14 +108,14 @@ def _order(message: Message) -> tuple[str, int]:
 
 def _messages(experiment: str, home: str, names: Collection[str]) -> Iterator[Message]:
     for name in names:
-        stem = name.removesuffix(EVENT)
-        if name.startswith(".") or stem == name or stem + SENT in names:
+        stem = name.removesuffix(EVENT_SUFFIX)
+        if name.startswith(".") or stem == name or stem + SENT_SUFFIX in names:
             continue
         record = notices.read(experiment, name)
-        stuck = _dead(experiment, stem + CLAIM) if stem + CLAIM in names else ""
-        if record is None or (stem + CLAIM in names and not stuck):
+        stuck = _dead(experiment, stem + CLAIM_SUFFIX) if stem + CLAIM_SUFFIX in names else ""
+        if record is None or (stem + CLAIM_SUFFIX in names and not stuck):
             continue
-        tried = notices.read(experiment, stem + TRIES) or {}
+        tried = notices.read(experiment, stem + TRIES_SUFFIX) or {}
         yield Message(home, stem, record, int(tried.get("tries") or 0), tuple(tried.get("reached") or ()), stuck)
 
 
@@ -140,11 +140,11 @@ def settle(experiment: str, over: Collection[str] = ()) -> None:
 
     over: submissions by name that are known to be done with. Raises nothing: who acts has other things to do.
     """
-    names = [name for name in layout.names(notices.outbox(experiment)) if name.endswith(WANTED)]
+    names = [name for name in layout.names(notices.outbox(experiment)) if name.endswith(WANTED_SUFFIX)]
     launches = {told["launch"]: told for name in names if (told := notices.read(experiment, name))}
     for launch, wanted in launches.items():
         try:
-            if os.path.exists(os.path.join(notices.outbox(experiment), f"{launch}.{ENDED}{EVENT}")):
+            if os.path.exists(os.path.join(notices.outbox(experiment), f"{launch}.{ENDED}{EVENT_SUFFIX}")):
                 _forget(experiment, wanted)
             elif not notices.tripped(experiment, wanted):
                 _settle(experiment, wanted, over)
@@ -154,7 +154,7 @@ def settle(experiment: str, over: Collection[str] = ()) -> None:
 
 def _forget(experiment: str, wanted: Mapping[str, Any]) -> None:
     for name in wanted["submissions"]:
-        os.unlink(os.path.join(notices.outbox(experiment), name + WANTED))
+        os.unlink(os.path.join(notices.outbox(experiment), name + WANTED_SUFFIX))
 
 
 def _settle(experiment: str, wanted: Mapping[str, Any], over: Collection[str]) -> None:

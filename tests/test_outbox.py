@@ -109,7 +109,7 @@ def test_without_a_wish_or_a_writable_disk_nothing_is_written_and_nothing_fails(
     notices.note(path, one, ended(one, "failed"), "failed")
     assert not os.path.exists(notices.outbox(str(place.experiment)))
     notices.want([path])
-    Path(notices.outbox(str(place.experiment)), "s" + notices.WANTED).write_text("torn")
+    Path(notices.outbox(str(place.experiment)), "s" + layout.WANTED_SUFFIX).write_text("torn")
     notices.note(path, one, "1.0", "failed")
     assert events(place) == {}
 
@@ -166,7 +166,7 @@ def test_one_that_could_not_be_sent_waits_with_its_tries(message):
 
 def test_of_a_sender_that_died_it_is_taken_only_by_who_says_so(message, place):
     (found,) = message()
-    Path(found.home, found.name + outbox.CLAIM).write_text(json.dumps(DEAD))
+    Path(found.home, found.name + layout.CLAIM_SUFFIX).write_text(json.dumps(DEAD))
     (stuck,) = message()
     assert stuck.stuck != "" and not stuck.claim()
     assert sum(at_once(lambda: stuck.claim(again=True))) == 1
@@ -203,7 +203,7 @@ def test_a_message_that_may_have_been_sent_is_said_and_sent_on_demand(tmp_path, 
     told.ok("sweep.yml", "-i")
     post.down.unlink()
     (found,) = outbox.waiting(str(told.experiment))
-    Path(found.home, found.name + outbox.CLAIM).write_text(json.dumps(DEAD))
+    Path(found.home, found.name + layout.CLAIM_SUFFIX).write_text(json.dumps(DEAD))
     said = "1 message may have been sent: its sender ended meanwhile; farmx notify --flush sends it again"
     assert told.ok("tend").err.splitlines()[0] == f"note  NOTIFY: {said}"
     assert post.told() == []
