@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from farmx import compose, naming, relaunch, status, yaml12
 from farmx.cli import here, looking, notifying, there
-from farmx.cli.surroundings import located, logroot, tell, unattended
-from farmx.errors import NoFarmError, RecordError, UsageError, nearest
+from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
+from farmx.errors import NoFarmError, UsageError, nearest
 from farmx.farms import gpus
 from farmx.farms.base import Farm
 from farmx.farms.gpus import Slot
@@ -184,13 +184,6 @@ def _asking(argv: Sequence[str], states: Collection[State]) -> list[str]:
         place = words.index("--state")
         del words[place : place + 2]
     return [*words, "--state", ",".join(sorted(map(str, states)))]
-
-
-def left_out(problems: Sequence[str]) -> int:
-    """Say which runs cannot be read, and so are left as they are; the exit code that this calls for."""
-    for problem in problems:
-        tell(f"left alone: {problem}")
-    return RecordError.exit_code if problems else 0
 
 
 def resources_of(given: Sequence[str]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from farmx.errors import FarmxError, UsageError
+from farmx.errors import FarmxError, RecordError, UsageError
 
 MAX_RUNS = 1000  # more are not launched unless somebody says so
 SHOWN = 20  # runs that are named one by one before they go
@@ -103,6 +103,13 @@ def _say(stream: TextIO, text: str) -> None:
         print(text, file=stream, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def left_out(problems: Sequence[str]) -> int:
+    """Say which runs cannot be read, and so are left as they are; the exit code that this calls for."""
+    for problem in problems:
+        tell(f"left alone: {problem}")
+    return RecordError.exit_code if problems else 0
 
 
 def user() -> str:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from farmx import compose, layout, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
-from farmx.cli.relaunching import left_out
-from farmx.cli.surroundings import located, logroot, tell, unattended
+from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
 from farmx.errors import FarmxError
 from farmx.farms.base import Farm
 from farmx.policy import Verdict
