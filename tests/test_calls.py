@@ -1,6 +1,10 @@
 """The commands of a scheduler called: whatever happens is a value."""
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from launching import until
 
 from farmx.farms import calls
 
@@ -46,3 +50,24 @@ def test_outside_a_job_the_ranks_of_a_launcher_are_the_users_own(monkeypatch):
     assert calls.environment().get("RANK") == "3"
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     assert calls.environment().get("RANK") is None
+
+
+def test_what_is_called_apart_hears_no_signal_of_our_group_and_can_be_ended(tmp_path):
+    with calls.Apart() as apart:
+        said = calls.call(["sh", "-c", "ps -o sid= -p $$; echo $$"], apart=apart)
+        session, pid = said.output.split()
+        assert (said.code, session == pid) == (0, True)
+        (tmp_path / "slow").write_text("sleep 60 & echo; wait\n")
+        with ThreadPoolExecutor() as pool:
+            slow = pool.submit(calls.call, ["sh", str(tmp_path / "slow")], apart=apart)
+            until(lambda: apart.running)
+            apart.end()
+            assert slow.result().code == -signal.SIGKILL
+    assert calls.call(["sleep", "60"], apart=apart).code == -signal.SIGKILL  # it was to begin just then
+    assert apart.running == set()
+
+
+def test_what_does_not_answer_in_time_is_ended_with_what_it_started(tmp_path):
+    with calls.Apart() as apart:
+        said = calls.call(["sh", "-c", "sleep 60 & wait"], timeout_s=0.05, apart=apart)
+    assert said == calls.Said(124, "", "sh timed out after 0 s")

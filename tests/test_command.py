@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 
 import pytest
-from launching import Place
+from conftest import BIN
+from launching import Place, until
 from submitting import calls, configure, submission
 
 from farmx.farms import base, command, command_words
@@ -96,6 +98,44 @@ def test_no_more_submit_commands_run_at_once_than_the_farm_allows(big, hold):
     big.ok("sweep.yml")
     most = [int(line) for line in (hold / "most").read_text().split()]
     assert (len(most), max(most)) == (8, 3)
+
+
+SLOW = '#!/bin/sh\necho x >> "$HOLD/taken"\nuntil [ -e "$HOLD/go" ]; do sleep 0.01; done\necho "job $$"\n'
+
+
+WAITS = "what is called already is waited for; Ctrl-C again ends it, and whether a job was accepted is not known then"
+
+
+@pytest.fixture
+def taken(big, hold):
+    """A launch as a process group of its own whose two submit commands have been accepted and have not said so."""
+    (hold / "submit_job").write_text(SLOW)
+    environ = {**os.environ, **big.env}
+    process = subprocess.Popen([f"{BIN}/farmx", "sweep.yml"], cwd=big.path, env=environ, stdin=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, start_new_session=True, text=True)  # fmt: skip
+    until(lambda: (hold / "taken").read_text() == "x\nx\n")
+    with process:
+        yield process
+        (hold / "go").touch()
+
+
+def test_what_is_accepted_when_ctrl_c_comes_is_waited_for_and_recorded(big, hold, taken):
+    os.killpg(taken.pid, signal.SIGINT)
+    while taken.stderr.readline() not in (f"      {WAITS}\n", ""):
+        pass
+    (hold / "go").touch()
+    assert (taken.wait(60), taken.stderr.read()) == (130, "      2 queued\n")
+    assert list(big.states().values()) == ["queued", "queued"]
+
+
+def test_a_second_ctrl_c_ends_submit_commands_that_never_answer(big, taken):
+    os.killpg(taken.pid, signal.SIGINT)
+    told = ""
+    while told != f"      {WAITS}\n":
+        told = taken.stderr.readline()
+        assert told, "it ended at once"
+    os.killpg(taken.pid, signal.SIGINT)
+    assert (taken.wait(60), list(big.states().values())) == (130, ["staged", "staged"])
 
 
 def test_who_waits_for_slow_submit_commands_hears_that_none_has_ended(tmp_path, hold, monkeypatch):

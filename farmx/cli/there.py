@@ -39,7 +39,8 @@ def farm(settings: Config) -> Farm:
     asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
     return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources, given.job_id,
                         given.submit_parallel, asking, given.workspace, given.ngc_logroot, pack=given.pack,
-                        code=given.requeue_code, max_requeues=given.max_requeues)  # fmt: skip
+                        code=given.requeue_code, max_requeues=given.max_requeues,
+                        tell=lambda line: tell(f"      {line}"))  # fmt: skip
 
 
 def run(order: Order, to: Farm) -> int:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from farmx import layout
+
+if TYPE_CHECKING:
+    import subprocess
 
 TIMEOUT_S = 120.0  # a scheduler that takes longer does not answer
 _DROPPED = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SRUN_")
@@ -68,13 +73,20 @@ def call(
     timeout_s: float = TIMEOUT_S,
     env: Mapping[str, str] | None = None,
     cluster: Mapping[str, str] | None = None,
+    apart: Apart | None = None,
 ) -> Said:
-    """Run a command to its end in the `environment` of that cluster and `env`, `text` on its standard input."""
+    """Run a command to its end in the `environment` of that cluster and `env`, `text` on its standard input.
+
+    apart: among these.
+    """
     import subprocess  # spares those who ask no scheduler
 
+    whole = {**environment(cluster), **(env or {})}
     try:
-        made = subprocess.run(argv, input=text, capture_output=True, encoding="utf-8", errors="replace",
-                              env={**environment(cluster), **(env or {})}, timeout=timeout_s, check=False)  # fmt: skip
+        if apart is not None:
+            return apart.call(argv, text, timeout_s, whole)
+        made = subprocess.run(argv, input=text, capture_output=True, encoding="utf-8", errors="replace", env=whole,
+                              timeout=timeout_s, check=False)  # fmt: skip
     except FileNotFoundError:
         return Said(None, "", f"there is no {argv[0]} here")
     except subprocess.TimeoutExpired:
@@ -82,6 +94,52 @@ def call(
     except OSError as error:
         return Said(126, "", f"{argv[0]}: {error.strerror}")
     return Said(made.returncode, made.stdout, made.stderr)
+
+
+class Apart:
+    """Commands in sessions of their own, which hear no Ctrl-C of our terminal: who takes a job is heard to the end.
+
+    Those that still run when this is left are ended.
+    """
+
+    def __init__(self) -> None:
+        self.running: set[subprocess.Popen[str]] = set()
+        self._over = False
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Kill them, with what they started, and what another thread begins from now on."""
+        self._over = True
+        for process in tuple(self.running):
+            _kill(process)
+
+    def call(self, argv: Sequence[str], text: str, timeout_s: float, env: Mapping[str, str]) -> Said:
+        """As `call`; raises what subprocess does."""
+        import subprocess  # spares those who ask no scheduler
+
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace", env=env,
+                              start_new_session=True) as process:  # fmt: skip
+            self.running.add(process)
+            if self._over:
+                _kill(process)
+            try:
+                output, error = process.communicate(text, timeout_s)
+            finally:
+                _kill(process)  # where it has not ended
+                self.running.discard(process)
+        return Said(process.returncode, output, error)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(cluster: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from farmx import layout, packs
 from farmx.errors import FarmError, FarmxError, where
 from farmx.farms import base, carried, command_words, together
 from farmx.farms.base import Batch
-from farmx.farms.calls import Said, call, crowded, transient
+from farmx.farms.calls import Apart, Said, call, crowded, transient
 from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll, release
 from farmx.farms.command_words import Template
 from farmx.processes import LOOK_S
@@ -40,6 +40,7 @@ RESTARTED = ["RESTARTED"]
 # the program itself would die of them at once, and so would the runner before it can answer and when it has ended.
 _DEAF = "trap '' USR1 USR2"
 SHIELD = ["/bin/sh", "-c", f'{_DEAF}; exec "$@"', "sh"]
+_WAITS = "what is called already is waited for; Ctrl-C again ends it, and whether a job was accepted is not known then"
 # A number that is a word: not the 5 of `pbs5`, nor what a name of ours has for a date.
 _NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-])(?!\.\w)")
 
@@ -54,7 +55,7 @@ class Farm(NamedTuple):
     origins: where each setting is from, for messages.  resources: of the configuration, by name all that SUBMIT_CMD
     may speak of.  job_id: a pattern whose first group is a job's id in what SUBMIT_CMD prints.  asking: how its jobs
     are asked.  pack: the setting.  code: by which a job asks to be run again, None where it cannot.  max_requeues: how
-    often it does.
+    often it does.  tell: takes a line for people who wait.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Farm(NamedTuple):
     pack: Mapping[str, Any] = {}
     code: int | None = None
     max_requeues: int = 3
+    tell: Callable[[str], None] = lambda line: None
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for a SUBMIT_CMD that does not fit these resources, FarmError where there is no such."""
@@ -102,11 +104,11 @@ class Farm(NamedTuple):
             self._record(submission)
         self._upload(submissions)
         stop = threading.Event()
-        with ThreadPoolExecutor(self.parallel) as pool:
+        with Apart() as apart, ThreadPoolExecutor(self.parallel) as pool:
             try:
-                calls = {pool.submit(self._queue, submission, index, stop): submission
+                calls = {pool.submit(self._queue, submission, index, stop, apart): submission
                          for submission in submissions for index in range(self._count(submission))}  # fmt: skip
-                queued, refused = _followed(calls, heard)
+                queued, refused = _followed(calls, heard, partial(self._stopped, stop, apart))
             finally:
                 stop.set()  # whatever ended us: what is called already is waited for and recorded, nothing more called
         if isinstance(refused, _Full):
@@ -115,6 +117,14 @@ class Farm(NamedTuple):
                             f"{total} runs are not queued; the same command goes on when some have ended")  # fmt: skip
         if refused is not None:
             raise refused
+
+    def _stopped(self, stop: threading.Event, apart: Apart, again: bool) -> None:
+        """Call no more; after a second Ctrl-C, end what is called already."""
+        stop.set()
+        if again:
+            apart.end()
+        else:
+            self.tell(_WAITS)
 
     def _count(self, submission: Submission) -> int:
         """How many jobs hold its runs."""
@@ -160,7 +170,7 @@ class Farm(NamedTuple):
                 raise FarmError(f"ngc workspace upload exited {said.code}: {said.reason()}; nothing was queued, all is "
                                 "staged: the same command goes on")  # fmt: skip
 
-    def _queue(self, submission: Submission, index: int, stop: threading.Event) -> int:
+    def _queue(self, submission: Submission, index: int, stop: threading.Event, apart: Apart) -> int:
         """Submit one job and record it; how many runs it holds, 0 when the launch has stopped before.
 
         Raises FarmError, and stops it.
@@ -170,7 +180,7 @@ class Farm(NamedTuple):
         places = packs.of(self.pack, submission.resources).places(index)
         first, end = places.start, min(places.stop, len(submission.jobs))
         try:
-            said = self._call(submission, index, submission.jobs[first], stop)
+            said = self._call(submission, index, submission.jobs[first], stop, apart)
             if said is None:
                 return 0
             name = self._name(said, submission.jobs[first])
@@ -180,11 +190,13 @@ class Farm(NamedTuple):
             raise
         return end - first
 
-    def _call(self, submission: Submission, index: int, job: Job, stop: threading.Event) -> Said | None:
+    def _call(
+        self, submission: Submission, index: int, job: Job, stop: threading.Event, apart: Apart
+    ) -> Said | None:
         """What SUBMIT_CMD said when it took the job; None when the launch stopped while the farm could not answer."""
         env, argv = command_words.fill(self._template(), self._own(submission, index, job), submission.resources)
         for delay_s in (*self.delays_s, None):
-            said = call(argv, env=env)
+            said = call(argv, env=env, apart=apart)
             if said.code == 0:
                 return said
             if crowded(said.error + said.output):
@@ -229,14 +241,22 @@ class Farm(NamedTuple):
 
 
 def _followed(
-    calls: Mapping[Future[int], Submission], heard: Callable[[Submission, int], None]
+    calls: Mapping[Future[int], Submission], heard: Callable[[Submission, int], None], stopped: Callable[[bool], None]
 ) -> tuple[int, BaseException | None]:
-    """Tell of each call as it ends, and each second that none did; how many runs are queued, and what was refused."""
+    """Tell of each call as it ends, and each second that none did; how many runs are queued, and what was refused.
+
+    stopped: called at a Ctrl-C, which is a refusal, too, with whether it is not the first.
+    """
     from concurrent.futures import FIRST_COMPLETED, wait  # only for who submits
 
-    queued, refused, waiting = 0, None, set(calls)
+    queued, waiting = 0, set(calls)
+    refused: BaseException | None = None
     while waiting:
-        ended, waiting = wait(waiting, TICK_S, FIRST_COMPLETED)
+        try:
+            ended, waiting = wait(waiting, TICK_S, FIRST_COMPLETED)
+        except KeyboardInterrupt as error:
+            stopped(isinstance(refused, KeyboardInterrupt))
+            refused, ended = error, set()
         for done in ended:
             refused = _worse(refused, done.exception())
             count = 0 if done.exception() else done.result()
