@@ -112,6 +112,20 @@ def test_what_waits_for_a_stage_of_its_own_is_cancelled(site):
     assert attempts(site.run()) == {"1.0": "done", "2.0": "cancelled"}
 
 
+def test_what_was_queued_again_is_cancelled_by_its_own_number(site):
+    staged(site, "{n: [1]}")
+    mark(site, "fail.train.1")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"]
+    mark(site, "fail.train.1", there=False)
+    site.ok("retry", "sweep", "-r", "hold=true")
+    assert site.states() == ["queued"]
+    assert site.ok("cancel", "sweep").out.endswith("  cancelled\n")
+    assert site.ended() == ["cancelled"]
+    until(lambda: not site.alive())
+    assert attempts(site.run()) == {"1.0": "failed", "3.0": "cancelled"}
+
+
 def refused_between_two_jobs(site: Site, home: Path) -> None:
     """Launch; Slurm takes the first job of each run alone."""
     real = shutil.which("sbatch")
