@@ -168,14 +168,15 @@ def test_sbatch_is_told_all_names_on_its_command_line(fake, tmp_path, place, out
 def test_what_a_job_around_us_has_is_not_handed_down(fake, tmp_path, monkeypatch):
     inherited = {"SLURM_NTASKS": "2", "SBATCH_PARTITION": "x", "SLURM_JOB_ID": "1", "RANK": "3", "FARMX_ATTEMPT": "1",
                  "CUDA_VISIBLE_DEVICES": "0"}  # fmt: skip
-    for name, value in {**inherited, "SLURM_CONF": "/c", "MINE": "1"}.items():
+    for name, value in {**inherited, "SLURM_CONF": "/c", "MINE": "1", "SLURM_JWT": "it's secret"}.items():
         monkeypatch.setenv(name, value)
     fake.says("sbatch", "7\n")
     submit(submission(tmp_path))
     env = fake.env("sbatch")
-    assert {name: env.get(name) for name in (*inherited, "SLURM_CONF", "MINE")} == {
-        **dict.fromkeys(inherited), "SLURM_CONF": "/c", "MINE": "1"
+    assert {name: env.get(name) for name in (*inherited, "SLURM_CONF", "MINE", "SLURM_JWT")} == {
+        **dict.fromkeys(inherited), "SLURM_CONF": "/c", "MINE": "1", "SLURM_JWT": "it's secret"
     }  # fmt: skip
+    assert [path for path in tmp_path.rglob("*.json") if "it's secret" in path.read_text()] == []  # it is a login
 
 
 # ---------------------------------------------------------------- no answer, refusals

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 120.0  # a scheduler that takes longer does not answer
 _DROPPED = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SRUN_")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+_LOGIN = ("SLURM_JWT",)  # who we are, where tokens say so; written nowhere
 _IN_A_JOB = ("SLURM_JOB_ID", "JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _OF_A_TASK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT",
               "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
@@ -152,7 +153,7 @@ def environment(cluster: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(_DROPPED) and key not in _OURS and not (inside and key in _OF_A_TASK)
+        if (key in _LOGIN or not key.startswith(_DROPPED)) and key not in _OURS and not (inside and key in _OF_A_TASK)
     }
     return {**kept, **{key: value for key, value in named.items() if value}}
 
