@@ -10,6 +10,7 @@ from commands import project
 from launching import Place
 
 from farmx import layout, notices, outbox, processes
+from farmx.cli import notifying
 from farmx.spec import Job
 
 DEAD = {"host": processes.host(), "boot": processes.boot_id(), "pid": 2**22, "birth": "1", "format": 1}
@@ -156,9 +157,10 @@ def test_of_many_senders_one_gets_it_and_none_once_it_was_sent(message):
     assert sum(at_once(found.claim)) == 0
 
 
-def test_one_that_could_not_be_sent_waits_with_its_tries(message):
+def test_one_that_could_not_be_sent_waits_with_its_tries(message, place):
     for tries in range(3):
         (found,) = message()
+        assert notifying.fresh([str(place.experiment)]) == (tries == 0)
         assert (found.tries, found.reached, found.stuck) == (tries, ("a",) if tries else (), "")
         assert found.claim()
         found.kept(["a"])
@@ -169,6 +171,7 @@ def test_of_a_sender_that_died_it_is_taken_only_by_who_says_so(message, place):
     Path(found.home, found.name + layout.CLAIM_SUFFIX).write_text(json.dumps(DEAD))
     (stuck,) = message()
     assert stuck.stuck != "" and not stuck.claim()
+    assert not notifying.fresh([str(place.experiment)])  # nothing to look at again and again
     assert sum(at_once(lambda: stuck.claim(again=True))) == 1
     assert message() == []
 

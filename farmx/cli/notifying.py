@@ -278,11 +278,16 @@ def main(given: Mapping[str, Any]) -> None:
     homes = sorted({layout.experiment_of(path) for path in paths})
     pauses = chain(POLLS_S, repeat(POLLS_S[-1]))
     while _goes_on(paths, given["alone"], next(pauses)):
-        if any(message.tries == 0 for home in homes for message in outbox.waiting(home)):
+        if fresh(homes):
             flush(homes, urls, environ, quiet=True)
     for home in homes:
         outbox.settle(home, {os.path.basename(path) for path in paths})
     flush(homes, urls, environ)
+
+
+def fresh(homes: Iterable[str]) -> bool:
+    """Whether a message waits in these experiment directories that nobody tried to send."""
+    return any(message.tries == 0 and not message.stuck for home in homes for message in outbox.waiting(home))
 
 
 def _goes_on(paths: Sequence[str], alone: bool, pause_s: float) -> bool:
