@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
-from farmx.layout import LOCAL, SLURM
-from farmx.settings import NOTIFY_SLURM
+from farmx.settings import LOCAL, NOTIFY_SLURM, SLURM
 from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, NoFarmError, SweepError, nearest
-from farmx.layout import COMMAND, ENV_LOGROOT, LOCAL
-from farmx.settings import BY_KEY, FARM_KEYS, KEYS, TABLE, Bad, Setting
+from farmx.settings import BY_KEY, COMMAND, FARM_KEYS, KEYS, LOCAL, LOGROOT, TABLE, Bad, Setting
 from farmx.yaml12 import Fields, Mark, Node, Scalar
 
 PROJECT_FILE = ".farmx.yaml"
 RUNX_FILE = ".runx"
-ENVIRONMENT = {"LOGROOT": ENV_LOGROOT, "FARM": "FARMX_FARM"}
+ENVIRONMENT = {"LOGROOT": LOGROOT, "FARM": "FARMX_FARM"}
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 _PLAIN_KEYS = [key for key in KEYS if key not in FARM_KEYS]

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import nearest
-from farmx.layout import EXECUTORS, LOCAL
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
 if TYPE_CHECKING:  # spares everybody
     from importlib.metadata import EntryPoint
 
+# As in layout, which a -n does not load: a test compares them.
+LOCAL = "local"
+SLURM = "slurm"
+COMMAND = "command"
+EXECUTORS = (LOCAL, SLURM, COMMAND)
+LOGROOT = "FARMX_LOGROOT"
 NOTIFY_SLURM = "slurm"  # of NOTIFY: Slurm's own mail
 PLUGINS = "farmx.farms"  # the entry points by which other packages add to these: the name -> the leaf, a module
 FARM_STATES = ("queued", "running", "done", "failed", "cancelled")  # what a farm may say of a job

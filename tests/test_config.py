@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farmx import config, settings, yaml12
+from farmx import config, layout, settings, yaml12
 from farmx.config import Config, Farm
 from farmx.errors import ConfigError, FarmxError, SweepError
 
@@ -121,6 +121,13 @@ big:
   PACK: {per_gpu: 2, each: 9}
   REQUEUE_CODE: 99
 """
+
+
+def test_settings_and_records_have_the_same_names():
+    """In two places, that a -n need not load both."""
+    names = ("LOCAL", "SLURM", "COMMAND", "EXECUTORS")
+    assert [getattr(settings, name) for name in names] == [getattr(layout, name) for name in names]
+    assert settings.LOGROOT == layout.ENV_LOGROOT
 
 
 def test_every_setting_is_read(place):

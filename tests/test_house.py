@@ -113,7 +113,7 @@ LOOKS = {"dataclasses", "subprocess", "shutil", "socket", "ctypes", "getpass", "
 TABLES = (HEAVY | LOOKS | {"farmx.runner", "farmx.launcher"}) - {"click", "yaml"}
 COMMANDS = {
     "farmx --help": (HEAVY | LOOKS | {"json", "farmx.spec", "farmx.config"}) - {"click", "shutil"},
-    "farmx sweep.yml -n": TABLES,
+    "farmx sweep.yml -n": TABLES | {"farmx.layout"},
     "farmx status": TABLES,
     "sumx sweep": TABLES,
     "sumx sweep --json": TABLES,

@@ -8,7 +8,7 @@ from farmx import compose, config, plan, sweep
 from farmx.cli.surroundings import tell, user
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
-from farmx.layout import LOCAL
+from farmx.settings import LOCAL
 from farmx.spec import Surroundings
 
 # What may be wrong in a way that only a look at the code and the shell tells; a -n without any spares that look.
