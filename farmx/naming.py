@@ -4,7 +4,7 @@ No record is opened to tell which run is meant; a name that is exact always wins
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -39,18 +39,20 @@ def find(
     """
     from farmx import claims  # only who changes runs
 
-    found: dict[str, Run] = {}
+    meant = []
     for name in names:
         named = resolve(logroot, name)
         if full and not _is_whole(logroot, named, name.rstrip("/")):
             raise UsageError(f"'{name}' alone begins {named}; where nobody is asked names are whole: write {named}")
         if named.run is None:
             claims.holders(named.home)
-        look = read(named)
+        meant.append(named)
+    found: dict[str, Run] = {}
+    for named, look in zip(meant, looks(meant)):
         if look.problems and problems is None:
             raise RecordError(look.problems[0])
         if problems is not None:
-            problems += look.problems
+            problems += [problem for problem in look.problems if problem not in problems]
         found.update({run.path: run for run in (_newest(look) if newest and named.run is None else look).runs})
     return list(found.values())
 
@@ -60,9 +62,26 @@ def read(named: Named, cache: str | None = None) -> status.Look:
 
     Raises UsageError for an experiment without runs.
     """
+    return looks([named], cache)[0]
+
+
+def looks(meant: Sequence[Named], cache: str | None = None) -> list[status.Look]:
+    """What read() tells of each, with the problems of all that are meant in its experiment. An experiment's records are
+    read once, and every farm is asked once."""
+    wanted: dict[str, dict[str, None]] = {}
+    for home, run in meant:
+        wanted.setdefault(home, {}).update(dict.fromkeys(status.candidates(home) if run is None else [run]))
+    found = status.several(wanted, cache)
+    runs = {run.path: run for look in found.values() for run in look.runs}
+    return [_of(named, found[named.home], runs, cache) for named in meant]
+
+
+def _of(named: Named, look: status.Look, runs: Mapping[str, Run], cache: str | None) -> status.Look:
+    """What is meant, of the look at its experiment."""
     if named.run is not None:
-        return status.of(named.home, [named.run], cache)
-    return status.read(os.path.dirname(named.home), os.path.basename(named.home), cache)
+        path = os.path.join(named.home, named.run)
+        return look._replace(runs=(runs[path],) if path in runs else ())
+    return look if look.runs else status.read(os.path.dirname(named.home), os.path.basename(named.home), cache)
 
 
 def one(logroot: str, name: str) -> Run:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import farms, layout, records, stages
-from farmx.errors import RecordError, UsageError, nearest
+from farmx.errors import FarmxError, RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
 from farmx.records import Handed, Reading, Shelf
@@ -145,13 +145,18 @@ def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
     path = os.path.join(logroot, experiment)
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
-    look = of(path, [*layout.names(path), *_unsettled(path)], cache)
+    look = of(path, candidates(path), cache)
     if not look.runs and any(map(os.path.lexists, records.marks(path))):
         # logx outside a launch made a run of LOGROOT/default
         look = of(os.path.dirname(path), [os.path.basename(path)])
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
     return look
+
+
+def candidates(path: str) -> list[str]:
+    """The names of what may be a run in the experiment directory `path`."""
+    return [*layout.names(path), *_unsettled(path)]
 
 
 def aimed(path: str, runs: Iterable[Run]) -> tuple[Run, ...]:
@@ -175,9 +180,17 @@ def _unsettled(path: str) -> Iterator[str]:
 
 
 def every(logroot: str, cache: str | None = None) -> dict[str, Look]:
-    """Every experiment by name, also one that holds no runs."""
+    """Every experiment by name, also one that holds no runs; one that cannot be read is a problem of its own."""
     paths = {name: os.path.join(logroot, name) for name in experiments(logroot)}
-    return {name: of(path, layout.names(path), cache) for name, path in paths.items()}
+    told: dict[str, _Told] = {}
+    unreadable: dict[str, Look] = {}
+    for path in paths.values():
+        try:
+            told[path] = _told(path, layout.names(path), cache)
+        except RecordError as error:
+            unreadable[path] = Look((), (str(error),))
+    looks = {**_looks(told, cache), **unreadable}
+    return {name: looks[path] for name, path in paths.items()}
 
 
 def is_experiment(path: str) -> bool:
@@ -189,18 +202,44 @@ def of(path: str, names: Iterable[str], cache: str | None = None) -> Look:
     """The runs of these names in the experiment directory `path`, in the order of read(); what is no run is left out.
 
     Every farm that holds what has not ended is asked once. cache: remembers what has ended, and for a few seconds what
-    farms said; None asks and reads it all.
+    farms said; None asks and reads it all.  Raises RecordError when what farms were handed cannot be read.
     """
+    return several({path: names}, cache)[path]
+
+
+def several(wanted: Mapping[str, Iterable[str]], cache: str | None = None) -> dict[str, Look]:
+    """What of() tells, for several experiments: directory -> the names in it. Every farm is asked once for them all."""
+    return _looks({path: _told(path, names, cache) for path, names in wanted.items()}, cache)
+
+
+class _Told(NamedTuple):
+    """What the records of an experiment tell: of each run, what farms may know more of. stopped: as _Handed's."""
+
+    runs: list[tuple[Reading, Sequence[Held]]]
+    problems: list[str]
+    stopped: Mapping[str, str]
+
+
+def _told(path: str, names: Iterable[str], cache: str | None) -> _Told:
     handed = _handed(path)
     found, problems = _readings(path, names, handed.newest, cache)
-    helds = {read.name: _open(read, handed.open.get(read.name, ())) for read in found if read.record is not None}
-    answers = _ask([(held, len(read.attempts)) for read in found for held in helds.get(read.name, ())], cache)
+    runs = [(read, _open(read, handed.open.get(read.name, ())) if read.record is not None else ()) for read in found]
+    return _Told(runs, problems, handed.stopped)
+
+
+def _looks(told: Mapping[str, _Told], cache: str | None) -> dict[str, Look]:
+    runs = (each for one in told.values() for each in one.runs)
+    answers = _ask([(held, len(read.attempts)) for read, helds in runs for held in helds], cache)
+    return {path: _look(path, one, answers) for path, one in told.items()}
+
+
+def _look(path: str, told: _Told, answers: Answers) -> Look:
     now = base.Clock(os.path.join(path, layout.FARMX))
-    runs = []
-    for read in found:
+    runs, problems = [], list(told.problems)
+    for read, helds in told.runs:
         try:
-            run = _run(read, helds.get(read.name, ()), answers, now)
-            runs.append(_noted(run, handed.stopped.get(read.name, "")))
+            run = _run(read, helds, answers, now)
+            runs.append(_noted(run, told.stopped.get(read.name, "")))
         except RecordError as error:
             problems.append(str(error))
     return Look(tuple(runs), tuple(problems))
@@ -351,21 +390,28 @@ def _open(read: Reading, helds: Sequence[Held]) -> Sequence[Held]:
 
 
 def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
-    """What the farms say of each, of which so many attempts have begun; each farm is asked once at most."""
+    """What the farms say of each, of which so many attempts have begun; each farm is asked once at most, and once
+    more for each copy of a submission: farms tell the two apart by no name."""
     answers: dict[tuple[str, int], Answer] = {}
-    by_farm: dict[str, list[tuple[Held, int]]] = {}
+    by_farm: dict[tuple[str, str], list[tuple[Held, int]]] = {}
+    first: dict[str, str] = {}
     for held, begun in helds:
         if held.record.get("executor", layout.LOCAL) == layout.LOCAL:
             answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
-        else:
-            by_farm.setdefault(f"{held.record['executor']} {held.record.get('farm')}", []).append((held, begun))
+            continue
+        same = first.setdefault(os.path.basename(held.submission), held.submission) == held.submission
+        farm = f"{held.record['executor']} {held.record.get('farm')}"
+        by_farm.setdefault((farm, "" if same else held.submission), []).append((held, begun))
     if not by_farm:
         return answers
     from farmx import polls  # spares who looks at runs that have ended
 
-    for farm, group in by_farm.items():
+    for (farm, _), group in by_farm.items():
         asked, counts = zip(*group)
-        answers.update(polls.ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
+        try:
+            answers.update(polls.ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
+        except FarmxError as error:  # who looks at others, too, sees how these stand
+            answers.update(((held.submission, held.place), Answer(State.UNKNOWN, str(error))) for held in asked)
     return answers
 
 

@@ -1,5 +1,7 @@
 """EXECUTOR may name what another package brings: as the built-in ones do, or one line says what is wrong."""
 
+import json
+
 import pytest
 from commands import project as made
 from submitting import put
@@ -42,7 +44,7 @@ def test_what_nobody_brings_is_no_executor(project):
     assert project("sweep.yml").line(2) == message
 
 
-def test_a_record_of_what_is_not_installed_any_more_is_one_line(project, mars, monkeypatch):
+def test_a_run_queued_by_what_is_not_installed_any_more_is_unknown_and_left_alone(project, mars, monkeypatch):
     project.sweep("{n: 1}")
     project.write("note.sh", "exit 1")
     (project.path.parent / "hold" / "fsub").write_text("#!/bin/sh\necho 7\n")
@@ -50,7 +52,11 @@ def test_a_record_of_what_is_not_installed_any_more_is_one_line(project, mars, m
     monkeypatch.delenv("PYTHONPATH")
     told = "a submission was queued by an executor 'mars'; install what brings it, or upgrade farmx, to read it"
     project.write(".farmx.yaml", "")
-    assert project("status", "sweep").line(3) == told
+    states = json.loads(project.ok("status", "sweep", "--json").out)["runs"]
+    assert [(run["state"], run["note"]) for run in states] == [("unknown", told)]
+    assert "left  1 unknown (--state unknown runs it)\n" in project.ok("retry", "sweep").err
+    assert "runs  1: 1 unknown  in " in project.ok("sweep.yml", "-i").err
+    assert [path for run in project.runs() for path in run.glob("attempts/*")] == []
 
 
 @pytest.mark.parametrize(("value", "why"), [

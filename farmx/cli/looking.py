@@ -34,13 +34,13 @@ def status(names: Sequence[str], as_json: bool, root: str, now: float, cache: st
 
 def look(names: Sequence[str], root: str, cache: str | None) -> dict[str, states.Look]:
     """How what `names` name stands, each run once: directory of the experiment -> its runs that are meant."""
-    looks: dict[str, states.Look] = {}
-    for name in dict.fromkeys(names):
-        named = naming.resolve(root, name)
-        found, before = naming.read(named, cache), looks.get(named.home, states.Look(()))
-        runs = {run.path: run for run in (*before.runs, *found.runs)}
-        looks[named.home] = states.Look(tuple(runs.values()), tuple(dict.fromkeys(before.problems + found.problems)))
-    return looks
+    runs: dict[str, dict[str, Run]] = {}
+    problems: dict[str, tuple[str, ...]] = {}
+    meant = list(dict.fromkeys(naming.resolve(root, name) for name in names))
+    for named, found in zip(meant, naming.looks(meant, cache)):
+        runs.setdefault(named.home, {}).update((run.path, run) for run in found.runs)
+        problems[named.home] = found.problems
+    return {home: states.Look(tuple(each.values()), problems[home]) for home, each in runs.items()}
 
 
 def _record(home: str, found: states.Look, now: float) -> dict[str, Any]:
