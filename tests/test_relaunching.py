@@ -97,6 +97,19 @@ def test_the_runs_of_two_farms_go_each_to_its_own(two):
     assert told == {"big": 2, "small": 3}
 
 
+def test_what_one_farm_refuses_holds_up_no_other(two):
+    (two.path.parent / "big").write_text("#!/bin/sh\necho no such queue >&2\nexit 1\n")
+    done = two("retry", "sweep")
+    *others, last = done.err.splitlines()
+    assert (done.code, asked(two)) == (4, {"small": 3})
+    assert "      3 queued" in others
+    assert last.startswith(f"farmx: {two.path.parent}/big exited 1 for run ")
+    (two.path.parent / "small").write_text("#!/bin/sh\necho no quota >&2\nexit 1\n")
+    done = two("retry", "sweep", "--state", "staged,lost,cancelled")
+    assert (done.code, done.err.count("no such queue"), done.err.count("refused  ")) == (4, 1, 1)
+    assert "refused  " in done.err and ": no quota; " in done.err
+
+
 @pytest.mark.parametrize("argv", [("--farm", "small"), ("--farm", "small", "--state", "lost,cancelled")])
 def test_a_farm_that_is_named_takes_all(two, argv):
     two.ok("retry", "sweep", *argv)

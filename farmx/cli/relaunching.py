@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from farmx import compose, naming, relaunch, status, yaml12
 from farmx.cli import here, looking, notifying, there
 from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
-from farmx.errors import NoFarmError, UsageError, nearest
+from farmx.errors import FarmxError, NoFarmError, UsageError, nearest
 from farmx.farms import gpus
 from farmx.farms.base import Farm
 from farmx.farms.gpus import Slot
@@ -46,10 +46,18 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     taken = {run.path for run in (*again, *gone)}
     left = [run for run in runs if run.path not in taken]
     _tell(_together(chosen, left), given["as_json"])
+    refused: list[FarmxError] = []
     for group, each in zip(groups, chosen):
-        code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now))) or code
+        try:
+            code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now))) or code
+        except FarmxError as error:  # holds up no other farm: the records of all are those of what was told
+            refused.append(error)
         if code == STOPPED:
             break
+    for other in refused[1:]:
+        tell(f"refused  {other}")
+    if refused:
+        raise refused[0]
     _tell_next(groups, left, _on(given, states, again, at))
     if code != STOPPED and not all(isinstance(group.farm, here.Here) for group in groups):
         notifying.act(given, at)
