@@ -6,6 +6,9 @@ import pytest
 from commands import Project, read
 from launching import until
 
+from farmx.cli import tending
+from farmx.spec import Surroundings
+
 FAIL = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> "$SIDE"\n[ "$FARMX_ATTEMPT" -gt "$UNTIL" ]\n'
 POOL = "FARM: pool\npool: {EXECUTOR: local}\n"
 
@@ -115,6 +118,16 @@ def test_a_run_that_cannot_be_read_is_left_alone_and_the_others_of_its_experimen
     told = f"left alone: {torn}/run.json: cannot be read: it is not json; restore it or move it away\n"
     assert (done.code, done.out, done.err) == (3, f"sweep/{other.name}  again: error\n", f"{told}      1 queued\n")
     assert [each.rpartition("/")[0] for each in pool.starts()[2:]] == [f"sweep/{other.name}"]
+
+
+@pytest.mark.parametrize("farm", ["big", "it's; gone"])
+def test_who_waits_for_slurm_is_told_as_at_launch_whatever_the_settings_say(tmp_path, capsys, farm):
+    at = Surroundings(cwd=str(tmp_path), home=str(tmp_path), environ={}, now=0.0, host="h", argv=())
+    record = {"executor": "slurm", "farm": farm, "node": {"max_requeues": 5}}
+    made = tending._farm(record, {"jobs": 2}, str(tmp_path), None, at)
+    assert (made.name, made.max_requeues, made.pack) == (farm, 5, {"jobs": 2})
+    made.tell("Slurm does not answer")
+    assert capsys.readouterr().err == "      Slurm does not answer\n"
 
 
 def test_a_retried_run_keeps_its_code(pool):

@@ -103,8 +103,6 @@ def _farm(
     """
     name = str(record.get("farm") or layout.LOCAL)
     if record.get("executor") == layout.SLURM:
-        from farmx.farms import slurm  # only its users
-
-        return slurm.Farm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0), pack=pack)
+        return there.slurm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0), pack)
     settings = compose.settled(home, at, config_file, {"FARM": name})
     return there.farm(settings._replace(farm=settings.farm._replace(pack=pack)))

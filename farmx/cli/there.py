@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from farmx import farms, launcher, layout
 from farmx.cli import notifying, screen
@@ -25,10 +26,7 @@ def elsewhere(settings: Config) -> bool:
 def farm(settings: Config) -> Farm:
     """The farm that the settings name. Raises ConfigError."""
     if settings.farm.executor == SLURM:
-        from farmx.farms import slurm  # only its users
-
-        return slurm.Farm(settings.farm.name, settings.origins, settings.farm.max_requeues,
-                          pack=settings.farm.pack, tell=lambda line: tell(f"      {line}"))  # fmt: skip
+        return slurm(settings.farm.name, settings.origins, settings.farm.max_requeues, settings.farm.pack)
     given = settings.farm
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)
@@ -41,6 +39,13 @@ def farm(settings: Config) -> Farm:
                         given.submit_parallel, asking, given.workspace, given.ngc_logroot, pack=given.pack,
                         code=given.requeue_code, max_requeues=given.max_requeues,
                         tell=lambda line: tell(f"      {line}"))  # fmt: skip
+
+
+def slurm(name: str, origins: Mapping[str, str], max_requeues: int, pack: Mapping[str, Any]) -> Farm:
+    """A Slurm cluster, which says what keeps us waiting."""
+    from farmx.farms import slurm  # only its users
+
+    return slurm.Farm(name, origins, max_requeues, pack=pack, tell=lambda line: tell(f"      {line}"))
 
 
 def run(order: Order, to: Farm) -> int:
