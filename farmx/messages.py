@@ -20,8 +20,8 @@ class Text(NamedTuple):
     body: str
 
 
-def text(experiment: str, record: Mapping[str, Any]) -> Text:
-    """What the event says of the experiment directory as it is now."""
+def text(experiment: str, record: Mapping[str, Any], cache: str | None, now: float) -> Text:
+    """What the event says of the experiment directory as it is now. cache, now: as metrics.read's."""
     name, shown = str(record.get("experiment")), shlex.quote(str(record.get("experiment")))
     event = record.get("event")
     if event == notices.FAILED:
@@ -32,7 +32,7 @@ def text(experiment: str, record: Mapping[str, Any]) -> Text:
         lines = [str(record.get("why")), "", f"farmx retry --release {shown}  # once that is mended"]
         return Text(f"{name}: the rest is held", "\n".join(lines))
     counts = _standing(experiment, str(record.get("launch"))) or record.get("counts") or {}
-    lines = [*_best(experiment), f"sumx {shown}"]
+    lines = [*_best(experiment, cache, now), f"sumx {shown}"]
     if any(counts.get(state) for state in TRIED_AGAIN):
         lines.append(f"farmx retry {shown}")
     return Text(f"{name}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}", "\n".join(lines))
@@ -49,11 +49,11 @@ def _standing(experiment: str, launch: str) -> dict[str, int]:
     return {} if look.problems else Counter(str(run.state) for run in look.runs)
 
 
-def _best(experiment: str) -> list[str]:
+def _best(experiment: str, cache: str | None, now: float) -> list[str]:
     """The best run by the goal that all runs of the experiment share, as a line and an empty one; [] without."""
     try:
-        runs = status.aimed(experiment, status.of(experiment, layout.names(experiment)).runs)
-        logs = metrics.read(runs, None, 0.0)
+        runs = status.aimed(experiment, status.of(experiment, layout.names(experiment), cache).runs)
+        logs = metrics.read(runs, cache, now)
     except (OSError, FarmxError):
         return []
     goals = {run.goal for run in runs if run.goal}

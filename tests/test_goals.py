@@ -83,7 +83,7 @@ def test_what_else_looks_at_a_goal_has_the_newest(project, launched, monkeypatch
     monkeypatch.chdir(project.path)
     found = farmx.runs("sweep", logroot=str(project.root))
     assert [run.goal for run in found] == [Goal("val/err", "min")] * 2
-    told = messages.text(str(project.experiment), {"event": "ended", "experiment": "sweep", "launch": "x"})
+    told = messages.text(str(project.experiment), {"event": "ended", "experiment": "sweep", "launch": "x"}, None, 0.0)
     assert told.body.splitlines()[0] == f"best err 1 at step 0: {found[0].name}"
 
 

@@ -103,12 +103,13 @@ def test_a_held_rest_is_told_in_place_of_an_end(told, post):
     assert len(post.told()) == 2
 
 
-def test_the_best_run_by_the_goal_is_told(told, post):
+def test_the_best_run_by_the_goal_is_told(told, post, home):
     told.write("t.py", "import sys\nfrom farmx.logx import logx\nlogx.metric('val', {'acc': int(sys.argv[2])}, 7)\n")
     told.sweep("{n: [1, 2]}", f"{sys.executable} t.py", "GOAL: acc\n")
     told.ok("sweep.yml", "-i")
     (best,) = [run.name for run in told.runs() if json.loads((run / "hparams.json").read_text())["n"] == 2]
     assert post.told() == [f"sweep: 2 done|best acc 2 at step 7: {best}||sumx sweep"]
+    assert len(list((home / ".cache/farmx/metrics").iterdir())) == 1  # the next message opens what is new
 
 
 def test_a_retry_is_told_of_as_a_launch_is(told, post):

@@ -170,10 +170,11 @@ def _send(due: Sequence[Message], urls: Sequence[str], post: Post, environ: Mapp
           again: bool) -> tuple[int, str]:  # fmt: skip
     """How many were sent, and why the first was not that reached nobody."""
     count, why = 0, ""
+    cache = layout.cache_folder(os.path.expanduser("~"), environ)
     for message in due:
         if not message.claim(again):
             continue
-        text = messages.text(message.experiment, message.record)
+        text = messages.text(message.experiment, message.record, cache, time.time())
         reached, problems = list(message.reached), []
         for url in urls:
             digest = hashlib.sha256(f"{message.name} {url}".encode(errors="surrogatepass")).hexdigest()[:12]
