@@ -145,6 +145,8 @@ with processes.Inbox() as inbox:
 
 def test_where_a_file_server_repeats_every_rename_a_run_is_executed_and_its_end_recorded(place):
     run = place.shell("exit 3")
+    for name in (layout.LAUNCH, layout.HPARAMS):  # which the runner makes
+        os.unlink(f"{run}/{name}")
     assert script(REPEATED, run) == "[('failed', 3), ('failed', 3)]\n"
     assert [end(run, number)["state"] for number in ("1.0", "2.0")] == ["failed", "failed"]
     assert os.readlink(f"{run}/output.log") == "attempts/2.0/main.log"
