@@ -139,3 +139,7 @@ def test_an_experiment_that_cannot_be_read_is_a_problem_of_its_own(root, fake, t
     assert {name: look.problems for name, look in looks.items() if look.problems} == {"b": (problem,)}
     said = typed(f"farmx status --logroot {root}")
     assert (said.code, said.err) == (0, f"unreadable: {problem}\n")
+    assert said.out == (
+        f"a                  3 runs: 3 queued; 0:00 spent\nb                  cannot be read\n"
+        f"{EXPERIMENTS[2]}  3 runs: 3 queued; 0:00 spent\nin {root}\n"
+    )

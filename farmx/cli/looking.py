@@ -157,5 +157,6 @@ def _experiments(root: str, as_json: bool, now: float, cache: str | None) -> str
         return json.dumps(told, indent=2)
     if not found:
         return f"no experiments in {root}"
-    rows = [[name, summary(each.runs, now)] for name, each in found.items()]
+    rows = [[name, summary(each.runs, now) if each.runs or not each.problems else "cannot be read"]
+            for name, each in found.items()]  # fmt: skip
     return aligned(rows) + f"\nin {os.path.abspath(root)}"
