@@ -279,6 +279,7 @@ def test_what_slurm_does_not_end_is_left_in_the_end_with_the_command_that_cancel
     runner.take(run, "1.0", {"farm": "big", "submission": "id", "job": "7", "host": "elsewhere"})
     fake.says("squeue", *squeue)
     monkeypatch.setattr(drill, "LEAVE_S", 0.3)
+    monkeypatch.chdir("/")  # where nothing is nearer than by its whole path
     drill.leave(drill.Trial(run, "slurm", pytest.fail), keep=False)
     told = capfd.readouterr().err.splitlines()
     assert told[0] == f"end    one  {end}"

@@ -119,9 +119,9 @@ def sweep(monkeypatch, capfd, tmp_path):
     """A sweep of COUNT runs for a farm that takes them all, on a file system that keeps each waiting."""
     real, fast = os.rename, several.SLOW_S
 
-    def rename(source: str, target: str) -> None:
+    def rename(source: str, target: str, **homes: int | None) -> None:
         time.sleep(2 * fast)
-        real(source, target)
+        real(source, target, **homes)
 
     monkeypatch.setattr(os, "rename", rename)
     write(tmp_path / "p", {
@@ -167,9 +167,9 @@ def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_sam
 SLOW = """
 import os, sys, time
 rename = os.rename
-def slow(*paths):
+def slow(*paths, **homes):
     time.sleep(0.003)
-    rename(*paths)
+    rename(*paths, **homes)
 os.rename, sys.argv = slow, ["farmx", "sweep.yml"]
 from farmx.__main__ import farmx
 farmx()
