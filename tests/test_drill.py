@@ -279,10 +279,10 @@ def test_what_slurm_does_not_end_is_left_in_the_end_with_the_command_that_cancel
     runner.take(run, "1.0", {"farm": "big", "submission": "id", "job": "7", "host": "elsewhere"})
     fake.says("squeue", *squeue)
     monkeypatch.setattr(drill, "LEAVE_S", 0.3)
-    monkeypatch.chdir("/")  # where nothing is nearer than by its whole path
+    monkeypatch.chdir(tmp_path)
     drill.leave(drill.Trial(run, "slurm", pytest.fail), keep=False)
     told = capfd.readouterr().err.splitlines()
     assert told[0] == f"end    one  {end}"
     state, _, command = told[-1].rpartition("; ")
     assert re.fullmatch(r"left   one is (running|unknown), on elsewhere.*", state)
-    assert shlex.split(command) == ["farmx", "cancel", str(place.experiment), "ends", "it"]
+    assert shlex.split(command) == ["farmx", "cancel", str(place.experiment.relative_to(tmp_path)), "ends", "it"]
