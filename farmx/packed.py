@@ -72,14 +72,19 @@ def work(
     busy: dict[int, _Child] = {}
     outcomes: list[Outcome] = []
     told, look = 0, time.monotonic() + LOOK_S
+
+    def over() -> bool:
+        inbox.heed(lambda: False)  # nobody cancels all of a job by a signal; what it warns of holds before a run begins
+        return bool(inbox.stops or inbox.noticed) or stopped()
+
     while True:
-        refused = _begin_all(queue, free, slots, busy, lambda: bool(inbox.stops or inbox.noticed) or stopped())
+        refused = _begin_all(queue, free, slots, busy, over)
         if not busy:
             if refused is not None:
                 left = f"{len(queue)} run{'s were' if len(queue) > 1 else ' was'} not begun"
                 tell(f"{left}: no process can be started: {refused.strerror}")
             return outcomes, len(queue)
-        inbox.heed(lambda: False)  # nobody cancels all of a job by a signal
+        inbox.heed(lambda: False)
         told = _pass_on(list(busy.values()), inbox, told)
         for answer in inbox.wait(list(busy), look - time.monotonic()):
             child = busy.pop(answer)

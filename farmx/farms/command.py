@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -104,11 +105,11 @@ class Farm(NamedTuple):
             self._record(submission)
         self._upload(submissions)
         stop = threading.Event()
-        with Apart() as apart, ThreadPoolExecutor(self.parallel) as pool:
+        with Apart() as apart, _Breaks(stop, apart) as breaks, ThreadPoolExecutor(self.parallel) as pool:
             try:
                 calls = {pool.submit(self._queue, submission, index, stop, apart): submission
                          for submission in submissions for index in range(self._count(submission))}  # fmt: skip
-                queued, refused = _followed(calls, heard, partial(self._stopped, stop, apart))
+                queued, refused = _followed(calls, heard, breaks, self.tell)
             finally:
                 stop.set()  # whatever ended us: what is called already is waited for and recorded, nothing more called
         if isinstance(refused, _Full):
@@ -117,14 +118,6 @@ class Farm(NamedTuple):
                             f"{total} runs are not queued; the same command goes on when some have ended")  # fmt: skip
         if refused is not None:
             raise refused
-
-    def _stopped(self, stop: threading.Event, apart: Apart, again: bool) -> None:
-        """Call no more; after a second Ctrl-C, end what is called already."""
-        stop.set()
-        if again:
-            apart.end()
-        else:
-            self.tell(_WAITS)
 
     def _count(self, submission: Submission) -> int:
         """How many jobs hold its runs."""
@@ -240,23 +233,54 @@ class Farm(NamedTuple):
         }
 
 
-def _followed(
-    calls: Mapping[Future[int], Submission], heard: Callable[[Submission, int], None], stopped: Callable[[bool], None]
-) -> tuple[int, BaseException | None]:
-    """Tell of each call as it ends, and each second that none did; how many runs are queued, and what was refused.
+class _Breaks:
+    """Counts Ctrl-C, which breaks into nothing meanwhile: the first calls no more, another ends what is called already.
 
-    stopped: called at a Ctrl-C, which is a refusal, too, with whether it is not the first.
+    In a thread that hears none, or where somebody else answers it, that stays so.
     """
+
+    def __init__(self, stop: threading.Event, apart: Apart) -> None:
+        self.count = 0
+        self._stop, self._apart = stop, apart
+        self._ours = False
+
+    def __enter__(self) -> _Breaks:
+        import threading  # only for who submits
+
+        main = threading.current_thread() is threading.main_thread()
+        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.count += 1
+        self._stop.set()
+        if self.count > 1:
+            self._apart.end()
+
+
+def _followed(
+    calls: Mapping[Future[int], Submission],
+    heard: Callable[[Submission, int], None],
+    breaks: _Breaks,
+    tell: Callable[[str], None],
+) -> tuple[int, BaseException | None]:
+    """Tell of each call as it ends, and each second that none did; how many runs are queued, and what was refused: a
+    Ctrl-C counts as that."""
     from concurrent.futures import FIRST_COMPLETED, wait  # only for who submits
 
     queued, waiting = 0, set(calls)
     refused: BaseException | None = None
     while waiting:
-        try:
-            ended, waiting = wait(waiting, TICK_S, FIRST_COMPLETED)
-        except KeyboardInterrupt as error:
-            stopped(isinstance(refused, KeyboardInterrupt))
-            refused, ended = error, set()
+        ended, waiting = wait(waiting, TICK_S, FIRST_COMPLETED)
+        if breaks.count and not isinstance(refused, KeyboardInterrupt):
+            refused = KeyboardInterrupt()
+            tell(_WAITS)
         for done in ended:
             refused = _worse(refused, done.exception())
             count = 0 if done.exception() else done.result()
@@ -264,7 +288,7 @@ def _followed(
             heard(calls[done], count)
         if not ended:
             heard(next(iter(calls.values())), 0)
-    return queued, refused
+    return queued, KeyboardInterrupt() if breaks.count else refused
 
 
 def _worse(one: BaseException | None, other: BaseException | None) -> BaseException | None:
