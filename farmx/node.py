@@ -18,9 +18,9 @@ Carried there with runner; which scheduler it is, only the submission's job.json
                             is the number of the next restart
     told                    the pattern by which that output tells that the program was signalled as we were
     tell                    the command that, with the job's id, asks all tasks of a program to end
-    arrays, hold            the command that, with the name of jobs (job.json has that of ours), tells the ids of the
-                            arrays that have it, and the one that, with such an id, holds what waits of it: a recorded
-                            id may be that of another job by now
+    arrays, hold, release   the command that, with the name of jobs (job.json has that of ours), tells the ids of the
+                            arrays that have it, and those that, with such an id, hold what waits of it and let it go: a
+                            recorded id may be that of another job by now
     held                    the pattern in what hold says when it fails and has held what there is to hold
 """
 
@@ -134,19 +134,22 @@ class Scheduler:
         if not self._node.get("hold") or not breaker.bars(submission):
             return True
         try:
-            barred = filter(breaker.bars, breaker.counted_with(submission))
+            barred = list(filter(breaker.bars, breaker.counted_with(submission)))
             jobs = [layout.read_json(os.path.join(path, layout.JOB), layout.JOB_FORMAT) for path in barred]
         except (OSError, RecordError):
             return False
-        held = [self._holds(str(job.get("name"))) for job in jobs]  # each is asked, whatever was said of another
+        names = [str(job.get("name")) for job in jobs]
+        held = [self._all("hold", name) for name in names]  # each is asked, whatever was said of another
+        for name in (name for path, name in zip(barred, names) if not breaker.bars(path)):
+            self._all("release", name)  # somebody let it go meanwhile, and may have been before us
         return all(held)
 
-    def _holds(self, name: str) -> bool:
-        """Whether every array whose jobs have this name is held now."""
+    def _all(self, word: str, name: str) -> bool:
+        """Whether that was done to every array whose jobs have this name. word: hold or release."""
         found = _run(self._node.get("arrays"), name)
         if found is None or found.returncode != 0:
             return False
-        said = [_run(self._node.get("hold"), array) for array in sorted(set(found.stdout.split()))]
+        said = [_run(self._node.get(word), array) for array in sorted(set(found.stdout.split()))]
         over = str(self._node.get("held") or "(?!)")
         return all(each is not None and (each.returncode == 0 or re.search(over, each.stderr)) for each in said)
 

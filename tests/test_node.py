@@ -153,6 +153,19 @@ def test_where_the_runner_died_while_it_held_the_next_one_does_it_and_nobody_beg
     assert holds(place.fake) == ["7", "8"]
 
 
+def test_what_somebody_lets_go_while_it_is_being_held_goes_on(place, failing):
+    path, other = failing
+    opened = json.dumps({"format": 1, "held": True, "why": WHY, "open": True})
+    for each in failing:
+        record = json.loads(Path(each, "job.json").read_text())
+        record["node"]["hold"] = ["sh", "-c", f"scontrol hold $0; printf %s '{opened}' > '{other}/breaker.json'"]
+        record["node"]["release"] = ["scontrol", "release"]
+        layout.write_json(os.path.join(each, "job.json"), record)
+    assert start(path).wait() == 2
+    asked = [words[1:] for words in place.fake.calls("scontrol") if words[1] != "show"]
+    assert asked == [["hold", "7"], ["hold", "8"], ["release", "8"]]
+
+
 def test_one_that_fails_after_them_holds_what_is_not_held_and_nothing_that_was_let_go(place, failing):
     path, other = failing
     place.fake.says("scontrol", "", "no", 1)

@@ -169,6 +169,7 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "max_requeues": max_requeues,
         "arrays": ["squeue", "-h", "-o", "%F", "--name"],
         "hold": ["scontrol", "hold"],  # jobname= would leave out what runs and may be queued again
+        "release": ["scontrol", "release"],
         "held": OVER,
         "fence": True,  # where hold failed, or who asked for it died
         "ask": ["scontrol", "show", "job", "-o"],
