@@ -1,6 +1,7 @@
 """A job that holds several runs: its slots, their GPUs, what is passed on, on real processes."""
 
 import os
+import select
 import signal
 from itertools import count
 from pathlib import Path
@@ -117,6 +118,26 @@ def test_what_the_job_is_told_all_runs_are_told_and_no_more_begin(tmp_path, numb
     assert [outcome.note for outcome in outcomes] == notes
     assert waiting == 1
     assert not (tmp_path / "2.began").exists()
+
+
+def warns(env, inbox) -> Outcome:
+    os.kill(os.getppid(), processes.CANCEL)
+    return Outcome("preempted")
+
+
+class Late(Inbox):
+    """Of a job that is slow to wake: a warning and the end of the run that heard it first are there at once."""
+
+    def wait(self, others: list[int], timeout_s: float) -> list[int]:
+        select.select(others, [], [])
+        return super().wait(others, timeout_s)
+
+
+def test_a_warning_that_comes_with_the_end_of_a_run_lets_no_other_begin(tmp_path):
+    runs = [Run(tmp_path, str(place), program) for place, program in enumerate([warns, done])]
+    with Late(notice_s=60.0, warns=True) as inbox:
+        outcomes, waiting = packed.work(runs, [{"SLOT": "0"}], inbox)
+    assert ([outcome.state for outcome in outcomes], waiting) == (["preempted"], 1)
 
 
 def test_one_run_is_cancelled_where_its_request_stands(tmp_path, monkeypatch):
