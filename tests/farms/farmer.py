@@ -161,6 +161,10 @@ class Farmer:
         """Return when none is left; a host that did not hear that a job is to end is told again after a minute."""
         until(lambda: not self.jobs(), LINGER_S)
 
+    def alone(self) -> None:
+        """Return when nothing is left of anybody's, whose jobs count where a user may have so many."""
+        until(lambda: not _jobs(self.farm), LINGER_S)
+
 
 def _jobs(farm: GridEngine) -> list[str]:
     return [line.split()[0] for line in farm.says("qstat").splitlines()[2:]]

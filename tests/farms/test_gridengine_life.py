@@ -202,6 +202,7 @@ def few(big):
         path.write_text("\n".join(lines) + "\n")
         big.farm.run("qconf", "-Mconf", str(path), user="root")
 
+    big.alone()
     limit(3)
     yield big
     limit(0)
