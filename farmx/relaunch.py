@@ -299,6 +299,8 @@ def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
         if run.state in WAITING:
             closed = _close(run.path, _next(run), {"farm": layout.LOCAL, "submission": ""})
             return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
+        if run.state is State.UNKNOWN and run.held and not run.attempts:  # its farm cannot say whether it begins
+            return f"not cancelled: {run.note}", ()
         if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
             return str(run.state), ()
         if _elsewhere(run):

@@ -55,6 +55,8 @@ def test_a_run_queued_by_what_is_not_installed_any_more_is_unknown_and_left_alon
     states = json.loads(project.ok("status", "sweep", "--json").out)["runs"]
     assert [(run["state"], run["note"]) for run in states] == [("unknown", told)]
     assert "left  1 unknown (--state unknown runs it)\n" in project.ok("retry", "sweep").err
+    done, (run,) = project("cancel", "sweep"), project.runs()
+    assert (done.code, done.out) == (1, f"{run.name}  not cancelled: {told}\n")
     assert "runs  1: 1 unknown  in " in project.ok("sweep.yml", "-i").err
     assert [path for run in project.runs() for path in run.glob("attempts/*")] == []
 
