@@ -107,7 +107,8 @@ class Inbox:
         look_s: float = LOOK_S,
     ) -> None:
         self.stops: list[int] = []
-        self.cancelled = False
+        self.cancelled = False  # a CANCEL came of which nobody has settled yet what it was
+        self.wished = False
         self.noticed = False
         self.overheard = False  # a signal that was for the others of our job, and that somebody passes on to us
         self.notice_s = notice_s
@@ -151,22 +152,30 @@ class Inbox:
         self._others = number
 
     def heed(self, wished: Callable[[], bool]) -> None:
-        """Settle what a CANCEL was. wished: whether somebody asked for this program's end."""
+        """Settle what a CANCEL was. wished: whether somebody asked for this program's end.
+
+        One that comes meanwhile is a new one, and asks nothing before it is settled, too: a scheduler may send two.
+        """
         if not self.cancelled:
             return
-        self.cancelled = False  # before we look: one that comes after that is a new one
+        self.cancelled = False
         if wished():
-            self.cancelled = True
+            self.wished = True
         elif self.warns:
             self.noticed = True
 
+    def begin(self) -> None:
+        """Another program begins: a cancel was of the one before, a warning is for every one."""
+        self.heed(lambda: False)
+        self.wished = False
+
     def asked(self) -> int:
         """How many requests came to end a program; a scheduler that is told to cancel a run gives its notice, too."""
-        return len(self.stops) + (self.cancelled or self.noticed)
+        return len(self.stops) + (self.wished or self.noticed)
 
     def missed(self) -> bool:
         """Whether a request came that a program which begins only now cannot have heard."""
-        return self.overheard or self.asked() > 0
+        return self.overheard or self.cancelled or self.asked() > 0
 
     def wait(self, others: list[int], timeout_s: float) -> list[int]:
         """Sleep until a signal, a readable descriptor of `others` or the timeout; return those readable."""
@@ -346,8 +355,7 @@ class Stop:
 
     def follow(self, inbox: Inbox) -> None:
         """Act on what arrived: the first request asks, a second one or the end of the grace kills."""
-        if self.state != "cancelled" and self._cancelled is not None:
-            inbox.heed(self._cancelled)
+        inbox.heed(self._cancelled or (lambda: True))
         asked = inbox.asked()
         if asked and self.state is None:
             self.ask(*self._asked(inbox), told=not self._early and inbox.told())
@@ -370,9 +378,9 @@ class Stop:
 
     def _asked(self, inbox: Inbox) -> tuple[str, float]:
         """What the first request makes of the program, and its grace."""
-        noticed = inbox.notice_s is not None and not inbox.stops and not inbox.cancelled
+        noticed = inbox.notice_s is not None and not inbox.stops and not inbox.wished
         grace_s = max(inbox.notice_s - _RECORD_S, inbox.notice_s / 2) if noticed and inbox.notice_s else self._grace_s
-        if inbox.cancelled or (self._cancelled is not None and self._cancelled()):
+        if inbox.wished or (self._cancelled is not None and self._cancelled()):
             return "cancelled", grace_s
         return "preempted" if noticed else "interrupted", grace_s
 

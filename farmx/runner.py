@@ -224,7 +224,7 @@ def execute(
     Raises OSError or StageError when the attempt could not be taken, or its end not be recorded. What our surroundings
     refuse in between (a full disk, a lost right) interrupts it: that is no fault of the run's.
     """
-    inbox.cancelled = False  # one that came since was for the run before: nobody could name this attempt yet
+    inbox.begin()
     taken, owner = take(run, number, facts)
     if taken is None:
         return _held(os.path.join(run, layout.ATTEMPTS, number), owner)

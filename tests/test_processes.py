@@ -206,6 +206,22 @@ def test_a_cancel_that_nobody_wished_is_a_warning_where_the_scheduler_sends_such
     assert (stop.state, [name for name in said if name != "SIGCONT"]) == (state, told)
 
 
+def test_a_second_warning_that_comes_while_the_first_is_looked_into_is_no_cancel(monkeypatch):
+    """Grid Engine tells a job's processes by their group and one by one."""
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+
+    def wished() -> bool:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return False
+
+    with Inbox(notice_s=60.0, warns=True) as inbox:
+        stop = Stop(7, 30.0, lambda number: None, wished)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stop.follow(inbox)
+        stop.follow(inbox)
+    assert stop.state == "preempted"
+
+
 LOOKS = [
     ("looked for first", ["look", "TERM"], "cancelled", ["SIGTERM"]),
     ("then told twice", ["look", "TERM", "TERM"], "cancelled", ["SIGTERM", "SIGKILL"]),

@@ -637,6 +637,18 @@ def test_a_program_dies_with_its_runner_and_what_it_left_behind_with_the_next_at
         os.kill(number(f"{run}/away"), signal.SIGKILL)
 
 
+def test_a_warning_that_came_before_an_attempt_is_for_it(place):
+    run = place.shell("trap 'exit 3' TERM; while :; do sleep 0.1; done")
+    code = """
+import os, signal
+from farmx import processes, runner
+with processes.Inbox(notice_s=60.0, warns=True) as inbox:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    print(runner.execute(sys.argv[1], "1.0", {}, inbox).state)
+"""
+    assert script(code, run) == "preempted\n"
+
+
 def test_a_cancel_that_came_before_an_attempt_is_not_for_it(place):
     run = place.shell("true")
     code = """
