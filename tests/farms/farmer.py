@@ -12,6 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,7 @@ def library(farm: GridEngine) -> Path:
 
 
 LINGER_S = 200.0  # within what a test may take
+FORCE_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -161,13 +164,31 @@ class Farmer:
         """Return when none is left; a host that did not hear that a job is to end is told again after a minute."""
         until(lambda: not self.jobs(), LINGER_S)
 
+    def clear(self) -> None:
+        """End what is left of his jobs."""
+        self._clear(self.jobs)
+
     def alone(self) -> None:
-        """Return when nothing is left of anybody's, whose jobs count where a user may have so many."""
-        until(lambda: not _jobs(self.farm), LINGER_S)
+        """End what is left of anybody's, whose jobs count where a user may have so many."""
+        self._clear(lambda: _jobs(self.farm))
+
+    def _clear(self, jobs: Callable[[], list[str]]) -> None:
+        """Return when these are gone; Grid Engine forgets one by force whose end its host does not hear of."""
+        by_force = time.monotonic() + FORCE_S
+
+        def none() -> bool:
+            left = jobs()
+            force = time.monotonic() > by_force
+            if left:
+                self.farm.says("qdel", *(["-f"] if force else []), *left, user="root" if force else USER)
+            return not left
+
+        until(none, LINGER_S)
 
 
 def _jobs(farm: GridEngine) -> list[str]:
-    return [line.split()[0] for line in farm.says("qstat").splitlines()[2:]]
+    said = until(lambda: done if (done := farm.run("qstat", check=False)).returncode == 0 else None).stdout
+    return [line.split()[0] for line in said.splitlines()[2:]]
 
 
 def farmer(farm: GridEngine, name: str) -> Farmer:

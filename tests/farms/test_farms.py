@@ -303,6 +303,7 @@ def test_a_killed_grid_engine_started_again_runs_jobs(gridengine):
         gridengine.daemon(name)
     until(lambda: gridengine.run("qsub", "-b", "y", "-h", "true", check=False).returncode == 0)
     until(gridengine.is_ready)
+    gridengine.run("qdel", "-u", "farmer", check=False)  # what asked whether it takes jobs
     assert qsub(gridengine, "echo", "again") == "again\n"
 
 

@@ -29,15 +29,7 @@ exit $code
 def big(gridengine):
     made = farmer(gridengine, f"{os.getpid()}.{next(NUMBER)}")
     yield made
-    clear(made)
-
-
-def clear(big: Farmer) -> None:
-    """No job is left to the next test."""
-    jobs = big.jobs()
-    if jobs:
-        big.farm.says("qdel", *jobs)
-    big.emptied()
+    made.clear()
 
 
 def waiting(big: Farmer, hparams: str, program: str = "") -> None:
@@ -216,4 +208,4 @@ def test_hostile_names_and_values_arrive_as_they_are(gridengine, output, place):
         assert big.ended() == ["done"] * len(values)
         assert sorted(read(run / "argv")[1] for run in big.runs()) == sorted(values)
     finally:
-        clear(big)
+        big.clear()

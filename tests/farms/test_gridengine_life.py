@@ -14,7 +14,7 @@ from launching import until
 from farms.farmer import PYTHON, Farmer, farmer
 from farms.fixtures import lack
 from farms.gridengine import USER
-from farms.test_gridengine_farm import clear, go, names, waiting
+from farms.test_gridengine_farm import go, names, waiting
 from farmx import sites
 
 pytestmark = pytest.mark.farm
@@ -30,7 +30,7 @@ if [ "$FARMX_ATTEMPT" -{test} ]; then while :; do sleep 0.1; done; fi
 def big(gridengine):
     made = farmer(gridengine, f"{os.getpid()}.life.{next(NUMBER)}")
     yield made
-    clear(made)
+    made.clear()
 
 
 def saving(big: Farmer, hparams: str = "{n: [1]}", test: str = "lt 2") -> None:
