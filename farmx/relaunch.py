@@ -37,15 +37,31 @@ MEANWHILE = "it began, or was ended, meanwhile; cancel it again"
 # ---------------------------------------------------------------- retry
 
 
+class Code(NamedTuple):
+    """The code of today that runs of one experiment take. home: its directory.  runs: their paths."""
+
+    home: str
+    listing: snapshot.Listing
+    runs: list[str]
+
+
 class Retry(NamedTuple):
     """What is about to be queued again. jobs: the first of each run.  chains: all of them.  fresh: the jobs that get
-    today's code; the others keep their own."""
+    today's code; the others keep their own.  codes: that code.  records: of runs that ask for other resources now, as
+    they are to be.  stages: path of a run -> which each attempt is to run, and how run.json calls that."""
 
     jobs: tuple[Job, ...]
     chains: tuple[Chain, ...]
     fresh: tuple[Job, ...]
     left: tuple[Run, ...]
-    code: str
+    codes: tuple[Code, ...] = ()
+    records: Mapping[str, Mapping[str, Any]] = {}
+    stages: Mapping[str, tuple[Mapping[str, Sequence[str]], str]] = {}
+
+    @property
+    def code(self) -> str:
+        """How much code of today it is in all, '' for none."""
+        return ", ".join(dict.fromkeys(code.listing.told() for code in self.codes))
 
 
 def retry(
@@ -60,12 +76,11 @@ def retry(
 ) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
-    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code, and with it
-    the PATH and the like of `environ`.  only: the stages to run, done or not, and so by default of runs that are
-    done, too; () for all from the first that is not done, of a run that is done for all.  release: also those that
-    a breaker held and nobody has; they take today's code as those do that made it trip.  asked: resources that go
-    over what the runs and their stages have, from now on, None for none of that name. Afterwards the records of
-    those runs say so. Raises FarmxError, before anything is changed, when `environ` lacks what a run is to be
+    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code.  only: the
+    stages to run, done or not, and so by default of runs that are done, too; () for all from the first that is not
+    done, of a run that is done for all.  release: also those that a breaker held and nobody has; they take today's
+    code as those do that made it trip.  asked: resources that go over what the runs and their stages have, from now
+    on, None for none of that name. Nothing is changed. Raises FarmxError when `environ` lacks what a run is to be
     passed, `farm` would refuse what a run wants, a run lacks a stage or is gone, or today's code cannot be had.
     """
     chosen: list[Run] = []
@@ -77,18 +92,28 @@ def retry(
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
     _check_stages(chosen, only)
     _check_containers(chosen, records, farm, environ)
-    made = [_chain(run, records[run.path], only, farm, asked) for run in chosen]
+    made = tuple(_chain(run, records[run.path], only, farm, asked) for run in chosen)
     farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
-    digests, told = _todays_code({run.path: records[run.path] for run in chosen if run.path in fresh})
-    for run in chosen if asked else ():
-        layout.write_json(os.path.join(run.path, layout.RUN), dict(records[run.path]))
-    _renew(digests, environ)
-    for run, each in zip(chosen, made):
-        if len(run.stages) > 1:
-            again = _again(run, only)
-            stage.ask(run.path, each.asked(again), AGAIN if again else ONLY)
+    codes = _todays_code({path: record for path, record in records.items() if path in fresh})
+    stages = {run.path: _stages(run, each, only) for run, each in zip(chosen, made) if len(run.stages) > 1}
     jobs = tuple(each.jobs[0] for each in made)
-    return Retry(jobs, tuple(made), tuple(job for job in jobs if job.run in fresh), tuple(left), told)
+    return Retry(jobs, made, tuple(job for job in jobs if job.run in fresh), tuple(left), codes,
+                 records if asked else {}, stages)  # fmt: skip
+
+
+def settle(chosen: Sequence[Retry], environ: Mapping[str, str]) -> None:
+    """Let the records of the runs say what was chosen; those with today's code take the PATH and the like of `environ`.
+
+    Raises FarmxError; no run is changed before all code is there.
+    """
+    digests = _taken([code for each in chosen for code in each.codes])
+    for each in chosen:
+        for path, record in each.records.items():
+            layout.write_json(os.path.join(path, layout.RUN), dict(record))
+    _renew(digests, environ)
+    for each in chosen:
+        for path, (asked, key) in each.stages.items():
+            stage.ask(path, asked, key)
 
 
 def wanted(run: Run, states: Sequence[State] | None, only: Sequence[str] = (), release: bool = False) -> bool:
@@ -122,6 +147,11 @@ def _again(run: Run, only: Sequence[str]) -> Sequence[str]:
     return only or [each.name for each in run.stages if all(stage.done for stage in run.stages)]
 
 
+def _stages(run: Run, chain: Chain, only: Sequence[str]) -> tuple[Mapping[str, Sequence[str]], str]:
+    again = _again(run, only)
+    return chain.asked(again), AGAIN if again else ONLY
+
+
 def _at_fault(run: Run) -> bool:
     """Whether it ended, or was kept from beginning, by a fault of the code."""
     return run.state in OWN_FAULT or status.is_held(run)
@@ -133,21 +163,20 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str]) ->
     code: 'own' for that which they have, else today's. Raises FarmxError.
     """
     held = [run for run in runs if run.state is State.QUEUED and status.is_held(run)]
-    by_submission: dict[str, list[Run]] = {}
-    for run in held:
-        by_submission.setdefault(run.held[-1].submission, []).append(run)
-    gone: list[Run] = []
-    for submission, group in by_submission.items():
-        release = getattr(farms.leaf(group[0].held[-1].record), "release", None)
-        if release is None:  # a pool that is about to end
-            continue
-        if code != "own":
-            _renew(_todays_code({run.path: stage.recorded(run.path) for run in group})[0], environ)
+    held = [run for run in held if _release(run)]  # else of a pool that is about to end
+    if code != "own":
+        _renew(_taken(_todays_code({run.path: stage.recorded(run.path) for run in held})), environ)
+    by_submission: dict[str, Run] = {run.held[-1].submission: run for run in held}
+    for submission, run in by_submission.items():
         breaker.unbar(submission)  # else what the farm lets begin would end at once
-        release(group[0].held[-1])
+        _release(run)(run.held[-1])
         breaker.release(submission)
-        gone += group
-    return gone
+    return held
+
+
+def _release(run: Run) -> Any:
+    """What has the farm of a held run let begin what a breaker holds, None where it cannot."""
+    return getattr(farms.leaf(run.held[-1].record), "release", None)
 
 
 def _check_containers(
@@ -169,33 +198,38 @@ def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
                 raise UsageError(f"--stage: {run.name} has no stage {name!r}{nearest(name, known)}")
 
 
-def _todays_code(records: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], str]:
-    """Snapshot the code that each run came from, once a source and experiment; its digest for each run, and how much
-    it is in all. No run has it yet."""
-    made: dict[tuple[str, str], tuple[str, str]] = {}
-    digests: dict[str, str] = {}
+def _todays_code(records: Mapping[str, Mapping[str, Any]]) -> tuple[Code, ...]:
+    """The code that each run came from, listed once a source and experiment. Raises StageError for one that is gone."""
+    made: dict[tuple[str, str], Code] = {}
     for path, record in records.items():
-        recipe = dict(record["code"])
-        key = os.path.dirname(path), repr(sorted(recipe.items()))
+        home, recipe = os.path.dirname(path), dict(record["code"])
+        key = home, repr(sorted(recipe.items()))
         if key not in made:
-            made[key] = _snapshot(recipe, key[0])
-        digests[path] = made[key][0]
-    return digests, ", ".join(dict.fromkeys(told for _, told in made.values()))
+            made[key] = Code(home, _listing(recipe, home), [])
+        made[key].runs.append(path)
+    return tuple(made.values())
 
 
-def _renew(digests: Mapping[str, str], environ: Mapping[str, str]) -> None:
-    for path, digest in digests.items():
-        stage.renew(path, digest, environ)
-
-
-def _snapshot(recipe: dict[str, object], experiment: str) -> tuple[str, str]:
+def _listing(recipe: dict[str, object], experiment: str) -> snapshot.Listing:
     source = str(recipe.pop("source"))
     recipe.pop("staging")
     if not os.path.isdir(source):
         raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
     wish = snapshot.Wish(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})  # type: ignore[arg-type]
-    code = snapshot.listing(source, wish, [os.path.dirname(experiment)])
-    return snapshot.take(code, os.path.join(experiment, layout.FARMX)).digest, code.told()
+    return snapshot.listing(source, wish, [os.path.dirname(experiment)])
+
+
+def _taken(codes: Iterable[Code]) -> dict[str, str]:
+    """Path of each run -> the snapshot of its code, which is there now; no run has it yet. Raises StageError."""
+    digests: dict[str, str] = {}
+    for home, listing, runs in codes:
+        digests.update(dict.fromkeys(runs, snapshot.take(listing, os.path.join(home, layout.FARMX)).digest))
+    return digests
+
+
+def _renew(digests: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    for path, digest in digests.items():
+        stage.renew(path, digest, environ)
 
 
 def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:

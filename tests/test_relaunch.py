@@ -99,6 +99,8 @@ def test_what_failed_by_itself_takes_todays_code(all_states, code, fresh):
     old = all_states.snapshot()
     (all_states.source / "t.py").write_text("print('new')\n")
     chosen = relaunch.retry(look(all_states).runs, None, code, {"PATH": "/new bin"}, Here(None))
+    assert {run.digest for run in look(all_states).runs} <= {None, old}
+    relaunch.settle([chosen], {"PATH": "/new bin"})
     assert [os.path.basename(job.run) for job in chosen.fresh] == fresh
     changed = {run.name for run in look(all_states).runs if run.digest not in (None, old)}
     assert changed == set(fresh)
@@ -191,6 +193,23 @@ def test_runs_of_two_experiments_take_todays_code_each_from_its_own_snapshot(pro
     project.write("work.sh", ". ./note.sh\n")
     project.ok("retry", "sweep", "other")
     assert sorted(line.partition("/")[0] for line in project.starts()) == ["other", "other", "sweep", "sweep"]
+
+
+@pytest.mark.parametrize("words", [(), ("--release",), ("-r", "mem=7")])
+def test_where_the_code_of_one_experiment_is_gone_no_run_of_another_is_changed(project, tmp_path, words):
+    failing(project)
+    other = tmp_path / "other $HOME"
+    shutil.copytree(project.path, other)
+    (other / "sweep.yml").rename(other / "other.yml")
+    assert project("other.yml", "-i", cwd=other).code == 1
+    shutil.rmtree(other)
+    project.write("work.sh", "exit 0\n")
+    before = {path: path.read_text() for path in project.experiment.parent.glob("*/*/run.json")}
+    snapshots = sorted(project.experiment.parent.glob("*/.farmx/snapshots/*"))
+    told = project("retry", "sweep", "other", *words).err.splitlines()
+    assert told == [f"farmx: {other}: the code was here and is gone; give --code own to use what the runs have"]
+    assert {path: path.read_text() for path in before} == before
+    assert sorted(project.experiment.parent.glob("*/.farmx/snapshots/*")) == snapshots
 
 
 def test_what_a_run_is_to_be_passed_must_be_there_before_anything_changes(project):

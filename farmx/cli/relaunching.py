@@ -38,11 +38,12 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     code = left_out(problems)
     again = [run for run in runs if relaunch.wanted(run, states, given["stages"], given["release"])]
     groups = _groups(given, again, at, asked)
+    wish = given["stages"], given["release"], asked
+    chosen = [relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish) for each in groups]
     gone = relaunch.let_go(runs, given["code"], at.environ) if given["release"] else []
     if gone:
         tell(f"      {len(gone)} let go")
-    wish = given["stages"], given["release"], asked
-    chosen = [relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish) for each in groups]
+    relaunch.settle(chosen, at.environ)
     taken = {run.path for run in (*again, *gone)}
     left = [run for run in runs if run.path not in taken]
     _tell(_together(chosen, left), given["as_json"])
@@ -139,7 +140,7 @@ def _together(parts: Sequence[Retry], left: Sequence[Run]) -> Retry:
         chains=tuple(chain for part in parts for chain in part.chains),
         fresh=tuple(job for part in parts for job in part.fresh),
         left=tuple(left),
-        code=", ".join(dict.fromkeys(part.code for part in parts if part.code)),
+        codes=tuple(code for part in parts for code in part.codes),
     )
 
 

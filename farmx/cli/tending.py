@@ -87,6 +87,7 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
             urls = notifying.routes(home, config_file, at)
             farm = _farm(record, relaunch.pack_of([record]), home, config_file, at)
             chosen = relaunch.retry(runs, verdicts.JUDGED, "own", at.environ, farm)
+            relaunch.settle([chosen], at.environ)
             there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
         except FarmxError as error:
             tell(f"{record.get('farm', layout.LOCAL)}: {error}")
