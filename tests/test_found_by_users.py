@@ -79,13 +79,16 @@ def test_under_nohup_the_end_of_a_terminal_ends_no_run(waiting):
     assert waiting.again() == {(1, 1): "done", (2, 1): "done"}
 
 
-def test_a_pool_whose_terminal_is_gone_still_ends_its_runs(waiting):
+@pytest.mark.parametrize("how", [["-j", "1"], ["-i"]])
+def test_a_launch_whose_terminal_is_gone_asks_its_runs_to_end(waiting, how):
     master, slave = pty.openpty()
-    with begun(waiting, FARMX, "sweep.yml", "-j", "1", stderr=slave) as process:
+    with begun(waiting, FARMX, "sweep.yml", *how, stderr=slave) as process:
         os.close(slave)
         os.close(master)
         process.terminate()
-        process.wait(PATIENCE_S)
+        assert process.wait(PATIENCE_S) == 130
+    ended = (end(run) for run in waiting.runs())
+    assert [(each["state"], each["note"]) for each in ended if each] == [("interrupted", "main was ended by SIGTERM")]
     assert sorted(waiting.again().values()) == ["interrupted", "staged"]
     assert len(waiting.starts()) == 1
 

@@ -80,7 +80,8 @@ class Foreground(Watch):
         return
 
     def stopping(self, running: int, now: bool) -> None:
-        os.write(2, f"{stopping(running, now)}\n".encode())  # a signal's handler may stand inside a print
+        with suppress(OSError):  # a terminal that went away is why the program is asked; it gets its time
+            os.write(2, f"{stopping(running, now)}\n".encode())  # a signal's handler may stand inside a print
 
     def tick(self) -> None:
         return
