@@ -133,14 +133,15 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
 
 
 def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> dict[str, int]:
-    """The generation each point is to reach: those of the last --again while it is unfinished, else one more."""
+    """The generation each point is to reach: what it was to by its last --again while one of these points has not, else
+    one more."""
+    wanted = [spec.identity for spec in order.specs]
+    goals: dict[str, int] = {}
     for told in records.launches(order.experiment):
-        goals: dict[str, int] = told.get("again") or {}
-        if goals:
-            if all(spec.identity in goals for spec in order.specs) and not _reached(goals, held, runs):
-                return goals
-            break
-    return {key: held[key].generation + 1 if key in held else 1 for key in (spec.identity for spec in order.specs)}
+        goals = {**(told.get("again") or {}), **goals}
+    goals = {key: goals[key] for key in wanted if key in goals}
+    goals = {} if _reached(goals, held, runs) else goals
+    return {key: goals.get(key) or (held[key].generation + 1 if key in held else 1) for key in wanted}
 
 
 def _reached(goals: Mapping[str, int], held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> bool:

@@ -156,6 +156,32 @@ def test_again_of_some_points_is_not_the_unfinished_one_of_all(project):
     assert sorted(project.again()) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
 
 
+def not_begun(project: Project, *keys: tuple[int, int]) -> None:
+    """As if these runs, (value of n, generation), had not begun yet."""
+    for path in project.runs():
+        if key(path) in keys:
+            shutil.rmtree(path / "attempts")
+
+
+def test_again_of_more_points_goes_on_with_the_unfinished_one_of_some(project):
+    launched(project)
+    launched(project, "--again", "--first", "1")
+    not_begun(project, (1, 2))
+    assert launched(project, "--again")["runs"] == [f"2: 1 taken up, 1 new  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (1, 2): "done", (2, 1): "done", (2, 2): "done"}
+
+
+def test_an_unfinished_again_is_continued_in_a_sweep_that_grew_and_with_a_point_that_was_run_once_more_since(project):
+    launched(project)
+    launched(project, "--again")
+    not_begun(project, (2, 2))
+    launched(project, "--again", "--first", "1")
+    project.sweep("{n: [1, 2, 3]}")
+    assert launched(project, "--again")["runs"] == [f"3: 1 done, 1 taken up, 1 new  in {project.experiment}"]
+    assert sorted(project.again()) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]
+    assert set(project.again().values()) == {"done"}
+
+
 def test_changed_code_is_told_with_the_command_that_runs_it(project):
     launched(project)
     assert launched(project)["next"] == ["sumx sweep"]
