@@ -32,7 +32,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner
+from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner, stages
 from farmx.errors import RecordError, StageError
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
@@ -248,9 +248,12 @@ class Held(NamedTuple):
         """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
         node = containers.around(self.job.get("node") or {}, self.run)
         scheduler = Scheduler(node, self.run, self.queued, OVER_PACKED if self.packed else OVER)
-        if why := scheduler.held() or self._early(scheduler):
-            self._say(f"held: {why}")
-            return Outcome("held", note=why)
+        try:
+            if why := scheduler.held() or self._early(scheduler):
+                self._say(f"held: {why}")
+                return Outcome("held", note=why)
+        except RecordError as error:  # a file system that stumbles
+            return self._kept_from(error)
         requeues = bool(node.get("requeue") and scheduler.job) or node.get("code") is not None
         remedy = Remedy(self.home, self.run, self.number, requeues)
         facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
@@ -266,9 +269,7 @@ class Held(NamedTuple):
                 print(f"{self.run}: {why}", file=sys.stderr)
                 return Outcome("interrupted", note=why)
             except (OSError, StageError) as error:  # it was not taken, or its end not recorded in its place
-                why = _what(error, self.run)
-                _complain(why)
-                return self._broke_off(os.getpid(), Outcome("interrupted", note=why))
+                return self._kept_from(error)
             self._say(f"{outcome.state}: {outcome.note}".rstrip(": "))
             if (node.get("hold") or node.get("fence") or self.packed) and (why := remedy.held(outcome)):
                 self._hold(scheduler, why)  # before we are queued again, so that we are held, too
@@ -282,24 +283,38 @@ class Held(NamedTuple):
         """Have the rest held, unless that was done: who found out may have died, or nobody answered then."""
         if breaker.farm_holds(self.home):
             return
-        breaker.spread(self.home)
-        if scheduler.hold(self.home):
-            breaker.note_farm_holds(self.home)
+        try:
+            breaker.spread(self.home)
+            if held := scheduler.hold(self.home):
+                breaker.note_farm_holds(self.home)
+        except RecordError:
+            held = False
+        if held:
             self._say(f"holds the rest: {why}")
         else:
             self._say(f"cannot hold the rest, which ends as it begins: {why}")
 
     def _early(self, scheduler: Scheduler) -> str | None:
         """Why it must not begin: the breaker holds it, and nothing else did, or the job that it waits for did not end
-        well, whatever the scheduler made of that."""
+        well, whatever the scheduler made of that, or the run was queued again without it. Raises RecordError."""
         if why := self.kept():
             self._hold(scheduler, why)
             return why
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
         end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
-        done = layout.AFTER not in self.job or end.get("state") == "done"
-        return None if done else f"attempt {name}, which comes before it, is not done"
+        if layout.AFTER not in self.job:
+            return None
+        if end.get("state") != "done":
+            return f"attempt {name}, which comes before it, is not done"
+        record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
+        return None if record is None or stages.named(record, self.number) else "the run was queued again without it"
+
+    def _kept_from(self, error: Exception) -> Outcome:
+        """What becomes of it where a file system does not let it begin, or end in its place."""
+        why = _what(error, self.run)
+        _complain(why)
+        return self._broke_off(os.getpid(), Outcome("interrupted", note=why))
 
     def kept(self) -> str:
         """Why the breaker keeps it from beginning, which is recorded, where its own job looks; '' when it does not."""

@@ -52,6 +52,11 @@ def plan(run: str, number: str, record: Mapping[str, Any]) -> Plan:
     return Plan(stages, done, tuple(place for place in wanted if place >= begin))
 
 
+def named(record: Mapping[str, Any], number: str) -> bool:
+    """Whether run.json, `record`, says which stages attempt `number` is to run; of what waits for another it does."""
+    return any(_asked(record, key, number) for key in (AGAIN, ONLY))
+
+
 def _asked(record: Mapping[str, Any], key: str, number: str) -> Sequence[str]:
     """The names of the stages that attempt `number` was asked for; () where it was not."""
     asked = record.get(key)

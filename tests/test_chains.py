@@ -118,13 +118,24 @@ def test_a_farm_that_chains_no_jobs_is_told_of():
     assert chains.in_one(Farm("command"), of({"gpus": 1}, {})) == chains.in_one(Farm("command"), []) == ""
 
 
-BEFORE = [("done", "done"), ("failed", "held: attempt 1.0, which comes before it, is not done"),
-          (None, "held: attempt 1.0, which comes before it, is not done")]  # fmt: skip
+FIRST = "held: attempt 1.0, which comes before it, is not done"
+ANEW = "held: the run was queued again without it"
+BEFORE = [
+    ("done", {"only": {"1": ["main"], "2": ["main"]}}, "done"),
+    ("done", {"again": {"2": ["main"]}}, "done"),
+    ("failed", {"only": {"2": ["main"]}}, FIRST),
+    (None, {"only": {"2": ["main"]}}, FIRST),
+    ("done", {}, ANEW),
+    ("done", {"again": {"1": ["main"]}}, ANEW),  # farmx retry --stage of a chain of which nothing had begun
+    ("done", {"only": {"3": ["main"]}}, ANEW),
+]
 
 
-@pytest.mark.parametrize(("state", "said"), BEFORE)
-def test_a_job_begins_only_after_the_one_it_waits_for_whatever_the_farm_makes_of_that(place, capfd, state, said):
+@pytest.mark.parametrize(("state", "names", "said"), BEFORE)
+def test_a_job_begins_only_after_the_one_it_waits_for_and_where_run_json_names_it(place, capfd, state, names, said):
     run = place.shell("true", "one")
+    record = json.loads(Path(run, "run.json").read_text())
+    Path(run, "run.json").write_text(json.dumps({**record, **names}))
     before = Path(run, "attempts/1.0")
     before.mkdir(parents=True)
     if state:
@@ -133,4 +144,4 @@ def test_a_job_begins_only_after_the_one_it_waits_for_whatever_the_farm_makes_of
     Path(made.path, "job.json").write_text(json.dumps({"format": 1, "farm": "big", "executor": "slurm", "after": "s"}))
     assert node.main([made.path, "0"]) == 0
     assert capfd.readouterr().out == f"one 2.0 {said}\n"
-    assert Path(run, "attempts/2.0").exists() == (state == "done")
+    assert Path(run, "attempts/2.0").exists() == (said == "done")

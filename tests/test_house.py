@@ -76,7 +76,7 @@ ALONE = {
     "packs": {"needs"},
     "packed": {"processes", "runner"},
     "node": {"breaker", "containers", "errors", "layout", "notices", "packed", "packs", "processes", "remedies",
-             "runner"},
+             "runner", "stages"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

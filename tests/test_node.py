@@ -1,5 +1,6 @@
 """What a farm starts on a node: which attempt it is, who stopped it, and whether it is queued again."""
 
+import errno
 import json
 import os
 import subprocess
@@ -142,6 +143,23 @@ def test_where_the_name_of_an_array_cannot_be_read_nothing_is_held_and_it_is_sai
     assert holds(place.fake) == []
 
 
+def test_where_the_submissions_cannot_be_listed_what_is_held_ends_and_it_is_said(place, failing, monkeypatch, capfd):
+    path, _ = failing
+    layout.write_json(os.path.join(path, layout.BREAKER), {"format": 1, "held": True, "why": WHY})
+    listdir = os.listdir
+
+    def broken(at):
+        if at == os.path.dirname(path):
+            raise OSError(errno.EIO, "Input/output error", at)
+        return listdir(at)
+
+    monkeypatch.setattr(os, "listdir", broken)
+    assert node.main([path, "0"]) == 0
+    told = f"id a 1.0 cannot hold the rest, which ends as it begins: {WHY}\nid a 1.0 held: {WHY}\n"
+    assert capfd.readouterr().out == told
+    assert holds(place.fake) == []
+
+
 def test_where_the_runner_died_while_it_held_the_next_one_does_it_and_nobody_begins(place, failing):
     path, other = failing
     (place.fake.home / "scontrol").write_text('#!/bin/sh\n[ "$1" = show ] || kill -9 $PPID\n')
@@ -227,6 +245,12 @@ def attempts_a_file(run: str, submission: str) -> str:
     return f"{run}/attempts: Not a directory"
 
 
+def attempts_a_loop(run: str, submission: str) -> str:
+    """Nobody can read the list of the run's attempts; what is said of that."""
+    os.symlink("attempts", os.path.join(run, "attempts"))
+    return f"{run}/attempts: cannot be read: Too many levels of symbolic links"
+
+
 def no_lines(run: str, submission: str) -> str:
     Path(submission, layout.RUNS).write_text("")
     return f"{submission}/runs: no run stands there for index 0: was it changed, or is it not here yet? launch again"
@@ -248,7 +272,7 @@ def no_record(run: str, submission: str) -> str:
 
 
 @pytest.mark.parametrize("pack", [False, True])
-@pytest.mark.parametrize("harm", [a_file, attempts_a_file, no_lines, no_list, torn, no_record])
+@pytest.mark.parametrize("harm", [a_file, attempts_a_file, attempts_a_loop, no_lines, no_list, torn, no_record])
 def test_what_keeps_an_attempt_from_being_taken_is_one_line_of_its_job(place, harm, pack):
     run = place.shell("echo ran")
     submission = handed(place, run)
