@@ -1,5 +1,7 @@
 """shares: who uses which part of a GPU; pools of one machine take turns, whatever dies."""
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -169,6 +171,18 @@ def test_on_a_full_disk_a_gpu_is_had_and_let_go_without_a_word_of_what_for():
     assert waits_for(ONE) == [f"process {os.getpid()} uses it for "]
     grip.close()
     assert waits_for(ONE) == []
+
+
+def test_a_file_system_without_locks_is_said_and_leaves_no_file_open(monkeypatch):
+    def none(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    take(ONE).close()  # its directory is there
+    before = sorted(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(OSError, match="No locks available"):
+        take(ONE)
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_file_that_nobody_understands_is_nobody_s():

@@ -60,19 +60,22 @@ def check(slots: Sequence[Slot]) -> None:
 
 
 def _locked(path: str, wait: bool) -> int | None:
-    """The file at `path`, made where there is none, locked by us alone; None when others have it."""
+    """The file at `path`, made where there is none, locked by us alone; None when others have it. Raises OSError."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        ours = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(file).st_ino == os.stat(path).st_ino:
+            ours = os.fstat(file).st_ino == os.stat(path).st_ino
+            if ours:
                 return file
         except BlockingIOError:
-            os.close(file)
             return None
-        except FileNotFoundError:
-            pass
-        os.close(file)  # who cleans /tmp, or who held it, took it away meanwhile
+        except FileNotFoundError:  # who cleans /tmp, or who held it, took it away meanwhile
+            continue
+        finally:
+            if not ours:
+                os.close(file)
 
 
 class _Held(NamedTuple):
