@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout
+from farmx import farms, layout, needs
 from farmx.farms import base
 from farmx.farms.base import Farm
 from farmx.spec import Job, Run, RunSpec, Submission
@@ -50,7 +50,7 @@ def links_of(
     """
     made: list[Link] = []
     for name, own in stages:
-        wants = {**resources, **own} if own else resources
+        wants = needs.over(resources, own)
         if made and (farm.executor not in farms.CHAINED or made[-1].resources == wants):
             made[-1] = made[-1]._replace(stages=(*made[-1].stages, name))
         else:

@@ -14,6 +14,7 @@ from farmx.settings import LOCAL, NOTIFY_SLURM, SLURM
 from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
+    from farmx import snapshot
     from farmx.orders import Order
     from farmx.yaml12 import Mark, Node
 
@@ -75,7 +76,18 @@ def read(request: Request, at: Surroundings) -> Composed:
         own_keys=sweep.OWN_KEYS,
         flags=request.flags,
     )
+    if any(stage.marks for stage in made.stages):
+        settings = settings._replace(origins=_with_stages(settings.origins, made))
     return Composed(request, made, settings, _template(made, settings, request), text)
+
+
+def _with_stages(origins: Mapping[str, str], made: sweep.Sweep) -> Mapping[str, str]:
+    """Where each setting is from, and what stages ask for themselves."""
+    from farmx import needs  # spares who has no stages
+
+    named = [(key, stage, str(mark)) for stage in made.stages for key, mark in stage.marks.items()]
+    alone = {f"RESOURCES.{key}": mark for key, _, mark in reversed(named)}
+    return {**alone, **origins, **{needs.of_stage(key, stage.resources[key]): mark for key, stage, mark in named}}
 
 
 def _check(request: Request) -> None:
@@ -154,7 +166,7 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
     here: whether it runs in our terminal, whatever farm is configured. Raises ConfigError for a setting that its runs,
     where they run, cannot have.
     """
-    from farmx import interpreter, snapshot  # these spare a -n
+    from farmx import interpreter  # these spare a -n
     from farmx.orders import Order
 
     settings = made.config
@@ -164,15 +176,13 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
     if not here and settings.farm.executor != LOCAL:  # here nothing is asked for
         _check_retry(settings, specs)
         _check_pack(settings, specs, made.request.stages)
-    wish = snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
-                         settings.code_max_files, settings.code_max_mb)  # fmt: skip
     return Order(
         id=launch_id(at.now),
         source=at.cwd,
         experiment=os.path.join(settings.logroot, made.request.name or made.sweep.name),
         sweep=os.path.abspath(os.path.join(at.cwd, made.request.sweep)),
         specs=specs,
-        wish=wish,
+        wish=_wish(settings),
         environ=at.environ,
         now=at.now,
         farm=settings.farm.name,
@@ -185,6 +195,14 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
         notify=tuple(url for url in settings.notify if url != NOTIFY_SLURM),
         notes=tuple(_idle(settings)),
     )
+
+
+def _wish(settings: config.Config) -> snapshot.Wish:
+    """What of a source is code."""
+    from farmx import snapshot  # spares a -n
+
+    return snapshot.Wish(settings.code_ignore_patterns, settings.code_include, settings.code_link,
+                         settings.code_max_files, settings.code_max_mb)  # fmt: skip
 
 
 def _idle(settings: config.Config) -> Iterator[str]:
@@ -203,7 +221,7 @@ def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequenc
 
     only: the stages to run, () for all.
     """
-    from farmx import farms  # these spare a -n
+    from farmx import farms, needs  # these spare a -n
     from farmx.farms import together
 
     pack, chained = settings.farm.pack, settings.farm.executor in farms.CHAINED
@@ -213,17 +231,19 @@ def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequenc
         raise ConfigError(f"{settings.origins['PACK']}: PACK: stage {name} has RESOURCES, and so a job of its own, "
                           "which runs cannot share; take out one of the two, or write PACK: {runs: 1}")  # fmt: skip
     begins = ((spec, next(each for each in spec.stages if not only or each.name in only)) for spec in specs)
-    wanted = ({**spec.resources, **stage.resources} for spec, stage in begins)
+    wanted = (needs.over(spec.resources, stage.resources) for spec, stage in begins)
     together.check(pack, list({repr(each): each for each in wanted}.values()), settings.origins)
 
 
 def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:
     """Raises ConfigError when RETRY lets a resource grow that a run of the farm lacks."""
-    from farmx import policy  # spares a -n
+    from farmx import needs, policy  # spares a -n
 
-    for resources in {repr(spec.resources): spec.resources for spec in specs}.values():
+    wanted = ((each, needs.over(spec.resources, each.resources)) for spec in specs for each in spec.stages)
+    for stage, resources in {repr(wants): (each, wants) for each, wants in wanted}.values():
         if problem := policy.misfit(settings.retry, resources):
-            raise ConfigError(f"{settings.origins['RETRY']}: RETRY: {problem}")
+            where = f"stage {stage.name}: " if stage.resources else ""
+            raise ConfigError(f"{settings.origins['RETRY']}: RETRY: {where}{problem}")
 
 
 # ---------------------------------------------------------------- of a launch that was
@@ -253,6 +273,17 @@ def settled(experiment: str | None, at: Surroundings, config_file: str | None = 
         except SweepError as error:
             wrong = error
     raise wrong  # never: of what says nothing, nothing is wrong
+
+
+def recipe(experiment: str, at: Surroundings, config_file: str | None = None,
+           flags: Mapping[str, str] = {}) -> dict[str, Any]:  # fmt: skip
+    """How the experiment's newest launch would make its code today: run.json's `code`, but None for a staging that goes
+    by the number of files; {} where there was no launch. Raises ConfigError."""
+    from farmx import records  # spares a -n
+
+    source = records.last_launch(experiment).get("cwd")
+    settings = settled(experiment, at, config_file, flags)
+    return {"staging": settings.code_staging, "source": source, **_wish(settings)._asdict()} if source else {}
 
 
 def _sweeps(told: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Node], Mapping[str, Mark]]]:

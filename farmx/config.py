@@ -282,7 +282,7 @@ def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ:
         origins[setting.key] = DEFAULT if found is None else found[1].origins[setting.key]
     values["RESOURCES"] = {}
     for value, layer in reversed(list(_setting("RESOURCES", layers))):
-        values["RESOURCES"].update(value)
+        values["RESOURCES"] = _over(values["RESOURCES"], value)
         marks = getattr(layer.nodes["RESOURCES"], "marks", {})
         origins.update({f"RESOURCES.{key}": str(mark) for key, mark in marks.items()})
     return Config(
@@ -292,6 +292,14 @@ def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ:
         origins=origins,
         **{key.lower(): values[key] for key in _PLAIN_KEYS if key != "CONTAINER"},
     )
+
+
+def _over(resources: dict[str, Any], own: dict[str, Any]) -> Mapping[str, Any]:
+    if not resources:
+        return own
+    from farmx import needs  # spares a -n
+
+    return needs.over(resources, own)
 
 
 def _farm(name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Farm:

@@ -21,8 +21,6 @@ from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, recor
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
 
-SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
-
 
 def launch(
     order: Order,
@@ -125,7 +123,8 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
     if run is None or run.identity != spec.identity or holder.generation < goal:
         return Choice(spec, run, max(goal, holder.generation + 1), "new")
     step = steps.of(spec, run, only)
-    if not step.queue and not only and (verdict := verdicts.of(run, spec.retry, spec.resources)).again:
+    own = {each.name: each.resources for each in spec.stages} if run.state in verdicts.JUDGED else {}
+    if not step.queue and not only and (verdict := verdicts.of(run, spec.retry, spec.resources, own)).again:
         return Choice(spec, run, holder.generation, "take", step, verdict.why)
     if step.queue and status.is_held(run):
         step = step._replace(renew=True)  # it waited for the code to be mended
@@ -188,8 +187,7 @@ def _only_runs(logroot: str) -> bool:
 
 
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
-    staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
-    recipe = {"staging": staging, "source": order.source, **order.wish._asdict()}
+    recipe = stage.recipe(order.source, order.wish._asdict(), order.staging, len(code.files))
     return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
 
 
@@ -231,7 +229,7 @@ def _staged(
         return chain_of(os.path.join(order.experiment, kept), links) if kept else None
     assert choice.run
     if choice.step.renew:
-        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
+        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages, shared.code)
     if retry:
         stage.set_retry(choice.run.path, choice.spec.retry)
     return _take(order, farm, choice, choice.run) if choice.job == "take" else None

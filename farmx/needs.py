@@ -26,10 +26,20 @@ def spelled(keys: Iterable[str]) -> dict[str, str]:
     return {plain(key): key for key in keys}
 
 
-def merged(resources: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Resources with what is `asked` for in place of that, however it is spelled there; None takes it out."""
-    if not asked:
+def of_stage(key: str, value: Any) -> str:
+    """By what name the origins of settings know a resource that a stage asks for itself."""
+    return f"RESOURCES.{key} {value!r}"
+
+
+def over(resources: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Resources with `own` in place of that, however it is spelled there; None stays one."""
+    if not own:
         return resources
-    over = spelled(asked)
-    kept = {key: value for key, value in resources.items() if plain(key) not in over}
-    return {**kept, **{key: value for key, value in asked.items() if value is not None}}
+    named = spelled(own)
+    return {**{key: value for key, value in resources.items() if plain(key) not in named or key in own}, **own}
+
+
+def merged(resources: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same with what is `asked` for; None takes it out."""
+    laid = over(resources, asked)
+    return {key: value for key, value in laid.items() if value is not None or key not in asked}

@@ -19,12 +19,13 @@ Command = Callable[[Node, str], str]
 
 
 class Stage(NamedTuple):
-    """One entry of a CMD that is a mapping. resources: its own, laid over RESOURCES."""
+    """One entry of a CMD that is a mapping. resources: its own, laid over RESOURCES.  marks: of their names."""
 
     name: str
     template: Template
     resources: Mapping[str, Any]
     mark: Mark
+    marks: Mapping[str, Mark] = {}
 
 
 _STAGE_KEYS = ["cmd", "RESOURCES"]
@@ -43,6 +44,7 @@ def _stage(name: str, node: Node, mark: Mark, command: Command) -> Stage:
     if not _STAGE_NAME.fullmatch(name):
         wrong(mark, f"{name!r} names a stage and its log; write letters, digits, _, . and -, the first no sign")
     resources: Mapping[str, Any] = {}
+    marks: Mapping[str, Mark] = {}
     if isinstance(node, Fields):
         for key in node.items:
             if key not in _STAGE_KEYS:
@@ -50,11 +52,12 @@ def _stage(name: str, node: Node, mark: Mark, command: Command) -> Stage:
         if "cmd" not in node.items:
             wrong(node, f"stage {name} has no command; write {name}: {{cmd: <command>, RESOURCES: ...}}")
         resources = _own_resources(node.items.get("RESOURCES"))
+        marks = getattr(node.items.get("RESOURCES"), "marks", {})
         node = node.items["cmd"]
     from farmx import templates  # spares a sweep of one command
 
     template = templates.read(command(node, name), f"{node.mark}: {name}")
-    return Stage(name, template, resources, node.mark)
+    return Stage(name, template, resources, node.mark, marks)
 
 
 def _own_resources(node: Node | None) -> Mapping[str, Any]:

@@ -159,7 +159,19 @@ def _resources(node: Node) -> dict[str, Any]:
             if not isinstance(item, Scalar):
                 raise Bad(f"{key} holds {yaml12.spelled(item)}; it takes text, numbers, true, false and lists", item)
     resources: dict[str, Any] = yaml12.plain(node)
+    if any("-" in key for key in resources):
+        _check_spellings(node)
     return resources
+
+
+def _check_spellings(node: Fields) -> None:
+    from farmx import needs  # spares a -n
+
+    first: dict[str, str] = {}
+    for key in node.items:
+        other = first.setdefault(needs.plain(key), key)
+        if other != key:
+            raise Bad(f"{other} and {key} are one name; keep one", _at(key, node))
 
 
 def _pattern(*groups: str) -> Callable[[Node], str]:

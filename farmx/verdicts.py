@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from farmx import breaker, evidence, layout, policy, records
+from farmx import breaker, evidence, layout, needs, policy, records
 from farmx.policy import Verdict
 from farmx.spec import Attempt, Run, State
 
@@ -15,8 +15,14 @@ _WORDS = {"memory": "oom", "time": "time", "node": "node_fail"}  # evidence's ->
 _RUNNERS = re.compile(r".* \d+\.\d+ (?:done|failed|cancelled|interrupted|preempted|held|holds|was)\b")
 
 
-def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> Verdict:
-    """What becomes of `run`. retry, resources: those of today in place of those that it was staged with.
+def of(
+    run: Run,
+    retry: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    own: Mapping[str, Mapping[str, Any]] = {},
+) -> Verdict:
+    """What becomes of `run`. retry, resources: those of today in place of those that it was staged with.  own: of its
+    stages, today's.
 
     Raises RecordError when its records cannot be read.
     """
@@ -24,12 +30,19 @@ def of(run: Run, retry: Mapping[str, Any] | None = None, resources: Mapping[str,
         return NONE
     record = {} if retry is not None and resources is not None else _record(run)
     told = record.get(layout.RETRY) or {} if retry is None else retry
-    wants = record.get("resources") or {} if resources is None else resources
     if not told:
         return NONE
+    own = {each["name"]: each.get("resources") or {} for each in record.get("stages") or ()} or own
+    wants = _wants(run, record.get("resources") or {} if resources is None else resources, own)
     found = causes(run)
     why = _held(run) if found and found[-1] == "error" else ""
     return Verdict(False, f"error: {why}") if why and told.get("error") else policy.verdict(told, found, wants)
+
+
+def _wants(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the stage at which it goes on asks for, with nothing grown. own: stage -> its own resources."""
+    reached = next((each.name for each in run.stages if not each.done), "")
+    return needs.over(resources, own[reached] if reached in own else next(iter(own.values()), {}))
 
 
 def _held(run: Run) -> str:

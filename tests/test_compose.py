@@ -54,6 +54,27 @@ def test_an_order_says_all_that_a_launch_needs(tree):
     assert not (tree / "runs").exists()
 
 
+def test_where_a_stage_asks_for_resources_is_known_beside_where_all_do(tree):
+    (tree / "sweep.yml").write_text("""\
+CMD:
+  train: {cmd: 'true', RESOURCES: {mem: it's, cpus: 1}}
+  avg: {cmd: 'true', RESOURCES: }
+  test: {cmd: 'true', RESOURCES: {mem: 4, gpus: 2}}
+RESOURCES: {mem: 3}
+""")
+    (tree / ".farmx.yaml").write_text("RESOURCES: {cpus: 8}\n")
+    origins = compose.read(compose.Request("sweep.yml"), at(tree)).config.origins
+    assert {key: place for key, place in origins.items() if key.startswith("RESOURCES.")} == {
+        "RESOURCES.mem": "sweep.yml:5:13",
+        "RESOURCES.cpus": ".farmx.yaml:1:13",
+        "RESOURCES.gpus": "sweep.yml:4:43",
+        'RESOURCES.mem "it\'s"': "sweep.yml:2:36",
+        "RESOURCES.cpus 1": "sweep.yml:2:47",
+        "RESOURCES.mem 4": "sweep.yml:4:35",
+        "RESOURCES.gpus 2": "sweep.yml:4:43",
+    }
+
+
 def test_the_ids_of_launches_sort_by_time_and_differ():
     ids = [compose.launch_id(now) for now in (1.0, 1.25, 1.5, 2.0, 1e9, NOW, NOW)]
     assert ids == sorted(ids[:-2]) + ids[-2:]

@@ -230,6 +230,13 @@ def test_settings_are_taken_key_by_key_and_resources_too(place):
     assert (found.origins["RESOURCES.mem"], found.origins["RESOURCES.cpu"]) == (".farmx.yaml:3:21", ".farmx.yaml:4:27")
 
 
+def test_a_resource_is_the_same_however_it_is_spelled(place):
+    place.write("project", "FARM: big\nbig: {RESOURCES: {cpus-per-task: 4, mem_per_cpu: 1, a_b: 1}}\n")
+    place.write("user", "RESOURCES: {mem-per-cpu: 9, x-y: 5}\n")
+    found = place.compose("RESOURCES: {cpus_per_task: 2, a-b: null}")
+    assert found.farm.resources == {"x-y": 5, "mem_per_cpu": 1, "cpus_per_task": 2, "a-b": None}
+
+
 def test_null_is_as_if_the_key_were_not_there(place):
     place.write("project", "LOGROOT:\nENV: ~\nRESOURCES:\nFARM: null\nCODE_LINK:\n")
     place.write("user", "LOGROOT: /user\nENV: {A: 1}\n")
@@ -529,6 +536,7 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("SUBMIT_CMD: [a, b]", 13, "a list is not allowed; it must be a command"),
     ("RESOURCES: gpu", 12, "'gpu' is not allowed; it must be a mapping"),
     ("RESOURCES: [gpu]", 12, "a list is not allowed; it must be a mapping"),
+    ("RESOURCES: {a-b_c: 1, x: 2, a_b_c: 3}", 29, "a-b_c and a_b_c are one name; keep one"),
     ("RESOURCES: {a: {b: 1}}", 16, "a holds a mapping; it takes text, numbers, true, false and lists"),
     ("RESOURCES: {a: [1, [2]]}", 20, "a holds a list; it takes text, numbers, true, false and lists"),
     ("CODE_IGNORE_PATTERNS: {a: 1}", 23, "a mapping is not allowed; it must be a comma list or a list"),

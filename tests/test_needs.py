@@ -21,6 +21,21 @@ def test_the_spelling_is_kept_beside_the_plain_one():
 
 
 @pytest.mark.parametrize(
+    ("resources", "own", "both"),
+    [
+        ({"mem": 1}, {}, {"mem": 1}),
+        ({"mem": 1, "a-b": 2}, {"a_b": 3}, {"mem": 1, "a_b": 3}),
+        ({"mem": 1, "a_b": 2}, {"a-b": None, "it's": "$HOME;"}, {"mem": 1, "a-b": None, "it's": "$HOME;"}),
+        ({"mem": 1}, {"mem": None}, {"mem": None}),
+    ],
+)
+def test_what_is_laid_over_stands_in_place_of_what_was_and_nothing_stays_nothing(resources, own, both):
+    before = dict(resources)
+    assert needs.over(resources, own) == both
+    assert resources == before
+
+
+@pytest.mark.parametrize(
     ("resources", "asked", "merged"),
     [
         ({"mem": 1}, {}, {"mem": 1}),

@@ -38,7 +38,8 @@ def test_a_mapping_is_stages_in_order_each_a_template_with_resources_of_its_own(
             Mark("s.yml", 5, 8),
         ),
         pipeline.Stage(
-            "test", templates.read("python test.py {data}", ""), {"gpus": 2, "time": "1h"}, Mark("s.yml", 6, 15)
+            "test", templates.read("python test.py {data}", ""), {"gpus": 2, "time": "1h"}, Mark("s.yml", 6, 15),
+            {"gpus": Mark("s.yml", 6, 52), "time": Mark("s.yml", 6, 61)},
         ),
     )  # fmt: skip
     assert found.warnings == ()

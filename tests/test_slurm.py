@@ -24,7 +24,8 @@ def fake(tmp_path, monkeypatch):
 
 
 def farm(**more) -> slurm.Farm:
-    return slurm.Farm("big", {"RESOURCES.partition": "a.yaml:3:5"}, delays_s=(0.0, 0.0, 0.0), **more)
+    origins = {"RESOURCES.partition": "a.yaml:3:5", "RESOURCES.partition 'cpux'": "s.yml:2:9"}  # that of a stage
+    return slurm.Farm("big", origins, delays_s=(0.0, 0.0, 0.0), **more)
 
 
 def submission(home: Path, count: int = 2, name: str = "id", **resources) -> Submission:
@@ -74,6 +75,11 @@ def test_what_sbatch_refuses_is_blamed_on_the_key_with_what_there_is(fake):
         farm().check([{"partition": "gpux", "mem": 1}])
     assert str(error.value) == (
         "a.yaml:3:5: RESOURCES.partition 'gpux': sbatch says: Invalid partition name specified; did you mean gpu?"
+    )
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"partition": "cpux"}])
+    assert str(error.value) == (
+        "s.yml:2:9: RESOURCES.partition 'cpux': sbatch says: Invalid partition name specified; did you mean cpu?"
     )
 
 

@@ -172,6 +172,17 @@ def test_what_is_to_grow_and_is_not_asked_for_is_one_line_and_nothing_is_made(po
     assert not pool.root.exists()
 
 
+def test_of_stages_each_is_to_have_what_is_to_grow(pool):
+    pool.write(".farmx.yaml", "FARM: big\nbig: {SUBMIT_CMD: 'submit {script}', RESOURCES: {}}\n")
+    stages = "CMD:\n  a: {cmd: 'true', RESOURCES: {mem: 1}}\n  b: %s\nRETRY: {oom: x2}\n"
+    pool.write("sweep.yml", stages % "{cmd: 'true', RESOURCES: {time: 5}}")
+    told = "oom: RESOURCES has no mem that could grow; add it"
+    assert pool("sweep.yml").line(2) == f"sweep.yml:4:1: RETRY: stage b: {told}"
+    pool.write("sweep.yml", stages % "'true'")
+    assert pool("sweep.yml").line(2) == f"sweep.yml:4:1: RETRY: {told}"
+    assert not pool.root.exists()
+
+
 SUBMIT = """#!/bin/sh
 echo "$@" >> "$SIDE.asked"
 sh "$3" > /dev/null 2>&1
@@ -192,6 +203,22 @@ def test_a_submit_command_is_asked_for_what_has_grown(project):
     assert states(project) == ["done"]
     asked = (project.side.parent / f"{project.side.name}.asked").read_text().splitlines()
     assert [line.split()[:2] for line in asked] == [["64", "it's"], ["96", "it's"], ["100", "it's"]]
+
+
+@pytest.mark.parametrize("again", ["tend", "sweep.yml"])
+def test_a_later_stage_grows_from_what_it_asks_for_itself(project, again):
+    submit = project.write("submit", SUBMIT.replace("$3", "$2"))
+    submit.chmod(0o755)
+    project.write(".farmx.yaml", f"FARM: big\nbig: {{SUBMIT_CMD: '{submit} {{mem}} {{script}}'}}\n")
+    project.write("eat.sh", "[ $FARMX_ATTEMPT -gt 1 ] || { echo MemoryError; exit 1; }\n")
+    project.write("sweep.yml", "CMD:\n  train: {cmd: 'true', RESOURCES: {mem: 64}}\n"
+                  "  test: {cmd: sh eat.sh, RESOURCES: {mem: 10}}\nRETRY: {oom: x2}\n")  # fmt: skip
+    project.ok("sweep.yml")
+    done = project.ok(again)
+    assert "oom, mem 20" in done.out + done.err
+    assert states(project) == ["done"]
+    asked = (project.side.parent / f"{project.side.name}.asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["64", "20"]
 
 
 # ---------------------------------------------------------------- what is said of it

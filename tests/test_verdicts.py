@@ -9,7 +9,7 @@ from launching import Place
 
 from farmx import records, verdicts
 from farmx.policy import Verdict
-from farmx.spec import Held, Run, State
+from farmx.spec import Held, Run, Standing, State
 
 
 @pytest.fixture
@@ -128,3 +128,30 @@ def test_only_what_failed_or_was_lost_is_judged_by_what_it_was_staged_with(place
     assert verdicts.of(run_of(path)._replace(identity=None)) == verdicts.NONE
     assert verdicts.wanted(run_of(path, State.CANCELLED), retry, resources) == {**resources, "mem": "128G"}
     assert verdicts.wanted(run_of(path, State.CANCELLED), {}, resources) == resources
+
+
+OWN = [
+    # which stages are done, what each asks for itself -> what its next attempt is to have
+    ((False, False), {}, {}, {"mem-per-cpu": "20G", "x": 1}),
+    ((False, False), {"mem_per_cpu": "3G"}, {"mem_per_cpu": "7G"}, {"mem_per_cpu": "6G", "x": 1}),
+    ((True, False), {"mem_per_cpu": "3G"}, {"mem_per_cpu": "7G"}, {"mem_per_cpu": "14G", "x": 1}),
+    ((True, True), {"mem_per_cpu": "3G"}, {"mem_per_cpu": "7G"}, {"mem_per_cpu": "6G", "x": 1}),
+    ((True, False), {"mem": "3G", "mem_per_cpu": None}, {}, {"mem-per-cpu": "20G", "x": 1}),
+    ((True, False), {}, {"mem": "3G", "mem_per_cpu": None}, {"mem": "6G", "mem_per_cpu": None, "x": 1}),
+]
+
+
+@pytest.mark.parametrize(("done", "train", "test", "wanted"), OWN)
+@pytest.mark.parametrize("today", [False, True])
+def test_what_grows_is_what_the_stage_asks_for_at_which_it_goes_on(place, today, done, train, test, wanted):
+    path = staged(place, "train", "test")
+    record = json.loads((path / "run.json").read_text())
+    retry, resources = {"oom": "x2"}, {"mem-per-cpu": "10G", "x": 1}
+    own = {"train": train, "test": test}
+    record["stages"] = [{**each, "resources": own[each["name"]]} for each in record["stages"]]
+    (path / "run.json").write_text(json.dumps({**record, "retry": retry, "resources": resources}))
+    attempt(path, "1.0", {"train": b"MemoryError"}, "failed", code=1)
+    run = run_of(path)._replace(stages=tuple(map(Standing, own, ("", "f2"), done)))
+    key = next(name for name in ("mem", "mem-per-cpu", "mem_per_cpu") if wanted.get(name))
+    verdict = Verdict(True, f"oom, {key} {wanted[key]}", wanted)
+    assert verdicts.of(run, *((retry, resources, own) if today else ())) == verdict

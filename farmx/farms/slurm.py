@@ -57,19 +57,19 @@ class Farm(NamedTuple):
 
     def _check_names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
         for key, value in resources.items():
-            name = needs.plain(key)
+            name, told = needs.plain(key), self._where(key, value)
             if name in CLUSTERS:
-                raise ConfigError(f"{self._where(key)}: set SLURM_CLUSTERS in the environment, for all commands")
+                raise ConfigError(f"{told}: set SLURM_CLUSTERS in the environment, for all commands")
             if name in OURS:
-                raise ConfigError(f"{self._where(key)} is set by farmx itself; take it out")
+                raise ConfigError(f"{told} is set by farmx itself; take it out")
             if name not in known and name != slurm_script.PARALLEL:
-                raise ConfigError(f"{self._where(key)} is no option of sbatch{_close(name, known)}")
+                raise ConfigError(f"{told} is no option of sbatch{_close(name, known)}")
             if name == slurm_script.PARALLEL and not (type(value) is int and value > 0):
-                raise ConfigError(f"{self._where(key)}: {value!r} is not allowed; it must be a whole number above 0")
+                raise ConfigError(f"{told}: {value!r} is not allowed; it must be a whole number above 0")
             if any(character in str(value) for character in "\n\\"):
-                raise ConfigError(f"{self._where(key)}: sbatch takes no newline and no backslash; write it without")
+                raise ConfigError(f"{told}: sbatch takes no newline and no backslash; write it without")
             if name == "signal" and not re.fullmatch(r"B:(SIG)?USR2@\d+", str(value)):
-                raise ConfigError(f"{self._where(key)}: {value!r} is not allowed; it must be B:USR2@SECONDS: the "
+                raise ConfigError(f"{told}: {value!r} is not allowed; it must be B:USR2@SECONDS: the "
                                   "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
 
     def _check_values(self, resources: Mapping[str, Any]) -> None:
@@ -78,11 +78,12 @@ class Farm(NamedTuple):
         if said.code == 0 or transient(said.error) or "down, drained or reserved" in said.error:
             return
         key = slurm_words.blamed(why, resources)
-        where = f"{self._where(key)} {resources[key]!r}" if key else f"farm '{self.name}': RESOURCES"
+        where = f"{self._where(key, resources[key])} {resources[key]!r}" if key else f"farm '{self.name}': RESOURCES"
         raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
 
-    def _where(self, key: str) -> str:
-        return where(f"RESOURCES.{key}", self.origins)
+    def _where(self, key: str, value: Any) -> str:
+        stage = self.origins.get(needs.of_stage(key, value))
+        return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", self.origins)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
