@@ -21,6 +21,8 @@ from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, recor
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
 
+SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
+
 
 def launch(
     order: Order,
@@ -187,7 +189,8 @@ def _only_runs(logroot: str) -> bool:
 
 
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
-    recipe = stage.recipe(order.source, order.wish._asdict(), order.staging, len(code.files))
+    staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
+    recipe = {"staging": staging, "source": order.source, **order.wish._asdict()}
     return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
 
 
@@ -229,7 +232,7 @@ def _staged(
         return chain_of(os.path.join(order.experiment, kept), links) if kept else None
     assert choice.run
     if choice.step.renew:
-        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages, shared.code)
+        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
     if retry:
         stage.set_retry(choice.run.path, choice.spec.retry)
     return _take(order, farm, choice, choice.run) if choice.job == "take" else None
