@@ -1,8 +1,14 @@
 """The commands as they are started: `python -m farmx`, and the scripts `farmx` and `sumx` that an install makes."""
 
+from __future__ import annotations
+
 import gc
 import os
 import sys
+
+TYPE_CHECKING = False  # as typing's, which costs a lookup
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 gc.set_threshold(100_000, 20, 20)  # ten thousand runs are made to be kept: looking for garbage among them finds none
 # Python looks first where it was started, or where the script is. A yaml.py or click.py there is not ours to import,
@@ -23,20 +29,33 @@ def _standard_streams() -> None:
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def farmx() -> None:
+def _command(load: Callable[[], Callable[..., None]]) -> Callable[[], None]:
+    """What the script calls that an install makes: Ctrl-C ends it while its modules are still being loaded, too."""
+
+    def command() -> None:
+        try:
+            _standard_streams()
+            load()(prog_name=load.__name__)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    return command
+
+
+@_command
+def farmx() -> Callable[..., None]:
     """The command farmx; ends the process."""
-    _standard_streams()
     from farmx.cli.main import farmx as command  # after the path is clean, as below
 
-    command(prog_name="farmx")
+    return command
 
 
-def sumx() -> None:
+@_command
+def sumx() -> Callable[..., None]:
     """The command sumx; ends the process."""
-    _standard_streams()
     from farmx.cli.sumx import sumx as command
 
-    command(prog_name="sumx")
+    return command
 
 
 if __name__ == "__main__":

@@ -316,6 +316,14 @@ def test_a_module_beside_the_script_or_in_the_directory_is_not_imported(start, t
     assert (done.stdout, done.stderr) == (f"farmx, version {__version__}\n", "")
 
 
+@pytest.mark.parametrize("command", ["farmx", "sumx"])
+def test_ctrl_c_while_a_command_is_loaded_ends_it_without_a_word(command, tmp_path):
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    code = f"import sys; from farmx.__main__ import {command}; sys.path.insert(0, sys.argv[1]); {command}()"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("first", ["", "import farmx.logx, farmx.api"])
 def test_the_package_gives_its_three_names_whatever_was_imported_before(first):
     again = "from farmx import launch, logx, runs\nassert callable(launch) and callable(runs) and logx.metric\n"
