@@ -196,7 +196,7 @@ class Checkpoints:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            layout.move(temporary, path)
         except OSError as error:
             raise unwritable(path, error) from error
         finally:
@@ -208,7 +208,7 @@ class Checkpoints:
         temporary = layout.aside(path)
         try:
             os.link(self._path(name), temporary)
-            os.replace(temporary, path)
+            layout.move(temporary, path)
         except OSError:
             _unlink(temporary)
             self._put(other, lambda file: _pour(self._path(name), file))

@@ -145,8 +145,9 @@ def _repoint(experiment: str, identity: str, generation: int, run: str) -> None:
     path = layout.claim(experiment, identity, generation)
     temporary = layout.aside(path)
     try:
-        os.symlink(os.path.join(os.pardir, os.pardir, run), temporary)
-        os.rename(temporary, path)
+        with suppress(FileExistsError):  # NFS repeats calls: nobody else has that name
+            os.symlink(os.path.join(os.pardir, os.pardir, run), temporary)
+        layout.move(temporary, path)
     except OSError as error:
         raise StageError(f"{path}: cannot be claimed: {error.strerror}") from error
 

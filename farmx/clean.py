@@ -271,12 +271,12 @@ def _back(aside: str, path: str) -> str:
     if not os.path.lexists(aside):
         return ""
     try:
-        os.rename(aside, path)
+        layout.move(aside, path)
         return ""
     except OSError:
         other = f"{path}.{os.path.basename(aside).rpartition('.')[2]}"
     try:
-        os.rename(aside, other)
+        layout.move(aside, other)
     except OSError as error:
         raise StageError(f"{aside}: may be in use and cannot be put back to {path}: {error.strerror}; "
                          "move it out of there") from error  # fmt: skip

@@ -261,6 +261,19 @@ def rename(source: str, target: str, ours: Callable[[], bool], home: int | None 
             raise
 
 
+def move(source: str, target: str) -> None:
+    """rename() of what is known again by its inode; raises OSError."""
+    moved = os.lstat(source)
+    rename(source, target, lambda: _is(target, moved))
+
+
+def _is(path: str, told: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), told)
+    except OSError:
+        return False
+
+
 def _holds(path: str, content: bytes) -> bool:
     try:
         with open(path, "rb", buffering=0) as file:
@@ -305,7 +318,7 @@ def _placed(temporary: str, path: str) -> bool:
             raise
         if os.path.lexists(path):
             return False
-        os.rename(temporary, path)
+        move(temporary, path)
     return True
 
 

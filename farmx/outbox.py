@@ -63,7 +63,7 @@ class Message(NamedTuple):
 
     def sent(self) -> None:
         """Record that all have it."""
-        os.rename(self._path(CLAIM_SUFFIX), self._path(SENT_SUFFIX))
+        layout.move(self._path(CLAIM_SUFFIX), self._path(SENT_SUFFIX))
 
     def kept(self, reached: Sequence[str]) -> None:
         """Record that it could not be sent to all; it may be claimed again."""

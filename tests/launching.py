@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from farmx import claims, layout, outfit, plan, runner, snapshot, stage
 from farmx.farms import base
 from farmx.spec import Job, Point, RunSpec, Submission, Value
@@ -78,6 +80,17 @@ def tree(root: Path) -> dict[str, str]:
 
 def _text(path: str) -> str:
     return Path(path).read_text(errors="surrogateescape")
+
+
+def lost(monkeypatch: pytest.MonkeyPatch, call: str, error: int) -> None:
+    """From now on the first answer to this call is lost: it is done, and the answer to the second one is an error."""
+    real: Callable = getattr(os, call)
+
+    def repeated(*paths: object, **more: object) -> None:
+        real(*paths, **more)
+        raise OSError(error, os.strerror(error), *paths[:1])
+
+    monkeypatch.setattr(os, call, repeated)
 
 
 # ---------------------------------------------------------------- runs

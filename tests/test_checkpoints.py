@@ -1,4 +1,5 @@
 import collections
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from launching import ordinary_rights
+from launching import lost, ordinary_rights
 
 from farmx import layout
 from farmx.checkpoints import Checkpoints
@@ -101,18 +102,30 @@ def test_what_a_checkpoint_holds_is_on_the_disk_before_it_has_its_name(store, tm
         fsync(fd)
         done.append(("synced", os.fstat(fd).st_ino, os.fstat(fd).st_size))
 
-    def named(source, target, replace=os.replace):
+    def named(source, target, rename=os.rename, **more):
         there = os.stat(source)
-        replace(source, target)
+        rename(source, target, **more)
         if str(target).endswith(".pth"):
             put[os.path.basename(target)] = ("synced", there.st_ino, there.st_size) in done
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "replace", named)
+    monkeypatch.setattr(os, "rename", named)
     if not links:
         monkeypatch.setattr(os, "link", refused)
     save(store(), 0, 0.5)
     assert put == {"last_checkpoint_ep0.pth": True, "best_checkpoint_ep0.pth": True}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_checkpoint_whose_rename_a_file_server_repeats_is_saved(store, tmp_path, monkeypatch, links):
+    lost(monkeypatch, "rename", errno.ENOENT)
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    for epoch in (0, 1):
+        save(store(), epoch, 0.5 + epoch)
+    last, best = tmp_path / "last_checkpoint_ep1.pth", tmp_path / "best_checkpoint_ep1.pth"
+    assert files(tmp_path) == ["best1", "last1"]
+    assert last.samefile(best) == links and last.read_bytes() == best.read_bytes()
 
 
 def test_a_best_is_a_link_of_the_last_and_stays_when_that_goes(store, tmp_path):

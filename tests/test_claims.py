@@ -1,11 +1,13 @@
 """claims: which run holds which point, whatever people and crashes did to the directories."""
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from launching import lost
 
 from farmx import claims, processes
 from farmx.claims import Holder
@@ -141,6 +143,14 @@ def test_a_renamed_run_heals_the_index(experiment, name):
     held(experiment).rename(experiment / name)
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, name)}
     assert links(experiment) == {"p1-a.1": f"../../{name}"}
+
+
+@pytest.mark.parametrize("call, error", [("rename", errno.ENOENT), ("symlink", errno.EEXIST)])
+def test_a_claim_whose_change_a_file_server_repeats_leads_to_the_renamed_run(experiment, monkeypatch, call, error):
+    held(experiment).rename(experiment / "two")
+    lost(monkeypatch, call, error)
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "two")}
+    assert links(experiment) == {"p1-a.1": "../../two"}
 
 
 def test_two_renamed_runs_hold_each_their_own_point(experiment):

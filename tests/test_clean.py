@@ -232,6 +232,22 @@ def test_a_rename_that_nfs_repeated_has_happened(place, monkeypatch):
     assert (visible(place), (place.experiment / ".farmx" / layout.TRASH).exists()) == ([], False)
 
 
+def test_what_was_used_is_back_where_a_file_server_repeats_the_rename(place, monkeypatch):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    real = os.rename
+
+    def twice(source, target, **more):
+        if source.endswith("/one"):
+            begun(items[0].run)
+        for _ in range(2):
+            real(source, target, **more)
+
+    monkeypatch.setattr(os, "rename", twice)
+    assert removed(items) == (0, ["one was used meanwhile"])
+    assert sorted(os.listdir(place.experiment / "one" / "attempts")) == ["1.0", "2.0"]
+
+
 def test_what_somebody_removed_or_renamed_meanwhile_is_told(place):
     for name in ("one", "two"):
         attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")

@@ -2,24 +2,13 @@
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launching import lost
 
 from farmx import layout
 from farmx.errors import StageError
-
-
-def lost(monkeypatch: pytest.MonkeyPatch, call: str, error: int) -> None:
-    """From now on the first answer to this call is lost: it is done, and the answer to the second one is an error."""
-    real: Callable = getattr(os, call)
-
-    def repeated(*paths: object, **more: object) -> None:
-        real(*paths, **more)
-        raise OSError(error, os.strerror(error), *paths[:1])
-
-    monkeypatch.setattr(os, call, repeated)
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, call: str, error: int) -> None:

@@ -1,5 +1,6 @@
 """outbox: an event is written down once and sent once, whoever sees it, sends it, or dies meanwhile."""
 
+import errno
 import json
 import os
 import threading
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import project
-from launching import Place
+from launching import Place, lost
 
 from farmx import layout, notices, outbox, processes
 from farmx.cli import notifying
@@ -155,6 +156,14 @@ def test_of_many_senders_one_gets_it_and_none_once_it_was_sent(message):
     found.sent()
     assert message() == []
     assert sum(at_once(found.claim)) == 0
+
+
+def test_one_that_was_sent_is_so_where_a_file_server_repeats_the_rename(message, monkeypatch):
+    (found,) = message()
+    assert found.claim()
+    lost(monkeypatch, "rename", errno.ENOENT)
+    found.sent()
+    assert sorted(os.listdir(found.home)) == ["s.ended.json", "s.ended.sent"]
 
 
 def test_one_that_could_not_be_sent_waits_with_its_tries(message, place):
