@@ -38,9 +38,11 @@ MEANWHILE = "it began, or was ended, meanwhile; cancel it again"
 
 
 class Code(NamedTuple):
-    """The code of today that runs of one experiment take. home: its directory.  runs: their paths."""
+    """The code of today that runs of one experiment take. home: its directory.  recipe: as run.json's `code`.
+    runs: their paths."""
 
     home: str
+    recipe: Mapping[str, Any]
     listing: snapshot.Listing
     runs: list[str]
 
@@ -73,6 +75,7 @@ def retry(
     only: Sequence[str] = (),
     release: bool = False,
     asked: Mapping[str, Any] = {},
+    recipes: Mapping[str, Mapping[str, Any]] = {},
 ) -> Retry:
     """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
 
@@ -80,8 +83,9 @@ def retry(
     stages to run, done or not, and so by default of runs that are done, too; () for all from the first that is not
     done, of a run that is done for all.  release: also those that a breaker held and nobody has; they take today's
     code as those do that made it trip.  asked: resources that go over what the runs and their stages have, from now
-    on, None for none of that name. Nothing is changed. Raises FarmxError when `environ` lacks what a run is to be
-    passed, `farm` would refuse what a run wants, a run lacks a stage or is gone, or today's code cannot be had.
+    on, None for none of that name.  recipes: directory of an experiment -> compose.recipe of it. Nothing is changed.
+    Raises FarmxError when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, a run lacks
+    a stage or is gone, or today's code cannot be had.
     """
     chosen: list[Run] = []
     left: list[Run] = []
@@ -94,7 +98,7 @@ def retry(
     _check_containers(chosen, records, farm, environ)
     made = tuple(_chain(run, records[run.path], only, farm, asked) for run in chosen)
     farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
-    codes = _todays_code({path: record for path, record in records.items() if path in fresh})
+    codes = _todays_code({path: record for path, record in records.items() if path in fresh}, recipes)
     stages = {run.path: _stages(run, each, only) for run, each in zip(chosen, made) if len(run.stages) > 1}
     jobs = tuple(each.jobs[0] for each in made)
     return Retry(jobs, made, tuple(job for job in jobs if job.run in fresh), tuple(left), codes,
@@ -106,11 +110,12 @@ def settle(chosen: Sequence[Retry], environ: Mapping[str, str]) -> None:
 
     Raises FarmxError; no run is changed before all code is there.
     """
-    digests = _taken([code for each in chosen for code in each.codes])
+    codes = [code for each in chosen for code in each.codes]
+    digests = _taken(codes)
     for each in chosen:
         for path, record in each.records.items():
             layout.write_json(os.path.join(path, layout.RUN), dict(record))
-    _renew(digests, environ)
+    _renew(codes, digests, environ)
     for each in chosen:
         for path, (asked, key) in each.stages.items():
             stage.ask(path, asked, key)
@@ -157,15 +162,17 @@ def _at_fault(run: Run) -> bool:
     return run.state in OWN_FAULT or status.is_held(run)
 
 
-def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str]) -> list[Run]:
+def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str],
+           recipes: Mapping[str, Mapping[str, Any]] = {}) -> list[Run]:  # fmt: skip
     """Let begin what a breaker holds in the queue of a farm, each submission whole; return which runs that were.
 
-    code: 'own' for that which they have, else today's. Raises FarmxError.
+    code: 'own' for that which they have, else today's, by `recipes` as in retry. Raises FarmxError.
     """
     held = [run for run in runs if run.state is State.QUEUED and status.is_held(run)]
     held = [run for run in held if _release(run)]  # else of a pool that is about to end
     if code != "own":
-        _renew(_taken(_todays_code({run.path: stage.recorded(run.path) for run in held})), environ)
+        codes = _todays_code({run.path: stage.recorded(run.path) for run in held}, recipes)
+        _renew(codes, _taken(codes), environ)
     by_submission: dict[str, Run] = {run.held[-1].submission: run for run in held}
     for submission, run in by_submission.items():
         breaker.unbar(submission)  # else what the farm lets begin would end at once
@@ -198,38 +205,47 @@ def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
                 raise UsageError(f"--stage: {run.name} has no stage {name!r}{nearest(name, known)}")
 
 
-def _todays_code(records: Mapping[str, Mapping[str, Any]]) -> tuple[Code, ...]:
-    """The code that each run came from, listed once a source and experiment. Raises StageError for one that is gone."""
+def _todays_code(
+    records: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping[str, Any]]
+) -> tuple[Code, ...]:
+    """The code that each run came from, listed once a source and experiment. Raises StageError for one that is gone.
+
+    Where the newest launch took it from there, too, what is code and what is linked is as settings say today.
+    """
     made: dict[tuple[str, str], Code] = {}
     for path, record in records.items():
         home, recipe = os.path.dirname(path), dict(record["code"])
+        today = recipes.get(home, {})
+        recipe = dict(today) if today.get("source") == recipe["source"] else recipe
         key = home, repr(sorted(recipe.items()))
         if key not in made:
-            made[key] = Code(home, _listing(recipe, home), [])
+            made[key] = _code(home, recipe)
         made[key].runs.append(path)
     return tuple(made.values())
 
 
-def _listing(recipe: dict[str, object], experiment: str) -> snapshot.Listing:
-    source = str(recipe.pop("source"))
-    recipe.pop("staging")
+def _code(home: str, recipe: Mapping[str, Any]) -> Code:
+    source, staging = str(recipe["source"]), recipe["staging"]
     if not os.path.isdir(source):
         raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
-    wish = snapshot.Wish(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()})  # type: ignore[arg-type]
-    return snapshot.listing(source, wish, [os.path.dirname(experiment)])
+    told = {key: tuple(each) if isinstance(each, list) else each for key, each in recipe.items()}
+    wish = snapshot.Wish(**{key: told[key] for key in snapshot.Wish._fields})  # type: ignore[arg-type]
+    listing = snapshot.listing(source, wish, [os.path.dirname(home)])
+    return Code(home, stage.recipe(source, wish._asdict(), staging, len(listing.files)), listing, [])
 
 
 def _taken(codes: Iterable[Code]) -> dict[str, str]:
     """Path of each run -> the snapshot of its code, which is there now; no run has it yet. Raises StageError."""
     digests: dict[str, str] = {}
-    for home, listing, runs in codes:
+    for home, _, listing, runs in codes:
         digests.update(dict.fromkeys(runs, snapshot.take(listing, os.path.join(home, layout.FARMX)).digest))
     return digests
 
 
-def _renew(digests: Mapping[str, str], environ: Mapping[str, str]) -> None:
-    for path, digest in digests.items():
-        stage.renew(path, digest, environ)
+def _renew(codes: Iterable[Code], digests: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    for code in codes:
+        for path in code.runs:
+            stage.renew(path, digests[path], environ, code=code.recipe)
 
 
 def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:

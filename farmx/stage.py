@@ -19,6 +19,7 @@ from farmx.stages import AGAIN, ONLY
 from farmx.version import __version__
 
 LOGDIR = re.compile(r"(?<!\$)(?<!\$\{)LOGDIR")  # not the variable that a user's own shell text names
+SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
 SHELL_RECORD = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH")
 
 
@@ -251,9 +252,18 @@ def recorded(run: str) -> dict[str, Any]:
         raise RecordError(f"{path}: it is gone: was the run moved or deleted meanwhile?") from error
 
 
-def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[Stage] = ()) -> None:
+def recipe(source: str, wish: Mapping[str, Any], staging: str | None, files: int) -> dict[str, Any]:
+    """How the next snapshot is to be made, and each run's tree of one of so many files: run.json's `code`.
+
+    wish: the fields of snapshot.Wish.  staging: 'link', 'copy', 'share', or None to go by the number of files.
+    """
+    return {"staging": staging or ("share" if files > SHARE_ABOVE else "link"), "source": source, **wish}
+
+
+def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[Stage] = (),
+          code: Mapping[str, Any] | None = None) -> None:  # fmt: skip
     """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like,
-    editable installs that it knows among them, and `stages` in place of its own.
+    editable installs that it knows among them, and `stages` and the recipe `code` in place of its own.
 
     run.json is the truth of which code it is, the runner follows it.
     """
@@ -261,6 +271,7 @@ def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[S
     words, source = told["stages"][0]["words"][:4], told["code"]["source"]
     roots = interpreter.pythonpath(told["pythonpath"], words, environ, source)
     fresh = {**told, "format": layout.RUN_FORMAT, "digest": digest, "pythonpath": list(roots)}
+    fresh["code"] = told["code"] if code is None else dict(code)
     if stages:
         fresh["stages"] = list(map(_stage_record, stages))
     fresh["script"] = script(fresh, environ)

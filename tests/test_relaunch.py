@@ -150,6 +150,60 @@ def test_a_failed_run_is_mended_by_todays_code_in_its_own_directory(project):
     assert sorted(line.rpartition("/")[2] for line in project.starts()) == ["2.0", "2.0"]
 
 
+TODAY = [
+    # what is code when it is launched, and when it is retried
+    ("CODE_IGNORE_PATTERNS: data", "CODE_LINK: data"),
+    ("CODE_IGNORE_PATTERNS: data", "CODE_IGNORE_PATTERNS: other"),
+    ("CODE_IGNORE_PATTERNS: data", "CODE_IGNORE_PATTERNS: data\nCODE_INCLUDE: data"),
+    ("CODE_IGNORE_PATTERNS: data", ""),
+]
+
+
+@pytest.mark.parametrize("place", ["sweep.yml", ".farmx.yaml"])
+@pytest.mark.parametrize("before, after", TODAY)
+def test_a_retry_takes_what_is_code_by_todays_settings(project, before, after, place):
+    def settings(text: str) -> None:
+        project.sweep(cmd="sh work.sh")
+        with open(project.path / place, "a") as file:
+            file.write(f"{text}\n")
+
+    settings(before)
+    project.write("work.sh", 'D=da; cat "$D"ta/x && . ./note.sh\n')
+    (project.path / "data").mkdir()
+    project.write("data/x", "found\n")
+    assert project("sweep.yml", "-i").code == 1
+    (project.path / ".farmx.yaml").unlink(missing_ok=True)
+    settings(after)
+    assert project("retry", "sweep", "--code", "own").code == 1
+    assert project.ok("retry", "sweep").out.count("found\n") == 2
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+
+
+def test_a_retry_makes_the_tree_of_a_run_as_todays_settings_say(project):
+    failing(project)
+    with open(project.path / "sweep.yml", "a") as file:
+        file.write("CODE_STAGING: copy\n")
+    project.write("work.sh", "echo >> note.sh && . ./note.sh\n")
+    project.ok("retry", "sweep")
+    assert [(path / "code" / "work.sh").stat().st_nlink for path in project.runs()] == [1, 1]
+    assert {read(path / "run.json")["code"]["staging"] for path in project.runs()} == {"copy"}
+    project.ok("retry", "sweep", "--state", "done", "--code", "own")
+    assert {read(path / "run.json")["code"]["staging"] for path in project.runs()} == {"copy"}
+
+
+def test_settings_of_another_directory_say_nothing_of_the_code_of_a_run(project, tmp_path):
+    failing(project)
+    ours = project.runs()[0].name
+    project.write("work.sh", "cat more.txt && . ./note.sh\n")
+    project.write("more.txt", "more\n")
+    other = shutil.copytree(project.path, tmp_path / "other")
+    (other / "work.sh").write_text("exit 3\n")
+    with open(other / "sweep.yml", "a") as file:
+        file.write("CODE_IGNORE_PATTERNS: more.txt\n")
+    assert project("sweep.yml", "-i", "--again", "--first", "1", cwd=other).code == 1
+    assert project.ok("retry", f"sweep/{ours}").out.count("more\n") == 1
+
+
 def test_with_its_own_code_it_fails_again(project):
     failing(project)
     project.write("work.sh", "exit 0\n")

@@ -20,12 +20,14 @@ STOPPED = 130  # the exit code of what somebody stopped
 
 
 class Group(NamedTuple):
-    """Runs of one experiment that go to one place. home: the experiment's directory.  urls: whom NOTIFY tells."""
+    """Runs of one experiment that go to one place. home: the experiment's directory.  urls: whom NOTIFY tells.
+    recipe: of today's code."""
 
     home: str
     runs: list[Run]
     farm: Farm
     urls: Sequence[str]
+    recipe: Mapping[str, Any]
 
 
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
@@ -39,8 +41,11 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     again = [run for run in runs if relaunch.wanted(run, states, given["stages"], given["release"])]
     groups = _groups(given, again, at, asked)
     wish = given["stages"], given["release"], asked
-    chosen = [relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish) for each in groups]
-    gone = relaunch.let_go(runs, given["code"], at.environ) if given["release"] else []
+    chosen = [
+        relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish, {each.home: each.recipe})
+        for each in groups
+    ]
+    gone = relaunch.let_go(runs, given["code"], at.environ, _recipes(runs, given, at)) if given["release"] else []
     if gone:
         tell(f"      {len(gone)} let go")
     relaunch.settle(chosen, at.environ)
@@ -84,8 +89,15 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
     for (home, name), group in sorted(by_place.items(), key=lambda each: each[0][1] == ""):
         pack = relaunch.pack_of(jobs[run.path] for run in group)
         farm = _there(home, name, len(group), given, at, asked, pack) if name else here.Here(places)
-        groups.append(Group(home, group, farm, notifying.routes(home, given["config_file"], at)))
+        recipe = compose.recipe(home, at, given["config_file"], {"FARM": name} if name else {})
+        groups.append(Group(home, group, farm, notifying.routes(home, given["config_file"], at), recipe))
     return groups
+
+
+def _recipes(runs: Sequence[Run], given: Mapping[str, Any], at: Surroundings) -> dict[str, Mapping[str, Any]]:
+    """Directory of each experiment of what a breaker holds -> the recipe of today's code."""
+    homes = {os.path.dirname(run.path) for run in runs if status.is_held(run)}
+    return {home: compose.recipe(home, at, given["config_file"]) for home in homes}
 
 
 def _holder(job: Mapping[str, Any]) -> str:
