@@ -28,7 +28,6 @@ import itertools
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -266,7 +265,7 @@ class Held(NamedTuple):
                                          grace_s=float(node.get("grace_s") or runner.GRACE_S))  # fmt: skip
             except FileNotFoundError as error:
                 why = f"{error.filename} is gone: was the run moved or deleted while it waited?"
-                print(f"{self.run}: {why}", file=sys.stderr)
+                _complain(f"{self.run}: {why}")
                 return Outcome("interrupted", note=why)
             except (OSError, StageError) as error:  # it was not taken, or its end not recorded in its place
                 return self._kept_from(error)
@@ -276,7 +275,7 @@ class Held(NamedTuple):
             notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
             by_us = outcome.again and node.get("requeue") and not self.packed
             if by_us and (problem := scheduler.requeue()):
-                print(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}", file=sys.stderr)
+                _complain(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}")
         return outcome
 
     def _hold(self, scheduler: Scheduler, why: str) -> None:
@@ -329,7 +328,7 @@ class Held(NamedTuple):
         return layout.attempt_name(self.queued, self.restarts)
 
     def _say(self, text: str) -> None:
-        print(f"{os.path.basename(self.run)} {self.number} {text}", flush=True)
+        processes.say(f"{os.path.basename(self.run)} {self.number} {text}", 1)
 
     def cancelled(self) -> bool:
         """Whether somebody asked for its end."""
@@ -351,7 +350,7 @@ class Held(NamedTuple):
         try:
             _record(end, runner.end_record(owner, outcome.state, **told))
         except StageError as error:  # a full disk: the others go on
-            print(f"{os.path.basename(self.run)} {self.number}: {error}", file=sys.stderr)
+            _complain(f"{os.path.basename(self.run)} {self.number}: {error}")
         self._say(f"{outcome.state}: {outcome.note}")
         notices.note(self.home, self.run, self.number, outcome.state)
         return outcome
@@ -413,7 +412,7 @@ def _what(error: Exception, path: str) -> str:
 
 def _complain(text: str) -> None:
     """Say it in the job's log, where those look whose job broke off."""
-    print(text, file=sys.stderr)
+    processes.say(text, 2)
 
 
 def _together(held: Sequence[Held], slots: int) -> int:
@@ -425,7 +424,7 @@ def _together(held: Sequence[Held], slots: int) -> int:
         outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.bars(held[0].home)), _complain)
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
         if again and node.get("requeue") and (problem := scheduler.requeue()):
-            print(f"the job was not queued again: {problem}", file=sys.stderr)
+            _complain(f"the job was not queued again: {problem}")
     for run in held[len(held) - waiting :] if not again else ():
         run.kept()
     well = not waiting and all(outcome.state in ENDED_WELL for outcome in outcomes)

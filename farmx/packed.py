@@ -141,18 +141,20 @@ def _begin(run: Held, slot: int, env: Mapping[str, str]) -> _Child:
 
 
 def _live(run: Held, env: Mapping[str, str], ready: Callable[[Inbox], None], said: int, parent: int) -> NoReturn:
-    """The life of the process that executes a run."""
+    """The life of the process that executes a run; whatever happens, it is never the job that goes on."""
     code = 1
     try:
         processes.die_with_parent(signal.SIGKILL, parent)
         os.write(said, json.dumps(run.execute(env, ready)).encode())
         code = 0
     finally:
-        if code:
-            import traceback  # only what went wrong needs it
+        try:
+            if code:
+                import traceback  # only what went wrong needs it
 
-            traceback.print_exc()
-        os._exit(code)
+                processes.say(traceback.format_exc().rstrip(), 2)
+        finally:
+            os._exit(code)
 
 
 def _ended(child: _Child) -> Outcome:

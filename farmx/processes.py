@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -183,6 +184,12 @@ class Inbox:
         if self._reader in ready:
             os.read(self._reader, 4096)
         return [fd for fd in ready if fd != self._reader]
+
+
+def say(text: str, descriptor: int) -> None:
+    """Write a line there, now; a full disk, or a reader that went away, loses it and stops nothing."""
+    with suppress(OSError):
+        os.write(descriptor, f"{text}\n".encode("utf-8", "surrogateescape"))
 
 
 class Console:

@@ -450,6 +450,36 @@ def test_a_disk_that_the_program_filled_keeps_no_job_from_being_queued_again(tmp
     assert done.stderr == "requeued\n"
 
 
+def unheard(submission: str) -> int:
+    """The exit code of a job whose log takes nothing, as on a disk that is full."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))"
+    env = {**os.environ, "SLURM_JOB_ID": "7", "PYTHONPATH": ROOT}
+    done = subprocess.run([sys.executable, "-c", code, submission, "0"], env=env, stdout=writer, stderr=writer)
+    os.close(writer)
+    return done.returncode
+
+
+def test_a_job_whose_log_takes_nothing_more_ends_as_its_program(place):
+    assert unheard(handed(place, place.run())) == 0
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_job_whose_log_takes_nothing_more_is_queued_again(place, tmp_path, code):
+    run = place.shell("exit 5", retry={"error": 1})
+    submission = handed(place, run, requeue=["sh", "-c", f"echo $0 >>{tmp_path}/side; exit {code}"])
+    assert unheard(submission) == 5
+    assert ((tmp_path / "side").read_text(), end(run)["state"]) == ("7\n", "preempted")
+
+
+def test_a_job_whose_log_takes_nothing_more_goes_on_with_its_next_run(place):
+    runs = [place.run(name=name) for name in ("one", "two", "three")]
+    submission = packed(handed(place, runs[0], others=tuple(runs[1:])), each=3)
+    assert unheard(submission) == 0
+    assert [end(run)["state"] for run in runs] == ["done"] * 3
+
+
 def test_what_a_scheduler_says_in_another_encoding_is_heard(place):
     run = place.shell("exit 3")
     said_so = "printf 'caf\\351 OUT_OF_MEMORY'"
@@ -491,9 +521,9 @@ def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_pat
     assert why.account(seen, "sweep/one").cause == ("memory" if cause else "")
 
 
-def packed(submission: str) -> str:
+def packed(submission: str, slots: int = 2, each: int = 2) -> str:
     """The same submission as one job that holds all its runs."""
     path = os.path.join(submission, layout.JOB)
     record = layout.read_json(path, layout.JOB_FORMAT)
-    layout.write_json(path, {**record, **packs.record(packs.Pack(2, 2))})
+    layout.write_json(path, {**record, **packs.record(packs.Pack(slots, each))})
     return submission

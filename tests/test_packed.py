@@ -3,11 +3,13 @@
 import os
 import select
 import signal
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
-from launching import until
+from launching import ROOT, until
 
 from farmx import packed, processes
 from farmx.processes import Inbox
@@ -104,6 +106,24 @@ def test_a_run_that_is_killed_or_breaks_stops_no_other(tmp_path, capfd):
     assert waiting == 0
     assert sorted(path.name for path in tmp_path.glob("*.left")) == ["0.left", "1.left"]
     assert "the disk is full" in capfd.readouterr().err
+
+
+UNHEARD = """
+import os, sys
+from pathlib import Path
+from test_packed import breaks, done, work
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 2)
+outcomes, waiting = work(Path(sys.argv[1]), [breaks, done, done])
+print(sorted(outcome.state for outcome in outcomes), waiting, flush=True)
+"""
+
+
+def test_a_run_that_breaks_where_nobody_can_be_told_why_ends_all_the_same(tmp_path):
+    begin = f"import sys\nsys.path[:0] = [{ROOT!r}, {ROOT + '/tests'!r}]\n"
+    told = subprocess.run([sys.executable, "-c", begin + UNHEARD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert (told.stdout, told.returncode) == ("['done', 'done', 'left'] 0\n", 0)
 
 
 SIGNALS = [
