@@ -123,6 +123,7 @@ _KINDS = {
     list: ("stages", "env_pass", "pythonpath"),
     dict: ("env", "code"),
 }
+_MAPPINGS = ("hparams", "resources", layout.RETRY, "container")  # each may be left out
 _CODE = {str: ("staging", "source"), list: ("ignore", "include", "link"), int: ("max_files",)}
 
 
@@ -130,7 +131,7 @@ def _sound(record: Mapping[str, Any]) -> bool:
     """Whether a run.json says what everybody who reads it later takes for granted."""
     if not _fits(record, _KINDS) or not _fits(record["code"], _CODE) or not record["stages"]:
         return False
-    if not isinstance(record.get("hparams", {}), dict) or not isinstance(record.get("script", ""), str):
+    if not _maybe(record, dict, _MAPPINGS) or not _maybe(record, str, ("script",)):
         return False
     code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
     texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
@@ -138,9 +139,16 @@ def _sound(record: Mapping[str, Any]) -> bool:
     stages = record["stages"]
     if not all(isinstance(each, dict) and _fits(each, {str: ("name",), list: ("words",)}) for each in stages):
         return False
+    if not all(_maybe(each, dict, ("resources",)) for each in stages):
+        return False
     words = [word for each in stages for word in (*each["words"], each.get("shell", ""))]
     goals = isinstance(goal, dict) and _fits(goal, {str: ("metric", "mode")})
     return goals and all(isinstance(text, str) for text in (*texts, *words))
+
+
+def _maybe(record: Mapping[str, Any], kind: type, names: Sequence[str]) -> bool:
+    """Whether each of these is of that kind where it is said."""
+    return all(isinstance(record[name], kind) for name in names if name in record)
 
 
 def _fits(record: Mapping[str, Any], kinds: Mapping[type, Sequence[str]]) -> bool:

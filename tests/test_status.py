@@ -427,10 +427,12 @@ def test_a_run_that_was_claimed_and_not_yet_put_in_place_has_its_state(project):
 
 KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
 KEYS += ["stages", "env", "env_pass", "setup", "pythonpath"]
-
+MAPPINGS = ["hparams", "resources", "retry", "container"]
+KEYS += [*MAPPINGS, "script", "stage's resources"]
 
 NONSENSE = [None, 5, {}, [], [5], [{}], {"a": 5}]
 SENSE = [("env", {}), ("env_pass", []), ("pythonpath", []), ("generation", 5)]
+SENSE += [(name, each) for name in (*MAPPINGS, "stage's resources") for each in ({}, {"a": 5})]
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -440,7 +442,10 @@ def test_a_record_with_nonsense_under_any_key_is_one_line(project, name):
     whole = json.loads(path.read_text())
     problem = f"{path}: not a record of ours; restore it or move it away"
     for nonsense in (each for each in NONSENSE if (name, each) not in SENSE):
-        path.write_text(json.dumps({**whole, name: nonsense}))
+        told = {**whole, name: nonsense}
+        if name == "stage's resources":
+            told = {**whole, "stages": [{**whole["stages"][0], "resources": nonsense}]}
+        path.write_text(json.dumps(told))
         look = status.read(str(project.root), "sweep")
         assert (look.problems, len(look.runs)) == ((problem,), 1), nonsense
     for argv in (["retry", "sweep"], ["cancel", "sweep"], ["sweep.yml", "-i"]):
