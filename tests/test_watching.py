@@ -98,12 +98,12 @@ def test_what_cannot_be_read_is_seen():
 class Screen:
     """A terminal of 60 columns and 12 lines in which a command runs."""
 
-    def __init__(self, *argv: str, cwd: Path) -> None:
+    def __init__(self, *argv: str, cwd: Path, term: str = "xterm") -> None:
         self.text = b""
         self.ours, theirs = pty.openpty()
         ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 60, 0, 0))
         self.before = termios.tcgetattr(self.ours)
-        env = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+        env = {**os.environ, "TERM": term, "NO_COLOR": "1"}
         env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             argv, cwd=cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
@@ -163,3 +163,10 @@ def test_an_experiment_that_is_not_there_is_one_line(place, tmp_path):
     assert screen.sees(b"farmx: no experiment or run named 'none'")
     assert screen.end() == 2
     assert b"Traceback" not in screen.text
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_be_drawn_on_is_one_line(place, tmp_path, term):
+    screen = Screen(str(BIN / "farmx"), "status", "--watch", cwd=tmp_path, term=term)
+    assert screen.sees(f"farmx: --watch draws on the terminal, and TERM={term} cannot; leave it out here".encode())
+    assert screen.end() == 2

@@ -34,6 +34,8 @@ def watch(names: Sequence[str], as_json: bool, root: str, cache: str | None) -> 
     if not sys.stdout.isatty():
         raise UsageError("--watch needs a terminal; leave it out here")
     console = Console(highlight=False)
+    if console.is_dumb_terminal:
+        raise UsageError(f"--watch draws on the terminal, and TERM={os.environ['TERM']} cannot; leave it out here")
     looks: Mapping[str, states.Look] = {}
     try:
         looks = _look(names, root, cache)
