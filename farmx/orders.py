@@ -162,7 +162,8 @@ def _changes(order: Order) -> Iterator[str]:
     if "GOAL" in was and aim != goal:
         yield f"the goal is now {goal or 'none'}; it was {aim or 'none'}"
     for key in (key for key in now if key in was and was[key] != now[key] and key != "GOAL"):
-        how = "go by it unless they are done" if key == "RETRY" else "keep what they were staged with"
+        kept = "keep what they were staged with, --again makes new ones"
+        how = "go by it unless they are done" if key == "RETRY" else kept
         yield f"{key} changed since the last launch; runs that are there {how}"
 
 

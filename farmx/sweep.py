@@ -88,6 +88,8 @@ def read(text: str, file: str) -> Sweep:
     keys = {key: node for key, node in root.items.items() if not key.startswith("x-")}
     settings = {key: node for key, node in keys.items() if key not in OWN_KEYS}
     for key in filter(_MAGIC_PREFIX.match, settings):
+        if key not in MAGIC:
+            wrong(root.marks[key], f"unknown key {key!r}{nearest(key, list(MAGIC))}")
         wrong(root.marks[key], f"{key} stands among the values of HPARAMS; write HPARAMS: {{{key}: ...}}")
     items = _items(keys.get("HPARAMS"))
     cmd, stages = _cmd(keys, root.marks, file)
@@ -279,7 +281,8 @@ def _dimension(key: str, node: Node, mark: Mark) -> Dimension:
     listed = isinstance(node, Items)
     nodes = node.items if isinstance(node, Items) else (node,)
     if not nodes:
-        wrong(node, f"{key} is an empty list, which is no run at all; give it values, or None to leave it out")
+        give = "true or false" if kind == SKIP else "values, or None to leave it out"
+        wrong(node, f"{key} is an empty list, which is no run at all; give it {give}")
     return Dimension(kind, name, tuple(_READ[kind](item, key) for item in nodes), listed, mark)
 
 

@@ -156,7 +156,8 @@ SWEEPS = [
      ":3:1: FARMX.SKIP stands among the values of HPARAMS; write HPARAMS: {FARMX.SKIP: ...}"),
     ("SUBMIT_JOB.NODES: 2\nCMD: x\n",
      ":1:1: SUBMIT_JOB.NODES stands among the values of HPARAMS; write HPARAMS: {SUBMIT_JOB.NODES: ...}"),
-    ("CMD: x\nrunx.tag: a\n", ":2:1: runx.tag stands among the values of HPARAMS; write HPARAMS: {runx.tag: ...}"),
+    ("CMD: x\nrunx.tag: a\n", ":2:1: unknown key 'runx.tag'; did you mean RUNX.TAG?"),
+    ("CMD: x\nRUNX.FOO: a\n", ":2:1: unknown key 'RUNX.FOO'; did you mean RUNX.TAG?"),
     ("CMD: x\nHPARAMS: 3\n",
      ":2:10: HPARAMS takes <name>: <values>, or a list of such mappings; this is '3'"),
     ("CMD: x\nHPARAMS: [3]\n",
@@ -164,6 +165,10 @@ SWEEPS = [
     ("CMD: x\nHPARAMS: []\n", ":2:10: HPARAMS is an empty list; leave HPARAMS out for a single run"),
     ("CMD: x\nHPARAMS: {lr: []}\n",
      ":2:15: lr is an empty list, which is no run at all; give it values, or None to leave it out"),
+    ("CMD: x\nHPARAMS: {RUNX.SKIP: []}\n",
+     ":2:22: RUNX.SKIP is an empty list, which is no run at all; give it true or false"),
+    ("CMD: x\nHPARAMS: {RUNX.TAG: []}\n",
+     ":2:21: RUNX.TAG is an empty list, which is no run at all; give it values, or None to leave it out"),
     ("CMD: x\nHPARAMS: {a: {b: 1}}\n",
      ":2:14: a holds a mapping; a value is text, a number, true, false, None or a list of these"),
     ("CMD: x\nHPARAMS: {a: [[{b: 1}]]}\n",
@@ -324,6 +329,9 @@ LINES = [
     ("sumx nope", "no experiment named 'nope' in HERE/runs; there are none"),
     ("sumx nope --sortwit acc", "no such option --sortwit; did you mean --sortwith?"),
     ("sumx nope -s", "option '-s' requires an argument; see sumx --help"),
+    ("sumx nope --min --max", "--min and --max do not go together; take one of them"),
+    ("sumx nope --max --min", "--min and --max do not go together; take one of them"),
+    ("sumx nope --json --csv -", "--json and --csv - both write to stdout; take one of them"),
 ]  # fmt: skip
 
 

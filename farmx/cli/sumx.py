@@ -9,6 +9,7 @@ import click
 from farmx.cli.options import CONTEXT, Plain, version, where
 from farmx.cli.options import experiments as known
 from farmx.cli.surroundings import located, one_line, results, surroundings
+from farmx.errors import UsageError
 from farmx.spec import Run
 
 
@@ -19,8 +20,8 @@ from farmx.spec import Run
 @click.option("--csv", "csv_file", type=click.Path(allow_dash=True), metavar="FILE",
               help="Write the table to FILE as csv; - is stdout.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The table as json, one object a run.")
-@click.option("--min", "mode", flag_value="min", help="The smallest of METRIC is best.")
-@click.option("--max", "mode", flag_value="max", help="The largest of METRIC is best.")
+@click.option("--min", "least", is_flag=True, help="The smallest of METRIC is best.")
+@click.option("--max", "most", is_flag=True, help="The largest of METRIC is best.")
 @where
 @version
 @one_line
@@ -30,7 +31,8 @@ def sumx(
     ignore: str,
     csv_file: str | None,
     as_json: bool,
-    mode: str | None,
+    least: bool,
+    most: bool,
     logroot: str | None,
     config_file: str | None,
 ) -> None:
@@ -38,6 +40,11 @@ def sumx(
     from farmx import layout, metrics, reports
     from farmx import sumx as table
 
+    if least and most:
+        raise UsageError("--min and --max do not go together; take one of them")
+    if as_json and csv_file == "-":
+        raise UsageError("--json and --csv - both write to stdout; take one of them")
+    mode = "min" if least else "max" if most else None
     at = surroundings()
     root = results(logroot, config_file, at)
     cache = layout.cache_folder(at.home, at.environ)
