@@ -42,9 +42,30 @@ def test_it_holds_what_it_imports_and_nothing_else(tmp_path):
     path = carried.runner(str(tmp_path))
     with zipfile.ZipFile(path) as archive:
         names = sorted(archive.namelist())
-    assert names == sorted(["__main__.py", "farmx/__init__.py", *(f"farmx/{name}.py" for name in imported("node"))])
+    modules = [f"farmx/{name}.{kind}" for name in imported("node") for kind in ("py", "pyc")]
+    assert names == sorted(["__main__.py", "farmx/__init__.py", *modules])
     code = f"import sys; sys.path[:] = [{path!r}, *(each for each in sys.path if 'site-packages' not in each)]"
     subprocess.run([sys.executable, "-I", "-S", "-c", f"{code}\nfrom farmx import node"], check=True)
+
+
+SPOILED = {  # what became of a member -> what it is then
+    ".py": lambda text: b"raise SystemExit('compiled anew')",  # so only what was compiled before is of use
+    ".pyc": lambda code: b"\0\0\0\0" + code[4:],  # so it is of another Python than that of the node
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_node_takes_what_was_compiled_and_the_text_where_its_python_is_another(tmp_path, kind):
+    path, spoiled = carried.runner(str(tmp_path)), str(tmp_path / "spoiled.pyz")
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(spoiled, "w") as made:
+        for name in archive.namelist():
+            whole = f"{name.removesuffix(kind)}.py" + ("" if kind == ".pyc" else "c") not in archive.namelist()
+            text = archive.read(name)
+            made.writestr(name, text if whole or not name.endswith(kind) else SPOILED[kind](text))
+    done = [subprocess.run([sys.executable, "-I", "-S", each, "/none", "0"], capture_output=True, text=True)
+            for each in (path, spoiled)]  # fmt: skip
+    told = (1, "", "/none/job.json: No such file or directory\n")
+    assert [(each.returncode, each.stdout, each.stderr) for each in done] == [told, told]
 
 
 def test_the_command_runs_from_a_directory_of_any_name_whatever_modules_lie_around(tmp_path):

@@ -1,11 +1,15 @@
 """What a farm carries to its nodes: the runner as one file, and the command that starts it; never what it does."""
 
 import hashlib
+import marshal
 import os
 import shlex
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib import util
+from importlib.machinery import SourceFileLoader
 from io import BytesIO
 
 from farmx import layout
@@ -13,28 +17,54 @@ from farmx import layout
 # With what they import: the standard library only.
 MODULES = ("errors", "layout", "processes", "stages", "outfit", "needs", "policy", "evidence", "breaker", "runner",
            "remedies", "notices", "containers", "packs", "packed", "node")  # fmt: skip
+_UNCHECKED = (1).to_bytes(4, "little")
 _MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
 
 
 def runner(home: str) -> str:
-    """The runner in the directory `home` (.farmx), written once for each version of it; return its path."""
-    content = _zip()
-    path = os.path.join(home, f"{layout.RUNNER}-{hashlib.sha256(content).hexdigest()[:12]}.pyz")
+    """The runner in the directory `home` (.farmx), written once for each version of it and of Python; its path."""
+    sources = _sources()
+    told = hashlib.sha256(repr((sys.implementation.cache_tag, sources)).encode()).hexdigest()
+    path = os.path.join(home, f"{layout.RUNNER}-{told[:12]}.pyz")
     if not os.path.exists(path):
-        layout.write_bytes(path, content)
+        layout.write_bytes(path, _zip(sources))
     return path
 
 
-def _zip() -> bytes:
-    """Always the same bytes for the same modules."""
-    folder, buffer = os.path.dirname(os.path.abspath(layout.__file__)), BytesIO()
+@lru_cache(maxsize=1)
+def _sources() -> tuple[bytes, ...]:
+    """The text of each of MODULES."""
+    return tuple(map(_text, MODULES))
+
+
+def _text(name: str) -> bytes:
+    with open(_path(name), "rb") as file:
+        return file.read()
+
+
+def _path(name: str) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(layout.__file__)), f"{name}.py")
+
+
+def _zip(sources: Sequence[bytes]) -> bytes:
+    """The modules as text, and compiled: else every job would compile them, which takes longer than Python's start.
+
+    A Python of another version than this one takes the text.
+    """
+    buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
         archive.writestr(zipfile.ZipInfo("farmx/__init__.py"), "")
-        for name in MODULES:
-            with open(os.path.join(folder, f"{name}.py"), "rb") as file:
-                archive.writestr(zipfile.ZipInfo(f"farmx/{name}.py"), file.read())
+        for name, source in zip(MODULES, sources):
+            archive.writestr(zipfile.ZipInfo(f"farmx/{name}.py"), source)
+            archive.writestr(zipfile.ZipInfo(f"farmx/{name}.pyc"), _compiled(name, source))
     return buffer.getvalue()
+
+
+def _compiled(name: str, source: bytes) -> bytes:
+    """A module as PEP 552 has it: hash-based, not checked against its text."""
+    code = SourceFileLoader(f"farmx.{name}", _path(name)).get_code(f"farmx.{name}")
+    return util.MAGIC_NUMBER + _UNCHECKED + util.source_hash(source) + marshal.dumps(code)
 
 
 def command(submission: str, index: str, seen: Callable[[str], str] = str) -> str:
