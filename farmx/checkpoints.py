@@ -79,6 +79,7 @@ class Checkpoints:
         self._folder = folder
         self._tell = tell
         self._cleaned = False
+        self._torn: set[tuple[int, ...]] = set()  # the marks of files that could not be loaded: none of them is best
 
     def save(
         self,
@@ -115,24 +116,30 @@ class Checkpoints:
     def newest(self, weights_only: bool) -> tuple[Entry, dict[str, Any]] | None:
         """The newest checkpoint that can be loaded and what it holds; None when there is none.
 
-        A torn one is told in one line, then the next older one is tried. Raises LogxError for what is refused, and
-        where nothing can be looked for.
+        A torn one is told in one line, then the next older one is tried; it is the best no more. Raises LogxError for
+        what is refused, and where nothing can be looked for.
         """
-        torn = set()
         for entry in self._candidates():
             path = self._path(entry.file)
             try:
-                file = os.stat(path)
-                if (file.st_dev, file.st_ino) not in torn:
-                    torn.add((file.st_dev, file.st_ino))
+                mark = _mark(path)
+                if mark not in self._torn:
                     return entry, _content(path, weights_only)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise LogxError(f"{path}: cannot be read: {error.strerror}") from error
             except Torn as error:
+                self._torn.add(mark)
                 self._tell(f"{error}; taking the next older checkpoint, if there is one")
         return None
+
+    def _whole(self, entry: Entry) -> bool:
+        """Whether its file is there and was not found torn."""
+        try:
+            return _mark(self._path(entry.file)) not in self._torn
+        except OSError:
+            return False
 
     def _candidates(self) -> list[Entry]:
         book = self._book()
@@ -170,12 +177,11 @@ class Checkpoints:
 
     def _present(self, book: Book) -> Book:
         last = book.last if book.last and os.path.exists(self._path(book.last.file)) else None
-        best = tuple(entry for entry in book.best if os.path.exists(self._path(entry.file)))
-        return book._replace(last=last, best=best)
+        return book._replace(last=last, best=tuple(filter(self._whole, book.best)))
 
     def _named(self) -> Book:
         last = self._by_name(LAST)
-        return Book(last[0] if last else None, self._by_name(BEST))
+        return Book(last[0] if last else None, tuple(filter(self._whole, self._by_name(BEST))))
 
     def _by_name(self, kind: str) -> tuple[Entry, ...]:
         """The newest first."""
@@ -326,6 +332,12 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except OSError:
         return
+
+
+def _mark(path: str) -> tuple[int, ...]:
+    """What tells a file from one that is written later. Raises OSError."""
+    file = os.stat(path)
+    return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns
 
 
 def _content(path: str, weights_only: bool) -> dict[str, Any]:

@@ -308,6 +308,34 @@ def test_a_torn_file_under_two_names_is_told_once(store, tmp_path, said):
     assert store().newest(True) is None and len(said) == 1
 
 
+def test_what_resume_found_torn_is_no_longer_the_best(store, tmp_path):
+    for at, metric in enumerate([0.1, 0.8, 0.9]):
+        save(store(), at, metric, keep=3)
+    for name in ("last", "best"):
+        tear(tmp_path / f"{name}_checkpoint_ep2.pth")
+    resumed = store()
+    assert resumed.newest(True)[0].epoch == 1
+    assert resumed.best() == str(tmp_path / "best_checkpoint_ep1.pth")
+    assert save(resumed, 2, 0.85, keep=3) is True
+    assert store().best() == str(tmp_path / "best_checkpoint_ep2.pth")
+    assert store().newest(True)[1] == {"epoch": 2, "state_dict": {"w": 2}, "__metric": 0.85}
+    assert files(tmp_path) == ["best0", "best1", "best2", "last2"]
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_where_all_is_torn_the_next_one_is_the_best(store, tmp_path, record):
+    save(store(), 5, 0.9)
+    for name in ("last", "best"):
+        tear(tmp_path / f"{name}_checkpoint_ep5.pth")
+    if not record:
+        (tmp_path / layout.CHECKPOINTS).unlink()
+    resumed = store()
+    assert (resumed.newest(True), resumed.newest(True), resumed.best()) == (None, None, None)
+    assert save(resumed, 0, 0.1) is True
+    assert store().newest(True)[0].file == "last_checkpoint_ep0.pth"
+    assert store().best() == str(tmp_path / "best_checkpoint_ep0.pth")
+
+
 def test_the_record_not_the_highest_number_says_which_is_last(store, tmp_path):
     save(store(), 9, 0.9)
     save(store(), 0, 0.1)  # trained again from the start
