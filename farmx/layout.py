@@ -32,6 +32,7 @@ TREE = "code"
 RUNS = "runs"  # launch: line i: attempt and run of index i
 JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
 SCRIPT = "script"  # the farm: what it was handed
+FINISH = "finish."  # the farm: finish.<n>: who queues what a killed launch left out; the next number is for the next
 TEND = "tend"  # the farm: the script of its sentinel, which writes tend.log
 POOL_LOG = "pool.log"  # a detached pool of this machine: what one on a terminal would show
 KEPT_SUFFIX = ".held"  # the runner: the job of INDEX.held ended, nothing begun, since the breaker holds it

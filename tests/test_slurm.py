@@ -639,8 +639,49 @@ def test_what_a_launch_at_work_has_yet_to_queue_is_left_to_it(fake, tmp_path):
     assert told == [f"2 jobs are left to a launch that is at work, process {os.getpid()} of {processes.host()}"]
 
 
+def test_of_two_launches_that_find_the_same_dead_one_only_one_queues_what_it_left_out(fake, tmp_path):
+    first, second = chain(tmp_path, fake)
+    (fake.home / "squeue").write_text("#!/bin/sh\ncase $* in *%j*) echo '7|sweep.id';; esac\n")
+    fake.says("sbatch", "", SLOW, 1, call=3)
+    fake.says("sbatch", "9\n")
+    told: list[str] = []
+
+    def meanwhile(line: str) -> None:
+        told.append(line)
+        if "does not answer" in line:
+            farm(tell=told.append).finish(layout.experiment_of(first.path))
+
+    for _ in range(2):
+        farm(tell=meanwhile).finish(layout.experiment_of(first.path))
+    ours = f"process {os.getpid()} of {processes.host()}"
+    assert [words[-1] for words in fake.calls("sbatch")[2:]] == [os.path.join(second.path, "script")] * 2
+    assert told[1:] == [f"2 jobs are left to a launch that is at work, {ours}",
+                        "2 jobs of a launch that was cut short are queued behind those that they wait for"]  # fmt: skip
+    assert sorted(os.listdir(second.path)) == ["job.json", "queued", "runs", "script"]
+
+
 OURS = {**processes.this(), "boot": "before"}
 FAR = {**processes.this(), "host": "it's far"}
+CLAIMS = [  # who claimed it, before -> whether it is queued for them
+    ([OURS], True),
+    ([OURS, OURS], True),
+    ([OURS, processes.this()], False),
+    ([processes.this(), OURS], True),
+    ([FAR], False),
+]
+
+
+@pytest.mark.parametrize(("claims", "queued"), CLAIMS)
+def test_who_was_killed_while_it_queued_what_another_left_out_is_followed_by_the_next(fake, tmp_path, claims, queued):
+    first, second = chain(tmp_path, fake)
+    for number, by in enumerate(claims, 1):
+        Path(second.path, f"finish.{number}").write_text(json.dumps({"format": 1, "by": by, "submitted": time.time()}))
+    fake.says("squeue", "7|sweep.id\n")
+    fake.says("sbatch", "9\n")
+    farm().finish(layout.experiment_of(first.path))
+    assert base.queued(second.path) == ({0: "9", 1: "9"} if queued else {})
+
+
 AT_WORK = [  # who wrote it down, how long ago -> whether it is queued for them
     (None, 0, True),
     (OURS, 0, True),

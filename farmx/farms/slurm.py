@@ -148,9 +148,11 @@ class Farm(NamedTuple):
         found = slurm_left.out(experiment, time.time())
         for line in slurm_left.theirs(found):
             self.tell(line)
-        left = [each for each in found if not each.by]
-        if not left:
-            return
+        with slurm_left.mine(found, time.time()) as left:
+            if left:
+                self._finish(left)
+
+    def _finish(self, left: Sequence[slurm_left.Left]) -> None:
         there: dict[str, list[str]] = {}
         for array, name in set(_arrays([name for each in left for name in (each.name, each.before)], here())):
             there.setdefault(name, []).append(array)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from farmx import layout, packs, processes, records
@@ -16,13 +17,14 @@ YOUNG_S = 3600.0  # a launch on another host, which nobody can look at from here
 
 class Left(NamedTuple):
     """A submission that nobody recorded as queued. name: of its jobs.  before: of those that they wait for.  by: the
-    launch that may be queuing it just now, '' where that has ended."""
+    launch that may be queuing it just now, '' where that has ended.  claim: what says then who does it instead."""
 
     submission: Submission
     name: str
     before: str
     pack: packs.Pack
-    by: str = ""
+    by: str
+    claim: str
 
 
 def out(experiment: str, now: float) -> list[Left]:
@@ -43,17 +45,26 @@ def out(experiment: str, now: float) -> list[Left]:
 def _left(path: str, now: float) -> Iterator[Left]:
     if os.path.exists(os.path.join(path, layout.QUEUED)) or not os.path.exists(os.path.join(path, layout.SCRIPT)):
         return
-    record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
-    after = str(record.get(layout.AFTER) or "")
+    told = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
+    after = str(told.get(layout.AFTER) or "")
     home, experiment = os.path.dirname(path), layout.experiment_of(path)
     before = records.of(os.path.join(home, after), layout.JOB, layout.JOB_FORMAT) if after else None
-    if not before or record.get("cluster") != here():
+    if not before or told.get("cluster") != here():
         return
     listed = layout.runs_of(path)
     jobs = tuple(Job(os.path.join(experiment, run), layout.attempt_name(*number)) for run, number in listed)
-    made = Submission(os.path.basename(path), path, jobs, record.get("resources") or {}, after)
+    made = Submission(os.path.basename(path), path, jobs, told.get("resources") or {}, after)
     if jobs:
-        yield Left(made, str(record.get("name")), str(before.get("name")), packs.recorded(record), _by(record, now))
+        last, record = _last(path, told)
+        claim = os.path.join(path, f"{layout.FINISH}{last + 1}")
+        yield Left(made, str(told.get("name")), str(before.get("name")), packs.recorded(told), _by(record, now), claim)
+
+
+def _last(path: str, record: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+    """The number of the last claim, 0 for none, and what says who made it: that, or job.json, `record`."""
+    numbers = [name.removeprefix(layout.FINISH) for name in layout.names(path) if name.startswith(layout.FINISH)]
+    last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return last, (records.of(path, f"{layout.FINISH}{last}", layout.JOB_FORMAT) if last else record) or {}
 
 
 def _by(record: Mapping[str, Any], now: float) -> str:
@@ -64,6 +75,22 @@ def _by(record: Mapping[str, Any], now: float) -> str:
     alive = processes.alive(by)
     young = now - float(record.get("submitted") or 0.0) < YOUNG_S
     return f"process {by.get('pid')} of {by.get('host')}" if alive or (alive is None and young) else ""
+
+
+@contextmanager
+def mine(left: Sequence[Left], now: float) -> Iterator[list[Left]]:
+    """Those that no launch at work queues: ours alone while this lasts, of however many that find them at once."""
+    ours: list[Left] = []
+    try:
+        for each in left:
+            told = {"format": layout.JOB_FORMAT, "by": processes.this(), "submitted": now}
+            if not each.by and layout.make_json(each.claim, told):
+                ours.append(each)
+        yield [each for each in ours if not os.path.exists(os.path.join(each.submission.path, layout.QUEUED))]
+    finally:
+        for each in ours:
+            with suppress(OSError):
+                os.unlink(each.claim)
 
 
 def theirs(left: Sequence[Left]) -> list[str]:
