@@ -135,7 +135,9 @@ def _full(pairs: _Pairs, name: str) -> str | None:
 def _others(pairs: _Pairs, name: str) -> str:
     """How a message about a metric that was not logged ends: with what was."""
     there = [_shown(each) for each in _names(pairs)]
-    hint = nearest(_shown(metric_name(name)), there)
+    bare = name.rpartition("/")[2]
+    alike = next((each for each in there if each.rpartition("/")[2] == bare), None)  # of another phase
+    hint = f"; did you mean {alike}?" if alike else nearest(_shown(metric_name(name)), there)
     return hint if "known:" in hint else f"{hint} known: {', '.join(sorted(there))}"
 
 

@@ -351,6 +351,8 @@ def test_snapshots_of_one_code_are_one():
         ("trn/los", "no run has a metric 'trn/los'; did you mean train/loss? known: acc, loss, train/loss"),
         ("test/ac", "no run has a metric 'test/ac'; did you mean acc? known: acc, loss, train/loss"),
         ("val/ac", "no run has a metric 'val/ac'; did you mean acc? known: acc, loss, train/loss"),
+        ("train/acc", "no run has a metric 'train/acc'; did you mean acc? known: acc, loss, train/loss"),
+        ("eval/loss", "no run has a metric 'eval/loss'; did you mean loss? known: acc, loss, train/loss"),
     ],
 )
 def test_an_unknown_metric_names_the_nearest_and_all_there_are(name, message):
@@ -389,6 +391,11 @@ def test_while_nothing_is_logged_any_metric_will_do():
         ),
         ([(run("a", goal=ACC), None)], {}, ["no run has logged acc yet"]),
         ([(run("a", goal=ACC), log(1, loss=1))], {}, ["no run has logged acc yet; known: loss"]),
+        (
+            [(run("a", goal=Goal("val/loss", "min")), log(1, acc=1, train_loss=1))],
+            {},
+            ["no run has logged loss yet; did you mean train/loss? known: acc, train/loss"],
+        ),
         (
             [(run("a", goal=Goal("val/acuracy", "max")), log(1, accuracy=1, loss=1))],
             {},
