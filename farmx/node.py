@@ -39,6 +39,7 @@ from farmx.runner import Outcome
 
 ASK_S = 15.0  # a scheduler that takes longer has no answer
 OVER = ("done", "cancelled")  # what a scheduler may restart, and is not executed again
+OURS = (None, "time")  # what is said of a job whose time is up and that is ours to have queued again
 OVER_PACKED = (*OVER, "failed", "pruned")  # where it restarted the job for the sake of others
 ENDED_WELL = ("done", "held")
 _TIMES = {1: "once", 2: "twice"}
@@ -75,11 +76,11 @@ class Scheduler:
 
     def judge(self, outcome: Outcome) -> Outcome:
         """What the end of a program was, when more is known of it than how it ended."""
-        if outcome.state == "preempted":
-            return self._again(outcome, "it was told that its time is up")
         if outcome.state in OVER:
             return outcome
-        word = self._word()
+        word = self.word() if outcome.state != "preempted" or self.ending() else None
+        if outcome.state == "preempted" and word in OURS:
+            return self._again(outcome, "it was told that its time is up")
         if word == "again":
             return outcome._replace(state="preempted", note="its job was stopped and is queued again")
         if word == "cancelled":
@@ -110,12 +111,18 @@ class Scheduler:
 
     def told(self) -> bool:
         """Whether the scheduler has asked our program to end, with us or now, in our place."""
-        pattern, argv = self._node.get("told"), self._node.get("tell")
-        if pattern and re.search(pattern, self._said()):
-            return True
-        return self._call(argv) is not None
+        return self.ending() or self._call(self._node.get("tell")) is not None
 
-    def _word(self) -> str | None:
+    def ending(self) -> bool:
+        """Whether the scheduler wrote that it signals all processes of the job: it does so before the first of them."""
+        pattern = self._node.get("told")
+        return bool(pattern and re.search(pattern, self._said()))
+
+    def ended_by_others(self) -> bool:
+        """Whether somebody ended the job who does not want it queued again by us."""
+        return self.ending() and self.word() not in OURS
+
+    def word(self) -> str | None:
         """How the job stands; None when nobody answers, or there is nothing to say."""
         told = f"{self._asked()}\n{self._said()}"
         following = str(self.restarts + 1)
@@ -257,7 +264,7 @@ class Held(NamedTuple):
         remedy = Remedy(self.home, self.run, self.number, requeues)
         facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
                  "job": scheduler.job}  # fmt: skip
-        with _inbox(node, scheduler.told) as inbox:
+        with _inbox(node, scheduler) as inbox:
             ready(inbox)
             try:
                 outcome = runner.execute(self.run, self.number, facts, inbox, env=env, each=node.get("each") or (),
@@ -274,7 +281,7 @@ class Held(NamedTuple):
                 self._hold(scheduler, why)  # before we are queued again, so that we are held, too
             notices.note(self.home, self.run, self.number, "again" if outcome.again else outcome.state)
             by_us = outcome.again and node.get("requeue") and not self.packed
-            if by_us and (problem := scheduler.requeue()):
+            if by_us and not scheduler.ended_by_others() and (problem := scheduler.requeue()):
                 _complain(f"{os.path.basename(self.run)} {self.number} was not queued again: {problem}")
         return outcome
 
@@ -399,10 +406,11 @@ def _code(node: Mapping[str, Any], again: bool, code: int) -> int:
     return int(node["code"]) if again and node["code"] is not None else min(code, 1)
 
 
-def _inbox(node: Mapping[str, Any], told: Callable[[], bool] = lambda: False) -> Inbox:
+def _inbox(node: Mapping[str, Any], scheduler: Scheduler) -> Inbox:
     """What our scheduler sends; one that is asked by an exit code sends CANCEL, too, before it takes the node."""
     notice_s, look_s = (float(node.get(name) or processes.BEAT_S) for name in ("notice_s", "look_s"))
-    return Inbox(notice_s=notice_s, told=told, warns=node.get("code") is not None, look_s=look_s)
+    warns = node.get("code") is not None
+    return Inbox(notice_s=notice_s, told=scheduler.told, ending=scheduler.ending, warns=warns, look_s=look_s)
 
 
 def _what(error: Exception, path: str) -> str:
@@ -419,11 +427,12 @@ def _together(held: Sequence[Held], slots: int) -> int:
     """Execute the runs of a job that holds several; one that fails stops nothing."""
     node: Mapping[str, Any] = held[0].job.get("node") or {}
     scheduler = Scheduler(node, held[0].run, held[0].queued)
-    with _inbox(node) as inbox:
+    with _inbox(node, scheduler) as inbox:
         shares = packed.shares(slots, os.environ)
         outcomes, waiting = packed.work(held, shares, inbox, lambda: bool(breaker.bars(held[0].home)), _complain)
         again = any(outcome.again for outcome in outcomes) or (inbox.noticed and waiting and node.get("max_requeues"))
-        if again and node.get("requeue") and (problem := scheduler.requeue()):
+        by_us = again and node.get("requeue") and not scheduler.ended_by_others()
+        if by_us and (problem := scheduler.requeue()):
             _complain(f"the job was not queued again: {problem}")
     for run in held[len(held) - waiting :] if not again else ():
         run.kept()

@@ -95,8 +95,9 @@ class Inbox:
     heard: called, in the middle of anything, with how many asked us to stop so far, at each one.  notice_s: NOTICE is
     taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.  told: whether
     others than us tell the program to end, or did; a second TERM would break into what it does about the first.
-    warns: a CANCEL of which farmx cancel knows nothing is such a word, too.  look_s: how often a wish to cancel the
-    program is looked for that no signal tells of.
+    ending: whether all of our job is being told to end, which we may hear later than the program.  warns: a CANCEL of
+    which farmx cancel knows nothing is such a word, too.  look_s: how often a wish to cancel the program is looked for
+    that no signal tells of.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Inbox:
         heard: Callable[[int], None] = lambda count: None,
         notice_s: float | None = None,
         told: Callable[[], bool] = lambda: False,
+        ending: Callable[[], bool] = lambda: False,
         warns: bool = False,
         look_s: float = LOOK_S,
     ) -> None:
@@ -114,6 +116,7 @@ class Inbox:
         self.overheard = False  # a signal that was for the others of our job, and that somebody passes on to us
         self.notice_s = notice_s
         self.told = told
+        self.ending = ending
         self.warns = warns
         self.look_s = look_s
         self.heard = heard
@@ -173,6 +176,12 @@ class Inbox:
     def asked(self) -> int:
         """How many requests came to end a program; a scheduler that is told to cancel a run gives its notice, too."""
         return len(self.stops) + (self.wished or self.noticed)
+
+    def shared(self) -> bool:
+        """Whether a request came, or is on its way, that our program may have heard as we do."""
+        if not self.stops and self.ending():
+            self.stops.append(signal.SIGTERM)
+        return bool(self.stops or self.overheard or (self.warns and (self.cancelled or self.noticed)))
 
     def missed(self) -> bool:
         """Whether a request came that a program which begins only now cannot have heard."""
@@ -378,14 +387,15 @@ class Stop:
                 self.ask("cancelled", self._grace_s)
             self.state = "cancelled"
 
-    def ended(self, inbox: Inbox, status: int) -> None:
-        """The program ended. A scheduler tells all of a job at once, so it may have been told before we saw that."""
-        if self.state is None and status != 0 and (inbox.stops or inbox.overheard):
+    def ended(self, inbox: Inbox) -> None:
+        """The program ended, perhaps well: a scheduler tells all of a job at once, which it may heed first."""
+        if self.state is None and inbox.shared():
+            inbox.heed(self._cancelled or (lambda: True))
             self.state = self._asked(inbox)[0]
 
     def _asked(self, inbox: Inbox) -> tuple[str, float]:
         """What the first request makes of the program, and its grace."""
-        noticed = inbox.notice_s is not None and not inbox.stops and not inbox.wished
+        noticed = inbox.notice_s is not None and not (inbox.stops or inbox.wished or inbox.overheard)
         grace_s = max(inbox.notice_s - _RECORD_S, inbox.notice_s / 2) if noticed and inbox.notice_s else self._grace_s
         if inbox.wished or (self._cancelled is not None and self._cancelled()):
             return "cancelled", grace_s
@@ -419,7 +429,7 @@ def supervise(pid: int, inbox: Inbox, stop: Stop, console: Console, beat: Callab
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             kill_group(pid, signal.SIGKILL)  # before it is reaped, which frees the number
             _, status, usage = os.wait4(pid, 0)
-            stop.ended(inbox, status)
+            stop.ended(inbox)
             return status, usage
         stop.follow(inbox)
         due = min(beaten + BEAT_S, looked + inbox.look_s) - time.monotonic()

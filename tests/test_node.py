@@ -353,6 +353,32 @@ def test_a_program_that_slurm_told_itself_is_not_told_again(place, tmp_path, mon
     assert end(run)["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("line", "answer", "state"),
+    [(CANCELLED, "JobState=CANCELLED", "cancelled"),
+     (CANCELLED.replace(" ***\n", " DUE TO JOB REQUEUE ***\n"), "JobState=COMPLETING Restarts=1", "preempted"),
+     (CANCELLED.replace(" ***\n", " DUE TO PREEMPTION ***\n"), "JobState=PREEMPTED", "interrupted"),
+     ("", "JobState=RUNNING", "done")],
+    ids=["cancelled", "requeued", "preempted", "for itself"],
+)  # fmt: skip
+def test_a_program_that_heeds_slurm_before_its_runner_does_is_not_done(
+    place, tmp_path, monkeypatch, line, answer, state
+):
+    side = tmp_path / "side"
+    monkeypatch.setenv("SIDE", str(side))
+    Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", answer)
+    run = place.shell(TOLD)
+    submission = handed(place, run)
+    job = start(submission)
+    until(lambda: side.read_text() == "began\n")
+    with open(os.path.join(submission, "0.log"), "a") as log:
+        log.write(line)
+    pid = int(until(lambda: [row["pid"] for row in events(run) if row["event"] == "started"])[0])
+    os.kill(pid, 15)
+    job.wait()
+    assert (end(run)["state"], end(run)["code"]) == (state, 0)
+
+
 def events(run: str) -> list[dict]:
     return [json.loads(line) for line in Path(run, "attempts", "1.0", "events.jsonl").read_text().splitlines()]
 
@@ -393,6 +419,38 @@ def test_a_run_whose_time_is_up_is_requeued_so_often_and_stops_by_others_do_not_
     told = end(run, f"1.{len(before)}")
     assert (told["state"], told["note"], told.get("again", False)) == (state, note, asked)
     assert fake.calls("scontrol") == ([["scontrol", "requeue", "7"]] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("why", "answer", "state", "asked"),
+    [("", "JobState=CANCELLED", "cancelled", False),
+     (" DUE TO PREEMPTION", "JobState=COMPLETING Restarts=1", "preempted", False),
+     (" DUE TO PREEMPTION", "JobState=PREEMPTED Restarts=0", "interrupted", False),
+     (" DUE TO TIME LIMIT", "JobState=COMPLETING Restarts=0", "preempted", True)],
+    ids=["cancelled", "requeued", "preempted", "too late"],
+)  # fmt: skip
+@pytest.mark.parametrize("pack", [False, True], ids=["alone", "packed"])
+def test_what_others_do_to_a_job_whose_time_is_nearly_up_stands(
+    place, tmp_path, monkeypatch, why, answer, state, asked, pack
+):
+    side = tmp_path / "side"
+    monkeypatch.setenv("SIDE", str(side))
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    fake.says("scontrol", answer)
+    run, other = place.shell(TOLD.replace("exit 0", "")), place.shell("exit 0", name="two")
+    submission = handed(place, run, others=(other,) if pack else ())
+    if pack:
+        packed(submission, slots=1)
+    job = start(submission)
+    until(lambda: side.read_text() == "began\n")
+    job.send_signal(12)
+    until(lambda: side.read_text() == "began\ntold\n")
+    with open(os.path.join(submission, "0.log"), "a") as log:
+        log.write(CANCELLED.replace(" ***\n", f"{why} ***\n"))
+    job.terminate()
+    job.wait()
+    assert (end(run)["state"], end(run).get("again", False)) == (state, asked)
+    assert [["scontrol", "requeue", "7"]] * asked == [call for call in fake.calls("scontrol") if "requeue" in call]
 
 
 def test_the_last_job_of_an_array_is_named_by_its_index_since_its_number_is_the_arrays(place, tmp_path, monkeypatch):

@@ -533,12 +533,27 @@ def test_a_program_that_is_stopped(place, text, signals, grace, state, code, nam
     assert output(run).endswith("bye\n") == text.startswith("trap 'echo")
 
 
-@pytest.mark.parametrize("status, state", [(15, "interrupted"), (256, "interrupted"), (0, None)])
-def test_a_program_that_ended_as_its_runner_was_told_is_interrupted(status, state):
-    for stops, expected in (([signal.SIGTERM], state), ([], None)):
-        inbox, stop = processes.Inbox(), processes.Stop(0, 1.0, lambda number: None)
-        inbox.stops += stops
-        stop.ended(inbox, status)
+SHARED = [
+    # what came or is on its way, as what the program then counts
+    ({}, None),
+    ({"stops": [signal.SIGTERM]}, "interrupted"),
+    ({"overheard": True}, "interrupted"),
+    ({"ending": lambda: True}, "interrupted"),
+    ({"noticed": True}, None),  # for us alone
+    ({"noticed": True, "warns": True}, "preempted"),
+    ({"cancelled": True, "warns": True}, "preempted"),
+    ({"cancelled": True}, None),
+]
+
+
+@pytest.mark.parametrize(("came", "state"), SHARED)
+def test_a_program_that_ended_as_all_of_its_job_was_told_is_stopped_however_it_ended(came, state):
+    inbox = processes.Inbox(notice_s=60.0)
+    for name, value in came.items():
+        setattr(inbox, name, value)
+    for wished, expected in ((False, state), (True, "cancelled" if state else None)):
+        stop = processes.Stop(0, 1.0, lambda number: None, lambda wished=wished: wished)
+        stop.ended(inbox)
         assert stop.state == expected
 
 

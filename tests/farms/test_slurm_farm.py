@@ -362,6 +362,32 @@ def test_a_requeue_by_hand_is_a_new_attempt_while_it_runs_and_nothing_once_it_is
     assert site.states() == ["done"]
 
 
+HEEDS = """trap 'exit 0' TERM; echo began $FARMX_ATTEMPT >>"$SIDE"; [ $FARMX_ATTEMPT = 2 ] || { sleep 300 & wait; }"""
+
+
+def test_a_program_that_ends_well_as_soon_as_it_is_told_is_not_done(site):
+    site.setup()
+    site.project.sweep("{n: [1, 2, 3, 4]}", f"sh -c {shlex.quote(HEEDS)}")
+    site.ok("sweep.yml")
+    until(lambda: site.notes() == ["began 1"] * 4)
+    site.slurm.run("scontrol", "requeue", site.job().partition("_")[0])
+    assert site.ended() == ["done"] * 4
+    assert [attempts(run) for run in site.project.runs()] == [{"1.0": "preempted", "1.1": "done"}] * 4
+    assert site.notes() == ["began 1"] * 4 + ["began 2"] * 4
+
+
+def test_a_run_that_is_cancelled_while_its_time_is_nearly_up_is_not_queued_again(site):
+    site.sweep("signal.signal(signal.SIGTERM, lambda *_: note('told'))\nnote('began')\ntime.sleep(300)", "{n: 1}")
+    site.ok("sweep.yml")
+    site.noted("began")
+    site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
+    site.noted("told")
+    site.slurm.run("scancel", site.job())
+    assert site.ended() == ["cancelled"]
+    until(lambda: not site.alive())
+    assert attempts(site.run()) == {"1.0": "cancelled"}
+
+
 RESUMES = """
 import torch
 from farmx.logx import logx
