@@ -85,7 +85,8 @@ def test_what_is_named_is_asked_for_in_one_call_and_each_list_of_runs_is_read_on
 
 
 COMMANDS = ["farmx status", "farmx status --json", "farmx status a b", "farmx status a/one b/two a/three",
-            "farmx retry a/one a/two b/one", "farmx cancel a/one a/two b/one"]  # fmt: skip
+            "sumx a b", "farmx tend", "farmx tend a b/one", "farmx retry a/one a/two b/one",
+            "farmx cancel a/one a/two b/one"]  # fmt: skip
 
 
 @pytest.mark.parametrize("line", COMMANDS)

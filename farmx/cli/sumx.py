@@ -73,7 +73,13 @@ def _runs(experiments: Sequence[str], root: str, cache: str) -> tuple[list[Run],
     """The runs of all experiments, each once, and a line about those that cannot be read."""
     from farmx import status
 
-    looks = {os.path.join(root, name): status.read(root, name, cache) for name in experiments}
+    if len(experiments) == 1:
+        looks = {os.path.join(root, experiments[0]): status.read(root, experiments[0], cache)}
+    else:
+        from farmx import naming  # spares who looks at one
+
+        meant = [naming.Named(os.path.join(root, name), None) for name in experiments]
+        looks = {named.home: look for named, look in zip(meant, naming.looks(meant, cache))}
     problems = [problem for look in looks.values() for problem in look.problems]
     runs = f"run{'s' * (len(problems) != 1)}"
     notes = [f"{len(problems)} {runs} unreadable: {'; '.join(problems)}"] if problems else []

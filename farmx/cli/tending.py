@@ -24,20 +24,16 @@ class Due(NamedTuple):
 def tend(given: Mapping[str, Any], at: Surroundings) -> int:
     """Queue what is due, each run on the farm that it was on; return the exit code: of the last farm that refused."""
     root = logroot(given["logroot"], given["config_file"], at)
-    code = 0
     told: list[dict[str, Any]] = []
-    names = [located(name, at) for name in given["names"]] or _experiments(root)
-    for name in dict.fromkeys(names):
-        problems: list[str] = []
-        try:
-            dues = list(_due(naming.find(root, [name], newest=True, problems=problems, full=unattended())))
-        except FarmxError as error:
-            if given["names"]:
-                raise
-            tell(f"{name}: {error}")
-            code = error.exit_code
-            continue
-        code = left_out(problems) or code
+    names = list(dict.fromkeys([located(name, at) for name in given["names"]] or _experiments(root)))
+    try:
+        runs, code = _found(root, names)
+    except FarmxError:
+        if given["names"]:
+            raise
+        runs, code = _found_alone(root, names)
+    for group in _by_experiment(runs):
+        dues = list(_due(group))
         told += [_fields(due) for due in dues]
         if not given["as_json"]:
             _show(dues)
@@ -52,6 +48,35 @@ def tend(given: Mapping[str, Any], at: Surroundings) -> int:
 
 def _experiments(root: str) -> list[str]:
     return [name for name in status.experiments(root) if status.is_experiment(os.path.join(root, name))]
+
+
+def _found(root: str, names: Sequence[str]) -> tuple[list[Run], int]:
+    """The runs of all, for which every farm is asked once; the exit code that those call for that cannot be read."""
+    problems: list[str] = []
+    runs = naming.find(root, names, newest=True, problems=problems, full=unattended())
+    return runs, left_out(problems)
+
+
+def _found_alone(root: str, names: Sequence[str]) -> tuple[list[Run], int]:
+    """The same, one after the other: one that cannot be read, which is told, holds up no other."""
+    found: list[Run] = []
+    code = 0
+    for name in names:
+        try:
+            runs, left = _found(root, [name])
+            found, code = [*found, *runs], left or code
+        except FarmxError as error:
+            tell(f"{name}: {error}")
+            code = error.exit_code
+    return found, code
+
+
+def _by_experiment(runs: Iterable[Run]) -> Iterable[list[Run]]:
+    """The settings of each are its own."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(os.path.dirname(run.path), []).append(run)
+    return found.values()
 
 
 def _due(runs: Iterable[Run]) -> Iterator[Due]:
