@@ -95,8 +95,10 @@ def _check(request: Request) -> None:
     name = request.name
     if name is not None and (not name[:1].isalnum() or os.sep in name or len(os.fsencode(name)) > 255):
         raise UsageError(f"--exp-name {name!r}: a name of a directory, beginning with a letter or digit, without '/'")
-    if name is None and os.path.basename(request.sweep)[:1] == "." and request.sweep.strip("./"):
-        raise UsageError(f"{request.sweep}: its name would be a hidden experiment's; give --exp-name")
+    first = os.path.basename(request.sweep)[:1] if name is None and request.sweep.strip("./") else ""
+    if why := {".": "its name would be a hidden experiment's",
+               "-": "the experiment's name would be read as an option"}.get(first):  # fmt: skip
+        raise UsageError(f"{request.sweep}: {why}; give --exp-name")
     if request.first is not None and request.first < 1:
         raise UsageError(f"--first {request.first}: launch at least one point")
 

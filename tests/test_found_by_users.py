@@ -416,10 +416,17 @@ def test_the_files_in_which_the_code_differs_are_named(project):
     assert told == "next  farmx sweep.yml -i --again  # 2 made from other code: more.py, note.sh"
 
 
-@pytest.mark.parametrize("name", [".hidden.yml", "./.hidden.yml"])
-def test_a_sweep_that_would_make_a_hidden_experiment_is_refused(project, name):
-    (project.path / "sweep.yml").rename(project.path / ".hidden.yml")
-    assert project(name, "-i").line(2) == f"{name}: its name would be a hidden experiment's; give --exp-name"
+UNNAMEABLE = {
+    ".hidden.yml": "its name would be a hidden experiment's",
+    "./.hidden.yml": "its name would be a hidden experiment's",
+    "./-x.yml": "the experiment's name would be read as an option",
+}
+
+
+@pytest.mark.parametrize("name", UNNAMEABLE)
+def test_a_sweep_that_would_make_an_experiment_that_cannot_be_named_is_refused(project, name):
+    (project.path / "sweep.yml").rename(project.path / name)
+    assert project(name, "-i").line(2) == f"{name}: {UNNAMEABLE[name]}; give --exp-name"
     assert not project.root.exists()
     project.ok(name, "-i", "--exp-name", "sweep")
     assert project.again() == {(1, 1): "done", (2, 1): "done"}
