@@ -2,9 +2,16 @@
 
 import pytest
 
-from farms.fixtures import gridengine, slurm, slurm_plain
+from farms.fixtures import (
+    gridengine,
+    gridengine_of_session,
+    slurm,
+    slurm_of_session,
+    slurm_plain,
+    slurm_plain_of_session,
+)
 
-__all__ = ["gridengine", "slurm", "slurm_plain"]
+__all__ = ["gridengine", "gridengine_of_session", "slurm", "slurm_of_session", "slurm_plain", "slurm_plain_of_session"]
 
 LONGEST_S = 300  # of a test: the first one of a worker also brings its farm up
 

@@ -12,15 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from commands import Done, hparams, runs
 from launching import PATIENCE_S, until
 
-from farms.gridengine import USER, GridEngine
+from farms.gridengine import LINGER_S, USER, GridEngine
 
 PYTHON = "/usr/bin/python3"
 IMPORTED = ("farmx", "click", "coolname", "git", "gitdb", "smmap", "pathspec", "yaml", "rich", "markdown_it", "mdurl",
@@ -54,17 +52,12 @@ def library(farm: GridEngine) -> Path:
     return path
 
 
-LINGER_S = 200.0  # within what a test may take
-FORCE_S = 90.0
-
-
 @dataclass(frozen=True)
 class Farmer:
     """His project, beside it the LOGROOT and the file where every start of a program leaves a line."""
 
     farm: GridEngine
     path: Path
-    others: frozenset[str] = frozenset()  # the jobs that Grid Engine has of those before him
 
     @property
     def side(self) -> Path:
@@ -156,44 +149,14 @@ class Farmer:
         lines = [line.split() for path in paths for line in path.read_text().splitlines()]
         return {index.partition("-")[0]: job for index, job in lines}
 
-    def jobs(self) -> list[str]:
-        """The jobs that Grid Engine has now and had not before this project was made."""
-        return [job for job in _jobs(self.farm) if job not in self.others]
-
     def emptied(self) -> None:
-        """Return when none is left; a host that did not hear that a job is to end is told again after a minute."""
-        until(lambda: not self.jobs(), LINGER_S)
-
-    def clear(self) -> None:
-        """End what is left of his jobs."""
-        self._clear(self.jobs)
-
-    def alone(self) -> None:
-        """End what is left of anybody's, whose jobs count where a user may have so many."""
-        self._clear(lambda: _jobs(self.farm))
-
-    def _clear(self, jobs: Callable[[], list[str]]) -> None:
-        """Return when these are gone; Grid Engine forgets one by force whose end its host does not hear of."""
-        by_force = time.monotonic() + FORCE_S
-
-        def none() -> bool:
-            left = jobs()
-            force = time.monotonic() > by_force
-            if left:
-                self.farm.says("qdel", *(["-f"] if force else []), *left, user="root" if force else USER)
-            return not left
-
-        until(none, LINGER_S)
-
-
-def _jobs(farm: GridEngine) -> list[str]:
-    said = until(lambda: done if (done := farm.run("qstat", check=False)).returncode == 0 else None).stdout
-    return [line.split()[0] for line in said.splitlines()[2:]]
+        """Return when Grid Engine has no job; one whose end its host did not hear of is told again after a minute."""
+        until(lambda: not self.farm.jobs(), LINGER_S)
 
 
 def farmer(farm: GridEngine, name: str) -> Farmer:
     """A project in a directory `name` of its user's."""
-    made = Farmer(farm, farm.home / name / "project", frozenset(_jobs(farm)))
+    made = Farmer(farm, farm.home / name / "project")
     made.path.mkdir(parents=True)
     for path in (made.path.parent, made.path):
         shutil.chown(path, USER, pwd.getpwnam(USER).pw_gid)

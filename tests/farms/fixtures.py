@@ -1,4 +1,5 @@
-"""Fixtures for tests on real schedulers; a session, which is each worker of pytest-xdist, has its own.
+"""Fixtures for tests on real schedulers; a session, which is each worker of pytest-xdist, has its own, and each test
+has all of it: what a test leaves in one is ended before the next.
 
 Where one, or a client, is not installed the test is skipped and says why, unless FARMX_FARMS=required: then it fails.
 """
@@ -41,8 +42,7 @@ def client(name: str, clients: Path = CLIENTS, required: bool = REQUIRED) -> Pat
 
 
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[Slurm]:
-    """Slurm with accounting."""
+def slurm_of_session() -> Iterator[Slurm]:
     need(Slurm)
     farm = Slurm.up()
     yield farm
@@ -50,8 +50,7 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def slurm_plain() -> Iterator[Slurm]:
-    """Slurm without accounting, and with short arrays."""
+def slurm_plain_of_session() -> Iterator[Slurm]:
     need(Slurm)
     farm = Slurm.up(accounting=False, max_array=PLAIN_MAX_ARRAY)
     yield farm
@@ -59,8 +58,28 @@ def slurm_plain() -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def gridengine() -> Iterator[GridEngine]:
+def gridengine_of_session() -> Iterator[GridEngine]:
     need(GridEngine)
     farm = GridEngine.up()
     yield farm
     farm.stop()
+
+
+@pytest.fixture
+def slurm(slurm_of_session: Slurm) -> Iterator[Slurm]:
+    """Slurm with accounting."""
+    yield slurm_of_session
+    slurm_of_session.empty()
+
+
+@pytest.fixture
+def slurm_plain(slurm_plain_of_session: Slurm) -> Iterator[Slurm]:
+    """Slurm without accounting, and with short arrays."""
+    yield slurm_plain_of_session
+    slurm_plain_of_session.empty()
+
+
+@pytest.fixture
+def gridengine(gridengine_of_session: GridEngine) -> Iterator[GridEngine]:
+    yield gridengine_of_session
+    gridengine_of_session.empty()

@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 if not __package__:  # started as a script
@@ -25,6 +26,8 @@ USER = "farmer"
 ADMIN = "sgeadmin"  # made by Debian's package
 LIBRARY = Path("/usr/lib/gridengine")
 SHARE = Path("/usr/share/gridengine")
+LINGER_S = 200.0  # within what a test may take
+FORCE_S = 90.0
 BOOTSTRAP = """
 Version: 6.2
 admin_user sgeadmin
@@ -174,6 +177,31 @@ class GridEngine(Farm):
     def must(self, user: str, *argv: str) -> str:
         """What a command prints; FarmError when it fails."""
         return checked(self.run(*argv, user=user, check=False))
+
+    def jobs(self) -> list[str]:
+        """The jobs that there are, of anybody."""
+
+        def told() -> subprocess.CompletedProcess[str] | None:
+            done = self.run("qstat", "-u", "*", check=False)
+            return None if done.returncode else done
+
+        said = self.until(told, "qstat fails", "sge_qmaster")
+        return [line.split()[0] for line in said.stdout.splitlines()[2:]]
+
+    def empty(self) -> None:
+        """End every job, so that the next test has all of this Grid Engine.
+
+        A host that did not hear that a job is to end is told again after a minute; later the job is forgotten by force.
+        """
+        by_force = time.monotonic() + FORCE_S
+
+        def is_empty() -> bool:
+            if left := self.jobs():
+                force = ["-f"] if time.monotonic() > by_force else []
+                self.says("qdel", *force, *left, user="root")
+            return not left
+
+        self.until(is_empty, "jobs do not end", "sge_qmaster", seconds=LINGER_S)
 
     def is_ready(self) -> bool:
         """Whether the queue's line has a load and no letter for what is wrong with it."""

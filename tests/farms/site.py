@@ -35,8 +35,7 @@ class Site:
 
     def end(self) -> None:
         """End every job of this Slurm, so that the next test has all of it."""
-        self.slurm.run("scancel", "--user=root")
-        until(lambda: not self.slurm.says("squeue", "-h"))
+        self.slurm.empty()
 
     def __call__(self, *argv: str, **more: object) -> Done:
         return self.project(*argv, **{"SLURM_CONF": str(self.slurm.conf), "XDG_CACHE_HOME": "/dev/null", **more})

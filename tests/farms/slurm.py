@@ -230,6 +230,16 @@ class Slurm(Farm):
         while found := [pid for pid, env in environments() if at in env and self.is_job(env)]:
             send(found, signal.SIGKILL)
 
+    def empty(self) -> None:
+        """End every job; return when both nodes are idle, so that the next test has all of this Slurm."""
+
+        def is_empty() -> bool:
+            if self.says("squeue", "-h"):
+                self.says("scancel", "--user=root")  # each time: what was ending may have been queued again
+            return self.is_idle() and not self.says("squeue", "-h")
+
+        self.until(is_empty, "jobs do not end or nodes do not become idle", "slurmctld")
+
     def is_idle(self) -> bool:
         return self.says("sinfo", "-h", "-N", "-p", "main", "-o", "%t").split() == ["idle", "idle"]
 

@@ -62,7 +62,4 @@ class TestGridEngine(FarmContract):
         def exits(job: str) -> set[str]:
             return set(re.findall(r"^exit_status +(\d+)", gridengine.says("qacct", "-j", job), re.MULTILINE))
 
-        yield Farmers(path, section, "qsub", "qstat", "qdel", 4, exits=exits, farm=gridengine)
-        jobs = [line.split()[0] for line in gridengine.says("qstat").splitlines()[2:]]
-        if jobs:
-            gridengine.says("qdel", *jobs)
+        return Farmers(path, section, "qsub", "qstat", "qdel", 4, exits=exits, farm=gridengine)

@@ -212,6 +212,13 @@ def test_submitit_runs_a_function(slurm, tmp_path, monkeypatch):
     assert job.paths.result_pickle.exists()
 
 
+def test_what_a_test_leaves_is_ended_before_the_next(either, tmp_path):
+    running, _, _ = (batch(either, tmp_path, STUBBORN, *more) for more in ([], ["--hold"], ["--requeue", "-p", "low"]))
+    until(lambda: "child" in text(tmp_path / f"{running}.txt"))
+    either.empty()
+    assert (either.says("squeue", "-h"), either.is_idle()) == ("", True)
+
+
 # ---------------------------------------------------------------- slurm, daemons killed
 
 
@@ -296,6 +303,14 @@ def test_qacct_knows_an_ended_job(gridengine):
     assert ["exit_status", "3"] in [line.split() for line in said.splitlines()]
 
 
+def test_what_a_test_leaves_in_grid_engine_is_ended_before_the_next(gridengine):
+    for words in (["sleep", "1000"], ["-h", "true"]):
+        gridengine.run("qsub", "-b", "y", "-o", "/dev/null", *words)
+    assert len(gridengine.jobs()) == 2
+    gridengine.empty()
+    assert gridengine.jobs() == []
+
+
 def test_a_killed_grid_engine_started_again_runs_jobs(gridengine):
     for name in ("sge_qmaster", "sge_execd"):
         gridengine.kill(name)
@@ -303,7 +318,6 @@ def test_a_killed_grid_engine_started_again_runs_jobs(gridengine):
         gridengine.daemon(name)
     until(lambda: gridengine.run("qsub", "-b", "y", "-h", "true", check=False).returncode == 0)
     until(gridengine.is_ready)
-    gridengine.run("qdel", "-u", "farmer", check=False)  # what asked whether it takes jobs
     assert qsub(gridengine, "echo", "again") == "again\n"
 
 

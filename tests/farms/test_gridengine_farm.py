@@ -27,9 +27,7 @@ exit $code
 
 @pytest.fixture
 def big(gridengine):
-    made = farmer(gridengine, f"{os.getpid()}.{next(NUMBER)}")
-    yield made
-    made.clear()
+    return farmer(gridengine, f"{os.getpid()}.{next(NUMBER)}")
 
 
 def waiting(big: Farmer, hparams: str, program: str = "") -> None:
@@ -89,7 +87,7 @@ def test_what_runs_and_what_waits_is_cancelled(big):
     first, *_, last = names(big)
     big.ok("cancel", first, last)
     big.become("cancelled", *["running"] * 3, "cancelled")
-    until(lambda: len(big.jobs()) == 3)
+    until(lambda: len(big.farm.jobs()) == 3)
     end = read(big.experiment / first / "attempts/1.0/end.json")
     assert (end["state"], end["signal"]) == ("cancelled", "SIGTERM")
     go(big)
@@ -117,11 +115,11 @@ def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(big
 
     for snapshot in (big.experiment / ".farmx" / "snapshots").iterdir():
         os.utime(snapshot, (0, 0))  # one that is younger than a day stays
-    jobs = sorted(big.jobs())
+    jobs = sorted(big.farm.jobs())
     told = big.ok("clean", "-y", "--failed", "--snapshots", "sweep")
     assert told.err.endswith("left    1 running, 1 queued\nremoved 2 of 2\n")
     assert [run.name for run in big.runs()] == sorted([two, three])
-    assert (big.states(), sorted(big.jobs())) == (["running", "queued"], jobs)
+    assert (big.states(), sorted(big.farm.jobs())) == (["running", "queued"], jobs)
     assert big.ok("clean", "-y", "sweep", two, three).out == "nothing to remove\n"
 
     go(big)
@@ -186,7 +184,7 @@ def test_a_killed_launch_is_finished_by_the_same_command_and_starts_each_run_onc
     launch = big.behind("sweep.yml", PATH=path)
     until(lambda: len(calls.read_text().split()) == 2 and len(big.queued()) == 1)
     if after:
-        until(lambda: len(big.jobs()) + len(big.starts()) >= 2)
+        until(lambda: len(big.farm.jobs()) + len(big.starts()) >= 2)
     big.kill(launch)
     big.ok("sweep.yml")
     assert big.ended() == ["done"] * 3
@@ -203,9 +201,6 @@ def test_hostile_names_and_values_arrive_as_they_are(gridengine, output, place):
     big.write("t.py", "import json, os, sys\njson.dump(sys.argv[1:], open(os.environ['LOGDIR'] + '/argv', 'w'))\n")
     big.write("sweep.yml", f"CMD: python3 t.py\nHPARAMS: {{s: {json.dumps(values)}}}\n")
     big.configure("-ac {note}", "RESOURCES: {note: \"v=it's a $HOME; value\"}", output)
-    try:
-        big.ok("sweep.yml")
-        assert big.ended() == ["done"] * len(values)
-        assert sorted(read(run / "argv")[1] for run in big.runs()) == sorted(values)
-    finally:
-        big.clear()
+    big.ok("sweep.yml")
+    assert big.ended() == ["done"] * len(values)
+    assert sorted(read(run / "argv")[1] for run in big.runs()) == sorted(values)

@@ -28,9 +28,7 @@ if [ "$FARMX_ATTEMPT" -{test} ]; then while :; do sleep 0.1; done; fi
 
 @pytest.fixture
 def big(gridengine):
-    made = farmer(gridengine, f"{os.getpid()}.life.{next(NUMBER)}")
-    yield made
-    made.clear()
+    return farmer(gridengine, f"{os.getpid()}.life.{next(NUMBER)}")
 
 
 def saving(big: Farmer, hparams: str = "{n: [1]}", test: str = "lt 2") -> None:
@@ -84,11 +82,11 @@ def test_without_cancel_cmd_what_runs_is_ended_and_what_waits_never_starts(big):
 
 
 def rescheduled(big: Farmer) -> None:
-    big.farm.says("qmod", "-rj", *big.jobs())
+    big.farm.says("qmod", "-rj", *big.farm.jobs())
 
 
 def suspended(big: Farmer) -> None:
-    big.farm.says("qmod", "-sj", *big.jobs())
+    big.farm.says("qmod", "-sj", *big.farm.jobs())
 
 
 WARNED = [
@@ -202,7 +200,6 @@ def few(big):
         path.write_text("\n".join(lines) + "\n")
         big.farm.run("qconf", "-Mconf", str(path), user="root")
 
-    big.alone()
     limit(3)
     yield big
     limit(0)

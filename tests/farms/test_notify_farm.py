@@ -49,7 +49,6 @@ def test_a_failure_and_a_held_rest_are_written_down_by_runners(site, near, post)
     until(lambda: events(site) == ["failed", "held"])
     near.ok("tend")
     assert sorted(line.partition("|")[0].split()[-1] for line in post.told()) == ["failed", "held"]
-    site.end()
 
 
 def test_runs_that_were_cancelled_while_they_waited_end_a_launch_too(site, near, post):

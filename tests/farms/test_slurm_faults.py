@@ -26,8 +26,7 @@ GO = "note(n, attempt); wait(os.environ['SIDE'] + '.go')"
 def site(slurm_plain, project):
     made = Site(project, slurm_plain)
     made.setup()
-    yield made
-    made.end()
+    return made
 
 
 # ---------------------------------------------------------------- never twice

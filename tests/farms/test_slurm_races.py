@@ -19,8 +19,7 @@ TIMES = 20
 def site(slurm_plain, project):
     made = Site(project, slurm_plain)
     made.setup()
-    yield made
-    made.end()
+    return made
 
 
 @pytest.fixture(scope="module")
