@@ -68,7 +68,21 @@ def test_a_node_takes_what_was_compiled_and_the_text_where_its_python_is_another
     assert [(each.returncode, each.stdout, each.stderr) for each in done] == [told, told]
 
 
-def test_the_command_runs_from_a_directory_of_any_name_whatever_modules_lie_around(tmp_path):
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """Launched by the Python of an environment in which something stops whoever looks for what is installed."""
+    home = tmp_path / "environment"
+    installed = home / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    installed.mkdir(parents=True)
+    (home / "bin").mkdir()
+    (home / "bin" / "python").symlink_to(os.path.realpath(sys.executable))
+    (home / "pyvenv.cfg").write_text(f"home = {os.path.dirname(os.path.realpath(sys.executable))}\n")
+    (installed / "stop.pth").write_text("import os; os.write(1, b'found'); os._exit(9)\n")
+    monkeypatch.setattr(sys, "executable", str(home / "bin" / "python"))
+    assert subprocess.run([sys.executable, "-I", "-c", ""], capture_output=True).stdout == b"found"
+
+
+def test_the_command_runs_from_a_directory_of_any_name_whatever_lies_around_or_is_installed(tmp_path, python):
     home = tmp_path / PLACE / ".farmx"
     submission = home / "submissions" / "id"
     submission.mkdir(parents=True)

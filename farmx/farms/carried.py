@@ -71,12 +71,13 @@ def command(submission: str, index: str, seen: Callable[[str], str] = str) -> st
     """The shell text that executes an index (shell text, too) of the submission at the path `submission` on a node.
 
     seen: what a node calls a path of ours.
-    -I: a yaml.py in the current directory, or a PYTHONPATH, is not the runner's. -X utf8: names are the same bytes here
-    and there, whatever the node's locale. The Python is ours where the node has it, else its own.
+    -I: a yaml.py in the current directory, or a PYTHONPATH, is not the runner's. -S: nor is what is installed, which
+    takes longer to be found than the runner to begin. -X utf8: names are the same bytes here and there, whatever the
+    node's locale. The Python is ours where the node has it, else its own.
     """
     path = runner(os.path.dirname(os.path.dirname(submission)))
     return (
         f"python={shlex.quote(sys.executable)}\n"
         '[ -x "$python" ] || python=python3\n'
-        f'exec "$python" -I -X utf8 {shlex.quote(seen(path))} {shlex.quote(seen(submission))} {index}'
+        f'exec "$python" -I -S -X utf8 {shlex.quote(seen(path))} {shlex.quote(seen(submission))} {index}'
     )
