@@ -168,22 +168,23 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str],
 
     code: 'own' for that which they have, else today's, by `recipes` as in retry. Raises FarmxError.
     """
-    held = [run for run in runs if run.state is State.QUEUED and status.is_held(run)]
+    held = [run for run in runs if run.state in (State.QUEUED, State.PREEMPTED) and status.is_held(run)]
     held = [run for run in held if _release(run)]  # else of a pool that is about to end
     if code != "own":
-        codes = _todays_code({run.path: stage.recorded(run.path) for run in held}, recipes)
+        fresh = [run for run in held if run.state is State.QUEUED or verdicts.causes(run)[-1] == "error"]
+        codes = _todays_code({run.path: stage.recorded(run.path) for run in fresh}, recipes)
         _renew(codes, _taken(codes), environ)
-    by_submission: dict[str, Run] = {run.held[-1].submission: run for run in held}
+    by_submission = {base.first(run.held).submission: run for run in held}
     for submission, run in by_submission.items():
         breaker.unbar(submission)  # else what the farm lets begin would end at once
-        _release(run)(run.held[-1])
+        _release(run)(base.first(run.held))
         breaker.release(submission)
     return held
 
 
 def _release(run: Run) -> Any:
     """What has the farm of a held run let begin what a breaker holds, None where it cannot."""
-    return getattr(farms.leaf(run.held[-1].record), "release", None)
+    return getattr(farms.leaf(base.first(run.held).record), "release", None)
 
 
 def _check_containers(

@@ -212,19 +212,31 @@ def several(wanted: Mapping[str, Iterable[str]], cache: str | None = None) -> di
     return _looks({path: _told(path, names, cache) for path, names in wanted.items()}, cache)
 
 
+class _Handed(NamedTuple):
+    """What farms were handed. open: run -> what may still be held for it.
+
+    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it, and by which
+    submission last.  stopped: submission -> why it is held, of those that are.
+    """
+
+    open: dict[str, list[Held]]
+    newest: dict[str, Handed]
+    stopped: dict[str, str]
+
+
 class _Told(NamedTuple):
-    """What the records of an experiment tell: of each run, what farms may know more of. stopped: as _Handed's."""
+    """What the records of an experiment tell: of each run, what farms may know more of."""
 
     runs: list[tuple[Reading, Sequence[Held]]]
     problems: list[str]
-    stopped: Mapping[str, str]
+    handed: _Handed
 
 
 def _told(path: str, names: Iterable[str], cache: str | None) -> _Told:
     handed = _handed(path)
     found, problems = _readings(path, names, handed.newest, cache)
     runs = [(read, _open(read, handed.open.get(read.name, ())) if read.record is not None else ()) for read in found]
-    return _Told(runs, problems, handed.stopped)
+    return _Told(runs, problems, handed)
 
 
 def _looks(told: Mapping[str, _Told], cache: str | None) -> dict[str, Look]:
@@ -239,7 +251,7 @@ def _look(path: str, told: _Told, answers: Answers) -> Look:
     for read, helds in told.runs:
         try:
             run = _run(read, helds, answers, now)
-            runs.append(_noted(run, told.stopped.get(read.name, "")))
+            runs.append(_noted(run, told.handed))
         except RecordError as error:
             problems.append(str(error))
     return Look(tuple(runs), tuple(problems))
@@ -298,9 +310,13 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: base.Clock
                record["swept"], record["command"])  # fmt: skip
 
 
-def _noted(run: Run, why: str) -> Run:
+def _noted(run: Run, handed: _Handed) -> Run:
+    """The run, and why a breaker keeps from beginning what is to begin next of it, where one does."""
+    newest = handed.newest.get(run.name, records.NOTHING).submission
+    why = handed.stopped.get(os.path.basename(base.first(run.held).submission) if run.held else newest, "")
     kept = run.state is State.LOST and _waited(run)  # by its job, which has ended
-    if why and (kept or run.state in (State.QUEUED, State.STAGED)):
+    kept = kept or (run.state is State.INTERRUPTED and (run.attempts[-1].end or {}).get("cause") == "error")  # RETRY's
+    if why and (kept or run.state in (State.QUEUED, State.STAGED, State.PREEMPTED)):
         return run._replace(state=State.STAGED if kept else run.state, note=f"{HELD}{why}")
     return run
 
@@ -341,18 +357,6 @@ def _decide(
 # ---------------------------------------------------------------- what farms hold
 
 
-class _Handed(NamedTuple):
-    """What farms were handed. open: run -> what may still be held for it.
-
-    newest: run -> the newest attempt number that any farm, dead or alive, was ever handed for it, and by which
-    submission last.  stopped: run -> why its last submission is held, '' when it is not.
-    """
-
-    open: dict[str, list[Held]]
-    newest: dict[str, Handed]
-    stopped: dict[str, str]
-
-
 def _stopped(submission: str) -> tuple[str, Collection[int]]:
     """Why the breaker of a submission keeps what waits in it from beginning, '' when it does not; the indices whose
     jobs have ended since it did."""
@@ -370,8 +374,8 @@ def _handed(experiment: str) -> _Handed:
         record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
         dead = record.get("executor", layout.LOCAL) == layout.LOCAL and not base.submission_alive(path, record)
         why, over = _stopped(path)
+        found.stopped[os.path.basename(path)] = why
         for run, held in base.held(path, record):
-            found.stopped[run] = why
             number = max(held.number, found.newest[run].number if run in found.newest else 0)
             found.newest[run] = Handed(number, os.path.basename(path))
             if not dead and held.place not in over:  # else nothing of it waits any more

@@ -258,6 +258,30 @@ def test_what_waits_where_nobody_can_be_asked_is_let_go_and_its_jobs_begin_it(br
     assert standing(broken) == {("done", ""): 5}
 
 
+@pytest.mark.parametrize(("back", "again"), [(0, 0), (1, 1)])
+def test_what_failed_and_is_queued_again_by_retry_is_held_with_the_rest(broken, hold, back, again):
+    """back: how many of these jobs begin once more before they are let go, and so end."""
+    broken.sweep("{n: [1, 2, 3, 4, 5]}", more="BREAKER: 2\nRETRY: {error: 2}\n")
+    settle(broken, f"REQUEUE_CODE: 99\nSTATUS_CMD: cat \"{hold / 'told'}\"")
+    (hold / "run").unlink()
+    broken.ok("sweep.yml")
+    calls = (hold / "calls").read_text()
+    run_jobs(hold, 2)
+    (submission,) = (broken.experiment / ".farmx/submissions").iterdir()
+    queued = [line.split()[1] for line in (submission / "queued").read_text().splitlines()]
+    (hold / "calls").write_text(calls)
+    run_jobs(hold, back)
+    (hold / "told").write_text("".join(f"{name} qw\n" for name in queued[back:]))
+    held = f"held: {WHY}"
+    assert standing(broken) == {key: count for key, count in {
+        ("staged", held): back, ("preempted", held): 2 - back, ("queued", held): 3}.items() if count}  # fmt: skip
+    broken.write("note.sh", ":\n")
+    done = broken.ok("retry", "sweep", "--release")
+    assert f"      {5 - again} let go\n" in done.err and f"runs  {again} again, 0 left alone\n" in done.err
+    run_jobs(hold, 6)
+    assert standing(broken) == {("done", ""): 5}
+
+
 def test_what_waits_is_let_go_with_todays_code_and_what_has_ended_is_queued_again(broken, hold):
     status = 'STATUS_CMD: cat "' + str(hold / "told") + '"'
     settle(broken, f"REQUEUE_CODE: 99\n{status}")

@@ -295,6 +295,20 @@ def test_a_run_is_queued_while_a_living_submission_holds_its_next_attempt(place)
     assert states(place) == {"other": "staged", "ran": "done", "runs": "running", "waits": "queued"}
 
 
+def test_what_begins_first_says_whether_a_breaker_holds_a_run_of_several_jobs(place):
+    """Its later job, which waits for the first, belongs to another submission, counted apart."""
+    run = place.run()
+    paths = [place.submission(Job(run, number), name=name).path for name, number in (("s", "1.0"), ("s-2", "2.0"))]
+    for path, more in zip(paths, ({}, {"after": "s"})):
+        told = {"format": 1, "farm": "big", "executor": "command", "ask": {"status": None}, **more}
+        Path(path, "job.json").write_text(json.dumps(told))
+        base.record_queued(path, 0, 0, "7")
+    for path, note in ((paths[1], "farm big has no STATUS_CMD"), (paths[0], "held: it's $HOME; größe")):
+        Path(path, "breaker.json").write_text(json.dumps({"format": 1, "held": True, "why": "it's $HOME; größe"}))
+        (found,) = status.read(str(place.experiment.parent), "sweep").runs
+        assert (found.state, found.note) == (State.QUEUED, note)
+
+
 def test_a_submission_whose_pool_died_holds_nothing(place, dead):
     submission = place.submission(Job(place.run(), "1.0"))
     layout.write_json(os.path.join(submission.path, layout.JOB), {"format": 1, **dead})

@@ -148,6 +148,12 @@ def counting(helds: Sequence[Held]) -> int:
     return max(alone) if alone else min(held.number for held in helds)
 
 
+def first(helds: Sequence[Held]) -> Held:
+    """The one of counting()'s number, of several the one that was queued last."""
+    number = counting(helds)
+    return [held for held in helds if held.number == number][-1]
+
+
 def ahead(run: Run) -> list[Held]:
     """What farms hold for attempts of the run that are still to come."""
     last = run.attempts[-1].number[0] if run.attempts else 0

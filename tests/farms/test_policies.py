@@ -114,6 +114,22 @@ def test_the_rest_of_an_array_is_held_and_let_go_with_todays_code(site):
     assert sorted(site.notes()) == sorted(["1", "2", "3", *(f"{n} mended" for n in range(1, 7))])
 
 
+def test_what_retry_queued_again_is_held_with_the_rest_and_let_go_with_todays_code(site):
+    site.setup('{"array_parallelism": 1}')
+    more = "BREAKER: 2\nRETRY: {error: 1}\n"
+    site.sweep("note(n, attempt); raise KeyError('lr')", "{n: [1, 2, 3]}", more)
+    site.ok("sweep.yml")
+    held = "held: the first 2 runs failed with: KeyError: 'lr' (job.py:10)"
+    until(lambda: [(run["state"], run["note"]) for run in site.told()] == [
+        ("preempted", held), ("preempted", held), ("queued", held)
+    ])  # fmt: skip
+    site.sweep("note(n, 'mended', attempt)", "{n: [1, 2, 3]}", more)
+    done = site.ok("retry", "sweep", "--release")
+    assert "      3 let go\n" in done.err and "runs  0 again, 0 left alone\n" in done.err
+    assert site.ended() == ["done"] * 3
+    assert sorted(site.notes()) == ["1 1", "1 mended 2", "2 1", "2 mended 2", "3 mended 1"]
+
+
 HOLDS = {
     "refused": ('echo "no controller" >&2; exit 1', ["staged"] * 3),
     "its runner killed": ('[ -e "$0.once" ] || { touch "$0.once"; exec kill -9 $PPID; }', ["staged"] + ["queued"] * 2),

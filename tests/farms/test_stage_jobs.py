@@ -96,6 +96,24 @@ def test_cancel_ends_the_stage_that_runs_and_all_that_wait(site):
     assert site.notes() == ["train 1 1 1"]
 
 
+def test_a_first_stage_that_its_breaker_holds_is_let_go_and_the_later_ones_begin_behind_it(site):
+    site.setup('{"mem": 100, "array_parallelism": 1}')
+    site.sweep("note(*sys.argv[1:])\nif sys.argv[1] == 'train': raise KeyError('lr')")
+    stages = {name: {"cmd": f"{PYTHON} job.py {name} {{n}}", "RESOURCES": {"nice": nice}}
+              for name, nice in (("train", 0), ("test", 1))}  # fmt: skip
+    site.project.write("sweep.yml", f"CMD: {json.dumps(stages)}\nHPARAMS: {{n: [1, 2, 3]}}\nBREAKER: 2\n")
+    site.ok("sweep.yml")
+    until(lambda: site.states() == ["failed", "failed", "queued"])
+    assert told(site)[2] == ("queued", "held: the first 2 runs failed with: KeyError: 'lr' (job.py:11)")
+    site.sweep("note(*sys.argv[1:])")
+    site.project.write("sweep.yml", f"CMD: {json.dumps(stages)}\nHPARAMS: {{n: [1, 2, 3]}}\nBREAKER: 2\n")
+    done = site.ok("retry", "sweep", "--release")
+    assert "      1 let go\n" in done.err and "runs  2 again, 0 left alone\n" in done.err
+    assert site.ended() == ["done"] * 3
+    assert sorted(site.notes()) == sorted(f"{stage} {n}" for stage, n in (
+        ("train", 1), ("train", 2), *((name, n) for name in stages for n in (1, 2, 3))))  # fmt: skip
+
+
 def test_what_waits_for_a_stage_of_its_own_is_cancelled(site):
     staged(site, "{n: [1]}")
     mark(site, "wait.train")
