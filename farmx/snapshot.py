@@ -92,7 +92,9 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     logs, live = _logs(root, outside), _live(root, wish.link)
     names = [name for name in names if not _never(name) and not _below(name, logs)]
     kept, warnings = _ignored(names, wish.ignore)
-    kept += _included(root, wish.include, logs, set(kept))
+    included = _included(root, wish.include, logs)
+    kept += sorted(included - set(kept))
+    warnings += tuple(_idle(root, wish.include, included))
     kept = [name for name in kept if not _below(name, tuple(live))]
     links = {name: _link_text(root, name) for name in kept if os.path.islink(os.path.join(root, name))}
     files = _told(sorted(set(kept) - set(links)), "listing the code", progress)
@@ -192,16 +194,24 @@ def _matching(key: str, patterns: Sequence[str], names: Iterable[str]) -> Iterab
     return GitIgnoreSpec.from_lines(patterns).match_files(names)
 
 
-def _included(root: str, patterns: Sequence[str], logs: Sequence[str], have: set[str]) -> list[str]:
+def _included(root: str, patterns: Sequence[str], logs: Sequence[str]) -> set[str]:
+    """What the patterns mean, of what is there."""
     if not patterns:
-        return []
+        return set()
     for pattern in patterns:
         elsewhere = os.path.lexists(pattern) and not os.path.lexists(root + pattern)  # /x is the tree's own, too
         if {"..", "~"} & set(pattern.split("/")) or (pattern.startswith("/") and elsewhere):
             why = f"{pattern} is not a path below {root}; name one of the source tree, as seen from there"
             raise ConfigError(f"CODE_INCLUDE: {why}")
     names = (name for name in _walk(root) if not _below(name, logs))
-    return sorted(set(_matching("CODE_INCLUDE", patterns, names)) - have)
+    return set(_matching("CODE_INCLUDE", patterns, names))
+
+
+def _idle(root: str, patterns: Sequence[str], included: set[str]) -> Iterator[str]:
+    """A warning for each pattern of CODE_INCLUDE that brings in nothing; one that begins with ! takes away."""
+    for pattern in patterns:
+        if not pattern.startswith("!") and not any(_matching("CODE_INCLUDE", [pattern], included)):
+            yield f"CODE_INCLUDE: {pattern} brings in nothing of {root}"
 
 
 def _link_text(root: str, name: str) -> str:

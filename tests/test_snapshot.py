@@ -287,6 +287,17 @@ def test_a_pattern_that_keeps_python_out_is_told(source, patterns, told):
     assert snapshot.listing(str(source), Wish(ignore=patterns), []).warnings == told
 
 
+def test_an_include_that_means_nothing_is_told(source):
+    repository(source, "a.py", ".gitignore", "data/x.csv", "runs/y")
+    (source / ".gitignore").write_text("data\n")
+    wish = Wish(include=("data/x.cvs", "*.csv", "a.py", "/none", "runs", "!*.so"))
+    assert snapshot.listing(str(source), wish, [str(source / "runs")]).warnings == (
+        f"CODE_INCLUDE: data/x.cvs brings in nothing of {source}",
+        f"CODE_INCLUDE: /none brings in nothing of {source}",
+        f"CODE_INCLUDE: runs brings in nothing of {source}",
+    )
+
+
 def test_include_brings_in_what_git_or_a_pattern_ignores(source):
     repository(source, "a.py", ".gitignore", "b.md")
     (source / ".gitignore").write_text("data/\n*.so\n")
