@@ -39,8 +39,9 @@ exec {real} "$@"
 @dataclass
 class Site:
     """A project on a farm. section: its part of .farmx.yaml.  submits, asks, ends: the commands it calls, None where
-    it calls none.  parallel: how many of its runs run at once.  commands: what status is forked from.  exits: the exit
-    codes that the farm knows of a job, empty until it ended; None where its jobs have none."""
+    it calls none.  parallel: how many of its runs run at once.  commands: what farmx is forked from, None where each is
+    a process of its own.  exits: the exit codes that the farm knows of a job, empty until it ended; None where its jobs
+    have none."""
 
     path: Path
     section: Mapping[str, object]
@@ -85,8 +86,8 @@ class Site:
         return {**env, "PATH": f"{self.path / 'bin'}{os.pathsep}{env['PATH']}"}
 
     def __call__(self, *argv: str) -> Done:
-        if self.commands and argv[0] == "status":
-            done = self.commands(*argv, cwd=self.project, env=self.env())
+        if self.commands:
+            done = self.commands(*argv, cwd=self.project, env=self.env(), leave=True)
         else:
             real = self.run(*argv)
             done = Done(real.returncode, real.stdout, real.stderr)

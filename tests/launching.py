@@ -32,7 +32,7 @@ def until(fact: Callable[[], T], seconds: float = PATIENCE_S) -> T:
     """What `fact` returns as soon as that is true; an error of a file that is not there yet counts as false."""
     deadline = time.monotonic() + seconds
     while True:
-        found, missing = None, None
+        found, missing, began = None, None, time.monotonic()
         try:
             found = fact()
         except (FileNotFoundError, json.JSONDecodeError) as error:
@@ -41,7 +41,7 @@ def until(fact: Callable[[], T], seconds: float = PATIENCE_S) -> T:
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came true, in {seconds:.0f} s; at last: {missing or found!r}") from missing
-        time.sleep(0.01)
+        time.sleep(max(0.01, 2 * (time.monotonic() - began)))  # who asks often keeps from working what is waited for
 
 
 def exists(path: str | Path) -> None:

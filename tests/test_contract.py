@@ -1,5 +1,6 @@
 """Farms that need no scheduler keep the contract: a pool of this machine, and a command beside a small fake queue."""
 
+import os
 from functools import partial
 
 import pytest
@@ -9,10 +10,9 @@ from submitting import put
 # A queue of two slots: fsub takes a script, fstat lists, fdel ends.
 JOB = """
 echo q > "$HOLD/$1.new"; mv "$HOLD/$1.new" "$HOLD/$1.state"  # whole, whenever fstat reads it
-trap 'rm -f "$HOLD/$1.state"; [ -z "$slot" ] || rmdir "$slot"' EXIT
+trap 'rm -f "$HOLD/$1.state"; printf "%s" "$slot" 1<> "$HOLD/slots"' EXIT
 trap 'exit 1' TERM
-until for slot in "$HOLD/slot.1" "$HOLD/slot.2" ""; do [ -n "$slot" ] && mkdir "$slot" 2>/dev/null && break; done
-do sleep 0.05; done
+read -r -n 1 slot <> "$HOLD/slots"
 echo r > "$HOLD/$1.new"; mv "$HOLD/$1.new" "$HOLD/$1.state"
 "$2" > "$3" 2>&1
 echo $? > "$HOLD/$1.code"
@@ -37,7 +37,11 @@ def queue(tmp_path, monkeypatch, commands):
         path = hold / f"{job}.code"
         return set(path.read_text().split()) if path.exists() else set()
 
-    return partial(Site, tmp_path / "site", submits="fsub", asks="fstat", ends="fdel", commands=commands, exits=exits)
+    os.mkfifo(hold / "slots")
+    slots = os.open(hold / "slots", os.O_RDWR)
+    os.write(slots, b"12")  # who takes one puts it back
+    yield partial(Site, tmp_path / "site", submits="fsub", asks="fstat", ends="fdel", commands=commands, exits=exits)
+    os.close(slots)
 
 
 class TestCommand(FarmContract):
