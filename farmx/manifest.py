@@ -12,6 +12,7 @@ from farmx.errors import StageError
 
 NEVER = (".git", "__pycache__")  # in no snapshot
 CHUNK = 1 << 20  # bytes read at once
+_UNREADABLE = (OSError, ValueError, RecursionError)  # of a manifest that is gone, or damaged
 
 
 def file_line(name: str, mode: int, size: int, digest: str) -> str:
@@ -94,9 +95,17 @@ def differing(farmx: str, one: str, other: str, but: Collection[str]) -> list[st
     """The files that two snapshots do not share, by name, `but` left out; [] where one can no longer be read."""
     try:
         lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest), but) for digest in (one, other)]
-    except OSError:
+        return sorted({_named(line) for line in lines[0] ^ lines[1]})
+    except _UNREADABLE:
         return []
-    return sorted({json.loads(line)[0] for line in lines[0] ^ lines[1]})
+
+
+def _named(line: str) -> str:
+    """The file that a line of a manifest is about. Raises ValueError for what is no such line."""
+    told = json.loads(line)
+    if not (isinstance(told, list) and told and isinstance(told[0], str)):
+        raise ValueError(line)
+    return told[0]
 
 
 def alike(snapshots: Mapping[str, str], but: Collection[str]) -> dict[str, str]:
@@ -108,7 +117,7 @@ def alike(snapshots: Mapping[str, str], but: Collection[str]) -> dict[str, str]:
     for digest, path in snapshots.items():
         try:
             found[digest] = first.setdefault(_lines(path, but), digest)
-        except OSError:
+        except _UNREADABLE:
             found[digest] = digest
     return found
 

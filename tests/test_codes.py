@@ -79,6 +79,22 @@ def test_a_snapshot_that_is_gone_is_like_no_other(project):
     assert (changed(project), codes(project)) == ("", [0, 0, 2])
 
 
+MANIFESTS = ["", "{", "[]", "[3]", "{}", "null", "[" * 100_000, "\udcff\n"]
+
+
+@pytest.mark.parametrize("text", MANIFESTS, ids=[f"{text!r:.9}" for text in MANIFESTS])
+def test_a_snapshot_whose_manifest_is_damaged_is_left_alone_and_like_no_other(project, text):
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "-i")
+    (first,) = (project.experiment / ".farmx/snapshots").iterdir()
+    (first / "manifest").write_bytes(text.encode(errors="surrogateescape"))
+    note = f"note  snapshot {first.name} no longer matches its manifest; it is left alone and not used again"
+    assert note in project.ok("sweep.yml", "-i").err.splitlines()
+    project.sweep("{n: [1, 2, 3]}")
+    assert project.ok("sweep.yml", "-i").err.splitlines()[2].startswith("runs  3: 2 done, 1 new  in ")
+    assert codes(project) == [0, 0, 2]
+
+
 def test_what_is_alike_goes_by_all_files_but_some(tmp_path):
     for digest, lines in {"a": ["x", "y"], "b": ["x", "y", "s"], "c": ["x"], "d": ["s", "x", "y"]}.items():
         (tmp_path / digest).mkdir()
