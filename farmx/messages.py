@@ -56,12 +56,9 @@ def _best(experiment: str, cache: str | None, now: float) -> list[str]:
         logs = metrics.read(runs, cache, now)
     except (OSError, FarmxError):
         return []
-    goals = {run.goal for run in runs if run.goal}
-    if len(goals) != 1:
-        return []
-    goal = goals.pop()
-    found = _first(goal, runs, logs)
-    return [f"best {goal.metric.removeprefix('val/')} {found}", ""] if found else []
+    goals = metrics.goals((run, logs[run.path]) for run in runs if run.path in logs)
+    found = _first(goals[0], runs, logs) if len(goals) == 1 else ""
+    return [f"best {metrics.shown(goals[0].metric)} {found}", ""] if found else []
 
 
 def _first(goal: Goal, runs: tuple[Run, ...], logs: Mapping[str, metrics.MetricLog]) -> str:

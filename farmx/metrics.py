@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from farmx import layout, metric_rows
 from farmx.errors import StageError
 from farmx.metric_rows import Block, Part, Row
-from farmx.spec import Goal, Run
+from farmx.spec import Goal, Run, metric_name
 from farmx.version import __version__
 
 VAL = "val"  # the phase a table shows, and whose steps are its epochs
@@ -100,6 +100,30 @@ def rows(run: Run) -> list[Row]:
         for phase, step in {row[0]: row[1] for row in reversed(found)}.items():
             first[phase] = min(step, first.get(phase, step))
     return list(chain.from_iterable(reversed(kept)))
+
+
+def names(logs: Iterable[MetricLog]) -> list[str]:
+    """The full names of all that was logged, in order."""
+    return list(dict.fromkeys(name for log in logs for name in log.series))
+
+
+def full(known: Sequence[str], name: str) -> str | None:
+    """Which of the full names that are `known` a user means by `name`, None for none: also one with a slash in it."""
+    return next((each for each in (metric_name(name), name, f"{VAL}/{name}") if each in known), None)
+
+
+def goals(pairs: Iterable[tuple[Run, MetricLog]]) -> list[Goal]:
+    """The different goals of the runs, each with its log, their metrics named as they were logged."""
+    pairs = list(pairs)
+    known = names(log for _, log in pairs)
+    own = dict.fromkeys(run.goal for run, _ in pairs if run.goal)
+    return sorted({goal._replace(metric=full(known, goal.metric) or goal.metric) for goal in own})
+
+
+def shown(name: str) -> str:
+    """`acc` for `val/acc`; the full name where that would be another's."""
+    bare = name.removeprefix(f"{VAL}/")
+    return name if "/" in bare else bare
 
 
 def _folder(run: Run) -> str:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import layout, metrics
 from farmx.errors import UsageError, nearest
 from farmx.metrics import VAL, MetricLog
 from farmx.spec import Goal, Run, State, goal_of, metric_name
@@ -65,8 +65,8 @@ def table(
     goal = _goal(pairs, sortwith, mode)
     if goal:
         pairs.sort(key=_rank(goal))
-    metrics = (*_lasts(pairs, goal), *_bests(pairs, goal))
-    filled = _named([*_who(pairs), *_differing(pairs), *_commands(pairs), *metrics, *_times(pairs, codes)])
+    logged = (*_lasts(pairs, goal), *_bests(pairs, goal))
+    filled = _named([*_who(pairs), *_differing(pairs), *_commands(pairs), *logged, *_times(pairs, codes)])
     shown = [one for one in filled if not {one.column.name, one.longer} & set(ignore)]
     rows = tuple(zip(*(one.cells for one in shown))) if shown else ((),) * len(pairs)
     return Table(tuple(one.column for one in shown), rows, tuple(_notes(pairs, sortwith, goal, mode)))
@@ -104,7 +104,7 @@ def _rank(goal: Goal) -> Callable[[tuple[Run, MetricLog]], tuple[bool, float]]:
 
 
 def _goal(pairs: _Pairs, sortwith: str | None, mode: str | None) -> Goal | None:
-    own = _goals(pairs)
+    own = metrics.goals(pairs)
     if sortwith is None and len(own) != 1:
         return None
     name = own[0].metric if sortwith is None else _logged(pairs, sortwith)
@@ -112,43 +112,25 @@ def _goal(pairs: _Pairs, sortwith: str | None, mode: str | None) -> Goal | None:
     return Goal(name, mode or (said[0] if len(said) == 1 else goal_of(name).mode))
 
 
-def _goals(pairs: _Pairs) -> list[Goal]:
-    """The different goals of the runs, their metrics named as they were logged."""
-    own = dict.fromkeys(run.goal for run, _ in pairs if run.goal)
-    return sorted({goal._replace(metric=_full(pairs, goal.metric) or goal.metric) for goal in own})
-
-
 def _logged(pairs: _Pairs, name: str) -> str:
     """The full name of a metric as the user gives it; any name will do while no run has logged anything."""
-    full = _full(pairs, name)
+    full = metrics.full(_names(pairs), name)
     if full is None and _names(pairs):
         raise UsageError(f"no run has a metric '{name}'{_others(pairs, name)}")
     return full or metric_name(name)
 
 
-def _full(pairs: _Pairs, name: str) -> str | None:
-    """The full name of what was logged that `name` means, None when that was not."""
-    known = _names(pairs)
-    return next((each for each in (metric_name(name), name, f"{VAL}/{name}") if each in known), None)
-
-
 def _others(pairs: _Pairs, name: str) -> str:
     """How a message about a metric that was not logged ends: with what was."""
-    there = [_shown(each) for each in _names(pairs)]
+    there = [metrics.shown(each) for each in _names(pairs)]
     bare = name.rpartition("/")[2]
     alike = next((each for each in there if each.rpartition("/")[2] == bare), None)  # of another phase
-    hint = f"; did you mean {alike}?" if alike else nearest(_shown(metric_name(name)), there)
+    hint = f"; did you mean {alike}?" if alike else nearest(metrics.shown(metric_name(name)), there)
     return hint if "known:" in hint else f"{hint} known: {', '.join(sorted(there))}"
 
 
 def _names(pairs: _Pairs) -> list[str]:
-    return list(dict.fromkeys(name for _, log in pairs for name in log.series))
-
-
-def _shown(full: str) -> str:
-    """`acc` for `val/acc`; the full name where that would be another's."""
-    bare = full.removeprefix(f"{VAL}/")
-    return full if "/" in bare else bare
+    return metrics.names(log for _, log in pairs)
 
 
 # Columns
@@ -203,7 +185,7 @@ def _lasts(pairs: _Pairs, goal: Goal | None) -> list[_Filled]:
     found = []
     for name in dict.fromkeys(name for last in lasts for name in last):
         full = f"{VAL}/{name}"
-        found.append(_Filled(Column(_shown(full), "metric"), [last.get(name) for last in lasts], full))
+        found.append(_Filled(Column(metrics.shown(full), "metric"), [last.get(name) for last in lasts], full))
     if goal and not goal.metric.startswith(f"{VAL}/") and goal.metric in _names(pairs):
         logged = [log.series.get(goal.metric) for _, log in pairs]
         found.append(_Filled(Column(goal.metric, "metric"), [one and one.last for one in logged], goal.metric))
@@ -214,7 +196,7 @@ def _bests(pairs: _Pairs, goal: Goal | None) -> list[_Filled]:
     if not goal:
         return []
     bests = [log.best(goal) or (None, None) for _, log in pairs]
-    name = _shown(goal.metric)
+    name = metrics.shown(goal.metric)
     return [
         _Filled(Column(f"{name}-best", "metric"), [value for value, _ in bests]),
         _Filled(Column(f"{name}-epoch", "step"), [step for _, step in bests]),
@@ -265,7 +247,7 @@ def _notes(pairs: _Pairs, sortwith: str | None, goal: Goal | None, mode: str | N
     for run, log in pairs:
         if log.unreadable:
             yield f"{_count(log.unreadable, 'line')} unreadable in {run.name}"
-    goals, names = _goals(pairs), _names(pairs)
+    goals, names = metrics.goals(pairs), _names(pairs)
     if sortwith is None and len(goals) > 1:
         one = len({goal.metric for goal in goals}) < len(goals)
         differ = ", ".join(f"{goal.mode} {goal.metric}" if one else goal.metric for goal in goals)
@@ -273,7 +255,7 @@ def _notes(pairs: _Pairs, sortwith: str | None, goal: Goal | None, mode: str | N
     elif mode and not goal:
         yield f"--{mode} changes nothing without --sortwith or a GOAL"
     if goal and pairs and goal.metric not in names:
-        yield f"no run has logged {_shown(goal.metric)} yet{_others(pairs, goal.metric) if names else ''}"
+        yield f"no run has logged {metrics.shown(goal.metric)} yet{_others(pairs, goal.metric) if names else ''}"
     elif names and not goal and not any(name.startswith(f"{VAL}/") for name in names):
         yield f"nothing of phase {VAL} is logged; --sortwith shows other phases: {', '.join(sorted(names))}"
 

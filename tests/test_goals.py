@@ -8,7 +8,7 @@ from commands import Project
 from farmx import messages, status
 from farmx.spec import Goal
 
-PROGRAM = """printf '{"time": 5.5, "phase": "val", "step": 0, "metrics": {"acc": %s, "err": %s}}\\n' "$2" "$2" \
+PROGRAM = """printf '{"time": 5.5, "phase": "val", "step": 0, "metrics": {"acc": %s, "err": %s, "top/5": %s}}\\n' "$2" "$2" "$2" \
 > "$FARMX_ATTEMPT_DIR/metrics.jsonl"
 """
 ACC, ERR, NONE = "GOAL: acc\n", "GOAL: {metric: test/err, mode: min}\n", ""
@@ -85,6 +85,17 @@ def test_what_else_looks_at_a_goal_has_the_newest(project, launched, monkeypatch
     assert [run.goal for run in found] == [Goal("val/err", "min")] * 2
     told = messages.text(str(project.experiment), {"event": "ended", "experiment": "sweep", "launch": "x"}, None, 0.0)
     assert told.body.splitlines()[0] == f"best err 1 at step 0: {found[0].name}"
+
+
+@pytest.mark.parametrize(
+    "goal, said",
+    [("top/5", "val/top/5 2"), ("err", "err 1"), ("test/err", "err 1"), ("acc", "acc 2"), ("val/top/5", "val/top/5 2")],
+)
+def test_a_message_means_by_a_goal_what_a_table_does(project, launched, goal, said):
+    launched(f"GOAL: {goal}\n")
+    told = messages.text(str(project.experiment), {"event": "ended", "experiment": "sweep", "launch": "x"}, None, 0.0)
+    assert told.body.splitlines()[0].rpartition(" at step ")[0] == f"best {said}"
+    assert order(project)[1] == f"{said.split()[0]}-best"
 
 
 @pytest.mark.parametrize(
