@@ -8,8 +8,8 @@ from commands import Project
 from farmx import messages, status
 from farmx.spec import Goal
 
-PROGRAM = """printf '{"time": 5.5, "phase": "val", "step": 0, "metrics": {"acc": %s, "err": %s, "top/5": %s}}\\n' "$2" "$2" "$2" \
-> "$FARMX_ATTEMPT_DIR/metrics.jsonl"
+PROGRAM = """printf '{"time": 5.5, "phase": "val", "step": 0, "metrics": {"acc": %s, "err": %s, "top/5": %s}}\\n' \
+"$2" "$2" "$2" > "$FARMX_ATTEMPT_DIR/metrics.jsonl"
 """
 ACC, ERR, NONE = "GOAL: acc\n", "GOAL: {metric: test/err, mode: min}\n", ""
 
