@@ -3,6 +3,7 @@
 With runner it is carried to nodes, so it imports only the standard library.
 """
 
+import math
 import os
 import select
 import signal
@@ -189,10 +190,13 @@ class Inbox:
 
     def wait(self, others: list[int], timeout_s: float) -> list[int]:
         """Sleep until a signal, a readable descriptor of `others` or the timeout; return those readable."""
-        ready, _, _ = select.select([self._reader, *others], [], [], max(0.0, timeout_s))
+        poller = select.poll()  # which takes any number, unlike select
+        for descriptor in (self._reader, *others):
+            poller.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poller.poll(math.ceil(max(0.0, timeout_s) * 1000))}
         if self._reader in ready:
             os.read(self._reader, 4096)
-        return [fd for fd in ready if fd != self._reader]
+        return [descriptor for descriptor in others if descriptor in ready]
 
 
 def say(text: str, descriptor: int) -> None:

@@ -1,7 +1,9 @@
 """local: slots, the foreground and the pool of this machine, whatever is killed."""
 
+import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -200,8 +202,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rest_goes_on(place):
     runs = [place.shell(f"sh -c 'echo $$ > LOGDIR/child; exec sleep 100' & {WAIT}; kill %1", "a"),
             *(place.shell("true", name) for name in "bc")]  # fmt: skip
     process = farm(place, *runs)
-    exists(f"{runs[0]}/ready")
-    number(f"{runs[0]}/child")
+    pids = [number(f"{runs[0]}/{name}") for name in ("ready", "child")]
     os.kill(owner(runs[0])["pid"], signal.SIGKILL)
     told, states = finish(process)
     assert states == ["interrupted", "done", "done"]
@@ -210,8 +211,8 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rest_goes_on(place):
         ["started", "b", "0"], ["ended", "b", "0", "done"],
         ["started", "c", "0"], ["ended", "c", "0", "done"],
     ]  # fmt: skip
-    gone(number(f"{runs[0]}/ready"))
-    gone(number(f"{runs[0]}/child"))
+    for pid in pids:
+        gone(pid)
     assert end(runs[0]) is None
 
 
@@ -369,6 +370,40 @@ def test_a_worker_that_cannot_be_started_is_told(monkeypatch, tmp_path):
         worker.Worker(Slot("0"), worker.Handed("s", str(tmp_path), "local"))
     assert str(caught.value) == f"{tmp_path}/gone: a worker of the pool cannot be started: No such file or directory"
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+SCARCE = """
+import resource
+most = max(map(int, os.listdir("/proc/self/fd"))) + 32
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+"""
+
+
+def test_a_pool_that_cannot_have_all_of_its_workers_does_with_those_it_has(place):
+    names = [f"n{index:02}" for index in range(24)]
+    told, states = finish(farm(place, *(place.run(name=name) for name in names), slots=24, before=SCARCE))
+    assert states == ["done"] * 24
+    (waits,) = (words for words in told if words[0] == "waiting")
+    why = f"{sys.executable}: a worker of the pool cannot be started: Too many open files"
+    assert waits == ["waiting", f"n{int(waits[2]):02}", waits[2], why]
+
+
+def test_a_pool_of_more_workers_than_a_select_takes_hears_them_all():
+    with processes.Inbox() as inbox:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        reader, writer = os.pipe()
+        high = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 1500)
+        try:
+            assert inbox.wait([high], 0) == []
+            os.write(writer, b"x")
+            assert inbox.wait([reader, high], 60) == [reader, high]
+            os.close(writer)
+            assert inbox.wait([high], 60) == [high]
+        finally:
+            for each in (reader, high):
+                os.close(each)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # ---------------------------------------------------------------- a worker that goes

@@ -28,7 +28,7 @@ class Watch(Protocol):
         """An attempt begins in a slot ('' for the foreground, else '0', 'gpu 1', ...)."""
 
     def waiting(self, job: Job, slot: str, why: str) -> None:
-        """A slot has its next job, and waits for GPUs that others use."""
+        """A slot has its next job, and waits for GPUs that others use, or for a process of its own."""
 
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         """An attempt ended, or was found to be held by somebody else."""

@@ -104,13 +104,15 @@ class _Pool:
         self._submission, self._handed, self._watch, self._inbox = submission, handed, watch, inbox
         self._queue = list(submission.jobs)
         self._workers: list[Worker] = []
+        self._free: list[Slot] = []  # those without a worker
+        self._short = False  # whether there was none to be had for one of them
         self._told = 0  # how many stops were passed on
         self._due = time.monotonic()  # when to say again that we hold what was handed to us
 
     def run(self, slots: Sequence[Slot]) -> None:
-        """Run the jobs, to the first stop."""
-        for slot in slots:
-            self._hire(slot)
+        """Run the jobs, to the first stop. Raises FarmError where no worker can be had while none has a job."""
+        self._free += slots
+        self._hire()
         while busy := [worker for worker in self._workers if worker.job]:
             self._pass_on(len(busy))
             due_s = self._beat()
@@ -119,6 +121,7 @@ class _Pool:
             for worker in busy:
                 if worker.answers in ready:
                     self._hear(worker)
+            self._hire()
 
     def close(self) -> None:
         """Let the workers go and wait for their end; one that has a job still is told to end."""
@@ -147,11 +150,25 @@ class _Pool:
             self._due = now + processes.BEAT_S / 2
         return self._due - now
 
-    def _hire(self, slot: Slot) -> None:
-        """A worker for the slot, with the next job, if one is to start."""
-        if self._queue and not self._inbox.stops:
-            self._workers.append(Worker(slot, self._handed))
-            self._next(self._workers[-1])
+    def _hire(self) -> None:
+        """A worker with the next job for each slot that has none, as far as jobs are to start and workers to be had."""
+        while self._free and self._queue and not self._inbox.stops:
+            try:
+                worker = Worker(self._free[0], self._handed)
+            except FarmError as error:
+                if not any(worker.job for worker in self._workers):
+                    raise
+                self._wait(str(error))
+                return
+            self._free.pop(0)
+            self._workers.append(worker)
+            self._next(worker)
+
+    def _wait(self, why: str) -> None:
+        """No worker can be had now; those that work go on. Said once."""
+        if not self._short:
+            self._watch.waiting(self._queue[0], self._free[0].name, why)
+        self._short = True
 
     def _next(self, worker: Worker) -> None:
         """Give the worker its next job, if one is to start."""
@@ -189,7 +206,6 @@ class _Pool:
         self._part(worker)
         if worker.job and not worker.begun:
             self._queue.insert(0, worker.job)
-        self._hire(worker.slot)
 
     def _killed(self, worker: Worker) -> None:
         """The worker went without a word, and may have left processes of its job's."""
@@ -198,12 +214,12 @@ class _Pool:
         if runner.owned(os.path.join(run, layout.ATTEMPTS, number), worker.pid, worker.birth):
             runner.clear(os.path.join(run, layout.ATTEMPTS, number))
         self._ended(worker, _KILLED)
-        self._hire(worker.slot)
 
     def _part(self, worker: Worker) -> None:
         """See the last of a worker."""
         self._workers.remove(worker)  # first: whatever happens then, its number may be another process's
         worker.close()
+        self._free.insert(0, worker.slot)
 
 
 def _job(worker: Worker) -> Job:

@@ -7,8 +7,10 @@ So this module imports as little as a node does.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 # -S: of all that is installed it needs farmx alone.
 _BEGIN = "import json, sys; told = json.loads(sys.argv[1]); sys.path.append(told['home']); "
 _BEGIN += "from farmx.farms import worker; worker.main(told)"
+
+ROOM = 16  # files that the pool may have to open beside all of its workers
 
 # What a worker says of its job, a line of json each: it waits for GPUs, it begins with these, it ended so. Its last
 # word, whenever it goes, is that it left: what it was asked for and did not begin is as it was.
@@ -96,6 +100,8 @@ class Worker:
         try:
             pipes += os.pipe()
             pipes += os.pipe()
+            if max(pipes) + ROOM > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             self.pid = _spawned(slot, handed, pipes[0], pipes[3])
         except OSError as error:
             raise FarmError(f"{sys.executable}: a worker of the pool cannot be started: {error.strerror}") from error
