@@ -76,8 +76,8 @@ def _build(snapshot: str, tree: str, link: Callable[[str, str], None]) -> None:
     with suppress(FileExistsError):
         os.mkdir(os.path.dirname(tree))
     empty(aside)
-    link_tree(snapshot, aside, link)
     try:
+        link_tree(snapshot, aside, link)
         os.rename(aside, tree)
     except OSError:
         remove(aside)

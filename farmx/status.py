@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import farms, layout, records, stages
@@ -175,8 +176,9 @@ def _unsettled(path: str) -> Iterator[str]:
         except RecordError:  # half made: what is claimed is whole
             continue
         claim = layout.claim(path, str(record.get("point")), record.get("generation", 0))
-        if os.path.islink(claim) and os.path.basename(os.readlink(claim)) == name:
-            yield os.path.join(staging, name)
+        with suppress(OSError):  # there is none, or no more
+            if os.path.basename(os.readlink(claim)) == name:
+                yield os.path.join(staging, name)
 
 
 def every(logroot: str, cache: str | None = None) -> dict[str, Look]:

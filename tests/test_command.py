@@ -80,6 +80,17 @@ def test_a_refusal_stops_the_launch_and_loses_nothing(big, hold):
     assert (len(names), len(set(names)), set(big.states().values())) == (5, 5, {"queued"})
 
 
+def test_a_run_that_is_deleted_while_others_are_submitted_is_one_line(big, hold):
+    configure(big, more="SUBMIT_PARALLEL: 1")
+    submit = (hold / "submit_job").read_text()
+    (hold / "submit_job").write_text(f"#!/usr/bin/env bash\nrm -rf {shlex.quote(str(big.experiment))}/[a-z]*\n{submit}")
+    done = big("sweep.yml")
+    assert done.code == 4
+    last, run = done.err.splitlines()[-1], (submission(big) / "runs").read_text().split()[-1]
+    gone = f"{big.experiment}/{run}/run.json is gone: was it moved or deleted meanwhile"
+    assert last == f"farmx: run {run} is not queued: {gone}; {KEPT}"
+
+
 def test_a_farm_that_cannot_answer_now_is_asked_again(big, hold):
     configure(big, more="SUBMIT_PARALLEL: 1")
     (hold / "busy").touch()

@@ -269,3 +269,18 @@ def test_what_is_cancelled_while_it_is_under_way_here_can_be_retried(project):
     assert launched.wait() == 0
     told = (project.path.parent / "behind").read_text().splitlines()
     assert told[-3:] == ["      2 cancelled", "next  sumx sweep", "next  farmx retry sweep  # 2 failed or cancelled"]
+
+
+DELETES = '[ -e "$SIDE.go" ] || exit 1\nrm -rf "$FARMX_LOGROOT"/b/[a-z]*\n'
+
+
+@pytest.mark.parametrize("here", ["-i", "-j1"])
+def test_a_run_that_is_deleted_while_others_are_under_way_here_is_said_and_no_more(project, here):
+    project.write("note.sh", DELETES)
+    for name in "ab":
+        project.write(f"{name}.yml", "CMD: sh note.sh\n")
+        assert project(f"{name}.yml", "-i").code == 1
+    project.side.with_name("side.go").touch()
+    done = project("retry", "a", "b", here, "--code", "own")
+    assert done.code == 1
+    assert "its directory was moved or deleted while it waited" in done.err

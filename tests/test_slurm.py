@@ -372,6 +372,16 @@ def test_all_submissions_are_asked_for_in_one_call(fake, tmp_path):
     ]
 
 
+def test_of_an_array_that_is_queued_twice_the_job_with_most_life_counts(fake, tmp_path):
+    rows = ["0|RUNNING|None", "0|CANCELLED|None", "1|COMPLETED|None", "1|PENDING|Priority", "1|CANCELLED|None",
+            "2|PENDING|Priority", "2|RUNNING|None", "2|PENDING|Priority", "3|FAILED|None"]  # fmt: skip
+    fake.says("squeue", "".join(f"{row}|sweep.id\n" for row in rows))
+    made = submission(tmp_path, count=4)
+    assert {place: answer.state for (_, place), answer in slurm.poll(helds(made)).items()} == {
+        0: State.RUNNING, 1: State.QUEUED, 2: State.RUNNING, 3: State.FAILED
+    }  # fmt: skip
+
+
 def test_sacct_is_asked_for_what_squeue_has_forgotten_and_its_old_news_do_not_count(fake, tmp_path):
     made = submission(tmp_path, count=5)
     fake.says("squeue", "0|RUNNING|None|sweep.id\n")

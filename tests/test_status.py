@@ -439,6 +439,12 @@ def test_a_run_that_was_claimed_and_not_yet_put_in_place_has_its_state(project):
     assert set(project.states()) == {path.name for path in project.runs()}
 
 
+def test_a_claim_that_goes_while_it_is_looked_at_is_none(place, monkeypatch):
+    os.rename(place.run(), place.experiment / ".farmx" / "staging" / "one")
+    monkeypatch.setattr(os.path, "islink", lambda path: True)
+    assert "one" not in {os.path.basename(name) for name in status.candidates(str(place.experiment))}
+
+
 KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
 KEYS += ["stages", "env", "env_pass", "setup", "pythonpath"]
 MAPPINGS = ["hparams", "resources", "retry", "container"]

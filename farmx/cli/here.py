@@ -4,6 +4,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from farmx import breaker, launcher, layout, stages, status
@@ -62,9 +63,10 @@ def commands(submission: Submission, between: str) -> dict[str, str]:
     """What to show of each job: its command, LOGDIR as the word, read back from the run; between: its stages."""
     told = {}
     for job in submission.jobs:
-        record = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)
-        todo = stages.plan(job.run, job.number, record)
-        told[job.run] = between.join(_line(todo.stages[place], todo.stages) for place in todo.run)
+        with suppress(FileNotFoundError, NotADirectoryError):  # it was deleted, which is said when it is to begin
+            record = layout.read_json(os.path.join(job.run, layout.RUN), layout.RUN_FORMAT)
+            todo = stages.plan(job.run, job.number, record)
+            told[job.run] = between.join(_line(todo.stages[place], todo.stages) for place in todo.run)
     return told
 
 

@@ -42,6 +42,7 @@ RESTARTED = ["RESTARTED"]
 _DEAF = "trap '' USR1 USR2"
 SHIELD = ["/bin/sh", "-c", f'{_DEAF}; exec "$@"', "sh"]
 _WAITS = "what is called already is waited for; Ctrl-C again ends it, and whether a job was accepted is not known then"
+_KEPT = "what was queued before is kept, the rest is staged: the same command goes on"
 # A number that is a word: not the 5 of `pbs5`, nor what a name of ours has for a date.
 _NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-])(?!\.\w)")
 
@@ -199,8 +200,7 @@ class Farm(NamedTuple):
             if stop.wait(delay_s):
                 return None
         run = os.path.basename(job.run)
-        raise FarmError(f"{argv[0]} exited {said.code} for run {run}: {said.reason()}; "
-                        "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
+        raise FarmError(f"{argv[0]} exited {said.code} for run {run}: {said.reason()}; {_KEPT}")
 
     def _name(self, said: Said, job: Job) -> str:
         """The job's id in what SUBMIT_CMD said."""
@@ -218,7 +218,6 @@ class Farm(NamedTuple):
         """What farmx knows of a job, by the names that SUBMIT_CMD may say; job: the first run that it holds."""
         seen = partial(self._seen, submission)
         run, script = job.run, seen(_script(submission, index))
-        told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
         return {
             "name": command_words.job_name(run),
             "logdir": seen(run),
@@ -226,7 +225,7 @@ class Farm(NamedTuple):
             "script": script,
             "command": f"sh {shlex.quote(script)}",
             "experiment": os.path.basename(os.path.dirname(run)),
-            "env_pass": ",".join(told["env_pass"]) or None,
+            "env_pass": ",".join(_passed(run)) or None,
             "workspace": self.workspace,
             "ngc_logroot": self.ngc_logroot,
             "requeue_code": None if self.code is None else str(self.code),
@@ -303,6 +302,17 @@ def node(code: int | None, max_requeues: int) -> dict[str, Any]:
     """What a node needs to know of the scheduler, as farmx.node reads it."""
     return {"job": JOBS, "restarted": RESTARTED, "each": SHIELD, "look_s": LOOK_S, "fence": True, "code": code,
             "max_requeues": max_requeues}  # fmt: skip
+
+
+def _passed(run: str) -> list[str]:
+    """The names of the variables that the run is passed. Raises FarmxError."""
+    path = os.path.join(run, layout.RUN)
+    try:
+        told: list[str] = layout.read_json(path, layout.RUN_FORMAT)["env_pass"]
+    except OSError as error:
+        gone = f"{path} is gone: was it moved or deleted meanwhile"
+        raise FarmError(f"run {os.path.basename(run)} is not queued: {gone}; {_KEPT}") from error
+    return told
 
 
 def _script(submission: Submission, index: int) -> str:

@@ -29,6 +29,7 @@ OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_r
 SKEW_S = 86400.0  # Slurm's clock may be behind ours
 CLUSTERS = ("cluster", "clusters")
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
+_LIFE = {State.QUEUED: 1, State.RUNNING: 2}
 _TENDING = "farmx tend does what it would"
 
 
@@ -364,10 +365,12 @@ def _hidden(helds: Sequence[Held]) -> Answers:
 
 
 def _answers(names: Mapping[str, Held], rows: Iterable[list[str]]) -> Iterator[tuple[tuple[str, int], Answer]]:
-    for indices, state, reason, name in rows:
+    """Of an index whose array was queued twice (its other job ends at once) the answer with most life comes last."""
+    told = [(slurm_words.answer(state, reason), indices, name) for indices, state, reason, name in rows]
+    for answer, indices, name in sorted(told, key=lambda each: _LIFE.get(each[0].state, 0)):
         for index in slurm_words.indices(indices) if name in names else ():
             for place in packs.recorded(names[name].record).places(index):
-                yield (names[name].submission, place), slurm_words.answer(state, reason)
+                yield (names[name].submission, place), answer
 
 
 def _accounted(
