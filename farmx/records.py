@@ -133,6 +133,8 @@ def _sound(record: Mapping[str, Any]) -> bool:
         return False
     if not _maybe(record, dict, _MAPPINGS) or not _maybe(record, str, ("script",)):
         return False
+    if not isinstance(record["code"].get("max_mb", 0.0), (int, float)):
+        return False
     code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
     texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
     texts += [each for name in _CODE[list] for each in code[name]]

@@ -230,7 +230,7 @@ def _code(home: str, recipe: Mapping[str, Any]) -> Code:
     if not os.path.isdir(source):
         raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
     told = {key: tuple(each) if isinstance(each, list) else each for key, each in recipe.items()}
-    wish = snapshot.Wish(**{key: told[key] for key in snapshot.Wish._fields})  # type: ignore[arg-type]
+    wish = snapshot.Wish(**{key: told[key] for key in snapshot.Wish._fields if key in told})  # type: ignore[arg-type]
     listing = snapshot.listing(source, wish, [os.path.dirname(home)])
     return Code(home, stage.recipe(source, wish._asdict(), staging, len(listing.files)), listing, [])
 

@@ -448,10 +448,10 @@ def test_a_claim_that_goes_while_it_is_looked_at_is_none(place, monkeypatch):
 KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
 KEYS += ["stages", "env", "env_pass", "setup", "pythonpath"]
 MAPPINGS = ["hparams", "resources", "retry", "container"]
-KEYS += [*MAPPINGS, "script", "stage's resources"]
+KEYS += [*MAPPINGS, "script", "stage's resources", "max_mb"]
 
 NONSENSE = [None, 5, {}, [], [5], [{}], {"a": 5}]
-SENSE = [("env", {}), ("env_pass", []), ("pythonpath", []), ("generation", 5)]
+SENSE = [("env", {}), ("env_pass", []), ("pythonpath", []), ("generation", 5), ("max_mb", 5)]
 SENSE += [(name, each) for name in (*MAPPINGS, "stage's resources") for each in ({}, {"a": 5})]
 
 
@@ -465,6 +465,8 @@ def test_a_record_with_nonsense_under_any_key_is_one_line(project, name):
         told = {**whole, name: nonsense}
         if name == "stage's resources":
             told = {**whole, "stages": [{**whole["stages"][0], "resources": nonsense}]}
+        if name == "max_mb":
+            told = {**whole, "code": {**whole["code"], name: nonsense}}
         path.write_text(json.dumps(told))
         look = status.read(str(project.root), "sweep")
         assert (look.problems, len(look.runs)) == ((problem,), 1), nonsense
