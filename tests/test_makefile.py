@@ -30,7 +30,8 @@ echo "apt-get $*" >>"$STATE/log"
 [ ! -e "$STATE/refuses" ] || exit 100
 case "$*" in *" python3-venv") touch "$STATE/ensurepip" ;; esac
 """
-PIP = "pip -m pip install --quiet --disable-pip-version-check --editable . scikit-learn"
+INSTALL = "pip -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat"
+PIP = f"{INSTALL} --editable . scikit-learn"
 GET = ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends python3-venv"]
 TOOLS = ("sh", "env", "cat", "cksum", "cp", "dirname", "flock", "mkdir", "rm", "touch")
 
@@ -96,7 +97,7 @@ def test_another_purpose_installs_into_the_same_environment(place):
     place.venv(*DEMO)
     place.log()
     assert place.venv("test", "--editable", ".[test]").returncode == 0
-    assert place.log() == ["pip -m pip install --quiet --disable-pip-version-check --editable .[test]"]
+    assert place.log() == [f"{INSTALL} --editable .[test]"]
     assert place.venv(*DEMO).returncode == 0
     assert place.log() == []
 
@@ -202,7 +203,7 @@ def test_the_place_can_be_named_and_leaves_the_projects_own_alone(place):
     place.log()
     words = ("farms", "some-client==1")
     assert place.venv(*words, FARMX_VENV=".venv-farms").returncode == 0
-    assert place.log() == ["venv", "pip -m pip install --quiet --disable-pip-version-check some-client==1"]
+    assert place.log() == ["venv", f"{INSTALL} some-client==1"]
     assert place.venv(*words, FARMX_VENV=".venv-farms").returncode == 0
     assert (place.log(), (place.path / ".venv/.ready-farms").exists()) == ([], False)
 
