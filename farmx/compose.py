@@ -195,7 +195,7 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
         told=_told(made, at, user),
         only=made.request.stages,
         notify=tuple(url for url in settings.notify if url != NOTIFY_SLURM),
-        notes=tuple(_idle(settings)),
+        notes=tuple(_idle(settings, here)),
     )
 
 
@@ -207,9 +207,11 @@ def _wish(settings: config.Config) -> snapshot.Wish:
                          settings.code_max_files, settings.code_max_mb)  # fmt: skip
 
 
-def _idle(settings: config.Config) -> Iterator[str]:
-    """What is set, for Slurm alone, and does nothing on this farm."""
+def _idle(settings: config.Config, here: bool) -> Iterator[str]:
+    """What is set, for Slurm alone, and does nothing on this farm, or in our terminal."""
     if settings.farm.executor == SLURM:
+        if here and settings.notify == (NOTIFY_SLURM,):
+            yield "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
         return
     name = settings.farm.name
     if settings.sentinel:

@@ -27,10 +27,10 @@ def at(tree: Path, **environ: str) -> Surroundings:
     return Surroundings(str(tree), str(tree.parent / "home"), environ, NOW, "host", ("farmx", "sweep.yml", "-i"))
 
 
-def order(tree: Path, request: compose.Request | None = None, **environ: str):
+def order(tree: Path, request: compose.Request | None = None, here: bool = False, **environ: str):
     """The order that a request for sweep.yml becomes."""
     where = at(tree, **environ)
-    return compose.order(compose.read(request or compose.Request("sweep.yml"), where), where, "somebody")
+    return compose.order(compose.read(request or compose.Request("sweep.yml"), where), where, "somebody", here)
 
 
 def pythonpath(tree: Path, **environ: str) -> tuple[str, ...]:
@@ -164,6 +164,16 @@ IDLE = [
 def test_what_is_for_slurm_alone_is_told_where_the_farm_is_none(tree, farm, settings, notes):
     (tree / ".farmx.yaml").write_text(settings + (f"FARM: big\nbig:\n  {farm}\n" if farm else ""))
     assert list(order(tree).notes) == notes
+
+
+HERE = "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
+
+
+@pytest.mark.parametrize(("notify", "notes"), [("slurm", [HERE]), ("[slurm, 'json://host']", []), ("[]", [])])
+def test_where_what_would_go_to_slurm_runs_here_and_nobody_is_told_that_is_said(tree, notify, notes):
+    (tree / ".farmx.yaml").write_text(f"NOTIFY: {notify}\nFARM: big\nbig: {{EXECUTOR: slurm}}\n")
+    assert list(order(tree, here=True).notes) == notes
+    assert list(order(tree).notes) == []
 
 
 def test_a_tag_of_the_sweep_comes_before_the_requests(tree):
