@@ -26,7 +26,7 @@ def of(
 
     Raises RecordError when its records cannot be read.
     """
-    if run.state not in JUDGED or run.identity is None:
+    if run.identity is None or not (run.state in JUDGED or _unkept(run)):
         return NONE
     record = {} if retry is not None and resources is not None else _record(run)
     told = record.get(layout.RETRY) or {} if retry is None else retry
@@ -37,6 +37,12 @@ def of(
     found = causes(run)
     why = _held(run) if found and found[-1] == "error" else ""
     return Verdict(False, f"error: {why}") if why and told.get("error") else policy.verdict(told, found, wants)
+
+
+def _unkept(run: Run) -> bool:
+    """Whether RETRY was to run it again in its own job, which is gone."""
+    end = run.attempts[-1].end or {} if run.attempts else {}
+    return run.state is State.INTERRUPTED and end.get("state") == State.PREEMPTED and end.get("cause") in policy.CAUSES
 
 
 def _wants(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -258,6 +258,19 @@ def test_what_waits_where_nobody_can_be_asked_is_let_go_and_its_jobs_begin_it(br
     assert standing(broken) == {("done", ""): 5}
 
 
+def test_a_job_that_its_scheduler_does_not_run_again_is_queued_anew_as_retry_says(big, hold):
+    settle(big, 'REQUEUE_CODE: 99\nSTATUS_CMD: "true"')
+    big.sweep("{n: [1]}", more="RETRY: {error: 2}\n")
+    big.write("note.sh", '[ "$FARMX_ATTEMPT" = 2 ]\n')
+    (hold / "run").unlink()
+    big.ok("sweep.yml")
+    run_jobs(hold, 1)
+    assert list(standing(big)) == [("interrupted", "preempted, and its job is not queued again")]
+    assert big.ok("tend", "sweep").out.endswith("  again: error\n")
+    run_jobs(hold, 2)
+    assert standing(big) == {("done", ""): 1}
+
+
 @pytest.mark.parametrize(("back", "again"), [(0, 0), (1, 1)])
 def test_what_failed_and_is_queued_again_by_retry_is_held_with_the_rest(broken, hold, back, again):
     """back: how many of these jobs begin once more before they are let go, and so end."""

@@ -130,6 +130,22 @@ def test_only_what_failed_or_was_lost_is_judged_by_what_it_was_staged_with(place
     assert verdicts.wanted(run_of(path, State.CANCELLED), {}, resources) == resources
 
 
+@pytest.mark.parametrize(
+    ("state", "end", "why"),
+    [
+        (State.INTERRUPTED, {"state": "preempted", "cause": "error", "again": True}, "error"),
+        (State.INTERRUPTED, {"state": "preempted", "again": True}, ""),
+        (State.INTERRUPTED, {"state": "interrupted", "cause": "error"}, ""),
+        (State.PREEMPTED, {"state": "preempted", "cause": "error", "again": True}, ""),
+    ],
+)
+def test_what_was_to_run_again_in_its_own_job_and_does_not_is_due(place, state, end, why):
+    path = staged(place)
+    attempt(path, "1.0", {"main": b""}, end.pop("state"), **end)
+    assert verdicts.of(run_of(path, state), {"error": 1}, {}) == Verdict(bool(why), why, {})
+    assert not verdicts.of(run_of(path, State.INTERRUPTED)._replace(attempts=()), {"error": 1}, {}).again
+
+
 OWN = [
     # which stages are done, what each asks for itself -> what its next attempt is to have
     ((False, False), {}, {}, {"mem-per-cpu": "20G", "x": 1}),
