@@ -69,6 +69,8 @@ class Farm(NamedTuple):
                 raise ConfigError(f"{told}: {value!r} is not allowed; it must be a whole number above 0")
             if any(character in str(value) for character in "\n\\"):
                 raise ConfigError(f"{told}: sbatch takes no newline and no backslash; write it without")
+            if layout.ENV_LOGDIR in str(value):
+                raise ConfigError(f"{told}: LOGDIR is another directory for each run of an array; write a path")
             if name == "signal" and not re.fullmatch(r"B:(SIG)?USR2@\d+", str(value)):
                 raise ConfigError(f"{told}: {value!r} is not allowed; it must be B:USR2@SECONDS: the "
                                   "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
