@@ -57,8 +57,8 @@ def submit(made: Submission, **more) -> list[int]:
          "RESOURCES.array_parallelism: True is not allowed; it must be a whole number above 0"),
         ({"partition": "a\nb"}, "a.yaml:3:5: RESOURCES.partition: sbatch takes no newline and no backslash; "
                                 "write it without"),
-        ({"partition": "LOGDIR/x"}, "a.yaml:3:5: RESOURCES.partition: LOGDIR is another directory for each run of an array; "
-                                     "write a path"),
+        ({"partition": "LOGDIR/x"}, "a.yaml:3:5: RESOURCES.partition: LOGDIR is another directory for each run of "
+                                     "an array; write a path"),
         ({"signal": "USR1@60"}, "RESOURCES.signal: 'USR1@60' is not allowed; it must be B:USR2@SECONDS: the runner "
                                 "takes USR2 and sends the program SIGTERM"),
     ],
