@@ -148,7 +148,7 @@ class Inbox:
             self.cancelled = True
         elif number == NOTICE:
             self.noticed = True
-        elif number in STOPS:
+        elif number in STOPS and not (number == signal.SIGHUP and self.stops):  # its shell tells of a terminal, too
             self.stops.append(number)
             self.heard(len(self.stops))
 

@@ -93,6 +93,24 @@ def test_a_launch_whose_terminal_is_gone_asks_its_runs_to_end(waiting, how):
     assert len(waiting.starts()) == 1
 
 
+SAVES = NOTE + """trap 'touch "$SIDE.told"' TERM
+while [ ! -e "$SIDE.go" ]; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize("how", [["-j", "1"], ["-i"]])
+def test_a_closed_terminal_is_told_of_twice_and_gives_a_program_its_time_all_the_same(waiting, how):
+    waiting.write("note.sh", SAVES)
+    with begun(waiting, FARMX, "sweep.yml", *how) as process:
+        process.send_signal(signal.SIGHUP)
+        until(Path(f"{waiting.side}.told").exists)
+        process.send_signal(signal.SIGHUP)
+        go(waiting)
+        assert process.wait(PATIENCE_S) == 130
+    (ended,) = filter(None, map(end, waiting.runs()))
+    assert (ended["state"], ended["note"]) == ("interrupted", "main exited with 0")
+
+
 def test_a_stop_is_passed_on_before_it_is_told():
     def refused(running: int, now: bool) -> None:
         raise OSError(5, "Input/output error")

@@ -86,11 +86,27 @@ def test_an_empty_record_is_of_no_host():
 def test_an_inbox_keeps_what_arrives_in_order_and_wakes_who_waits():
     with Inbox() as inbox:
         assert inbox.wait([], 0) == [] and inbox.stops == [] and not inbox.cancelled
-        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        for each in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             os.kill(os.getpid(), each)
         started = time.monotonic()
         assert inbox.wait([], 100) == [] and time.monotonic() - started < 50
-        assert inbox.stops == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP] and inbox.cancelled
+        assert inbox.stops == [signal.SIGHUP, signal.SIGTERM, signal.SIGINT] and inbox.cancelled
+
+
+HANG_UPS = [  # what comes -> what asks
+    ([signal.SIGHUP, signal.SIGHUP], [signal.SIGHUP]),
+    ([signal.SIGINT, signal.SIGHUP, signal.SIGHUP], [signal.SIGINT]),
+    ([signal.SIGHUP, signal.SIGHUP, signal.SIGINT], [signal.SIGHUP, signal.SIGINT]),
+]
+
+
+@pytest.mark.parametrize(("come", "stops"), HANG_UPS)
+def test_a_terminal_that_goes_asks_once_though_shell_and_kernel_tell_of_it_and_hurries_no_one(come, stops):
+    heard: list[int] = []
+    with Inbox(heard.append) as inbox:
+        for each in come:
+            os.kill(os.getpid(), each)
+        assert (inbox.stops, inbox.asked(), heard) == (stops, len(stops), [*range(1, len(stops) + 1)])
 
 
 def test_an_inbox_says_which_descriptors_can_be_read():
