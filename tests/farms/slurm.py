@@ -231,11 +231,16 @@ class Slurm(Farm):
             send(found, signal.SIGKILL)
 
     def empty(self) -> None:
-        """End every job; return when both nodes are idle, so that the next test has all of this Slurm."""
+        """End every job; return when both nodes are idle, so that the next test has all of this Slurm.
+
+        A controller that was killed as it began a job begins it again, finds it there and drains the node.
+        """
 
         def is_empty() -> bool:
             if self.says("squeue", "-h"):
                 self.says("scancel", "--user=root")  # each time: what was ending may have been queued again
+            for node in self.says("sinfo", "-h", "-N", "-p", "main", "-t", "drain", "-o", "%N").split():
+                self.says("scontrol", "update", f"nodename={node}", "state=resume")
             return self.is_idle() and not self.says("squeue", "-h")
 
         self.until(is_empty, "jobs do not end or nodes do not become idle", "slurmctld")

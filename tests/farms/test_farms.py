@@ -215,6 +215,7 @@ def test_submitit_runs_a_function(slurm, tmp_path, monkeypatch):
 def test_what_a_test_leaves_is_ended_before_the_next(either, tmp_path):
     running, _, _ = (batch(either, tmp_path, STUBBORN, *more) for more in ([], ["--hold"], ["--requeue", "-p", "low"]))
     until(lambda: "child" in text(tmp_path / f"{running}.txt"))
+    either.run("scontrol", "update", f"nodename={either.nodes[1]}", "state=drain", "reason=Duplicate jobid")
     either.empty()
     assert (either.says("squeue", "-h"), either.is_idle()) == ("", True)
 

@@ -13,7 +13,7 @@ import pytest
 from launching import PATIENCE_S, until
 
 from farms import fixtures
-from farms.daemons import environments
+from farms.daemons import environments, send
 from farms.site import Site, attempts
 from farms.slurm import NERVOUS, Slurm
 
@@ -152,9 +152,8 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_as_its_next_attempt(own):
 
 def forget(own: Site) -> None:
     """End a job so that nobody writes down how, and wait until Slurm has forgotten it."""
-    for pid, env in environments():
-        if f"SLURM_JOB_ID={own.job().partition('_')[0]}".encode() in env:
-            os.kill(pid, signal.SIGKILL)
+    ours = f"SLURM_JOB_ID={own.job().partition('_')[0]}".encode()
+    send([pid for pid, env in environments() if ours in env], signal.SIGKILL)
     until(lambda: not own.slurm.says("squeue", "-h", "-t", "all"))
 
 
