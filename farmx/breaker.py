@@ -44,12 +44,17 @@ def check(submission: str, most: int) -> str | None:
 
 
 def _found(launch: Sequence[str], most: int) -> dict[str, Any] | None:
-    """What the record of each of these submissions is to say; None while their first runs do not tell."""
+    """What the record of each of these submissions is to say; None while their first runs do not tell.
+
+    Where all have begun there is no rest, and that is the end of it: else each that fails would look through all.
+    """
     found, waits = _errors(launch, most)
     if None in found or len(set(found)) > 1:
         return {"held": False}
-    if len(found) < most or not waits:
+    if len(found) < most:
         return None
+    if not waits:
+        return {"held": False}
     why = f"the first {most} runs failed with: {found[0]}" if most > 1 else f"the first run failed with: {found[0]}"
     return {"held": True, "why": why}
 

@@ -62,8 +62,9 @@ CASES = [
     ((FAILED, FAILED, FAILED, (b"", "done")), None, {"held": False}),
     (((b"", "done"), FAILED, FAILED, FAILED), None, {"held": False}),
     ((FAILED, FAILED, FAILED, (trace("KeyError: 'x'"), "failed"), None), WHY, {"held": True, "why": WHY}),
-    ((FAILED, FAILED, FAILED), None, None),  # there is no rest
-    ((FAILED, FAILED, FAILED, (b"", None)), None, None),
+    ((FAILED, FAILED, FAILED), None, {"held": False}),  # there is no rest
+    ((FAILED, FAILED, FAILED, (b"", None)), None, {"held": False}),
+    ((FAILED, FAILED, (b"", None)), None, None),
     ((FAILED, FAILED, FAILED, (b"", "preempted")), WHY, {"held": True, "why": WHY}),  # its scheduler queues it again
     ((WRONG, WRONG, WRONG, None), "the first 3 runs failed with: t.py: error: unrecognized arguments: --lr", ...),
     (((b"3\n", "failed"),) * 3, None, {"held": False}),
@@ -84,6 +85,17 @@ def test_a_breaker_of_none_never_trips_and_one_of_one_at_the_first(submission):
     path = submission(FAILED, None)
     assert (breaker.check(path, 0), breaker.read(path)) == (None, None)
     assert breaker.check(path, 1) == "the first run failed with: ValueError: it's $HOME; größe (t.py:3 in load)"
+
+
+def test_where_all_have_begun_and_fail_alike_only_the_first_ends_look_through_all(submission, monkeypatch):
+    path = submission(*[FAILED] * 3, *[(b"", None)] * 9)
+    read: list[str] = []
+    attempts = layout.attempt_numbers
+    monkeypatch.setattr(layout, "attempt_numbers", lambda run: read.append(run) or attempts(run))
+    assert breaker.check(path, 3) is None
+    assert len(read) == 12
+    assert [breaker.check(path, 3) for _ in range(9)] == [None] * 9
+    assert len(read) == 12
 
 
 def test_what_was_let_go_is_never_held_again(submission):
