@@ -2,6 +2,9 @@
 
 A run goes whole or not at all: it is renamed into .farmx/trash, which nobody reads, and deleted there. What runs, waits
 or was started meanwhile is never touched, nor what a link leads to.
+
+    .farmx/trash/<name>.<pid>.<hex>.<kind>    what it may still be put back from: `kind` is run or snapshot
+                 <name>.<pid>.<hex>           the same, renamed once it is known that nobody uses it: it is deleted
 """
 
 import os
@@ -17,7 +20,8 @@ from farmx.spec import Run, State
 
 ENDED = (State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED, State.LOST, State.PRUNED)
 FAULTY = (State.FAILED, State.CANCELLED)
-STALE_S = 3600.0  # what a clean that was killed left in the trash is removed after this
+STALE_S = 3600.0  # what a clean that was killed left in the trash goes, or comes back, after this
+_PLACES = {"run": (), "snapshot": (layout.FARMX, layout.SNAPSHOTS)}  # kind -> below the experiment's directory
 
 
 class Wish(NamedTuple):
@@ -186,7 +190,7 @@ def remove(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
             went += _discard([item], tell)
     for home in homes:
         went += _discard([item for item in items if item.run is None and _home(item) == home], tell)
-        _empty_trash(home)
+        _empty_trash(home, tell)
     return went
 
 
@@ -243,12 +247,23 @@ def _discard(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
                 tell(gone.pop(aside), f"was used meanwhile{_back(aside, item.path)}")
         undo.pop_all()
     for aside in gone:
-        _delete(aside)
+        _delete(_known_unused(aside))
     return len(gone)
 
 
+def _known_unused(aside: str) -> str:
+    """Let it never come back; where it is then. Raises StageError."""
+    path = os.path.splitext(aside)[0]
+    try:
+        layout.move(aside, path)
+    except OSError as error:
+        raise StageError(f"{aside}: cannot be removed: {error.strerror}") from error
+    return path
+
+
 def _aside(item: Item) -> str:
-    return os.path.join(_home(item), layout.FARMX, layout.TRASH, f"{item}.{os.getpid()}.{os.urandom(4).hex()}")
+    name = f"{item}.{os.getpid()}.{os.urandom(4).hex()}.{item.kind}"
+    return os.path.join(_home(item), layout.FARMX, layout.TRASH, name)
 
 
 def _move(path: str, aside: str) -> str:
@@ -274,7 +289,7 @@ def _back(aside: str, path: str) -> str:
         layout.move(aside, path)
         return ""
     except OSError:
-        other = f"{path}.{os.path.basename(aside).rpartition('.')[2]}"
+        other = f"{path}.{aside.split('.')[-2]}"
     try:
         layout.move(aside, other)
     except OSError as error:
@@ -322,12 +337,23 @@ def _delete(path: str) -> None:
         raise StageError(f"{error.filename}: cannot be removed: {error.strerror}") from error
 
 
-def _empty_trash(home: str) -> None:
-    """Remove what a clean that was killed left, long ago: another one may be at work right now."""
+def _empty_trash(home: str, tell: Callable[[Item, str], None]) -> None:
+    """Remove what a clean that was killed left, long ago: another one may be at work right now.
+
+    Of what that had not looked at once more nobody knows whether it is used: it comes back.
+    """
     trash = os.path.join(home, layout.FARMX, layout.TRASH)
     for path in (os.path.join(trash, name) for name in layout.names(trash)):
         with suppress(OSError, StageError):
-            if layout.now_at(trash) - os.lstat(path).st_ctime > STALE_S:
+            if layout.now_at(trash) - os.lstat(path).st_ctime <= STALE_S:
+                continue
+            kind = os.path.splitext(path)[1][1:]
+            item = Item(kind, os.path.join(home, *_PLACES.get(kind, ()), os.path.basename(path).rsplit(".", 3)[0]))
+            made_anew = kind == "snapshot" and os.path.lexists(item.path)
+            if kind in _PLACES and not made_anew:
+                also = _back(path, item.path)
+                tell(item, f"is back: a clean that was killed had yet to see whether it is used{also}")
+            else:
                 _delete(path)
     with suppress(OSError):
         os.rmdir(trash)

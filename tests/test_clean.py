@@ -13,7 +13,7 @@ from attempts import attempt, ended, staged
 from commands import Project
 from conftest import BIN
 from faults import KILL, Fault
-from launching import PATIENCE_S, Place, ordinary_rights, until
+from launching import PATIENCE_S, Place, ordinary_rights, python, until
 from typed import Typed, everything
 
 from farmx import checkpoints, clean, layout, manifest, naming
@@ -291,6 +291,68 @@ def test_what_a_killed_clean_left_goes_with_a_later_one(place, typed, monkeypatc
     with ordinary_rights():
         assert typed("farmx clean one -y").code == 0
     assert not trash.exists()
+
+
+STOPPED = """
+import os
+from farmx import clean, status
+real = os.rename
+def rename(source, target, **more):
+    real(source, target, **more)
+    if sys.argv[2] in str(source) and "/trash/" in target:
+        os.kill(os.getpid(), 9)
+os.rename = rename
+runs = status.read(sys.argv[1], "sweep").runs
+clean.remove(clean.plan(runs, clean.Wish(snapshots=sys.argv[2] == "/snapshots/")).items, print)
+"""
+
+
+def killed(place: Place, part: str) -> None:
+    """A clean that is killed once it has taken away what has this in its path."""
+    with python(STOPPED, str(place.experiment.parent), part) as process:
+        assert process.wait() == -9
+
+
+@pytest.mark.parametrize("name", ["one", "it's $HOME; größe.v1.0", "x.1.deadbeef.run"])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_run_that_a_killed_clean_took_away_and_had_not_looked_at_again_comes_back(
+    place, typed, monkeypatch, name, taken
+):
+    attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")
+    killed(place, f"/{name}")
+    (aside,) = (place.experiment / ".farmx" / layout.TRASH).iterdir()
+    (aside / "attempts" / "2.0").mkdir()  # it had begun
+    before = everything(aside)
+    attempt(staged(place, name="two"), "1.0", {"main": b""}, "failed")
+    if taken:
+        attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")
+        (place.experiment / name / "another's").touch()
+    assert typed("farmx clean sweep/two -y").code == 0
+    assert everything(aside) == before  # that clean may be at it
+    monkeypatch.setattr(clean, "STALE_S", -60.0)
+    attempt(staged(place, name="two"), "1.0", {"main": b""}, "failed")
+    said = typed("farmx clean sweep/two -y")
+    (back,) = set(visible(place)) - ({name} if taken else set())
+    also = f"; its name was taken, it is {back} now" if taken else ""
+    told = f"left    {name} is back: a clean that was killed had yet to see whether it is used{also}\n"
+    assert (said.code, said.err.splitlines(keepends=True)[-2:]) == (1, [told, "removed 1 of 1\n"])
+    assert everything(place.experiment / back) == before
+    assert not aside.parent.exists()
+
+
+def test_a_snapshot_that_a_killed_clean_took_away_and_had_not_looked_at_again_comes_back(place, typed, monkeypatch):
+    first, second = snapshots(place)
+    for again in (False, True):  # again: somebody made it anew meanwhile
+        for each in (first, second):
+            os.utime(place.experiment / ".farmx/snapshots" / each, (OLD, OLD))
+        killed(place, "/snapshots/")
+        assert kept(place) == [first]
+        assert not again or place.snapshot() == second
+        shutil.copytree(place.experiment / "one", place.experiment / "two", symlinks=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(clean, "STALE_S", -60.0)
+            typed("farmx clean sweep/two -y")
+        assert (kept(place), visible(place)) == (sorted([first, second]), ["one"])
 
 
 def test_what_cannot_be_removed_is_one_line(place, typed):
