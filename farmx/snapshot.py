@@ -94,7 +94,7 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     kept, warnings = _ignored(names, wish.ignore)
     included = _included(root, wish.include, logs)
     kept += sorted(included - set(kept))
-    warnings += tuple(_idle(root, wish.include, included))
+    warnings += (*_idle(root, wish.include, included), *_unlisted(root, kept, (*logs, *live)))
     kept = [name for name in kept if not _below(name, tuple(live))]
     links = {name: _link_text(root, name) for name in kept if os.path.islink(os.path.join(root, name))}
     files = _told(sorted(set(kept) - set(links)), "listing the code", progress)
@@ -104,9 +104,9 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     return Listing(root, tuple(sizes), links, sum(sizes.values()), warnings)
 
 
-def _from_git(root: str) -> list[str] | None:
-    """What git lists below `root`, tracked or not and not ignored, through submodules; None outside a repository."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+def _git(root: str, *which: str) -> list[str] | None:
+    """What `git ls-files` names below `root`; None outside a repository."""
+    command = ["git", "ls-files", "-z", "--others", "--exclude-standard", *which]
     environ = {name: text for name, text in os.environ.items() if name not in _GIT_LOCAL}
     try:
         told = subprocess.run(command, cwd=root, capture_output=True, env={**environ, "LC_ALL": "C"})
@@ -116,10 +116,18 @@ def _from_git(root: str) -> list[str] | None:
         if b"not a git repository" in told.stderr:
             return None
         raise StageError(f"{root}: git cannot list the code: {_mend(os.fsdecode(told.stderr).strip())}")
+    return [name for name in os.fsdecode(told.stdout).split("\0") if name]
+
+
+def _from_git(root: str) -> list[str] | None:
+    """What git lists below `root`, tracked or not and not ignored, through submodules; None outside a repository."""
+    listed = _git(root, "--cached")
+    if listed is None:
+        return None
     names: dict[str, None] = {}
-    for name in os.fsdecode(told.stdout).split("\0"):
+    for name in listed:
         path = os.path.join(root, name.rstrip("/"))
-        if not name or not os.path.lexists(path):
+        if not os.path.lexists(path):
             continue
         if os.path.isdir(path) and not os.path.islink(path):  # a submodule or an embedded repository: its own git
             inner = _from_git(path) if os.path.exists(os.path.join(path, ".git")) else None
@@ -128,6 +136,23 @@ def _from_git(root: str) -> list[str] | None:
         else:
             names[name] = None
     return list(names)
+
+
+def _unlisted(root: str, kept: Sequence[str], elsewhere: Sequence[str]) -> Iterator[str]:
+    """A warning of Python code that git ignores: here it can be imported, in a run it cannot.
+
+    Of a directory that git ignores as a whole no more than its __init__.py is looked for, it may hold anything.
+    """
+    have, lacking = {*kept}, dict[str, str]()
+    for name in _git(root, "--ignored", "--directory") or ():
+        code = os.path.normpath(os.path.join(name, "__init__.py") if name.endswith("/") else name)
+        if code.endswith(".py") and code not in have and not _below(code, elsewhere):
+            lacking.update({code: name} if os.path.lexists(os.path.join(root, code)) else {})
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        first = lacking[min(lacking)]
+        yield (f"git ignores the Python code {first}{more}, so runs do not have it; name in CODE_INCLUDE what they "
+               "import")  # fmt: skip
 
 
 def _mend(told: str) -> str:

@@ -287,6 +287,34 @@ def test_a_pattern_that_keeps_python_out_is_told(source, patterns, told):
     assert snapshot.listing(str(source), Wish(ignore=patterns), []).warnings == told
 
 
+LACKING = "so runs do not have it; name in CODE_INCLUDE what they import"
+
+
+@pytest.mark.parametrize(
+    "ignore, wish, told",
+    [
+        ("*.log\ndata/\nenv/\n", {}, ()),
+        ("lib.py\n", {}, (f"git ignores the Python code lib.py, {LACKING}",)),
+        ("/models/\n", {}, (f"git ignores the Python code models/, {LACKING}",)),
+        ("*.py\n", {}, (f"git ignores the Python code a.py and 5 more, {LACKING}",)),
+        ("*.py\n", {"include": ("*.py",)}, ()),
+        ("models\nlib.py\n", {"include": ("lib.py",), "link": ("models",)}, ()),
+    ],
+)
+def test_python_code_that_git_ignores_is_told(source, ignore, wish, told):
+    repository(source)
+    write(source, "a.py", "lib.py", "models/__init__.py", "models/net.py", "data/x.py", "runs/y.py", "env/lib/z.py")
+    (source / ".gitignore").write_text(f"{ignore}runs/\n")
+    assert snapshot.listing(str(source), Wish(**wish), [str(source / "runs")]).warnings == told
+
+
+def test_all_is_code_and_nothing_told_in_a_directory_that_its_repository_ignores(source):
+    repository(source, ".gitignore")
+    (source / ".gitignore").write_text("scratch\n")
+    write(source, "scratch/__init__.py", "scratch/a.py")
+    assert snapshot.listing(str(source / "scratch"), Wish(), []).warnings == ()
+
+
 def test_an_include_that_means_nothing_is_told(source):
     repository(source, "a.py", ".gitignore", "data/x.csv", "runs/y")
     (source / ".gitignore").write_text("data\n")
