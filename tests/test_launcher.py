@@ -194,6 +194,22 @@ def test_changed_code_is_told_with_the_command_that_runs_it(project):
     assert launched(project)["next"] == ["sumx sweep"]
 
 
+def test_what_is_taken_up_keeps_its_code_and_the_launch_says_so_and_how_to_have_todays(project):
+    launched(project)
+    not_begun(project, (1, 1), (2, 1))
+    project.write("note.sh", (project.path / "note.sh").read_text() + "touch new\n")
+    command = "farmx retry --code now --state cancelled,interrupted,staged sweep"
+    note = f"2 taken up with their own code, today's has another note.sh; once stopped, {command} takes that"
+    assert note in launched(project)["note"]
+    assert [(path / "code" / "new").exists() for path in project.runs()] == [False, False]
+    not_begun(project, (1, 1))
+    project.ok(*command.split()[1:])
+    assert sorted((path / "code" / "new").exists() for path in project.runs()) == [False, True]
+    not_begun(project, (1, 1))
+    project.sweep("{n: [1, 2, 3]}")
+    assert [line for line in launched(project)["note"] if "their own code" in line] == []
+
+
 # ---------------------------------------------------------------- what changed
 
 

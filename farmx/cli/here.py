@@ -16,7 +16,7 @@ from farmx.farms import local, shares
 from farmx.farms.base import Batch
 from farmx.farms.gpus import Slot
 from farmx.farms.gpus import slots as slots_of
-from farmx.orders import Order, Summary
+from farmx.orders import Order, Summary, some
 from farmx.processes import Inbox
 from farmx.runner import Outcome
 from farmx.spec import Job, Run, Submission
@@ -234,5 +234,4 @@ def again(summary: Summary, typed: str) -> list[str]:
     """How what was made from other code is run with today's, where a launch found nothing else to do."""
     if not summary.changed or summary.jobs:
         return []
-    names = ", ".join(summary.differs[:3]) + (", ..." if len(summary.differs) > 3 else "")
-    return [f"{typed} --again  # {summary.changed} made from other code: {names}"]
+    return [f"{typed} --again  # {summary.changed} made from other code: {some(summary.differs)}"]
