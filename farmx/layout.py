@@ -135,6 +135,12 @@ def experiment_of(submission: str) -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(submission)))
 
 
+def home_of(run: str) -> str:
+    """The directory of the experiment that the run directory belongs to, also of one that is not in its place yet."""
+    home = os.path.dirname(run)
+    return os.path.dirname(os.path.dirname(home)) if home.endswith(f"{os.sep}{FARMX}{os.sep}{STAGING}") else home
+
+
 def runs_of(submission: str) -> list[tuple[str, tuple[int, int]]]:
     """(run, attempt number) of each index of the submission directory, in order; [] while there is no list.
 

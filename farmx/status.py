@@ -147,8 +147,7 @@ def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
     look = of(path, candidates(path), cache)
-    if not look.runs and any(map(os.path.lexists, records.marks(path))):
-        # logx outside a launch made a run of LOGROOT/default
+    if not look.runs and any(map(os.path.lexists, records.marks(path))):  # logx made a run of LOGROOT/default
         look = of(os.path.dirname(path), [os.path.basename(path)])
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")

@@ -33,6 +33,17 @@ def test_a_value_more_in_the_sweep_file_is_no_other_code(project):
     assert (changed(project), codes(project)) == ("", None)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_run_that_a_crash_left_before_it_was_in_its_place_has_the_code_it_has(project, which):
+    project.sweep("{n: 1}")
+    project.ok("sweep.yml", "-i")
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "-i")
+    run = sorted(project.runs(), key=lambda run: json.loads((run / "hparams.json").read_text())["n"])[which]
+    run.rename(project.experiment / ".farmx/staging" / run.name)
+    assert codes(project) is None
+
+
 @pytest.mark.parametrize("name", ["note.sh", "sweep.yml.orig", "size größe; it's $HOME", "sub/sweep.yml"])
 def test_another_file_is(project, name):
     project.sweep("{n: [1, 2]}")
