@@ -60,16 +60,22 @@ def check_named(project: Project) -> None:
     if not (project.experiment / ".farmx").exists():
         assert re.search("no experiment or run named 'sweep' in |holds no runs", project("status", "sweep").line(2))
         return
-    states = project.states()
+    states = seen(project)
     claimed = set(claims(project.experiment).values()) if (project.experiment / ".farmx" / "points").exists() else set()
     assert set(states) == {path.name for path in project.runs()} | claimed
     assert set(states.values()) <= LEFT
 
 
+def seen(project: Project) -> dict[str, str]:
+    """Run -> state, as `Project.states` asks the command for it; here without the command."""
+    look = status.read(str(project.root), project.experiment.name)
+    assert list(look.problems) == []
+    return {run.name: run.state.value for run in look.runs}
+
+
 def found(project: Project) -> dict[tuple[int, int], str]:
     """(the value of n, generation) -> state, as `Project.again` asks the command for it; here without the command."""
-    look = status.of(str(project.experiment), [path.name for path in project.runs()])
-    states = {run.name: run.state.value for run in look.runs}
+    states = seen(project)
     return {key(path): states[path.name] for path in project.runs()}
 
 
@@ -130,7 +136,7 @@ def test_a_retry_killed_at_any_step_is_taken_up(project, tmp_path, chunk):
     project.write("work.sh", ". ./note.sh\n")
     for step, done in steps(project, chunk, "retry", "sweep", how=KILL, begin=begin):
         assert done.code == -9, (step, done)
-        assert set(project.states().values()) <= {"failed", *LEFT}
+        assert set(seen(project).values()) <= {"failed", *LEFT}
         project.ok("retry", "sweep")
         assert found(project) == {(1, 1): "done"}
         assert len(project.starts()) == len(set(project.starts()))
