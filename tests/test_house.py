@@ -35,7 +35,7 @@ LADDER = (
     ("farms.shares",),
     ("farms.command_asked", "farms.worker"),
     ("farms.slurm_script",),
-    ("farms.slurm_queue", "farms.slurm_left", "farms.sentinel"),
+    ("farms.slurm_queue", "farms.slurm_check", "farms.slurm_left", "farms.sentinel"),
     ("farms.*",),
     ("sites",),
     ("verdicts", "programs", "chains"),

@@ -91,6 +91,22 @@ def test_what_may_be_otherwise_later_is_not_refused(fake, said):
     farm().check([{"partition": "gpu"}])
 
 
+@pytest.mark.parametrize("states", ["idle drained", "down*", "mixed maint", "alloc drng@", "unknown"])
+def test_what_nodes_that_are_away_may_do_later_is_not_refused(fake, states):
+    fake.says("sbatch-test", "", "allocation failure: Requested node configuration is not available\n", 1)
+    fake.says("sinfo", f"{states}\n")
+    farm().check([{"gpus": 9}])
+
+
+def test_what_no_node_has_is_refused_while_all_of_them_are_there(fake):
+    fake.says("sbatch-test", "", "allocation failure: Requested node configuration is not available\n", 1)
+    fake.says("sinfo", "idle allocated mixed completing reserved\n")
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"gpus": 9}])
+    assert str(error.value) == "farm 'big': RESOURCES: sbatch says: Requested node configuration is not available"
+    assert fake.calls("sinfo") == [["sinfo", "-h", "-o", "%T"]]
+
+
 def test_without_sbatch_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FarmError) as error:

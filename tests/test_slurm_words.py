@@ -6,6 +6,8 @@ from farmx.farms import slurm_words
 from farmx.farms.base import Answer
 from farmx.spec import State
 
+UNOPENED = "its node could not begin its job: does it see LOGROOT, and was that or the experiment moved?"
+
 
 @pytest.mark.parametrize(
     ("state", "reason", "answer"),
@@ -14,6 +16,8 @@ from farmx.spec import State
         ("PENDING", "Resources", Answer(State.QUEUED, "waits for nodes to be free")),
         ("PENDING", "(ReqNodeNotAvail, UnavailableNodes:n1)",
          Answer(State.QUEUED, "a node that it needs is down, drained or reserved")),
+        ("PENDING", "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+         Answer(State.QUEUED, "its nodes are down, drained or kept for a partition that goes first")),
         ("PENDING", "AssocGrpCpuLimit",
          Answer(State.QUEUED, "a limit of the account or QOS is reached (AssocGrpCpuLimit)")),
         ("PENDING", "JobArrayTaskLimit", Answer(State.QUEUED, "array_parallelism runs of its array are running")),
@@ -24,6 +28,10 @@ from farmx.spec import State
         ("COMPLETING", "None", Answer(State.RUNNING, "it is ending")),
         ("SUSPENDED", "None", Answer(State.RUNNING, "it is suspended: others go first")),
         ("CANCELLED by 1000", "None", Answer(State.CANCELLED, "its job was cancelled")),
+        ("FAILED", "JobLaunchFailure", Answer(State.FAILED, UNOPENED)),
+        ("FAILED", "0:53", Answer(State.FAILED, UNOPENED)),
+        ("FAILED", "NonZeroExitCode", Answer(State.FAILED, "its job failed before it could say why")),
+        ("FAILED", "1:0", Answer(State.FAILED, "its job failed before it could say why")),
         ("TIMEOUT", "TimeLimit", Answer(State.FAILED, "it reached its time limit")),
         ("OUT_OF_MEMORY", "", Answer(State.FAILED, "out of memory")),
         ("NODE_FAIL", "", Answer(State.LOST, "its node failed")),

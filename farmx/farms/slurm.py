@@ -14,20 +14,17 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from farmx import breaker, layout, needs, packs, processes, records
-from farmx.errors import ConfigError, FarmError, FarmxError, nearest, where
-from farmx.farms import base, carried, sentinel, slurm_left, slurm_script, slurm_words, together
+from farmx import breaker, layout, packs, processes, records
+from farmx.errors import FarmError, FarmxError
+from farmx.farms import base, carried, sentinel, slurm_check, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch
-from farmx.farms.calls import call, here, transient, user
+from farmx.farms.calls import call, here, user
 from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
 
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a controller that does not answer
 NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
-OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
-        "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
 SKEW_S = 86400.0  # Slurm's clock may be behind ours
-CLUSTERS = ("cluster", "clusters")
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
 _LIFE = {State.QUEUED: 1, State.RUNNING: 2}
 _TENDING = "farmx tend does what it would"
@@ -50,43 +47,9 @@ class Farm(NamedTuple):
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
-        known = _options()
-        for resources in [batch.resources for batch in base.alike((Job("", ""), each) for each in wanted)]:
-            self._check_names(resources, known)
-            self._check_values(resources)
+        alike = base.alike((Job("", ""), each) for each in wanted)
+        slurm_check.check(self.name, self.origins, [batch.resources for batch in alike])
         together.check(self.pack, wanted, self.origins)
-
-    def _check_names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
-        for key, value in resources.items():
-            name, told = needs.plain(key), self._where(key, value)
-            if name in CLUSTERS:
-                raise ConfigError(f"{told}: set SLURM_CLUSTERS in the environment, for all commands")
-            if name in OURS:
-                raise ConfigError(f"{told} is set by farmx itself; take it out")
-            if name not in known and name != slurm_script.PARALLEL:
-                raise ConfigError(f"{told} is no option of sbatch{_close(name, known)}")
-            if name == slurm_script.PARALLEL and not (type(value) is int and value > 0):
-                raise ConfigError(f"{told}: {value!r} is not allowed; it must be a whole number above 0")
-            if any(character in str(value) for character in "\n\\"):
-                raise ConfigError(f"{told}: sbatch takes no newline and no backslash; write it without")
-            if layout.ENV_LOGDIR in str(value):
-                raise ConfigError(f"{told}: LOGDIR is another directory for each run of an array; write a path")
-            if name == "signal" and not re.fullmatch(r"B:(SIG)?USR2@\d+", str(value)):
-                raise ConfigError(f"{told}: {value!r} is not allowed; it must be B:USR2@SECONDS: the "
-                                  "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
-
-    def _check_values(self, resources: Mapping[str, Any]) -> None:
-        said = call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
-        why = slurm_words.reason(said.error)
-        if said.code == 0 or transient(said.error) or "down, drained or reserved" in said.error:
-            return
-        key = slurm_words.blamed(why, resources)
-        where = f"{self._where(key, resources[key])} {resources[key]!r}" if key else f"farm '{self.name}': RESOURCES"
-        raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
-
-    def _where(self, key: str, value: Any) -> str:
-        stage = self.origins.get(needs.of_stage(key, value))
-        return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", self.origins)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
@@ -269,23 +232,6 @@ def _no_sentinel(why: str) -> FarmError:
 # ---------------------------------------------------------------- what Slurm knows
 
 
-def _options() -> list[str]:
-    """Every option of this sbatch, spelled with underscores."""
-    said = call(["sbatch", "--help"])
-    if said.code is None:
-        raise FarmError("there is no sbatch here; launch from a machine of the cluster, or choose another --farm")
-    found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
-    if not found:
-        raise FarmError(f"sbatch --help says no options but: {slurm_words.reason(said.error)}; is Slurm set up here?")
-    return sorted(set(map(needs.plain, found)) - {*OURS, *CLUSTERS})
-
-
-def _close(name: str, known: Sequence[str]) -> str:
-    """The end of a message about a name that is no option; all of them would be two screens."""
-    told = nearest(name, list(known))
-    return told if "mean" in told else "; see sbatch --help"
-
-
 def _setting(name: str, default: int) -> int:
     """A number of Slurm's configuration."""
     found = re.search(rf"^{name}\s*=\s*(\d+)", _configuration(*map(os.environ.get, _WHICH)), re.MULTILINE)
@@ -299,16 +245,6 @@ _WHICH = ("PATH", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 def _configuration(*which: str | None) -> str:
     """What the Slurm that these variables lead to says of itself."""
     return call(["scontrol", "show", "config"]).output
-
-
-def _known(key: str | None, resources: Mapping[str, Any]) -> str:
-    """The end of a message: what would have been allowed, where Slurm says that."""
-    column = {"partition": "%R", "constraint": "%f"}.get(needs.plain(key or ""))
-    if key is None or column is None:
-        return ""
-    rows = call(["sinfo", "-h", "-o", column]).output.split()
-    names = sorted({name for row in rows for name in row.split(",") if name != "(null)"})
-    return nearest(str(resources[key]), names)
 
 
 # ---------------------------------------------------------------- asking
@@ -378,7 +314,8 @@ def _answers(names: Mapping[str, Held], rows: Iterable[list[str]]) -> Iterator[t
 def _accounted(
     helds: Sequence[Held], names: Mapping[str, Held], users: str, cluster: Mapping[str, str]
 ) -> list[list[str]]:
-    """What sacct says of jobs that squeue has forgotten, in squeue's form; [] without accounting.
+    """What sacct says of jobs that squeue has forgotten, in squeue's form, their exit codes as reasons; [] without
+    accounting.
 
     What it says of jobs that wait or run is old: squeue would know them.
     """
@@ -387,7 +324,7 @@ def _accounted(
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SKEW_S))
     by_name = [name for name, held in names.items() if held.submission in wanted]
     more = [f"--name={','.join(sorted(by_name))}"] if len(by_name) <= NAMED else []
-    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,Reason,JobName"]
+    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,ExitCode,JobName"]
     said = call(ask, cluster=cluster)
     rows = [row for row in (line.split("|", 3) for line in said.output.splitlines() if said.code == 0) if len(row) == 4]
     ended = [row for row in rows if slurm_words.answer(row[1], row[2]).state not in (State.QUEUED, State.RUNNING)]

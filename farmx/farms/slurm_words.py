@@ -52,6 +52,7 @@ _REASONS = {
     "launch_failed_requeued_held": "its launch failed on a node; scontrol release tries again",
     "NodeDown": "a node that it needs is down",
     "BadConstraints": "no node fits its constraints; it will never start",
+    "Nodes_required_for_job_are_DOWN": "its nodes are down, drained or kept for a partition that goes first",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition takes no jobs now",
     "PartitionNodeLimit": "it wants more nodes than its partition gives",
@@ -65,7 +66,11 @@ _REASONS = {
     "TimeLimit": "it reached its time limit",
     "Prolog": "the node's prolog is at work",
 }
+# What squeue, then sacct, say of a job whose output the node could not open.
+_UNOPENED = ("JobLaunchFailure", "0:53")
 _LIMITS = ("Assoc", "QOS", "MaxCpuPerAccount", "MaxGRESPerAccount", "MaxJobsPerAccount", "MaxMemPerLimit", "MaxNodePer")
+# https://slurm.schedmd.com/sinfo.html#SECTION_NODE-STATE-CODES: what a node is when it takes no job; * does not respond
+_AWAY = re.compile(r"down|drain|drng|fail|maint|unk|boot|reboot|inval|no_resp|power|.*\*")
 # Words in what sbatch says -> the options that it may mean; of rows and of options the first that is there is blamed.
 _BLAMED = {
     "account": ("account", "partition"),
@@ -89,7 +94,10 @@ _BLAMED = {
 
 
 def answer(state: str, reason: str) -> Answer:
-    """What a state of Slurm and its reason mean. `CANCELLED by 1000` is CANCELLED."""
+    """What a state of Slurm and its reason, or exit code, mean. `CANCELLED by 1000` is CANCELLED."""
+    if state == "FAILED" and reason in _UNOPENED:
+        return Answer(State.FAILED, "its node could not begin its job: does it see LOGROOT, and was that or the "
+                                    "experiment moved?")  # fmt: skip
     ours, note = _STATES.get(state.split()[0] if state else "", (State.UNKNOWN, f"Slurm says {state!r}"))
     return Answer(ours, note or (plain(reason) if ours is State.QUEUED else ""))
 
@@ -99,6 +107,11 @@ def reason(error: str) -> str:
     lines = [re.sub(r"^\w+: (error: |fatal: |(?=option ))", "", line.strip()) for line in error.strip().splitlines()]
     useful = [line for line in lines if line and not line.startswith(("sbatch: lua", "sbatch: Estimated", "Try "))]
     return useful[-1].removeprefix("allocation failure: ") if useful else "it gave no reason"
+
+
+def away(state: str) -> bool:
+    """Whether a node in this state, as sinfo says it, takes no job at the moment."""
+    return bool(_AWAY.match(state.lower()))
 
 
 def plain(reason: str) -> str:

@@ -326,6 +326,37 @@ def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(sit
     assert site.states() == ["done", "done"]
 
 
+def test_runs_whose_experiment_was_moved_while_they_waited_say_so_and_go_on_where_it_is(site):
+    site.setup(HELD)
+    site.sweep("note(n, attempt)", "{n: [1, 2]}")
+    site.ok("sweep.yml")
+    job, moved = site.job().partition("_")[0], site.project.root / "moved"
+    site.project.experiment.rename(moved)
+    site.slurm.run("scontrol", "release", job)
+    assert site.ended("moved") == ["failed"] * 2
+    why = "its node could not begin its job: does it see LOGROOT, and was that or the experiment moved?"
+    assert [run["note"] for run in site.told("moved")] == [why] * 2
+    site.setup()
+    site.ok("retry", "moved", "-r", "hold=")
+    assert site.ended("moved") == ["done"] * 2
+    assert sorted(site.notes()) == ["1 1", "2 1"]
+
+
+def test_a_launch_while_all_nodes_are_drained_is_queued_and_a_wrong_one_is_told_by_slurm(site):
+    nodes = ",".join(site.slurm.nodes)
+    site.slurm.run("scontrol", "update", f"nodename={nodes}", "state=drain", "reason=test")
+    try:
+        site.sweep("note(n, attempt)", "{n: [1, 2]}")
+        site.ok("sweep.yml")
+        until(lambda: {run["note"] for run in site.told()} == {"a node that it needs is down, drained or reserved"})
+        site.setup('{"gpus_per_node": 9}')
+        wrong = site("sweep.yml", "--exp-name", "other")
+        assert (wrong.code, wrong.err.count("Requested node configuration is not available; what was")) == (4, 1)
+    finally:
+        site.slurm.run("scontrol", "update", f"nodename={nodes}", "state=resume")
+    assert site.ended() == ["done"] * 2
+
+
 # ---------------------------------------------------------------- preempted, requeued, out of time
 
 

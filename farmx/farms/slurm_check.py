@@ -1,0 +1,101 @@
+"""Whether sbatch would take RESOURCES, before anything is made; never queues a job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from farmx import layout, needs
+from farmx.errors import ConfigError, FarmError, nearest, where
+from farmx.farms import slurm_script, slurm_words
+from farmx.farms.calls import call, transient
+
+OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
+        "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
+CLUSTERS = ("cluster", "clusters")
+
+
+def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch.
+
+    farm: its name.  origins: where each setting is from, both for messages.
+    """
+    known, asker = _options(), _Check(farm, origins)
+    for resources in wanted:
+        asker.names(resources, known)
+        asker.values(resources)
+
+
+class _Check(NamedTuple):
+    farm: str
+    origins: Mapping[str, str]
+
+    def names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
+        for key, value in resources.items():
+            name, told = needs.plain(key), self._where(key, value)
+            if name in CLUSTERS:
+                raise ConfigError(f"{told}: set SLURM_CLUSTERS in the environment, for all commands")
+            if name in OURS:
+                raise ConfigError(f"{told} is set by farmx itself; take it out")
+            if name not in known and name != slurm_script.PARALLEL:
+                raise ConfigError(f"{told} is no option of sbatch{_close(name, known)}")
+            if name == slurm_script.PARALLEL and not (type(value) is int and value > 0):
+                raise ConfigError(f"{told}: {value!r} is not allowed; it must be a whole number above 0")
+            if any(character in str(value) for character in "\n\\"):
+                raise ConfigError(f"{told}: sbatch takes no newline and no backslash; write it without")
+            if layout.ENV_LOGDIR in str(value):
+                raise ConfigError(f"{told}: LOGDIR is another directory for each run of an array; write a path")
+            if name == "signal" and not re.fullmatch(r"B:(SIG)?USR2@\d+", str(value)):
+                raise ConfigError(f"{told}: {value!r} is not allowed; it must be B:USR2@SECONDS: the "
+                                  "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
+
+    def values(self, resources: Mapping[str, Any]) -> None:
+        said = call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
+        why = slurm_words.reason(said.error)
+        if said.code == 0 or transient(said.error) or _for_now(said.error):
+            return
+        key = slurm_words.blamed(why, resources)
+        where = f"{self._where(key, resources[key])} {resources[key]!r}" if key else f"farm '{self.farm}': RESOURCES"
+        raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
+
+    def _where(self, key: str, value: Any) -> str:
+        stage = self.origins.get(needs.of_stage(key, value))
+        return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", self.origins)
+
+
+def _options() -> list[str]:
+    """Every option of this sbatch, spelled with underscores."""
+    said = call(["sbatch", "--help"])
+    if said.code is None:
+        raise FarmError("there is no sbatch here; launch from a machine of the cluster, or choose another --farm")
+    found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
+    if not found:
+        raise FarmError(f"sbatch --help says no options but: {slurm_words.reason(said.error)}; is Slurm set up here?")
+    return sorted(set(map(needs.plain, found)) - {*OURS, *CLUSTERS})
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    """The end of a message about a name that is no option; all of them would be two screens."""
+    told = nearest(name, list(known))
+    return told if "mean" in told else "; see sbatch --help"
+
+
+def _for_now(error: str) -> bool:
+    """Whether sbatch, which would queue the job all the same, may mean that nodes are down or drained at the moment.
+
+    It says that of nodes that do not exist, too; then the call that is to queue the job says so once more.
+    """
+    if "configuration is not available" not in error:
+        return "down, drained or reserved" in error
+    return any(map(slurm_words.away, call(["sinfo", "-h", "-o", "%T"]).output.split()))
+
+
+def _known(key: str | None, resources: Mapping[str, Any]) -> str:
+    """The end of a message: what would have been allowed, where Slurm says that."""
+    column = {"partition": "%R", "constraint": "%f"}.get(needs.plain(key or ""))
+    if key is None or column is None:
+        return ""
+    rows = call(["sinfo", "-h", "-o", column]).output.split()
+    names = sorted({name for row in rows for name in row.split(",") if name != "(null)"})
+    return nearest(str(resources[key]), names)
