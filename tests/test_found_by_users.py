@@ -93,9 +93,7 @@ def test_a_launch_whose_terminal_is_gone_asks_its_runs_to_end(waiting, how):
     assert len(waiting.starts()) == 1
 
 
-SAVES = NOTE + """trap 'touch "$SIDE.told"' TERM
-while [ ! -e "$SIDE.go" ]; do sleep 0.01; done
-"""
+SAVES = "trap 'touch \"$SIDE.told\"' TERM\n" + WAIT + "exit 0\n"  # else it is that of a `sleep` that was told, too
 
 
 @pytest.mark.parametrize("how", [["-j", "1"], ["-i"]])

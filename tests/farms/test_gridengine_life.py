@@ -21,9 +21,8 @@ pytestmark = pytest.mark.farm
 NUMBER = count()
 REQUEUE = "REQUEUE_CODE: 99\n"
 # Told to end, it says so, saves and ends; its second attempt ends at once.
-SAVES = """trap 'echo "told $FARMX_ATTEMPT" >> "{side}.told"; exit 0' TERM
-if [ "$FARMX_ATTEMPT" -{test} ]; then while :; do sleep 0.1; done; fi
-"""
+TOLD = """trap 'echo "told $FARMX_ATTEMPT" >> "{side}.told"; exit 0' TERM\n"""
+SAVES = """if [ "$FARMX_ATTEMPT" -{test} ]; then while :; do sleep 0.1; done; fi"""
 
 
 @pytest.fixture
@@ -33,7 +32,13 @@ def big(gridengine):
 
 def saving(big: Farmer, hparams: str = "{n: [1]}", test: str = "lt 2") -> None:
     """A sweep whose program waits to be told to end, in the attempts of which `test` is true."""
-    big.sweep(hparams, SAVES.format(side=big.side, test=test))
+    big.sweep(hparams, SAVES.format(test=test))
+    prepend(big, TOLD.format(side=big.side))
+
+
+def prepend(big: Farmer, text: str) -> None:
+    """Let the program of the sweep do this before it notes that it has begun."""
+    big.write("note.sh", text + (big.path / "note.sh").read_text())
 
 
 def packed(big: Farmer, pack: str) -> None:
@@ -57,8 +62,7 @@ def attempts(big: Farmer, place: int = 0) -> dict[str, str]:
 def test_without_cancel_cmd_what_runs_is_ended_and_what_waits_never_starts(big):
     big.configure("-l h_rt=300", cancel="")
     waiting(big, "{n: [1, 2, 3, 4, 5]}")
-    program = (big.path / "note.sh").read_text()
-    big.write("note.sh", f"trap 'echo told >> \"{big.side}.told\"; exit 0' TERM\n{program}")
+    prepend(big, f"trap 'echo told >> \"{big.side}.told\"; exit 0' TERM\n")
     big.ok("sweep.yml", "--first", "4")
     big.become(*["running"] * 4)
     big.ok("sweep.yml")
