@@ -1,16 +1,13 @@
 """What a launch is asked for, what it decided, and what is told and kept of that; never makes a run, never prints."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import interpreter, layout, manifest, provenance, records, snapshot, stage, status
-from farmx.spec import Job, Run, RunSpec, State
+from farmx.spec import Job, Run, RunSpec
 from farmx.steps import Step
-
-_STOPPED = (State.CANCELLED, State.INTERRUPTED, State.STAGED)  # how what a launch took up ends when it is stopped
 
 
 class Order(NamedTuple):
@@ -62,7 +59,8 @@ class Summary(NamedTuple):
 
     counts: 'new', 'taken up' and the states of what is left alone -> how many.  changed: how many of the runs left
     alone were made from other code.  differs: the files in which the last of them differs.  notes: what people should
-    know, a line each.  held: the runs left alone that a breaker holds.
+    know, a line each.  held: the runs left alone that a breaker holds.  own: as changed and differs of those that are
+    taken up, which go on with the code they have.
     """
 
     farm: str
@@ -75,6 +73,7 @@ class Summary(NamedTuple):
     notes: tuple[str, ...]
     jobs: tuple[Job, ...]
     held: tuple[Run, ...] = ()
+    own: tuple[int, tuple[str, ...]] = (0, ())
 
 
 def retry_changed(order: Order) -> bool:
@@ -111,18 +110,9 @@ def summary_of(
     changed, differs = _changed(order, digest, [run.digest for run in left if run.digest is not None])
     kept = {name: count for name, count in counts.items() if count}
     held = tuple(filter(status.is_held, left))
-    notes = (*notes, *_with_their_own(order, digest, choices))
-    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, differs, notes, jobs, held)
-
-
-def _with_their_own(order: Order, digest: str, choices: Sequence[Choice]) -> Iterator[str]:
-    """That runs which are taken up go on with the code they were made from, where today's is another."""
     taken = [each.run for each in choices if each.job == "take" and each.run and not each.step.renew]
-    count, differs = _changed(order, digest, [run.digest for run in taken if run.digest is not None])
-    if count:
-        name = shlex.quote(os.path.basename(order.experiment))
-        how = f"once stopped, farmx retry --code now --state {','.join(_STOPPED)} {name}"
-        yield f"{count} taken up with their own code, today's has another {some(differs)}; {how} takes that"
+    own = _changed(order, digest, [run.digest for run in taken if run.digest is not None])
+    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, differs, notes, jobs, held, own)
 
 
 def some(names: Sequence[str]) -> str:

@@ -194,6 +194,16 @@ def test_changed_code_is_told_with_the_command_that_runs_it(project):
     assert launched(project)["next"] == ["sumx sweep"]
 
 
+def test_how_to_have_todays_code_is_told_as_it_can_be_typed(project):
+    elsewhere = ("--logroot", "else where")
+    launched(project, *elsewhere)
+    for path in project.path.glob("else where/sweep/*/attempts"):
+        shutil.rmtree(path)
+    project.write("note.sh", (project.path / "note.sh").read_text() + "true\n")
+    (note,) = launched(project, *elsewhere)["note"]
+    assert note.endswith(" farmx retry --code now --state cancelled,interrupted,staged 'else where/sweep' takes that")
+
+
 def test_what_is_taken_up_keeps_its_code_and_the_launch_says_so_and_how_to_have_todays(project):
     launched(project)
     not_begun(project, (1, 1), (2, 1))

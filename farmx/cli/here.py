@@ -144,6 +144,8 @@ class Here:
 
 # ---------------------------------------------------------------- what is said
 
+STOPPED = "cancelled,interrupted,staged"  # how what a launch took up ends when it is stopped
+
 
 def tell_summary(summary: Summary, where: str) -> None:
     """What a launch is about to do, in three lines."""
@@ -154,6 +156,10 @@ def tell_summary(summary: Summary, where: str) -> None:
     tell(f"runs  {runs}: {counts}  in {summary.experiment}" if runs else "runs  none")
     for note in summary.notes:
         tell(f"note  {note}")
+    count, differs = summary.own
+    if count:
+        how = f"farmx retry --code now --state {STOPPED} {shlex.quote(called(summary.experiment))} takes that"
+        tell(f"note  {count} taken up with their own code, today's has another {some(differs)}; once stopped, {how}")
     for line in held(summary.held):
         tell(line)
 
