@@ -3,6 +3,7 @@
 The claim excludes; run.json of a visible run is the truth.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from farmx import layout, processes, stage
 from farmx.errors import RecordError, StageError
 
 STALE_S = 24 * 3600.0  # an unclaimed run in staging/ this old belongs to nobody
+_WITHOUT = "its file system has no symbolic links; set LOGROOT to a directory on another"  # EPERM, of symlink
 
 
 class Holder(NamedTuple):
@@ -41,7 +43,8 @@ def claim(experiment: str, identity: str, generation: int, run: str) -> bool:
         # NFS repeats calls: ours already. One of that name that is in place is another launch's.
         return _target(path) == run and not os.path.lexists(os.path.join(experiment, run))
     except OSError as error:
-        raise StageError(f"{path}: cannot be claimed: {error.strerror}") from error
+        why = _WITHOUT if error.errno == errno.EPERM else error.strerror
+        raise StageError(f"{path}: cannot be claimed: {why}") from error
     return True
 
 

@@ -103,6 +103,17 @@ def test_a_claim_that_cannot_be_written_is_one_line(experiment):
     assert str(caught.value) == f"{experiment}/{POINTS}/p1-a.1: cannot be claimed: No such file or directory"
 
 
+def test_a_file_system_without_symbolic_links_is_told(experiment, monkeypatch):
+    def refused(target: str, path: str) -> None:  # as of vfat, exfat and some shares
+        raise PermissionError(errno.EPERM, "Operation not permitted", target, None, path)
+
+    monkeypatch.setattr(os, "symlink", refused)
+    with pytest.raises(StageError) as caught:
+        claims.claim(str(experiment), "p1-a", 1, "one")
+    told = "cannot be claimed: its file system has no symbolic links; set LOGROOT to a directory on another"
+    assert str(caught.value) == f"{experiment}/{POINTS}/p1-a.1: {told}"
+
+
 @pytest.mark.parametrize("what", ["a file in place of LOGROOT", "a file in place of the experiment"])
 def test_an_experiment_that_cannot_be_made_is_one_line(tmp_path, what):
     (tmp_path / "file").touch()
