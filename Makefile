@@ -23,7 +23,10 @@ demo:  ## install, train the digits sweep, print its table
 	  echo; sumx sweep --sortwith acc && exit $$code
 	@echo; echo "The same by hand: cd examples/digits; . ../../.venv/bin/activate; sumx sweep --sortwith acc"
 
+# Compiled beforehand: where PYTHONDONTWRITEBYTECODE is set every farmx that a test starts would do it again, and where it
+# is not, one that a test keeps from writing may leave half a file.
 test: lint  ## install, then lint, types and the whole test suite
+	@$(BIN)/python -m compileall -q -j 0 farmx
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: venv  ## ruff and mypy
