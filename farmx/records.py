@@ -260,8 +260,10 @@ class Shelf:
 
 
 def _settled(reading: Reading, handed: Handed) -> bool:
-    """Whether nothing more is to happen in a run unless a farm is handed a new attempt."""
+    """Whether nothing more is to happen in a run unless a farm is handed a new attempt; a scheduler may run again by
+    itself what was interrupted."""
     last = reading.attempts[-1] if reading.attempts else None
     if last is None or last.end is None or last.number[0] < handed.number:
         return False
-    return last.end.get("state") != State.PREEMPTED and time.time() - float(last.ended or 0.0) > SETTLED_S
+    again = last.end.get("state") in (State.PREEMPTED, State.INTERRUPTED)
+    return not again and time.time() - float(last.ended or 0.0) > SETTLED_S

@@ -260,18 +260,19 @@ def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:
 
 
 def _listed(experiment: str) -> dict[str, Mapping[str, Any]]:
-    """Run -> job.json of the newest submission that holds it, whether anything of that began or not.
+    """Run -> job.json of the submission that holds its newest attempt, whether anything of that began or not.
 
     What a command was to run and was stopped before is still its farm's.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, tuple[tuple[int, int], Mapping[str, Any]]] = {}
     for path in layout.submissions(os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)):
         if record := records.of(path, layout.JOB, layout.JOB_FORMAT):
             for run, number in layout.runs_of(path):
                 attempt = os.path.join(experiment, run, layout.ATTEMPTS, layout.attempt_name(*number))
-                if not of_command(record) or os.path.exists(attempt):
-                    found[run] = record
-    return found
+                newest = run not in found or number >= found[run][0]  # clocks that name submissions may be wrong
+                if newest and (not of_command(record) or os.path.exists(attempt)):
+                    found[run] = number, record
+    return {run: record for run, (_, record) in found.items()}
 
 
 def of_command(job: Mapping[str, Any]) -> bool:

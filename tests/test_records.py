@@ -236,6 +236,14 @@ def test_what_ended_just_now_is_looked_at_again(place, cache):
     assert look(place, cache) == {"a": State.FAILED}
 
 
+def test_what_a_scheduler_may_run_again_is_looked_at_again(place, cache):
+    run = place.run(name="a")
+    ended(run, "interrupted")
+    assert look(place, cache) == look(place, cache) == {"a": State.INTERRUPTED}
+    runner.take(run, "1.1", {})
+    assert look(place, cache) == {"a": State.RUNNING}
+
+
 BROKEN = ["", "{", "[]", "null", '{"format": 99}', '{"format": 1, "experiment": "x", "runs": {}}', "RUNS", "\xff"]
 
 

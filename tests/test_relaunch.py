@@ -492,3 +492,12 @@ def test_an_experiment_names_the_newest_run_of_each_point_and_a_run_any(project)
     assert [each["run"] for each in told["queued"]] == [path.name for path in project.runs() if path != old]
     told = json.loads(project("retry", old.name, "--json").out)
     assert [each["run"] for each in told["queued"]] == [old.name]
+
+
+def test_what_was_queued_last_is_told_by_the_number_of_its_attempt_whatever_clock_named_its_submission(place):
+    run = place.run()
+    for name, number, farm in (("2", "1.0", "early"), ("1", "2.0", "late")):
+        made = place.submission(Job(run, number), name=name)
+        layout.write_json(os.path.join(made.path, layout.JOB), {"format": 1, "farm": farm, "executor": "local"})
+    (seen,) = status.of(str(place.experiment), ["one"]).runs
+    assert [job["farm"] for job in relaunch.last_jobs([seen]).values()] == ["late"]
