@@ -348,11 +348,13 @@ def _but(did: str, why: str) -> str:
 def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
     """What became of it, and what its farm is to end."""
     try:
-        if run.state in WAITING:
+        if run.state in WAITING or _told_by_its_farm_alone(run):
             closed = _close(run.path, _next(run), {"farm": layout.LOCAL, "submission": ""})
             return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
         if run.state is State.UNKNOWN and run.held and not run.attempts:  # its farm cannot say whether it begins
             return f"not cancelled: {run.note}", ()
+        if run.state is State.CANCELLED and run.held and run.attempts and run.attempts[-1].end is None:
+            local.request(run.attempts[-1])
         if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
             return str(run.state), ()
         if _elsewhere(run):
@@ -362,6 +364,13 @@ def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
     except (FarmError, StageError) as error:  # the others are cancelled all the same
         return f"not cancelled: {error}", ()
     return ASKED, _elsewhere(run)
+
+
+def _told_by_its_farm_alone(run: Run) -> bool:
+    """Whether no record says that the run is cancelled, between its attempts: its farm forgets that one day."""
+    end = run.attempts[-1].end if run.attempts else None
+    ahead = bool(base.ahead(run)) or (end or {}).get("state") == State.PREEMPTED
+    return run.state is State.CANCELLED and bool(run.held) and ahead
 
 
 def _next(run: Run) -> str:

@@ -59,7 +59,7 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
         between = last.end.get("state") == State.PREEMPTED
         return _between(same, silent_s) if between else _ended(last.end)
     host = last.owner.get("host", "?") if last.owner else "?"
-    if alive:
+    if alive and (same is None or same.answer is None or same.answer.state is not State.RUNNING):
         return State.RUNNING, f"on {host}"
     if same is not None and (told := _unended(same, host, silent_s)):
         return told

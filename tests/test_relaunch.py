@@ -360,6 +360,10 @@ CLOSED = [
     ([("1.0", "lost")], [(1, False), (2, True)], "lost", "2.0"),
     # 2 and 3 wait for 1, which failed, so a retry queued 4, 5 and 6
     ([("1.0", "failed")], [(2, True), (3, True), (4, False), (5, True), (6, True)], "queued", "4.0"),
+    # by its farm's word, which forgets it
+    ([], [(1, False)], "cancelled", "1.0"),
+    ([("1.0", "failed")], [(2, False)], "cancelled", "2.0"),
+    ([("1.0", "preempted")], [(1, False)], "cancelled", "2.0"),
     ([("1.0", "failed"), ("4.0", "done")], [(3, True), (4, False), (5, True), (6, True)], "queued", "5.0"),
 ]
 
@@ -390,6 +394,17 @@ def test_a_cancel_takes_the_number_that_is_to_begin_next(place, attempts, held, 
     assert end(run.path, closed)["state"] == "cancelled"
     for number, waits in held:
         assert waits or runner.take(run.path, f"{number}.0", {})[0] is None
+
+
+@pytest.mark.parametrize(("recorded", "held", "wished"), [(False, [(1, False)], True), (True, [(1, False)], False),
+                                                          (False, [], False)])  # fmt: skip
+def test_a_cancel_of_what_its_farm_ended_is_written_down_where_no_record_says_so(place, recorded, held, wished):
+    run = holding(place.run(), [("1.0", "cancelled")], held, "cancelled")
+    if not recorded:
+        run = run._replace(attempts=tuple(each._replace(end=None) for each in run.attempts))
+    assert told_of(run) == [("one", "cancelled")]
+    assert os.listdir(Path(run.path, layout.ATTEMPTS)) == ["1.0"]
+    assert Path(run.path, layout.ATTEMPTS, "1.0", layout.CANCEL).exists() is wished
 
 
 @pytest.mark.parametrize(("attempts", "held", "state", "begun"), CLOSED)

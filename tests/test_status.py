@@ -87,6 +87,8 @@ ELSEWHERE_DECIDED = [
     # while it has no end
     (attempt(), hold(1, "running"), None, OLD, "running", "on here"),
     (attempt(), hold(1, "running", "it is suspended"), False, OLD, "running", "on here, it is suspended"),
+    (attempt(), hold(1, "running", "it is suspended"), True, 0.0, "running", "on here, it is suspended"),
+    (attempt(), hold(1, "failed", "why"), True, 0.0, "running", "on here"),
     (attempt(), hold(1, "queued"), None, 0.0, "preempted", "its job is queued again"),
     (attempt(), hold(1, "queued", "waits for its begin time"), None, 0.0, "preempted", "waits for its begin time"),
     (attempt(), hold(1, "failed", "out of memory"), None, 0.0, "failed", "out of memory"),
