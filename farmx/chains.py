@@ -6,6 +6,7 @@ that cannot make a job wait for another gets one job that runs them all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,10 +24,11 @@ class Link(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """The jobs of a run, each of which waits for the one before."""
+    """The jobs of a run, each of which waits for the one before. claim: of which generation of which point it is."""
 
     jobs: tuple[Job, ...]
     links: tuple[Link, ...]
+    claim: str = ""
 
     def asked(self, only: Sequence[str]) -> dict[str, Sequence[str]]:
         """What run.json says of them: attempt (the number of its queuing) -> its stages. only: of a single job, () for
@@ -58,11 +60,13 @@ def links_of(
     return tuple(made) or (Link((), resources),)
 
 
-def chain_of(run: Run | str, made: Sequence[Link]) -> Chain:
-    """These jobs as the next attempts of a run, or as the first ones of a new run at that path."""
+def chain_of(run: Run | str, made: Sequence[Link], claim: str = "") -> Chain:
+    """These jobs as the next attempts of a run, or as the first ones of a new run at that path, with that claim."""
     path, first = (run, 1) if isinstance(run, str) else (run.path, _first(run))
+    if not isinstance(run, str) and run.identity:
+        claim = layout.claim_name(run.identity, run.generation)
     numbers = range(first, first + len(made))
-    return Chain(tuple(Job(path, layout.attempt_name(number)) for number in numbers), tuple(made))
+    return Chain(tuple(Job(path, layout.attempt_name(number)) for number in numbers), tuple(made), claim)
 
 
 def _first(run: Run) -> int:
@@ -90,6 +94,9 @@ def written(home: str, name: str, farm: Farm, chains: Sequence[Chain]) -> list[S
                 jobs = tuple(chain.jobs[place] for chain in members)
                 batches.append((base.Batch(jobs, members[0].links[place].resources), True))
     made = base.submissions(home, name, [batch for batch, _ in batches])
+    claims = {chain.jobs[0].run: chain.claim for chain in chains}
+    for each in made:
+        layout.write(os.path.join(each.path, layout.CLAIMED), "".join(f"{claims[job.run]}\n" for job in each.jobs))
     return [
         each._replace(after=before.id if waits else "")
         for before, each, (_, waits) in zip([*made[:1], *made], made, batches)

@@ -21,8 +21,6 @@ from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, recor
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
 
-SHARE_ABOVE = 2_000  # files: a tree of links a run costs more than it protects above this
-
 
 def launch(
     order: Order,
@@ -189,8 +187,7 @@ def _only_runs(logroot: str) -> bool:
 
 
 def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
-    staging = order.staging or ("share" if len(code.files) > SHARE_ABOVE else "link")
-    recipe = {"staging": staging, "source": order.source, **order.wish._asdict()}
+    recipe = stage.recipe(order.source, order.wish._asdict(), order.staging, len(code.files))
     return stage.Shared(os.path.basename(order.experiment), order.sweep, digest, recipe, order.environ, order.now)
 
 
@@ -229,10 +226,11 @@ def _staged(
         links = _links(order, farm, choice.spec)
         mine = shared._replace(only=chain_of("", links).asked(order.only))
         kept = _make(order, choice, name, mine, names)
-        return chain_of(os.path.join(order.experiment, kept), links) if kept else None
+        claim = layout.claim_name(choice.spec.identity, choice.generation)
+        return chain_of(os.path.join(order.experiment, kept), links, claim) if kept else None
     assert choice.run
     if choice.step.renew:
-        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages)
+        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages, shared.code)
     if retry:
         stage.set_retry(choice.run.path, choice.spec.retry)
     return _take(order, farm, choice, choice.run) if choice.job == "take" else None

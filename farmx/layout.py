@@ -30,6 +30,7 @@ TREE = "code"
 
 # LOGROOT/<experiment>/.farmx/submissions/<id>/
 RUNS = "runs"  # launch: line i: attempt and run of index i
+CLAIMED = "claimed"  # launch: line i: which generation of which point that run holds; another may get its name
 JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
 SCRIPT = "script"  # the farm: what it was handed
 FINISH = "finish."  # the farm: finish.<n>: who queues what a killed launch left out; the next number is for the next
@@ -184,7 +185,12 @@ def cache_folder(home: str, environ: Mapping[str, str]) -> str:
 
 def claim(experiment: str, identity: str, generation: int) -> str:
     """The symlink that says which run of the experiment directory holds this generation of a point."""
-    return f"{experiment}/{FARMX}/{POINTS}/{identity}.{generation}"
+    return f"{experiment}/{FARMX}/{POINTS}/{claim_name(identity, generation)}"
+
+
+def claim_name(identity: object, generation: object) -> str:
+    """What tells the run that holds this generation of a point from any that ever had, or gets, its name."""
+    return f"{identity}.{generation}"
 
 
 def staged(experiment: str, run: str) -> str:

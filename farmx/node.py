@@ -238,7 +238,7 @@ class Held(NamedTuple):
     """A run that the job holds: index `place` of the submission at `home`, with its job.json.
 
     log: the scheduler's index, which names the job's output.  restarts: of the job.  packed: whether it holds others,
-    too.
+    too.  claim: of which generation of which point it was when it was queued, '' where nobody says.
     """
 
     home: str
@@ -249,6 +249,7 @@ class Held(NamedTuple):
     queued: int
     restarts: int = 0
     packed: bool = False
+    claim: str = ""
 
     def execute(self, env: Mapping[str, str] = {}, ready: Callable[[Inbox], None] = lambda inbox: None) -> Outcome:
         """Execute its attempt and have the job queued again where that is ours alone to do; say how it went."""
@@ -302,7 +303,13 @@ class Held(NamedTuple):
 
     def _early(self, scheduler: Scheduler) -> str | None:
         """Why it must not begin: the breaker holds it, and nothing else did, or the job that it waits for did not end
-        well, whatever the scheduler made of that, or the run was queued again without it. Raises RecordError."""
+        well, whatever the scheduler made of that, or the run was queued again without it, or another has its name.
+
+        Raises RecordError."""
+        record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
+        told = record and layout.claim_name(record.get("point"), record.get("generation"))
+        if told and self.claim not in ("", told):
+            return "the run that was queued was deleted, and another has its name"
         if why := self.kept():
             self._hold(scheduler, why)
             return why
@@ -313,7 +320,6 @@ class Held(NamedTuple):
             return None
         if end.get("state") != "done":
             return f"attempt {name}, which comes before it, is not done"
-        record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
         return None if record is None or stages.named(record, self.number) else "the run was queued again without it"
 
     def _kept_from(self, error: Exception) -> Outcome:
@@ -379,13 +385,15 @@ def main(argv: Sequence[str]) -> int:
     home, index = argv
     try:
         job, runs = layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT), layout.runs_of(home)
+        claims = layout.read_lines(os.path.join(home, layout.CLAIMED))
     except (OSError, RecordError) as error:
         _complain(_what(error, home))
         return 1
     pack, node = packs.recorded(job), job.get("node") or {}
     paths = [(os.path.join(layout.experiment_of(home), name), queued) for name, (queued, _) in runs]
     held = [
-        Held(home, job, int(index), place, run, queued, _restarts(node, run, queued), pack != packs.ALONE)
+        Held(home, job, int(index), place, run, queued, _restarts(node, run, queued), pack != packs.ALONE,
+             claims[place] if place < len(claims) else "")
         for place, (run, queued) in enumerate(paths)
         if pack.job(place) == int(index)
     ]

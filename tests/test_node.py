@@ -222,6 +222,32 @@ def test_a_restart_goes_on_only_where_its_own_job_was_stopped(place, state, job,
     assert said(submission) == told
 
 
+CLAIMS = [  # what the submission says of the run -> whether its job begins it
+    ("{point}.1\n", True),
+    ("", True),
+    (None, True),
+    ("p1-another.1\n", False),
+    ("{point}.2\n", False),
+    ("{point}\n", False),
+]
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize(("claimed", "begins"), CLAIMS)
+def test_a_job_does_not_begin_another_run_that_has_the_name_of_one_that_was_deleted(place, claimed, begins, pack):
+    run = place.shell("echo ran")
+    submission = handed(place, run)
+    if pack:
+        packed(submission)
+    if claimed is not None:
+        point = json.loads(Path(run, "run.json").read_text())["point"]
+        Path(submission, "claimed").write_text(claimed.format(point=point))
+    assert start(submission).wait() == 0
+    told = "done" if begins else "held: the run that was queued was deleted, and another has its name"
+    assert said(submission) == f"one 1.0 {told}\n"
+    assert Path(run, "attempts").exists() == begins
+
+
 def test_a_run_that_was_deleted_while_it_waited_is_one_line(place):
     run = place.run()
     submission = handed(place, run)

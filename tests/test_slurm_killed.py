@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from commands import Project
+from commands import Project, read
 from faults import KILL, Fault
 from schedulers import HELP
 
@@ -77,3 +77,22 @@ def check_killed(project: Project, home: Path, stride: int) -> None:
 
 def test_killed_at_a_step_of_a_submission_the_same_command_queues_what_is_missing(project: Project, tmp_path):
     check_killed(project, tmp_path / "slurm", 4)
+
+
+def test_what_waits_for_deleted_runs_does_not_begin_those_that_got_their_names(project: Project, tmp_path):
+    home = slurm(tmp_path / "slurm")
+    project.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm}\n")
+    env = {"PATH": f"{home}:{os.environ['PATH']}", "XDG_CACHE_HOME": "/dev/null"}
+    project.ok("sweep.yml", "--no-cooldir", **env)
+    before = sorted(run.name for run in project.runs())
+    submissions = project.experiment / ".farmx/submissions"
+    old = {path.name for path in submissions.iterdir()}
+    for run in project.runs():
+        shutil.rmtree(run)
+    project.sweep("{n: [2, 3]}")  # n=2 once more, by the name that n=1 had
+    project.ok("sweep.yml", "--no-cooldir", **env)
+    assert sorted(run.name for run in project.runs()) == before
+    new = {path.name for path in submissions.iterdir()} - old
+    run_all(home, {**project.env, **env})
+    assert {read(run / "attempts/1.0/owner.json")["submission"] for run in project.runs()} == new
+    assert project.again() == {(2, 2): "done", (3, 1): "done"}
