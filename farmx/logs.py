@@ -5,7 +5,7 @@ A log is bytes. It may be larger than memory, be no text, and be cut short or re
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from farmx import layout
@@ -34,12 +34,31 @@ def of(run: str, attempt: str, stage: str | None = None) -> list[Log]:
 
     Raises RecordError for a run.json that cannot be read.
     """
+    return [log for log in _of(run, attempt, stages(run)) if stage in (None, log.stage)]
+
+
+def _of(run: str, attempt: str, known: Sequence[str]) -> list[Log]:
+    """All logs of an attempt, in the order of the stages that are known."""
     home = os.path.join(run, layout.ATTEMPTS, attempt)
     found = {name.removesuffix(layout.LOG_SUFFIX) for name in layout.names(home) if name.endswith(layout.LOG_SUFFIX)}
-    known = stages(run)
     ordered = [name for name in known if name in found] + sorted(name for name in found if name not in known)
-    return [Log(attempt, name, os.path.join(home, name + layout.LOG_SUFFIX)) for name in ordered
-            if stage in (None, name)]  # fmt: skip
+    return [Log(attempt, name, os.path.join(home, name + layout.LOG_SUFFIX)) for name in ordered]
+
+
+def standing(run: str, stage: str | None = None) -> list[Log]:
+    """The logs that tell how the run came to where it is, stages in their order, or that of one stage.
+
+    They are those of the newest attempt that began, and of the stages before its first those of the newest one that ran
+    them: a retry begins at the stage that failed, and a stage may be a job, and so an attempt, of its own.
+    """
+    known, found = stages(run), list[Log]()
+    for name in reversed(attempts(run)):
+        logs = _of(run, name, known)
+        if not (found or logs or _has_ended(run, name)):  # it begins just now
+            return []
+        begin = known.index(found[0].stage) if found and found[0].stage in known else 0
+        found = [log for log in logs if log.stage in known[:begin]] + found if found else logs
+    return [log for log in found if stage in (None, log.stage)]
 
 
 def stages(run: str) -> list[str]:
@@ -149,7 +168,7 @@ class Reader:
 def follow(
     reader: Reader, stand: Callable[[], Run], stage: str | None, only: str | None, tell: Callable[[str], None]
 ) -> Iterator[bytes]:
-    """What a run prints, from the begin of its newest attempt until it has ended, whichever attempts and stages come.
+    """What a run printed, as standing() has it, and prints until it has ended, whichever attempts and stages come.
 
     stand: how the run stands now.  only: an attempt to follow alone, to its end.  A run that waits says so once.
     """
@@ -158,6 +177,7 @@ def follow(
     first = layout.attempt_number(only or (newest[0] if newest else "")) or (0, 0)
     if goes(run) and run.state is not State.RUNNING:
         tell(f"{run.name} is {run.state}: {run.note}; waiting for it, Ctrl-C ends")
+    yield from reader.read(() if only else standing(run.path, stage))
     while True:
         names = [only] if only else attempts(run.path, first)
         over = not goes(run) or _left(run.path, only)

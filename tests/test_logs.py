@@ -44,6 +44,34 @@ def test_the_newest_attempt_is_printed_all_stages_in_their_order(place, typed):
     )  # fmt: skip
 
 
+CAME = [
+    # the attempts with their logs and ends, oldest first -> what is printed without --stage
+    ([("1.0", ("train", "avg"), "failed"), ("2.0", ("avg",), "done")], ["1.0 train", "2.0 avg"]),
+    ([("1.0", ("train",), "done"), ("2.0", ("avg",), "failed"), ("3.0", ("avg", "test"), None)],
+     ["1.0 train", "3.0 avg", "3.0 test"]),
+    ([("1.0", ("train",), "preempted"), ("1.1", ("train",), "done"), ("2.0", ("test",), "preempted"),
+      ("2.1", ("test",), None)], ["1.1 train", "2.1 test"]),
+    ([("1.0", ("train", "avg", "test"), "done"), ("2.0", ("train",), None)], ["2.0 train"]),
+    ([("1.0", ("train",), "done"), ("2.0", (), "cancelled")], ["1.0 train"]),
+    ([("1.0", ("train",), "failed"), ("2.0", (), None)], []),
+    ([("1.0", ("more", "train"), "done"), ("2.0", ("test",), "done"), ("3.0", ("more",), "done")], ["3.0 more"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made, printed", CAME)
+@pytest.mark.parametrize("stage", [None, "train", "test"])
+@pytest.mark.parametrize("option", ["", " -f"])
+def test_what_is_printed_is_how_the_run_came_to_where_it_is(place, typed, at_once, made, printed, stage, option):
+    run = staged(place, "train", "avg", "test")
+    for number, logs_of, end in made:
+        attempt(run, number, {name: f"{number} {name}\n".encode() for name in logs_of}, end)
+    if option and made[-1][2] is None:
+        ended(run / "attempts" / made[-1][0], "done")
+        printed = printed or ["1.0 train"]
+    lines = [line for line in printed if stage in (None, line.split()[1])]
+    assert typed("farmx logs one" + (f" --stage {stage}" if stage else "") + option).out.splitlines() == lines
+
+
 ASKED = [
 
     ("--stage train", "a\n"),

@@ -25,8 +25,7 @@ def show(given: Mapping[str, Any], at: Surroundings) -> None:
 
 
 def _chosen(run: Run, attempt: str | None, stage: str | None) -> list[logs.Log]:
-    name = attempt or next(reversed(logs.attempts(run.path)), None)
-    return logs.of(run.path, name, stage) if name else []
+    return logs.of(run.path, attempt, stage) if attempt else logs.standing(run.path, stage)
 
 
 def _print(run: Run, stage: str | None, attempt: str | None) -> None:
