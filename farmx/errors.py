@@ -71,6 +71,9 @@ class LogxError(FarmxError, ValueError, TypeError):
     """A training script gave logx what it cannot take, or the directory logx writes to does not work."""
 
 
+KNOWN_AT_MOST = 50  # names that a message lists
+
+
 def nearest(word: str, known: list[str]) -> str:
     """The end of a message about an unknown `word`: '; did you mean X?' or '; known: a, b', never empty."""
     import difflib  # only a mistake pays for it
@@ -79,7 +82,8 @@ def nearest(word: str, known: list[str]) -> str:
     for name in known:
         if close and name.lower() == close[0]:
             return f"; did you mean {name}?"
-    return "; known: " + ", ".join(sorted(known)) if known else "; there are none"
+    more = f" and {len(known) - KNOWN_AT_MOST} more" if len(known) > KNOWN_AT_MOST else ""
+    return "; known: " + ", ".join(sorted(known)[:KNOWN_AT_MOST]) + more if known else "; there are none"
 
 
 def where(setting: str, origins: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from farmx.errors import RecordError, UsageError, nearest
 from farmx.spec import Run
 
 NAMED_AT_MOST = 6  # candidates that a message names
-KNOWN_AT_MOST = 2000  # runs that are compared with a name of nothing
+COMPARED_AT_MOST = 2000  # runs that are compared with a name of nothing
 
 
 class Named(NamedTuple):
@@ -134,8 +134,10 @@ def resolve(logroot: str, name: str, runs_first: bool = False) -> Named:
     if fit:
         raise ambiguous(name, [str(one) for one in fit])
     every = (run for each in experiments for run in _visible(os.path.join(logroot, each)))
-    known = list(dict.fromkeys((*experiments, *islice(every, KNOWN_AT_MOST))))
-    raise UsageError(f"no experiment or run named '{name}' in {logroot}" + nearest(name, known))
+    known = list(dict.fromkeys((*experiments, *islice(every, COMPARED_AT_MOST))))
+    close = nearest(name, known)  # where nothing is, a list of all runs tells nobody anything
+    close = close if close.startswith("; did") else nearest(name, experiments)
+    raise UsageError(f"no experiment or run named '{name}' in {logroot}{close}")
 
 
 def experiment(logroot: str, name: str) -> str:
