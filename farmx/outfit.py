@@ -59,14 +59,27 @@ def own_code(run: str, digest: str, staging: str) -> None:
 
     staging: 'link', 'copy' or 'share'.
 
-    A tree that an earlier attempt built of the same snapshot is kept with all that the program wrote there.
+    A tree that an earlier attempt built of the same snapshot is kept with all that the program wrote there; where links
+    were asked for then and copies are now, the copies are another tree.
     """
     target = os.path.join(os.pardir, layout.FARMX, layout.SNAPSHOTS, digest, layout.TREE)
     if staging != "share":
-        _build(os.path.join(run, os.path.dirname(target), layout.TREE), os.path.join(run, layout.OWN_CODE, digest),
-               _copy if staging == "copy" else _link)  # fmt: skip
-        target = os.path.join(layout.OWN_CODE, digest)
+        snapshot, name = os.path.join(run, target), digest
+        if staging == "copy" and _linked(snapshot, os.path.join(run, layout.OWN_CODE, digest)):
+            name = f"{digest}.copy"
+        target = os.path.join(layout.OWN_CODE, name)
+        _build(snapshot, os.path.join(run, target), _copy if staging == "copy" else _link)
     point(os.path.join(run, layout.CODE), target)
+
+
+def _linked(snapshot: str, tree: str) -> bool:
+    """Whether an earlier attempt built `tree` of links, before copies were asked for."""
+    with suppress(OSError), os.scandir(snapshot) as entries:
+        for name in (entry.name for entry in entries if entry.is_file(follow_symlinks=False)):
+            with suppress(OSError):
+                if os.path.samefile(os.path.join(snapshot, name), os.path.join(tree, name)):
+                    return True
+    return False
 
 
 def _build(snapshot: str, tree: str, link: Callable[[str, str], None]) -> None:

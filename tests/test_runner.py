@@ -273,6 +273,18 @@ def test_the_code_of_a_new_snapshot_is_a_new_tree(place):
     assert os.readlink(f"{run}/code") == f".code/{digest}"
 
 
+def test_copies_that_are_asked_for_later_are_a_new_tree_that_is_kept(place):
+    run = place.shell("echo $FARMX_ATTEMPT >> t.py; echo $FARMX_ATTEMPT >> mine")
+    record = json.loads(Path(run, "run.json").read_text())
+    snapshot = os.path.realpath(f"{run}/code")
+    outfit.own_code(run, record["digest"], "link")
+    before = tree(Path(snapshot))
+    layout.write_json(f"{run}/run.json", {**record, "code": {**record["code"], "staging": "copy"}})
+    assert [execute(run, number).state for number in ("1.0", "2.0")] == ["done", "done"]
+    assert tree(Path(snapshot)) == before
+    assert code_of(run) == {"t.py": before["t.py"] + "1\n2\n", "mine": "1\n2\n"}
+
+
 def test_a_shared_snapshot_is_used_where_it_is(place):
     run = place.shell("cat t.py", staging="share")
     link = os.readlink(f"{run}/code")
