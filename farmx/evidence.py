@@ -85,18 +85,34 @@ def last_line(lines: Sequence[str]) -> str:
 
 def traceback(lines: Sequence[str]) -> Trace | None:
     """The last traceback in which the user's own code stands, else the last one; None when there is none."""
-    found = list(_tracebacks(lines))
-    return next((trace for trace in reversed(found) if trace.at), found[-1] if found else None)
+    last = None
+    for trace in _tracebacks(lines):
+        if trace.at:
+            return trace
+        last = last or trace
+    return last
 
 
 def _tracebacks(lines: Sequence[str]) -> Iterator[Trace]:
-    for place, line in enumerate(lines):
-        prefix, mark, _ = line.partition(_MARK)  # torchrun puts [rank0]: in front of every line
-        if mark:
-            yield _trace([each.removeprefix(prefix) for each in lines[place:]])
-        elif _SYNTAX.match(line) and not any(_MARK in each for each in lines[:place]):
-            start = max((at for at in range(max(0, place - 5), place) if _FRAME.match(lines[at])), default=place)
-            yield _trace(["", *lines[start:]])
+    """From the last to the first: a log may hold thousands, and a runner waits for this."""
+    heads = [place for place, line in enumerate(lines) if _MARK in line]
+    before = range(heads[0] if heads else len(lines))
+    for place in reversed(heads):
+        yield _trace(_block(lines, place))
+    for place in reversed([place for place in before if _SYNTAX.match(lines[place])]):
+        start = max((at for at in range(max(0, place - 5), place) if _FRAME.match(lines[at])), default=place)
+        yield _trace(["", *lines[start : place + 1]])
+
+
+def _block(lines: Sequence[str], head: int) -> list[str]:
+    """From there to the line that says what the error was."""
+    prefix = lines[head].partition(_MARK)[0]  # torchrun puts [rank0]: in front of every line
+    found = [lines[head].removeprefix(prefix)]
+    for place in range(head + 1, len(lines)):
+        found.append(lines[place].removeprefix(prefix))
+        if found[-1] and not found[-1].startswith(" "):
+            break
+    return found
 
 
 def _trace(lines: Sequence[str]) -> Trace:

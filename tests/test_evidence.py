@@ -204,3 +204,28 @@ def dmesg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> 
     if script is not None:
         (folder / "dmesg").write_text(f"#!/bin/sh\n{script}\n")
         (folder / "dmesg").chmod(0o755)
+
+
+class Counted(list):
+    """Lines that know how often they were looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at):
+        found = super().__getitem__(at)
+        self.looks += len(found) if isinstance(at, slice) else 1
+        return found
+
+    def __iter__(self):
+        self.looks += len(self)
+        return super().__iter__()
+
+
+LIBRARY = ["Traceback (most recent call last):", '  File "/x/lib/python3.11/socket.py", line 3, in f', "OSError: no"]
+
+
+@pytest.mark.parametrize("lines", [LIBRARY, LIBRARY[:1], ["SyntaxError: x"]], ids=["tracebacks", "heads", "syntax"])
+def test_a_log_full_of_errors_is_read_once_and_not_once_for_each(lines):
+    log = Counted(lines * 500)
+    assert evidence.traceback(log) == evidence.traceback(lines)
+    assert log.looks < 20 * len(log)
