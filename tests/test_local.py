@@ -388,6 +388,13 @@ def test_a_pool_that_cannot_have_all_of_its_workers_does_with_those_it_has(place
     assert waits == ["waiting", f"n{int(waits[2]):02}", waits[2], why]
 
 
+def test_where_nothing_limits_how_many_files_are_open_a_worker_is_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    hired = worker.Worker(Slot("0"), worker.Handed("s", str(tmp_path), "local"))
+    hired.close()
+    gone(hired.pid)
+
+
 def test_a_pool_of_more_workers_than_a_select_takes_hears_them_all():
     with processes.Inbox() as inbox:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -100,7 +100,8 @@ class Worker:
         try:
             pipes += os.pipe()
             pipes += os.pipe()
-            if max(pipes) + ROOM > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if most != resource.RLIM_INFINITY and max(pipes) + ROOM > most:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             self.pid = _spawned(slot, handed, pipes[0], pipes[3])
         except OSError as error:
