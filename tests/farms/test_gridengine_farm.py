@@ -7,16 +7,17 @@ from itertools import count
 
 import pytest
 from commands import read
-from launching import PLACE, until
+from launching import PLACE, gone, until
 
 from farms.farmer import Farmer, farmer
 
 pytestmark = pytest.mark.farm
 NUMBER = count()
 WAIT = 'while [ ! -e "$GO" ]; do sleep 0.1; done'
-# A qsub that takes its time, and says when it is called.
+# A qsub that says when it is called; the second one hangs, before or after it queued, until it may go on.
 SLOW = """#!/bin/sh
 echo "$$" >> "{side}.called"
+hang() {{ [ "$(wc -l < "{side}.called")" -ne 2 ] || until [ -e "{side}.go" ]; do sleep 0.05; done; }}
 {before}
 /usr/bin/qsub "$@"
 code=$?
@@ -168,26 +169,25 @@ def test_a_refusal_of_qsub_is_told_and_loses_nothing(big):
     assert big.ended() == ["done", "done"]
 
 
-@pytest.mark.parametrize(("before", "after"), [("sleep 60", ""), ("", "sleep 60")], ids=["before it queued", "after"])
+@pytest.mark.parametrize(("before", "after"), [("hang", ""), ("", "hang")], ids=["before it queued", "after"])
 def test_a_killed_launch_is_finished_by_the_same_command_and_starts_each_run_once(big, before, after):
     big.sweep("{n: [1, 2, 3]}")
     big.configure(more="SUBMIT_PARALLEL: 1")
     (big.path.parent / "bin").mkdir()
     slow = big.path.parent / "bin/qsub"
     calls = big.side.with_name("side.called")
-    # The second one hangs: one is recorded, one hangs before or after it was queued, one was never called.
-    hang = '[ "$(wc -l < "{0}")" -eq 2 ] && {1}'
-    slow.write_text(SLOW.format(side=big.side, before=hang.format(calls, before) if before else "",
-                                after=hang.format(calls, after) if after else ""))  # fmt: skip
+    slow.write_text(SLOW.format(side=big.side, before=before, after=after))
     slow.chmod(0o755)
     path = f"{slow.parent}:{os.environ['PATH']}"
     launch = big.behind("sweep.yml", PATH=path)
     until(lambda: len(calls.read_text().split()) == 2 and len(big.queued()) == 1)
     if after:
         until(lambda: len(big.farm.jobs()) + len(big.starts()) >= 2)
-    big.kill(launch)
+    big.kill(launch)  # one is recorded, one hangs, one was never called
     big.ok("sweep.yml")
     assert big.ended() == ["done"] * 3
+    go(big)
+    gone(int(calls.read_text().split()[1]))  # now what hung before it queued is queued, too
     big.emptied()
     assert sorted(big.starts()) == sorted(f"{name}/1.0" for name in names(big))
 
