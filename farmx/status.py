@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, records, stages
+from farmx import farms, layout, processes, records, stages
 from farmx.errors import FarmxError, RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
@@ -348,7 +348,7 @@ def _decide(
     attempts: Sequence[Attempt], helds: Sequence[Held], answers: Answers, now: base.Clock
 ) -> tuple[State, str]:
     last = attempts[-1] if attempts else None
-    alive = base.owner_alive(last.owner) if last and last.owner and not last.end else None
+    alive = processes.alive(last.owner) if last and last.owner and not last.end else None
     hold = _hold(helds, answers, last)
     unheard = last is not None and (last.end.get("state") == State.PREEMPTED if last.end else not alive)
     silent_s = now.since(os.path.join(last.path, layout.HEARTBEAT)) if last and unheard else 0.0

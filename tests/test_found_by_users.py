@@ -326,7 +326,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_done(taken, monkeypatch):
         (attempt / layout.END).write_text(json.dumps(runner.end_record(owner, "done")))
         return False
 
-    monkeypatch.setattr(base, "owner_alive", ended)  # the only moment between the two looks
+    monkeypatch.setattr(processes, "alive", ended)  # the only moment between the two looks
     assert state(attempt) == (State.DONE, "")
 
 

@@ -159,15 +159,15 @@ OWNERS = [
 
 @pytest.mark.parametrize("changed, alive", OWNERS)
 def test_an_owner_is_alive_when_host_boot_pid_and_birth_are_its_own(changed, alive):
-    assert base.owner_alive({**processes.this(), **changed}) is alive
+    assert processes.alive({**processes.this(), **changed}) is alive
 
 
 def test_a_process_that_ended_is_not_alive(dead):
-    assert base.owner_alive(dead) is False
+    assert processes.alive(dead) is False
 
 
 def test_a_record_that_names_nobody_is_nobodys_to_say():
-    assert base.owner_alive({}) is None
+    assert processes.alive({}) is None
 
 
 @pytest.mark.parametrize(

@@ -190,11 +190,6 @@ def submission_alive(path: str, job: Mapping[str, Any]) -> bool:
     return _age_s(os.path.join(path, layout.JOB)) < SILENT_S if alive is None else alive
 
 
-def owner_alive(owner: Mapping[str, Any]) -> bool | None:
-    """Whether the owner of an attempt still lives; None when it cannot be asked from here."""
-    return processes.alive(owner)
-
-
 def silent(path: str) -> bool:
     """Whether nobody has touched the file for so long that this is no sign of life."""
     return _age_s(path) >= SILENT_S
