@@ -116,6 +116,7 @@ def own(nervous, project):
 
 
 def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_back(own):
+    own.setup('{"hold": true}')  # one that begins and is forgotten is in the way of the next of its number
     own.sweep("note(n, attempt)", "{n: [1, 2], SUBMIT_JOB.PARTITION: [main, low]}")
     folder = own.project.path.parent / "bin"
     folder.mkdir()
@@ -131,6 +132,10 @@ def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_
     until(lambda: (folder / "called").exists() and not own.slurm.pids("slurmctld"))
     own.slurm.daemon("slurmctld")
     assert launch.wait(PATIENCE_S) == 0
+    names = list(map(own.name, own.submissions()))
+    assert sorted(own.alive()) == sorted(f"{name} {index}" for name in names for index in (0, 1))
+    for name in names:
+        own.slurm.run("scontrol", "release", f"jobname={name}")
     assert own.ended(seconds=90) == ["done"] * 4
     assert sorted(own.notes()) == ["1 1", "1 1", "2 1", "2 1"]
     assert (own.submissions()[0] / "queued").read_text().count("\n") == 1
