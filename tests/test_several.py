@@ -199,6 +199,7 @@ def test_two_launches_that_stage_at_once_make_each_run_once(sweep):
     both = [launched(sweep), launched(sweep)]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
+    assert [f"runs  {COUNT}: " in text for text in said] == [True, True], said  # what the other took is counted
     assert len(told(sweep)) == COUNT
     assert sweep("farmx sweep.yml").code == 0
     check_once(sweep)
