@@ -56,13 +56,14 @@ class Block(NamedTuple):
 class Part(NamedTuple):
     """Rows of one attempt. opens: the attempt begins here, at `start` when that is known.
 
-    first: phase, step and time of its first row, None when there is none.
+    first: phase, step and time of its first row, None when there is none.  place: of the stage that wrote them.
     """
 
     opens: bool
     start: float | None
     first: tuple[str, float, float | None] | None
     blocks: dict[str, Block]
+    place: int = 0
 
 
 def parts(path: str, data: bytes, opens: bool) -> tuple[list[Part], int]:

@@ -2,7 +2,8 @@
 
 A run's rows are those of its attempts' metrics.jsonl, one attempt after another; where there are none, those of
 runx's metrics.csv and then of a metrics.jsonl that logx wrote outside a launch. A row of phase `start` begins a new
-attempt, as a new file does. An attempt supersedes earlier attempts' rows of a phase from its own first step on.
+attempt, as a new file does. An attempt supersedes earlier attempts' rows of a phase from its own first step on: those
+of the same stage, and all that later stages had. Of an earlier stage it supersedes none.
 
 What was summed is kept in a cache file per experiment, outside LOGROOT. The metrics files are the truth: a file is
 taken as known only when its inode, size and times are as they were, or its known part still has the same checksum.
@@ -18,14 +19,14 @@ from itertools import chain, groupby, zip_longest
 from operator import ne
 from typing import Any, NamedTuple
 
-from farmx import layout, metric_rows
+from farmx import layout, metric_rows, stages
 from farmx.errors import StageError
 from farmx.metric_rows import Block, Part, Row
 from farmx.spec import Goal, Run, metric_name
 from farmx.version import __version__
 
 VAL = "val"  # the phase a table shows, and whose steps are its epochs
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 SURE_AFTER_S = 2.0  # file systems tell times no finer than this, so a younger file may change and look the same
 
 _File = tuple[str, os.stat_result]
@@ -91,15 +92,21 @@ def read(runs: Iterable[Run], cache: str | None, now: float) -> dict[str, Metric
 
 def rows(run: Run) -> list[Row]:
     """Every row of `run` that no later attempt supersedes, oldest first; [] before its first. Raises OSError."""
-    files = (metric_rows.rows(path, _read(path))[0] for path, _ in _found(run))
-    attempts = [found for rows_of_file in files for _, found in metric_rows.attempts(rows_of_file)]
-    first: dict[str, float] = {}
+    files = ((_begun(run, path), metric_rows.rows(path, _read(path))[0]) for path, _ in _found(run))
+    attempts = [(_place(at, start), found) for at, told in files for start, found in metric_rows.attempts(told)]
+    first: dict[str, dict[int, float]] = {}  # by phase and place of the stage
     kept: list[list[Row]] = []
-    for found in reversed(attempts):
-        kept.append([Row(*row) for row in found if row[0] not in first or row[1] < first[row[0]]])
+    for place, found in reversed(attempts):
+        kept.append([Row(*row) for row in found if not _superseded(row[1], place, first.get(row[0], {}))])
         for phase, step in {row[0]: row[1] for row in reversed(found)}.items():
-            first[phase] = min(step, first.get(phase, step))
+            steps = first.setdefault(phase, {})
+            steps[place] = min(step, steps.get(place, step))
     return list(chain.from_iterable(reversed(kept)))
+
+
+def _superseded(step: float, place: int, first: Mapping[int, float]) -> bool:
+    """Whether later attempts leave a row out; first: their first steps of its phase, by the places of their stages."""
+    return any(other < place or (other == place and step >= begin) for other, begin in first.items())
 
 
 def names(logs: Iterable[MetricLog]) -> list[str]:
@@ -138,7 +145,8 @@ class _Sums:
 
     def __init__(self) -> None:
         self.phases: dict[str, dict[str, Series]] = {}  # by phase, by bare name
-        self.tops: dict[str, float] = {}  # the highest step of each phase
+        self.place = 0  # of the stage that the newest attempt is of
+        self.tops: dict[str, dict[str, float]] = {}  # the highest step of each phase, by place of the stage
         self.begun: list[str] = []  # the phases that the newest attempt has rows of
         self.step: float | None = None
         self.started: float | None = None
@@ -161,23 +169,27 @@ class _Sums:
 
 def _absorb(sums: _Sums, news: Iterable[Part]) -> bool:
     """Add `news`; False, and `sums` is spoilt, when one supersedes what was summed before: then sum all again."""
-    kept: dict[str, list[Block]] = {}
+    kept: dict[tuple[str, int], list[Block]] = {}
     for part in news:
         if part.opens:
-            _open(sums, part.start)
+            _open(sums, part)
         for phase, block in part.blocks.items():
             _begin(sums, part)
+            here = phase, sums.place
             if phase not in sums.begun:
                 sums.begun.append(phase)
-                if phase in sums.tops and sums.tops[phase] >= block.steps[0]:
+                tops = sums.tops.get(phase, {})
+                if any(_superseded(top, int(place), {sums.place: block.steps[0]}) for place, top in tops.items()):
                     return False
-                kept[phase] = [_before(one, block.steps[0]) for one in kept.get(phase, ())]
-            kept.setdefault(phase, []).append(block)
+                for key in [key for key in kept if key[0] == phase and key[1] > sums.place]:
+                    del kept[key]
+                kept[here] = [_before(one, block.steps[0]) for one in kept.get(here, ())]
+            kept.setdefault(here, []).append(block)
             if phase == VAL:
                 _clock(sums, block)
-    for phase, blocks in kept.items():
+    for (phase, place), blocks in kept.items():
         for block in blocks:
-            _add(sums, phase, block)
+            _add(sums, phase, place, block)
     return True
 
 
@@ -190,11 +202,11 @@ def _before(block: Block, first: float) -> Block:
     return block._replace(steps=[step for step in block.steps if step < first], columns=left)
 
 
-def _open(sums: _Sums, start: float | None) -> None:
+def _open(sums: _Sums, part: Part) -> None:
     sums.seconds += sums.elapsed()
-    sums.begun = []
-    sums.origin, sums.measured, sums.epoch = start, None, None
-    sums.started = start if sums.started is None else sums.started
+    sums.begun, sums.place = [], part.place
+    sums.origin, sums.measured, sums.epoch = part.start, None, None
+    sums.started = part.start if sums.started is None else sums.started
 
 
 def _begin(sums: _Sums, part: Part) -> None:
@@ -213,11 +225,11 @@ def _clock(sums: _Sums, block: Block) -> None:
         sums.measured, sums.epoch = block.until, block.timed[-1]
 
 
-def _add(sums: _Sums, phase: str, block: Block) -> None:
+def _add(sums: _Sums, phase: str, place: int, block: Block) -> None:
     if not block.steps:
         return
-    top = max(block.steps)
-    sums.tops[phase] = max(top, sums.tops.get(phase, top))
+    top, tops = max(block.steps), sums.tops.setdefault(phase, {})
+    tops[str(place)] = max(top, tops.get(str(place), top))
     if phase == VAL:
         sums.step = block.steps[-1]
     series = sums.phases.setdefault(phase, {})
@@ -278,7 +290,7 @@ def _read_experiment(folder: str, runs: list[Run], cache: str | None, now: float
         old = entries.pop(run.path, None)
         try:
             found = _found(run)
-            entry = (old and _continued(old, found, now)) or _scratch(found, now)
+            entry = (old and _continued(old, run, found, now)) or _scratch(run, found, now)
         except OSError as error:
             logs[run.path] = MetricLog(problem=f"{error.filename or run.path}: {error.strerror}")
             continue
@@ -290,13 +302,34 @@ def _read_experiment(folder: str, runs: list[Run], cache: str | None, now: float
     return logs
 
 
-def _scratch(found: list[_File], now: float) -> _Entry:
+def _scratch(run: Run, found: list[_File], now: float) -> _Entry:
     entry = _Entry([], _Sums())
-    _absorb(entry.sums, [part for file in found for part in _news(entry, file, None, now) or ()])
+    _absorb(entry.sums, [part for file in found for part in _placed(run, file, _news(entry, file, None, now) or ())])
     return entry
 
 
-def _continued(old: _Entry, found: list[_File], now: float) -> _Entry | None:
+def _placed(run: Run, file: _File, news: Sequence[Part]) -> Sequence[Part]:
+    """The same, with the places of the stages that wrote them."""
+    begun = _begun(run, file[0]) if news else ()
+    return [part._replace(place=_place(begun, part.start)) for part in news] if begun else news
+
+
+def _begun(run: Run, path: str) -> Sequence[tuple[float, int]]:
+    """When each stage began in the attempt of a metrics file, and its place; () of a run of one stage."""
+    folder = os.path.dirname(path)
+    if len(run.stages) < 2 or folder == run.path:
+        return ()
+    rows = stages.rows(folder)
+    return [(row["time"], row["place"]) for row in rows if row.get("event") == "started" and "place" in row]
+
+
+def _place(begun: Sequence[tuple[float, int]], start: float | None) -> int:
+    """Of the stage whose program began to log then; the first one that began, where it does not say when."""
+    there = [place for time, place in begun if start is None or time <= start]
+    return (there[0] if start is None else there[-1]) if there else 0
+
+
+def _continued(old: _Entry, run: Run, found: list[_File], now: float) -> _Entry | None:
     """`old` itself when no file changed, `old` and what was appended, or None (`old` is spoilt): then sum all again."""
     if [path for path, _ in found[: len(old.files)]] != [file.path for file in old.files]:
         return None
@@ -307,7 +340,7 @@ def _continued(old: _Entry, found: list[_File], now: float) -> _Entry | None:
         news = _news(entry, file, known, now)
         if news is None or (news and known and known is not old.files[-1]):
             return None
-        added += news
+        added += _placed(run, file, news)
     return entry if _absorb(entry.sums, added) else None
 
 

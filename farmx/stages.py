@@ -90,7 +90,7 @@ def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozens
     """
     forms: dict[int, str] = {}
     for attempt in _before(run, number):
-        for row in _rows(attempt):
+        for row in rows(attempt):
             place = row.get("place", 0)
             if row.get("event") == "started":
                 forms = {other: form for other, form in forms.items() if other < place}
@@ -106,7 +106,7 @@ def _before(run: str, number: str) -> Iterator[str]:
     yield from (os.path.join(home, layout.attempt_name(*other)) for other in found)
 
 
-def _rows(attempt: str) -> Iterator[dict[str, Any]]:
+def rows(attempt: str) -> Iterator[dict[str, Any]]:
     """The events of an attempt; a torn line is none."""
     with suppress(OSError), open(os.path.join(attempt, layout.EVENTS), encoding="utf-8", errors="replace") as file:
         for line in file:

@@ -13,7 +13,7 @@ import pytest
 from farmx import layout, metrics
 from farmx.metric_rows import Row, attempts, parts, rows
 from farmx.metrics import MetricLog, Series
-from farmx.spec import Attempt, Goal, Run, State
+from farmx.spec import Attempt, Goal, Run, Standing, State
 
 DATA = Path(__file__).parent / "data"
 NAN, INF = math.nan, math.inf
@@ -534,6 +534,55 @@ def test_a_later_attempt_supersedes_rows_from_its_first_step_on(tmp_path, attemp
     assert {name: one.last for name, one in log_of(run).series.items()} == {
         f"{phase}/x": values[-1] for phase, values in expected.items()
     }
+
+
+# What stages wrote, (place, steps) each, attempt by attempt -> what counts: 213 is of attempt 2, place 1, step 3.
+STAGES = {
+    "in one attempt": ([[(0, [0, 1]), (1, [0])]], [100, 101, 110]),
+    "each in its own": ([[(0, [0, 1])], [(1, [0])]], [100, 101, 210]),
+    "a stage goes back": ([[(0, [0, 1, 2])], [(0, [1, 2])], [(1, [0])]], [100, 201, 202, 310]),
+    "a later one goes back": ([[(0, [0]), (1, [0, 1])], [(1, [1])]], [100, 110, 211]),
+    "an earlier one begins once more": ([[(0, [0]), (1, [0, 7])], [(0, [5])]], [100, 205]),
+    "both do": ([[(0, [0, 1]), (1, [0])], [(0, [0]), (1, [3])]], [200, 213]),
+    "a later one alone comes first": ([[(1, [4])], [(0, [0])], [(1, [2])]], [200, 312]),
+    "the one between logs nothing": ([[(0, [0])], [(1, [])], [(2, [0])]], [100, 320]),
+}
+
+
+def staged(path, attempts, timed=True, since=0):
+    """A run of three stages whose attempts wrote this. since: so many of them are there already."""
+    for number, told in list(enumerate(attempts, 1))[since:]:
+        home = path / layout.ATTEMPTS / f"{number}.0"
+        for count, (place, steps) in enumerate(told):
+            at = 10.0 * number + count
+            begun = {"time": at, "event": "started", "stage": f"s{place}", "place": place}
+            write(home / layout.EVENTS, json.dumps(begun) + "\n", "torn{\n")
+            rows = [line("val", step, {"x": 100 * number + 10 * place + step}, at + 0.7) for step in steps]
+            begin = start(at + 0.5) if timed else start().replace("0.0", "null")
+            write(home / layout.METRICS, begin, *rows)
+    made = run_at(path, [(number, 0) for number in range(1, len(attempts) + 1)])
+    return made._replace(stages=tuple(Standing(f"s{place}", "", True) for place in range(3)))
+
+
+@pytest.mark.parametrize(("attempts", "expected"), STAGES.values(), ids=STAGES)
+def test_an_attempt_supersedes_rows_of_its_own_stage_and_of_later_ones(tmp_path, look, attempts, expected):
+    run = staged(tmp_path / "e" / "run", attempts)
+    assert [row.metrics["x"] for row in metrics.rows(run)] == expected
+    (found,) = look(run)[0].series.values()
+    assert (found.last, found.min, found.max) == (expected[-1], min(expected), max(expected))
+
+
+@pytest.mark.parametrize(("attempts", "expected"), STAGES.values(), ids=STAGES)
+def test_what_stages_add_is_read_on(tmp_path, look, attempts, expected):
+    for count in range(len(attempts)):
+        log, _ = look(staged(tmp_path / "e" / "run", attempts[: count + 1], since=count))
+    assert (log.series["val/x"].last, log.series["val/x"].max) == (expected[-1], max(expected))
+
+
+def test_without_times_the_rows_of_an_attempt_are_those_of_its_first_stage(tmp_path):
+    for told, expected in (([[(0, [0, 1])], [(1, [0])]], [100, 101, 210]), ([[(0, [0, 1]), (1, [0])]], [110])):
+        run = staged(tmp_path / str(len(told)) / "run", told, timed=False)
+        assert [row.metrics["x"] for row in metrics.rows(run)] == expected
 
 
 def test_rows_are_rows(tmp_path):

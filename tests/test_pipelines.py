@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from launching import HOSTILE, until
 from test_faults import found, steps
 from typed import timeless
 
+from farmx import metrics, status
 from farmx.cli import options
 
 WORK = """\
@@ -317,3 +319,31 @@ STAGES = [
 @pytest.mark.parametrize(("typed", "taken"), STAGES)
 def test_stages_may_be_given_as_words(typed, taken):
     assert options.joined_stages(typed.split()) == taken.split()
+
+
+# ---------------------------------------------------------------- what they log
+
+LOGS = """\
+import os, sys
+from farmx.logx import logx
+logx.initialize()
+if sys.argv[1] == "train":
+    for epoch in range(3):
+        logx.metric("val", {"acc": epoch / 10}, epoch)
+elif os.environ["FARMX_ATTEMPT"] == "1":
+    sys.exit(1)
+else:
+    logx.metric("val", {"bleu": 30}, 0)
+"""
+
+
+def test_what_a_later_stage_logs_in_another_attempt_leaves_what_an_earlier_one_did(project):
+    project.write("t.py", LOGS)
+    python = shlex.quote(sys.executable)
+    project.write("sweep.yml", f"CMD:\n  train: {python} t.py train\n  test: {python} t.py test\n")
+    project("sweep.yml", "-i")
+    project.ok("retry", "sweep", "-i")
+    (log,) = metrics.read(status.read(str(project.root), "sweep").runs, None, 0.0).values()
+    assert {name: (one.last, one.last_step) for name, one in log.series.items()} == {
+        "val/acc": (0.2, 2), "val/bleu": (30, 0)
+    }  # fmt: skip
