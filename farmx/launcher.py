@@ -138,7 +138,7 @@ def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, R
     goals: dict[str, int] = {}
     for told in records.launches(order.experiment):
         goals = {**(told.get("again") or {}), **goals}
-    goals = {key: goals[key] for key in wanted if key in goals}
+    goals = {key: goals[key] for key in wanted if isinstance(goals.get(key), int)}
     goals = {} if _reached(goals, held, runs) else goals
     return {key: goals.get(key) or (held[key].generation + 1 if key in held else 1) for key in wanted}
 

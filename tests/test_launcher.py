@@ -204,6 +204,15 @@ def test_how_to_have_todays_code_is_told_as_it_can_be_typed(project):
     assert note.endswith(" farmx retry --code now --state cancelled,interrupted,staged 'else where/sweep' takes that")
 
 
+def test_a_generation_that_is_no_number_is_none(project):
+    launched(project, "--again")
+    (path,) = (project.experiment / ".farmx" / "launches").iterdir()
+    record = read(path)
+    path.write_text(json.dumps({**record, "again": dict(zip(record["again"], ("x", None)))}))
+    launched(project, "--again")
+    assert sorted(project.again()) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
 def test_what_is_taken_up_keeps_its_code_and_the_launch_says_so_and_how_to_have_todays(project):
     launched(project)
     not_begun(project, (1, 1), (2, 1))
