@@ -9,7 +9,7 @@ import pytest
 from commands import read
 from launching import PLACE, until
 
-from farms.site import Site, attempts
+from farms.site import PYTHON, Site, attempts
 
 pytestmark = pytest.mark.farm
 
@@ -44,6 +44,20 @@ def test_a_run_that_used_too_much_memory_gets_more(site):
     assert site.ended() == ["done"]
     assert [asked(site, place)["mem"] for place in (0, 1)] == ["60M", "90M"]
     assert site.notes() == ["1 2"]
+
+
+def test_a_stage_that_used_too_much_memory_gets_more_of_what_it_asks_for_itself(site):
+    site.setup('{"mem": "60M"}')
+    site.sweep("if sys.argv[1] == 'test' and attempt == '2':\n    x = b'x' * (200 << 20); time.sleep(60)\n"
+               "note(sys.argv[1], attempt)")  # fmt: skip
+    stages = {"train": f"{PYTHON} job.py train", "test": {"cmd": f"{PYTHON} job.py test", "RESOURCES": {"mem": "100M"}}}
+    site.project.write("sweep.yml", f"CMD: {json.dumps(stages)}\nRETRY: {{oom: x2}}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"]
+    assert tended(site, "sweep") == [("oom, mem 200M", True)]
+    assert site.ended() == ["done"]
+    assert [asked(site, place)["mem"] for place in (0, 1, 2)] == ["60M", "100M", "200M"]
+    assert site.notes() == ["train 1", "test 3"]
 
 
 def test_an_exit_code_is_attempted_again_by_the_runner_in_its_own_job(site):
