@@ -29,6 +29,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner, stages
@@ -304,7 +305,6 @@ class Held(NamedTuple):
     def _early(self, scheduler: Scheduler) -> str | None:
         """Why it must not begin: the breaker holds it, and nothing else did, or the job that it waits for did not end
         well, whatever the scheduler made of that, or the run was queued again without it, or another has its name.
-
         Raises RecordError."""
         record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
         told = record and layout.claim_name(record.get("point"), record.get("generation"))
@@ -357,7 +357,8 @@ class Held(NamedTuple):
         end = os.path.join(self._attempt(), layout.END)
         if owner is None or os.path.isfile(end):
             return outcome
-        runner.clear(self._attempt())
+        with suppress(OSError, RecordError):  # what it left cannot be looked for; the other runs go on
+            runner.clear(self._attempt())
         told = {"code": None, "signal": outcome.signal, "note": outcome.note}
         told |= {"cause": outcome.cause} if outcome.cause else {}
         try:

@@ -11,7 +11,7 @@ import pytest
 from launching import ROOT, Place, end, until
 from schedulers import Scheduler
 
-from farmx import breaker, layout, node, notices, packs, status, verdicts, why
+from farmx import breaker, layout, node, notices, packs, runner, status, verdicts, why
 from farmx.farms import base, slurm_script
 from farmx.policy import Verdict
 from farmx.runner import Outcome
@@ -603,6 +603,22 @@ def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_pat
     (seen,) = status.of(str(place.experiment), ["one"]).runs
     assert (seen.state, verdicts.of(seen)) == (State.FAILED, again)
     assert why.account(seen, "sweep/one").cause == ("memory" if cause else "")
+
+
+def test_processes_that_nobody_may_look_for_keep_no_end_of_a_killed_runner_from_being_recorded(place, monkeypatch):
+    run, listed = place.run(), os.listdir
+    submission = packed(handed(place, run, ask=[]))
+    runner.take(run, "1.0", {})
+
+    def refused(path):
+        if path == "/proc":
+            raise PermissionError(errno.EACCES, "processes are nobody's business", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    job = layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
+    left = node.Held(submission, job, 0, 0, run, 1, packed=True).left(os.getpid(), 15)
+    assert (left.state, end(run)["note"]) == ("failed", "its runner was ended by SIGTERM")
 
 
 def packed(submission: str, slots: int = 2, each: int = 2) -> str:
