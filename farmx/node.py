@@ -54,7 +54,8 @@ class Scheduler:
         self._node, self._run, self._queued, self._over = node, run, queued, over
         self.job = _job(node)
         self.restarts = _restarts(node, run, queued)
-        self._began = len(_printed())
+        # What is in our output before the first start is of this start: Slurm writes that it ends us, then signals.
+        self._began = len(_printed()) if self.restarts else 0
 
     def held(self) -> str | None:
         """Why this restart is not to be executed, None when it is: another job has the attempt, or it is over.
@@ -166,7 +167,7 @@ class Scheduler:
         return said.stdout if said is not None and said.returncode == 0 else None
 
     def _said(self) -> str:
-        """What the scheduler wrote into our output since we began."""
+        """What the scheduler wrote into our output of this start."""
         return _printed()[self._began :].decode(errors="replace")
 
     def requeue(self) -> str | None:

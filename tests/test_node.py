@@ -379,6 +379,21 @@ def test_a_program_that_slurm_told_itself_is_not_told_again(place, tmp_path, mon
     assert end(run)["state"] == state
 
 
+@pytest.mark.parametrize(("restarts", "state"), [(0, "cancelled"), (1, "interrupted")], ids=["its own", "an earlier"])
+def test_what_slurm_wrote_before_its_runner_looked_counts_unless_it_was_of_an_earlier_start(
+    place, tmp_path, monkeypatch, restarts, state
+):
+    Scheduler(tmp_path / "bin", monkeypatch).says("scontrol", f"JobState=COMPLETING Restarts={restarts}")
+    run = place.shell("echo began >LOGDIR/began; exec sleep 60")
+    submission = handed(place, run)
+    Path(submission, "0.log").write_text(CANCELLED)
+    job = start(submission, restarts=restarts)
+    until(lambda: Path(run, "began").exists())
+    job.terminate()
+    job.wait()
+    assert end(run, f"1.{restarts}")["state"] == state
+
+
 @pytest.mark.parametrize(
     ("line", "answer", "state"),
     [(CANCELLED, "JobState=CANCELLED", "cancelled"),
