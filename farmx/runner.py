@@ -187,11 +187,18 @@ class Attempt:
             return
 
     def beat(self) -> bool:
-        """Say that we live; whether this attempt is still the newest of its run."""
+        """Say that we live; whether this attempt is there and still the newest of its run."""
         self._pulse()
         with suppress(OSError):
             os.utime(layout.HEARTBEAT, dir_fd=self._home)
-        return newer(self.path) is None
+        return not self._deleted() and newer(self.path) is None
+
+    def _deleted(self) -> bool:
+        """Whether somebody deleted it, not just renamed the run: another run of its point may have begun."""
+        try:
+            return os.fstat(self._home).st_nlink == 0
+        except OSError as error:  # what NFS says of that, and also of what it cannot find at the moment
+            return error.errno == errno.ESTALE and not os.path.lexists(self.path)
 
     def end(self, state: str, **more: Any) -> None:
         """Record the end, in the space kept for it, and close."""

@@ -722,6 +722,19 @@ def test_a_heart_beats_from_the_first_moment_and_its_pulse_with_it(place):
     assert heart.read_bytes() == b""
 
 
+def test_the_program_of_a_run_that_is_deleted_meanwhile_ends(place, tmp_path):
+    side = tmp_path / "side"
+    run = place.shell(f"trap '' TERM; echo $$ > '{side}'; while :; do sleep 0.02; done")
+    process = start(run, beat_s=0.01)
+    exists(str(side))
+    pid = number(side)
+    shutil.rmtree(run)
+    gone(pid)
+    with process:
+        assert process.stdout.read() == ""
+    assert (process.returncode, os.path.exists(run)) == (1, False)
+
+
 def test_a_run_whose_directory_is_renamed_meanwhile_still_records_its_end(place):
     run = place.shell("echo > ready; until [ -e go ]; do sleep 0.01; done; exit 3")
     process = start(run, beat_s=0.01)
