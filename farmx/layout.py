@@ -30,6 +30,7 @@ TREE = "code"
 
 # LOGROOT/<experiment>/.farmx/submissions/<id>/
 RUNS = "runs"  # launch: line i: attempt and run of index i
+REFUSED = "refused"  # the farm: the lines of RUNS that it took out, since it has no room for them
 CLAIMED = "claimed"  # launch: line i: which generation of which point that run holds; another may get its name
 JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
 SCRIPT = "script"  # the farm: what it was handed
@@ -142,12 +143,12 @@ def home_of(run: str) -> str:
     return os.path.dirname(os.path.dirname(home)) if home.endswith(f"{os.sep}{FARMX}{os.sep}{STAGING}") else home
 
 
-def runs_of(submission: str) -> list[tuple[str, tuple[int, int]]]:
+def runs_of(submission: str, name: str = RUNS) -> list[tuple[str, tuple[int, int]]]:
     """(run, attempt number) of each index of the submission directory, in order; [] while there is no list.
 
-    Raises RecordError.
+    name: REFUSED for those that it was to have.  Raises RecordError.
     """
-    lines = read_lines(os.path.join(submission, RUNS))
+    lines = read_lines(os.path.join(submission, name))
     found = [(run, attempt_number(name)) for name, _, run in (line.partition(" ") for line in lines)]
     return [(run, number) for run, number in found if number]
 

@@ -262,12 +262,12 @@ def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:
 def _listed(experiment: str) -> dict[str, Mapping[str, Any]]:
     """Run -> job.json of the submission that holds its newest attempt, whether anything of that began or not.
 
-    What a command was to run and was stopped before is still its farm's.
+    What a command was to run and was stopped before is still its farm's, and what a farm had no room for is, too.
     """
     found: dict[str, tuple[tuple[int, int], Mapping[str, Any]]] = {}
     for path in layout.submissions(os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)):
         if record := records.of(path, layout.JOB, layout.JOB_FORMAT):
-            for run, number in layout.runs_of(path):
+            for run, number in (*layout.runs_of(path), *layout.runs_of(path, layout.REFUSED)):
                 attempt = os.path.join(experiment, run, layout.ATTEMPTS, layout.attempt_name(*number))
                 newest = run not in found or number >= found[run][0]  # clocks that name submissions may be wrong
                 if newest and (not of_command(record) or os.path.exists(attempt)):

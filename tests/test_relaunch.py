@@ -516,3 +516,16 @@ def test_what_was_queued_last_is_told_by_the_number_of_its_attempt_whatever_cloc
         layout.write_json(os.path.join(made.path, layout.JOB), {"format": 1, "farm": farm, "executor": "local"})
     (seen,) = status.of(str(place.experiment), ["one"]).runs
     assert [job["farm"] for job in relaunch.last_jobs([seen]).values()] == ["late"]
+
+
+def test_what_a_farm_has_no_room_for_is_still_meant_for_it(place):
+    names = ["one", "it's $HOME; größe", "three"]
+    made = place.submission(*(Job(place.run(name=name), "1.0") for name in names))
+    layout.write_json(os.path.join(made.path, layout.JOB), {"format": 1, "farm": "big", "executor": "slurm"})
+    base.shorten(made, 2)
+    base.shorten(made._replace(jobs=made.jobs[:2]), 1)
+    look = status.of(str(place.experiment), names)
+    assert {run.name: [held.number for held in run.held] for run in look.runs} == {
+        "one": [1], "it's $HOME; größe": [], "three": []
+    }  # fmt: skip
+    assert [job["farm"] for job in relaunch.last_jobs(look.runs).values()] == ["big"] * 3

@@ -1,6 +1,6 @@
-"""A launch on Slurm killed around the submission, with a small Slurm that keeps a queue.
+"""A launch on Slurm killed around the submission, with a small Slurm that keeps a queue; what it queued and refused.
 
-At every fourth of its steps; tests/farms/test_small_slurm.py has all of them.
+Killed at every fourth of its steps; tests/farms/test_small_slurm.py has all of them.
 """
 
 import os
@@ -96,3 +96,20 @@ def test_what_waits_for_deleted_runs_does_not_begin_those_that_got_their_names(p
     run_all(home, {**project.env, **env})
     assert {read(run / "attempts/1.0/owner.json")["submission"] for run in project.runs()} == new
     assert project.again() == {(2, 2): "done", (3, 1): "done"}
+
+
+def test_what_slurm_had_no_room_for_goes_back_to_it_and_never_runs_here(project: Project, tmp_path):
+    home = slurm(tmp_path / "slurm")
+    full = "*) echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1;; esac\n"
+    (home / "sbatch").write_text(SBATCH.format(home=home).replace("esac\n", full, 1))
+    project.write(".farmx.yaml", "big: {EXECUTOR: slurm}\n")
+    env = {"PATH": f"{home}:{os.environ['PATH']}", "XDG_CACHE_HOME": "/dev/null"}
+    told = "farmx: Slurm's limit of submitted jobs is reached (QOSMaxSubmitJobPerUserLimit): 2 of 2 runs are not queued"
+    for words in (["sweep.yml", "--farm", "big"], ["retry", "sweep", "--state", "staged"]):
+        done = project(*words, **env)
+        assert (done.code, done.err.splitlines()[-1]) == (4, f"{told}; the same command goes on when some have ended")
+    assert (project.starts(), [*project.states().values()]) == ([], ["staged", "staged"])
+    (home / "sbatch").write_text(SBATCH.format(home=home))
+    project.ok("retry", "sweep", "--state", "staged", **env)
+    run_all(home, {**project.env, **env})
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}

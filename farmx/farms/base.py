@@ -99,9 +99,14 @@ def submission(home: str, name: str, jobs: Iterable[Job], resources: Mapping[str
 
 
 def shorten(made: Submission, count: int) -> None:
-    """Take back all but the first jobs of a submission, which the farm refused. Raises StageError."""
-    content = _lines(made.jobs[:count]).encode("utf-8", "surrogateescape")
-    layout.write_bytes(os.path.join(made.path, layout.RUNS), content)
+    """Take back all but the first jobs of a submission, which the farm refused. Raises StageError.
+
+    Which farm they were meant for is known all the same: it has them next time, too.
+    """
+    path = os.path.join(made.path, layout.REFUSED)
+    refused = "\n".join(layout.read_lines(path)) + _lines(made.jobs[count:])
+    layout.write(path, refused)
+    layout.write(os.path.join(made.path, layout.RUNS), _lines(made.jobs[:count]))
 
 
 def _lines(jobs: Iterable[Job]) -> str:
