@@ -342,13 +342,19 @@ def test_runs_whose_experiment_was_moved_while_they_waited_say_so_and_go_on_wher
     assert sorted(site.notes()) == ["1 1", "2 1"]
 
 
+AWAY = {  # which of them Slurm says depends on what else waits
+    "a node that it needs is down, drained or reserved",
+    "its nodes are down, drained or kept for a partition that goes first",
+}
+
+
 def test_a_launch_while_all_nodes_are_drained_is_queued_and_a_wrong_one_is_told_by_slurm(site):
     nodes = ",".join(site.slurm.nodes)
     site.slurm.run("scontrol", "update", f"nodename={nodes}", "state=drain", "reason=test")
     try:
         site.sweep("note(n, attempt)", "{n: [1, 2]}")
         site.ok("sweep.yml")
-        until(lambda: {run["note"] for run in site.told()} == {"a node that it needs is down, drained or reserved"})
+        until(lambda: {run["note"] for run in site.told()} <= AWAY)
         site.setup('{"gpus_per_node": 9}')
         wrong = site("sweep.yml", "--exp-name", "other")
         assert (wrong.code, wrong.err.count("Requested node configuration is not available; what was")) == (4, 1)
