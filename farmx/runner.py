@@ -162,6 +162,7 @@ class Attempt:
         self.path, self.owner, self._pulse = path, owner, pulse
         self._home = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # whatever the run is renamed to
         self._open = [self._home]
+        self._counts = os.fstat(self._home).st_nlink > 0  # some file systems count no links
         self.stages: list[dict[str, Any]] | None = None  # how each stands, where there are several
 
     def begin(self) -> None:
@@ -196,9 +197,9 @@ class Attempt:
     def _deleted(self) -> bool:
         """Whether somebody deleted it, not just renamed the run: another run of its point may have begun."""
         try:
-            return os.fstat(self._home).st_nlink == 0
-        except OSError as error:  # what NFS says of that, and also of what it cannot find at the moment
-            return error.errno == errno.ESTALE and not os.path.lexists(self.path)
+            return self._counts and os.fstat(self._home).st_nlink == 0
+        except OSError as error:  # what NFS says of that, and also while its server is being replaced
+            return error.errno == errno.ESTALE and _gone(self.path)
 
     def end(self, state: str, **more: Any) -> None:
         """Record the end, in the space kept for it, and close."""
@@ -209,6 +210,15 @@ class Attempt:
         finally:
             for descriptor in self._open:
                 os.close(descriptor)
+
+
+def _gone(path: str) -> bool:
+    """Whether the file server says that nothing is there; one that does not answer says nothing."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return False
 
 
 def execute(

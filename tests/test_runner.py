@@ -735,6 +735,39 @@ def test_the_program_of_a_run_that_is_deleted_meanwhile_ends(place, tmp_path):
     assert (process.returncode, os.path.exists(run)) == (1, False)
 
 
+LINKS = [
+    ("links", [2, 2], 0, True),
+    ("no links any more", [2, 0], 0, False),
+    ("no links ever", [0, 0], 0, True),
+    ("a stale handle, and nothing there", [2, errno.ESTALE], errno.ENOENT, False),
+    ("a stale handle, and it is there", [2, errno.ESTALE], 0, True),
+    ("a server that is replaced", [2, errno.ESTALE], errno.ESTALE, True),
+]
+
+
+@pytest.mark.parametrize(("links", "path", "beats"), [row[1:] for row in LINKS], ids=[row[0] for row in LINKS])
+def test_only_what_a_file_system_says_is_deleted_is(tmp_path, monkeypatch, links, path, beats):
+    home, told = tmp_path / "attempts/1.0", iter(links)
+    home.mkdir(parents=True)
+
+    def fstat(descriptor: int) -> os.stat_result:
+        said = next(told)
+        if said == errno.ESTALE:
+            raise OSError(said, os.strerror(said))
+        return os.stat_result((0o40755, 1, 1, said, 0, 0, 0, 0, 0, 0))
+
+    def lstat(path_: str) -> None:
+        if path:
+            raise OSError(path, os.strerror(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", fstat)
+        patched.setattr(os, "lstat", lstat)
+        attempt = runner.Attempt(str(home), {"started": 1.5}, lambda: None)
+        assert attempt.beat() is beats
+    attempt.end("done")
+
+
 def test_a_run_whose_directory_is_renamed_meanwhile_still_records_its_end(place):
     run = place.shell("echo > ready; until [ -e go ]; do sleep 0.01; done; exit 3")
     process = start(run, beat_s=0.01)
