@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import interpreter, layout, manifest, provenance, records, snapshot, stage, status
-from farmx.spec import Job, Run, RunSpec
+from farmx.spec import Job, Run, RunSpec, State
 from farmx.steps import Step
 
 
@@ -135,7 +135,8 @@ def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple
 
 def notes_of(order: Order, code: snapshot.Listing, choices: Sequence[Choice], said: Iterable[str]) -> tuple[str, ...]:
     """What people should know, a line each; said: what others say."""
-    return (*_elsewhere(order), *order.notes, *said, *_copied(order, code), *_changes(order), *_late(choices))
+    return (*_elsewhere(order), *order.notes, *said, *_copied(order, code), *_changes(order), *_late(choices),
+            *_unknown(choices))  # fmt: skip
 
 
 def _word(choice: Choice) -> str:
@@ -180,6 +181,13 @@ def _late(choices: Sequence[Choice]) -> Iterator[str]:
     late = sum(choice.step.late for choice in choices)
     if late:
         yield f"{late} under way with the stages they began with; launch again when they have ended"
+
+
+def _unknown(choices: Sequence[Choice]) -> Iterator[str]:
+    notes = [each.run.note for each in choices if each.job == "leave" and each.run and each.run.state is State.UNKNOWN]
+    if notes:
+        why = Counter(notes).most_common(1)[0][0]
+        yield f"{len(notes)} unknown: {why}; left alone: launch again when that is known"
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

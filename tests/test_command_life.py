@@ -71,6 +71,9 @@ def test_a_run_that_is_not_run_again_where_nobody_can_be_asked_is_unknown_after_
     beat = big.experiment / run["run"] / "attempts" / "1.0" / layout.HEARTBEAT
     os.utime(beat, (beat.stat().st_mtime - 86400,) * 2)
     assert set(big.states().values()) == {"unknown"}
+    note = json.loads(big.ok("status", "sweep", "--json").out)["runs"][0]["note"]
+    told = f"note  1 unknown: {note}; left alone: launch again when that is known\n"
+    assert told in big.ok("sweep.yml").err
     big.ok("retry", "--state", "unknown", run["run"], MOST="2")
     assert set(big.states().values()) == {"done"}
 
