@@ -304,7 +304,7 @@ def at_terminal(line: str, cwd: Path, prompt: bytes, typed: bytes) -> tuple[int,
         if prompt in shown and left:
             os.write(master, left)
             left = b""
-        if typed == b"\x03" and not select.select([master], [], [], 10)[0]:
+        if typed == b"\x03" and not select.select([master], [], [], 2)[0]:
             left = typed  # one that comes just before input() waits is lost: a person presses again
             continue
         try:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -389,9 +390,14 @@ def test_what_slurm_wrote_before_its_runner_looked_counts_unless_it_was_of_an_ea
     Path(submission, "0.log").write_text(CANCELLED)
     job = start(submission, restarts=restarts)
     until(lambda: Path(run, "began").exists())
+    number = f"1.{restarts}"
+    pid = int(until(lambda: [row["pid"] for row in events(run, number) if row["event"] == "started"])[0])
     job.terminate()
+    until(lambda: [row for row in events(run, number) if row["event"] == "signalled"])
+    with suppress(ProcessLookupError):
+        os.kill(pid, 15)  # as Slurm does of its own start
     job.wait()
-    assert end(run, f"1.{restarts}")["state"] == state
+    assert end(run, number)["state"] == state
 
 
 @pytest.mark.parametrize(
@@ -420,8 +426,8 @@ def test_a_program_that_heeds_slurm_before_its_runner_does_is_not_done(
     assert (end(run)["state"], end(run)["code"]) == (state, 0)
 
 
-def events(run: str) -> list[dict]:
-    return [json.loads(line) for line in Path(run, "attempts", "1.0", "events.jsonl").read_text().splitlines()]
+def events(run: str, number: str = "1.0") -> list[dict]:
+    return [json.loads(line) for line in Path(run, "attempts", number, "events.jsonl").read_text().splitlines()]
 
 
 # ---------------------------------------------------------------- out of time
