@@ -12,14 +12,35 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout
-from farmx.errors import RecordError, StageError
+from farmx import farms, layout
+from farmx.errors import FarmxError, RecordError, StageError
 from farmx.farms.base import Answer, Answers
 from farmx.spec import Held, State
 
 FRESH_S = 5.0
 LONGEST_S = 60.0
 _FORMAT = 2  # in those before all that was kept was of one look
+
+
+def of(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
+    """What their farms say of each, of which so many attempts have begun.
+
+    Each farm is asked once at most, and once more for each copy of a submission: farms tell the two apart by no name.
+    """
+    by_farm: dict[tuple[str, str], list[tuple[Held, int]]] = {}
+    first: dict[str, str] = {}
+    for held, begun in helds:
+        same = first.setdefault(os.path.basename(held.submission), held.submission) == held.submission
+        farm = f"{held.record['executor']} {held.record.get('farm')}"
+        by_farm.setdefault((farm, "" if same else held.submission), []).append((held, begun))
+    answers: dict[tuple[str, int], Answer] = {}
+    for (farm, _), group in by_farm.items():
+        asked, counts = zip(*group)
+        try:
+            answers.update(ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
+        except FarmxError as error:  # who looks at others, too, sees how these stand
+            answers.update(((held.submission, held.place), Answer(State.UNKNOWN, str(error))) for held in asked)
+    return answers
 
 
 def ask(

@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import layout
+from farmx import layout, stages
 from farmx.errors import RecordError, StageError
 from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
-_FORMAT = 3  # in those before less was kept of identity
-_KEPT = ("point", "digest", "goal", "generation", "stages")
+_FORMAT = 4  # in those before less was kept of run.json
+_KEPT = ("point", "digest", "goal", "generation", "stages", stages.ONLY, stages.AGAIN)
 
 
 class Reading(NamedTuple):
@@ -138,12 +138,12 @@ def _sound(record: Mapping[str, Any]) -> bool:
     code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
     texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
     texts += [each for name in _CODE[list] for each in code[name]]
-    stages = record["stages"]
-    if not all(isinstance(each, dict) and _fits(each, {str: ("name",), list: ("words",)}) for each in stages):
+    told = record["stages"]
+    if not all(isinstance(each, dict) and _fits(each, {str: ("name",), list: ("words",)}) for each in told):
         return False
-    if not all(_maybe(each, dict, ("resources",)) for each in stages):
+    if not all(_maybe(each, dict, ("resources",)) for each in told):
         return False
-    words = [word for each in stages for word in (*each["words"], each.get("shell", ""))]
+    words = [word for each in told for word in (*each["words"], each.get("shell", ""))]
     goals = isinstance(goal, dict) and _fits(goal, {str: ("metric", "mode")})
     return goals and all(isinstance(text, str) for text in (*texts, *words))
 

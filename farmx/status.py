@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, processes, records, stages
-from farmx.errors import FarmxError, RecordError, UsageError, nearest
+from farmx import layout, processes, records, stages
+from farmx.errors import RecordError, UsageError, nearest
 from farmx.farms import base
 from farmx.farms.base import Answer, Answers
 from farmx.records import Handed, Reading, Shelf
@@ -299,10 +299,11 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: base.Clock
     if record is None:  # runx, or logx outside a launch: nobody tells how it ended
         return Run(read.name, read.path, read.experiment, State.UNKNOWN, read.hparams or {}, attempts,
                    note="not launched by farmx")  # fmt: skip
-    state, note = _decide(attempts, helds, answers, now)
+    coming = [held for held in helds if layout.AFTER not in held.record or stages.named(record, str(held.number))]
+    state, note = _decide(attempts, coming, answers, now)
     if helds and state in _UNSURE or (attempts and attempts[-1].end is None and state not in LIVE):
         attempts = records.attempts(read.path)  # it may have ended since its end was looked for
-        state, note = _decide(attempts, helds, answers, now)
+        state, note = _decide(attempts, coming, answers, now)
     standing = _standing(read.path, record["stages"], attempts if state not in LIVE else ())
     if state is State.DONE and not all(stage.done for stage in standing):
         state, note = State.STAGED, _to_come(standing)
@@ -395,29 +396,19 @@ def _open(read: Reading, helds: Sequence[Held]) -> Sequence[Held]:
 
 
 def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
-    """What the farms say of each, of which so many attempts have begun; each farm is asked once at most, and once
-    more for each copy of a submission: farms tell the two apart by no name."""
+    """What the farms say of each, of which so many attempts have begun."""
     answers: dict[tuple[str, int], Answer] = {}
-    by_farm: dict[tuple[str, str], list[tuple[Held, int]]] = {}
-    first: dict[str, str] = {}
+    elsewhere: list[tuple[Held, int]] = []
     for held, begun in helds:
         if held.record.get("executor", layout.LOCAL) == layout.LOCAL:
             answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
-            continue
-        same = first.setdefault(os.path.basename(held.submission), held.submission) == held.submission
-        farm = f"{held.record['executor']} {held.record.get('farm')}"
-        by_farm.setdefault((farm, "" if same else held.submission), []).append((held, begun))
-    if not by_farm:
+        else:
+            elsewhere.append((held, begun))
+    if not elsewhere:
         return answers
     from farmx import polls  # spares who looks at runs that have ended
 
-    for (farm, _), group in by_farm.items():
-        asked, counts = zip(*group)
-        try:
-            answers.update(polls.ask(farm, asked, counts, farms.leaf(asked[0].record).poll, cache))
-        except FarmxError as error:  # who looks at others, too, sees how these stand
-            answers.update(((held.submission, held.place), Answer(State.UNKNOWN, str(error))) for held in asked)
-    return answers
+    return {**answers, **polls.of(elsewhere, cache)}
 
 
 def _fenced(held: Held) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from launching import Place, tree
 
-from farmx import layout, processes, status
+from farmx import layout, processes, stage, stages, status
 from farmx.errors import RecordError, UsageError
 from farmx.farms import base, local
 from farmx.farms.base import Answer
@@ -297,18 +297,50 @@ def test_a_run_is_queued_while_a_living_submission_holds_its_next_attempt(place)
     assert states(place) == {"other": "staged", "ran": "done", "runs": "running", "waits": "queued"}
 
 
-def test_what_begins_first_says_whether_a_breaker_holds_a_run_of_several_jobs(place):
-    """Its later job, which waits for the first, belongs to another submission, counted apart."""
-    run = place.run()
+def chained(place: Place, run: str) -> list[str]:
+    """The submissions of its first job and of the later one, which waits for it; nobody can be asked about them."""
     paths = [place.submission(Job(run, number), name=name).path for name, number in (("s", "1.0"), ("s-2", "2.0"))]
     for path, more in zip(paths, ({}, {"after": "s"})):
         told = {"format": 1, "farm": "big", "executor": "command", "ask": {"status": None}, **more}
         Path(path, "job.json").write_text(json.dumps(told))
         base.record_queued(path, 0, 0, "7")
+    stage.ask(run, {"1": ["main"], "2": ["test"]})
+    return paths
+
+
+def test_what_begins_first_says_whether_a_breaker_holds_a_run_of_several_jobs(place):
+    """Its later job, which waits for the first, belongs to another submission, counted apart."""
+    paths = chained(place, place.run())
     for path, note in ((paths[1], "farm big has no STATUS_CMD"), (paths[0], "held: it's $HOME; größe")):
         Path(path, "breaker.json").write_text(json.dumps({"format": 1, "held": True, "why": "it's $HOME; größe"}))
         (found,) = status.read(str(place.experiment.parent), "sweep").runs
         assert (found.state, found.note) == (State.QUEUED, note)
+
+
+@pytest.mark.parametrize("key", [stages.ONLY, stages.AGAIN])
+@pytest.mark.parametrize("remembered", [False, True], ids=["", "remembered"])
+def test_a_later_job_that_run_json_names_no_more_is_not_what_a_run_waits_for(place, tmp_path, key, remembered):
+    """As after retry --stage, whose first job has the number of one that never began; a farm may keep the later one."""
+    run = place.run()
+    chained(place, run)
+    path = Path(run, layout.RUN)
+    record = json.loads(path.read_text())
+    test = {"name": "test", "words": ["true"], "form": "x"}
+    layout.write_json(str(path), {**record, "stages": [*record["stages"], test]})
+    end = ended(run, "done") / layout.END
+    told = [{"name": "main", "state": "done"}, {"name": "test", "form": "x", "state": "left"}]
+    end.write_text(json.dumps({**json.loads(end.read_text()), "stages": told}))
+    cache = str(tmp_path / "cache") if remembered else None
+
+    def stands() -> tuple[State, str, list[int]]:
+        (found,) = status.read(str(place.experiment.parent), "sweep", cache).runs
+        return found.state, found.note, [held.number for held in found.held]
+
+    assert stands() == (State.QUEUED, "farm big has no STATUS_CMD", [2])
+    stage.ask(run, {"1": ["main"]}, key)
+    again = place.submission(Job(run, "1.0"), name="t").path
+    shutil.copy(Path(place.experiment, ".farmx/submissions/s/job.json"), again)
+    assert stands() == (State.STAGED, "main done; test to come", [2])  # whose number stays used up
 
 
 def test_a_submission_whose_pool_died_holds_nothing(place, dead):
