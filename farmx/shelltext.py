@@ -47,6 +47,15 @@ def one_line(cmd: str) -> str:
     return _PIECE.sub(piece, cmd).strip()
 
 
+def second_command(cmd: str) -> str:
+    """The first line of `cmd` that a shell would take for another command, and `one_line` does not; '' for none."""
+    for found in _PIECE.finditer(cmd):
+        before, after = bare(one_line(cmd[: found.start()])), cmd[found.end() :].strip()
+        if found[0] == "\n" and before and after and not before.endswith(("&&", "|")):
+            return after.partition("\n")[0]
+    return ""
+
+
 # ---------------------------------------------------------------- what stands in which quotes
 
 

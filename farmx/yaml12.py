@@ -20,12 +20,16 @@ class Mark(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """One value. text: as the file spells it; quoted: it is text whatever it looks like (quotes, `|`, `>`, !!str)."""
+    """One value. text: as the file spells it; quoted: it is text whatever it looks like (quotes, `|`, `>`, !!str).
+
+    lines: it has several, whose ends were written (in a `|`, or as \\n), not made by folding.
+    """
 
     data: None | bool | int | float | str
     text: str
     mark: Mark
     quoted: bool
+    lines: bool = False
 
 
 class Items(NamedTuple):
@@ -211,7 +215,7 @@ class _Reader:
         if tag == _PLAIN:
             return Scalar(scalar(text), text, mark, False)
         if tag in (_QUOTED, _YAML + "str"):
-            return Scalar(text, text, mark, True)
+            return Scalar(text, text, mark, True, lines="\n" in text.strip() and composed.style in ("|", '"'))
         return Scalar(self._tagged(composed), text, mark, False)
 
     def _tagged(self, composed: Any) -> None | bool | int | float | str:

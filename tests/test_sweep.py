@@ -324,6 +324,9 @@ COMMANDS = [
     ("CMD: |\n  python train.py \\\n    --a 1\n", "python train.py   --a 1", ("python", "train.py", "--a", "1")),
     ('CMD: |\n  echo "two\n  lines"\n', 'echo "two\nlines"', ("echo", "two\nlines")),
     ("CMD: |\n  echo 'two \\\n  lines'\n", "echo 'two \\\nlines'", ("echo", "two \\\nlines")),
+    ("CMD: |\n\n  python train.py\n\n\n", "python train.py", ("python", "train.py")),
+    ("CMD: >\n  python\n\n  train.py\n", "python train.py", ("python", "train.py")),
+    ('CMD: "python\n  train.py\\n"', "python train.py", ("python", "train.py")),
     ("CMD: sh -c 'a; b' \"it's\" a\\ b ''", "sh -c 'a; b' \"it's\" a\\ b ''", ("sh", "-c", "a; b", "it's", "a b", "")),
     ("CMD: true", "true", ("true",)),
     ("CMD: 'python x.py --name=é☃'", "python x.py --name=é☃", ("python", "x.py", "--name=é☃")),
@@ -340,6 +343,11 @@ def test_cmd_is_words_and_its_newlines_are_blanks(file, cmd, words):
 @pytest.mark.parametrize("cmd", ["a && b", "A=1 a", "a | b", "a $HOME", "echo $'it\\'s'"])
 def test_shell_syntax_in_cmd_is_allowed(cmd):
     assert read("CMD: |\n  " + cmd).cmd == cmd
+
+
+@pytest.mark.parametrize("operator", ["&&", "||", "|"])
+def test_a_line_that_ends_with_an_operator_goes_on_as_in_a_shell(operator):
+    assert read(f"CMD: |\n  cd x {operator} \n\n  python t.py\n").cmd == f"cd x {operator}   python t.py"
 
 
 # ---------------------------------------------------------------- warnings
@@ -380,6 +388,10 @@ def test_other_keys_are_warned_of_and_anchors_alone_are_not():
 
 # ---------------------------------------------------------------- what is wrong
 
+LINES = (
+    "has several lines, and is one command: {!r} would be words of the line before it; write > in place of |, or end "
+    "that line with \\, for one command, a mapping of stages or SETUP for several"
+)
 REFUSED = [
     ("", "s.yml: the file is empty; write at least CMD: <command>"),
     ("# only a comment", "s.yml: the file is empty; write at least CMD: <command>"),
@@ -402,6 +414,12 @@ REFUSED = [
         "CMD: 'a # b'",
         "s.yml:1:6: CMD holds a comment (#), which would swallow the values; quote the # or leave the comment out",
     ),
+    ("CMD: |\n  sh setup.sh\n  python a.py", f"s.yml:1:6: CMD {LINES.format('python a.py')}"),
+    ("CMD: |\n  python a.py\n    --lr 1", f"s.yml:1:6: CMD {LINES.format('--lr 1')}"),
+    ("CMD: |\n  a \\\n    --b 'c\n  d'\n\n  é $HOME", f"s.yml:1:6: CMD {LINES.format('é $HOME')}"),
+    ("CMD: |\n  a &&\n\n  b \\\\\n  c\n  d", f"s.yml:1:6: CMD {LINES.format('c')}"),
+    ('CMD: "a\\nb"', f"s.yml:1:6: CMD {LINES.format('b')}"),
+    ("CMD:\n  one: a\n  two: |\n    b\n    c\n", f"s.yml:3:8: two {LINES.format('c')}"),
     ("CMD: a &", "s.yml:1:6: CMD ends with &, so the values would be a command of their own; leave it out"),
     ("CMD: 'a ;'", "s.yml:1:6: CMD ends with ;, so the values would be a command of their own; leave it out"),
     # HPARAMS
