@@ -2,8 +2,8 @@
 
 What was read of a run that has ended is kept outside LOGROOT, so that the next look at ten thousand runs opens only
 those that may have changed. The run directory is the truth: what is remembered may be deleted at any time, and counts
-only while the directory is the same (its name and inode), no farm was handed anything for it since, and it had ended
-long enough before that nobody's clock or cache can have hidden a change.
+only while the directory is the same (its name and inode), no farm was handed anything for it since, no scheduler began
+it again by itself, and it had ended long enough before that nobody's clock or cache can have hidden a change.
 """
 
 import json
@@ -19,6 +19,7 @@ from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
 _FORMAT = 4  # in those before less was kept of run.json
+_OVER = (State.DONE, State.CANCELLED)  # what no scheduler's restart executes again
 _KEPT = ("point", "digest", "goal", "generation", "stages", stages.ONLY, stages.AGAIN)
 
 
@@ -199,6 +200,7 @@ class Shelf:
         self._path = os.path.join(cache, "runs", f"{label}.json") if cache else None
         self._kept = self._load()
         self._fresh: dict[str, list[Any]] = {}
+        self._touched: dict[str, int] = {}
         self._changed = False
 
     def _load(self) -> dict[str, Any]:
@@ -219,18 +221,28 @@ class Shelf:
         """
         row = self._kept.get(name)
         if not isinstance(row, list) or len(row) != 6 or row[:2] != [inode, [*handed]]:
+            self._look(path, name)
             return None
         known = tuple(Attempt(os.path.join(path, layout.ATTEMPTS, layout.attempt_name(*number)), tuple(number), owner,
                               end) for number, owner, end in row[4])  # fmt: skip
-        ended = bool(row[5])
         self._fresh[name] = row
         found = Reading(name, path, os.path.basename(self._experiment), row[2], row[3], known)
-        if ended:
+        settled, touched = row[5], self._look(path, name) if known and row[5] is not True else 0
+        if settled is True or (settled and settled == touched):
             return found
         found = found._replace(attempts=attempts(path, known))
-        if found.attempts != known or _settled(found, handed):
+        if found.attempts != known or self._settled(found, handed) != settled:
             self.put(found, inode, handed)
         return found
+
+    def _look(self, path: str, name: str) -> int:
+        """When an attempt came last, by the clock of the disk, 0 for never: asked before they are read, so that none
+        that comes then is overlooked later."""
+        try:
+            self._touched[name] = os.stat(os.path.join(path, layout.ATTEMPTS)).st_mtime_ns if self._path else 0
+        except OSError:
+            self._touched[name] = 0
+        return self._touched[name]
 
     def put(self, reading: Reading, inode: int, handed: Handed) -> None:
         """Remember it."""
@@ -238,10 +250,21 @@ class Shelf:
             return
         told = [[attempt.number, attempt.owner if attempt.end is None else {"started": attempt.started}, attempt.end]
                 for attempt in reading.attempts]  # fmt: skip
-        row = [inode, handed, reading.record, reading.hparams, told, _settled(reading, handed)]
+        row = [inode, handed, reading.record, reading.hparams, told, self._settled(reading, handed)]
         if json.dumps(self._kept.get(reading.name)) != json.dumps(row):
             self._changed = True
         self._fresh[reading.name] = row
+
+    def _settled(self, reading: Reading, handed: Handed) -> bool | int:
+        """Whether nothing more is to happen in a run unless a farm is handed a new attempt; of one that a scheduler may
+        run again by itself, or be told to, when its last attempt came: then nothing happened unless another did."""
+        last = reading.attempts[-1] if reading.attempts else None
+        if last is None or last.end is None or last.number[0] < handed.number or not _past(float(last.ended or 0.0)):
+            return False
+        state, touched = last.end.get("state"), self._touched.get(reading.name, 0)
+        if state == State.PREEMPTED:
+            return False
+        return state in _OVER or (touched if _past(touched / 1e9) else False)
 
     def save(self, there: Container[str]) -> None:
         """Keep it for the next look, and what was kept before of runs that are `there` and were not looked at now.
@@ -259,11 +282,6 @@ class Shelf:
             return
 
 
-def _settled(reading: Reading, handed: Handed) -> bool:
-    """Whether nothing more is to happen in a run unless a farm is handed a new attempt; a scheduler may run again by
-    itself what was interrupted."""
-    last = reading.attempts[-1] if reading.attempts else None
-    if last is None or last.end is None or last.number[0] < handed.number:
-        return False
-    again = last.end.get("state") in (State.PREEMPTED, State.INTERRUPTED)
-    return not again and time.time() - float(last.ended or 0.0) > SETTLED_S
+def _past(moment: float) -> bool:
+    """Whether it is so long ago that nobody's clock or cache can have hidden what came right after it."""
+    return time.time() - moment > SETTLED_S

@@ -236,12 +236,54 @@ def test_what_ended_just_now_is_looked_at_again(place, cache):
     assert look(place, cache) == {"a": State.FAILED}
 
 
-def test_what_a_scheduler_may_run_again_is_looked_at_again(place, cache):
+@pytest.mark.parametrize("state", ["failed", "interrupted", "pruned"])
+def test_what_a_scheduler_may_run_again_is_opened_once_it_did(place, cache, opened, state):
+    """As by scontrol requeue, however long ago it ended: what runs is never told to have ended."""
+    run = place.run(name="it's größe")
+    ended(run, state)
+    _touch(run, 1000)
+    assert look(place, cache) == {"it's größe": State(state)}
+    opened.clear()
+    assert look(place, cache) == {"it's größe": State(state)}
+    assert of_runs(opened, place) == []
+    runner.take(run, "1.1", {})
+    assert look(place, cache) == {"it's größe": State.RUNNING}
+    ended(run, state, "1.2")
+    assert look(place, cache) == {"it's größe": State(state)}
+
+
+def test_what_was_begun_again_while_it_was_read_is_opened_again(place, cache, monkeypatch):
+    run = place.run(name="a")
+    ended(run, "failed")
+    _touch(run, 1000)
+    read = records.read
+
+    def meanwhile(*given: str) -> records.Reading | None:
+        found = read(*given)
+        runner.take(run, "1.1", {})
+        return found
+
+    monkeypatch.setattr(records, "read", meanwhile)
+    assert look(place, cache) == {"a": State.FAILED}
+    assert look(place, cache) == {"a": State.RUNNING}
+
+
+@pytest.mark.parametrize("ago_s", [records.SETTLED_S - 30, 30 - records.SETTLED_S])
+def test_attempts_that_changed_just_now_by_the_clock_of_their_disk_are_looked_at_again(place, cache, ago_s):
+    """The next change may be at the same moment by that clock."""
     run = place.run(name="a")
     ended(run, "interrupted")
-    assert look(place, cache) == look(place, cache) == {"a": State.INTERRUPTED}
+    _touch(run, ago_s)
+    (touched,) = {os.stat(Path(run, layout.ATTEMPTS)).st_mtime_ns}
+    look(place, cache)
     runner.take(run, "1.1", {})
+    os.utime(Path(run, layout.ATTEMPTS), ns=(touched, touched))
     assert look(place, cache) == {"a": State.RUNNING}
+
+
+def _touch(run: str, ago_s: float) -> None:
+    """As if nothing had come into the run's attempts for so long."""
+    os.utime(Path(run, layout.ATTEMPTS), (time.time() - ago_s,) * 2)
 
 
 BROKEN = ["", "{", "[]", "null", '{"format": 99}', '{"format": 1, "experiment": "x", "runs": {}}', "RUNS", "\xff"]
