@@ -12,6 +12,18 @@ from typing import Any
 
 from farmx import layout
 
+ANOTHER = "the run that was queued was deleted, and another has its name"
+
+
+def another(record: Mapping[str, Any] | None, claim: str) -> bool:
+    """Whether this run.json is not that of the run that was queued, which somebody deleted: it has its name.
+
+    claim: of which generation of which point that was, '' where nobody says.
+    """
+    told = record and layout.claim_name(record.get("point"), record.get("generation"))
+    return bool(told) and claim not in ("", told)
+
+
 # ---------------------------------------------------------------- files
 
 

@@ -60,12 +60,14 @@ print(json.dumps([outcome.state for outcome in outcomes]))
 
 
 def farm(place: Place, *runs: str, slots: object = 1, number: str = "1.0", own_session: bool = False,
-         before: str = "", **more: object) -> subprocess.Popen:  # fmt: skip
+         before: str = "", claimed: str | None = None, **more: object) -> subprocess.Popen:  # fmt: skip
     """A process that runs these in `slots` (a number of them, their list, or None for the foreground).
 
-    before: what it does first.
+    before: what it does first.  claimed: which generation of which point each of them is.
     """
     handed = place.submission(*(Job(run, number) for run in runs), name=f"s{time.monotonic_ns()}")
+    if claimed is not None:
+        Path(handed.path, "claimed").write_text(claimed)
     places = [Slot(str(index)) for index in range(slots)] if isinstance(slots, int) else slots
     given = {"jobs": [list(job) for job in handed.jobs], "path": handed.path, "slots": places}
     return python(before + FARM, json.dumps(given), start_new_session=own_session, **more)
@@ -106,6 +108,51 @@ def test_every_job_is_run_once_and_its_end_told(place, slots):
                         for each in (["started", name, slot], ["ended", name, slot, state])]  # fmt: skip
     assert [(end(run) or {}).get("state") for run in runs] == ["done", "failed", "failed", None]
     assert {word: owner(runs[0])[word] for word in ("farm", "submission")} == {"farm": "local", "submission": "s"}
+
+
+UNREADABLE = "os.mkdir(json.loads(sys.argv[1])['path'] + '/claimed')\n"
+CLAIMS = [  # what the submission says of the run -> what becomes of it
+    ("{point}.1\n", "done"),
+    ("", "done"),
+    (None, "done"),
+    ("p1-another.1\n", "held"),
+    ("{point}.2\n", "held"),
+]
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+@pytest.mark.parametrize(("claimed", "state"), CLAIMS)
+def test_a_run_that_has_the_name_of_a_deleted_one_is_not_begun_in_its_place(place, claimed, state, slots):
+    run = place.run()
+    point = layout.read_json(f"{run}/run.json", layout.RUN_FORMAT)["point"]
+    more = {} if claimed is None else {"claimed": claimed.format(point=point)}
+    told, states = finish(farm(place, run, slots=slots, **more))
+    assert (states, told[-1][3], os.path.exists(f"{run}/attempts")) == ([state], state, state == "done")
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+def test_whom_a_run_was_is_read_before_any_begins(place, slots):
+    run = place.run()
+    with farm(place, run, slots=slots, before=UNREADABLE, stderr=subprocess.PIPE) as process:
+        assert process.stderr.read().splitlines()[-1].endswith("/claimed: cannot be read: Is a directory")
+    assert (process.returncode, os.path.exists(f"{run}/attempts")) == (1, False)
+
+
+FAILING_DISK = """
+real = os.listdir
+def failing(path="."):
+    if str(path).endswith("submissions"):
+        raise OSError(5, "Input/output error", path)
+    return real(path)
+os.listdir = failing
+"""
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+def test_submissions_that_cannot_be_listed_stop_no_run(place, slots):
+    runs = [place.shell("exit 3", name, breaker=1) for name in "ab"]
+    told, states = finish(farm(place, *runs, slots=slots, before=FAILING_DISK))
+    assert (states, [words[0] for words in told]) == (["failed", "failed"], ["started", "ended"] * 2)
 
 
 def test_a_slot_gives_its_gpus_to_one_run_at_a_time_and_no_more_run_than_there_are_slots(place, tmp_path):

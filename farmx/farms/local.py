@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from farmx import breaker, layout, processes, runner
-from farmx.errors import FarmError, FarmxError
+from farmx.errors import FarmError, FarmxError, RecordError
 from farmx.farms import shares
 from farmx.farms.base import Watch
 from farmx.farms.gpus import Slot
@@ -43,13 +43,17 @@ def finish(submission: Submission, job: Mapping[str, Any]) -> None:
 def foreground(
     submission: Submission, watch: Watch, inbox: Inbox, console: Callable[[], Console]
 ) -> list[Outcome]:
-    """Run each job here, one after another, its output live; return their outcomes, in order, to the first stop."""
+    """Run each job here, one after another, its output live; return their outcomes, in order, to the first stop.
+
+    Raises RecordError where it cannot be read which runs they are; none began then.
+    """
     handed, outcomes = Handed(submission.id, submission.path, layout.LOCAL), list[Outcome]()
+    claims = _claims(submission)
     for job in submission.jobs:
         if inbox.stops:
             break
         watch.started(job, "")
-        outcomes.append(execute(*job, handed, inbox, console(), _NO_GPUS))
+        outcomes.append(execute(*job, claims.get(job, ""), handed, inbox, console(), _NO_GPUS))
         watch.ended(job, "", outcomes[-1])
         if _breaks(job, submission, outcomes[-1], len(submission.jobs) - len(outcomes), watch):
             break
@@ -58,11 +62,24 @@ def foreground(
 
 def _breaks(job: Job, submission: Submission, outcome: Outcome, waiting: int, watch: Watch) -> bool:
     """Whether this failure is one that holds what waits, here or in what the launch left to us beside; says so."""
-    counts = outcome.state == "failed" and (waiting or layout.launched_with(submission.path)[-1] != submission.path)
+    counts = outcome.state == "failed" and (waiting or _more(submission))
     why = breaker.after(submission.path, job.run) if counts else None
     if why is not None and waiting:
         watch.held(waiting, why)
     return why is not None
+
+
+def _more(submission: Submission) -> bool:
+    """Whether its launch left something beside, and after, it; what cannot be listed is not looked for."""
+    try:
+        return layout.launched_with(submission.path)[-1] != submission.path
+    except RecordError:
+        return False
+
+
+def _claims(submission: Submission) -> Mapping[Job, str]:
+    """Of which generation of which point the run of each job was when it was handed over. Raises RecordError."""
+    return dict(zip(submission.jobs, layout.read_lines(os.path.join(submission.path, layout.CLAIMED))))
 
 
 # ---------------------------------------------------------------- pool
@@ -78,7 +95,8 @@ def pool(
 ) -> list[Outcome]:
     """Run the jobs, each in the first slot that is free; return their outcomes as they came, to the first stop.
 
-    later: what this process holds already and is to run after these.
+    later: what this process holds already and is to run after these.  Raises RecordError as foreground(), FarmError
+    where no worker can be had while none has a job.
     """
     handed = Handed(submission.id, submission.path, farm, tuple(each.path for each in later))
     made = _Pool(submission, handed, watch, inbox)
@@ -102,7 +120,7 @@ class _Pool:
     def __init__(self, submission: Submission, handed: Handed, watch: Watch, inbox: Inbox) -> None:
         self.outcomes: list[Outcome] = []
         self._submission, self._handed, self._watch, self._inbox = submission, handed, watch, inbox
-        self._queue = list(submission.jobs)
+        self._queue, self._claims = list(submission.jobs), _claims(submission)
         self._workers: list[Worker] = []
         self._free: list[Slot] = []  # those without a worker
         self._short = False  # whether there was none to be had for one of them
@@ -174,7 +192,8 @@ class _Pool:
         """Give the worker its next job, if one is to start."""
         worker.job = None
         if self._queue and not self._inbox.stops:
-            worker.start(self._queue.pop(0))
+            job = self._queue.pop(0)
+            worker.start(job, self._claims.get(job, ""))
 
     def _hear(self, worker: Worker) -> None:
         """Act on what a worker says."""
@@ -212,7 +231,8 @@ class _Pool:
         self._part(worker)
         run, number = _job(worker)
         if runner.owned(os.path.join(run, layout.ATTEMPTS, number), worker.pid, worker.birth):
-            runner.clear(os.path.join(run, layout.ATTEMPTS, number))
+            with suppress(RecordError):  # what it left cannot be looked for; the other runs go on
+                runner.clear(os.path.join(run, layout.ATTEMPTS, number))
         self._ended(worker, _KILLED)
 
     def _part(self, worker: Worker) -> None:

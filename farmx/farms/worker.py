@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import layout, notices, processes, runner
+from farmx import layout, notices, outfit, processes, runner
 from farmx.errors import FarmError, StageError
 from farmx.farms import shares
 from farmx.farms.gpus import Gpu, Slot
@@ -63,14 +63,19 @@ class Handed(NamedTuple):
 
 
 def execute(
-    run: str, number: str, handed: Handed, inbox: Inbox, console: Console | None, grip: shares.Grip
+    run: str, number: str, claim: str, handed: Handed, inbox: Inbox, console: Console | None, grip: shares.Grip
 ) -> Outcome:
-    """Execute attempt `number` of the run directory `run` in this process; what keeps it from that interrupts it."""
+    """Execute attempt `number` of the run directory `run` in this process; what keeps it from that interrupts it.
+
+    claim: of which generation of which point it was when it was handed over, '' where nobody says.
+    """
 
     def pulse() -> None:
         handed.beat()
         grip.touch()
 
+    if claim and outfit.another(runner.read(os.path.join(run, layout.RUN), layout.RUN_FORMAT), claim):
+        return Outcome("held", note=outfit.ANOTHER)
     try:
         outcome = runner.execute(run, number, handed.facts(), inbox, console, grip.env, pulse=pulse)
         notices.note(handed.path, run, number, outcome.state)
@@ -111,11 +116,11 @@ class Worker:
                 os.close(each)
         self.birth, self._requests, self.answers = processes.birth(self.pid), pipes[1], pipes[2]
 
-    def start(self, job: Job) -> None:
-        """Ask for `job`; the worker is idle. One that was killed has no answer then."""
+    def start(self, job: Job, claim: str = "") -> None:
+        """Ask for `job`, of the run that has that claim; the worker is idle. One that was killed has no answer then."""
         self.job, self.begun, self.place = job, False, self.slot.name
         with suppress(BrokenPipeError):
-            os.write(self._requests, json.dumps(job).encode() + b"\n")
+            os.write(self._requests, json.dumps([*job, claim]).encode() + b"\n")
 
     def hear(self) -> list[list[Any]] | None:
         """What it says now, which may be half a line; None when it is no more."""
@@ -161,8 +166,8 @@ def main(told: Mapping[str, Any]) -> None:
             _say(LEFT)
 
 
-def _request(inbox: Inbox) -> tuple[str, str] | None:
-    """The run directory and the number of the attempt to execute next; None when there is no more to do."""
+def _request(inbox: Inbox) -> tuple[str, str, str] | None:
+    """The run directory, the number and the claim of the attempt to execute next; None when there is no more to do."""
     line = b""
     while not line.endswith(b"\n"):
         ready = inbox.wait([_REQUESTS], processes.BEAT_S)
@@ -172,15 +177,15 @@ def _request(inbox: Inbox) -> tuple[str, str] | None:
         if ready and not chunk:
             return None
         line += chunk
-    run, number = json.loads(line)
-    return run, number
+    run, number, claim = json.loads(line)
+    return run, number, claim
 
 
 def _say(*words: object) -> None:
     os.write(_ANSWERS, json.dumps(words).encode() + b"\n")
 
 
-def _attempt(slot: Slot, handed: Handed, run: str, number: str, inbox: Inbox) -> Outcome | None:
+def _attempt(slot: Slot, handed: Handed, run: str, number: str, claim: str, inbox: Inbox) -> Outcome | None:
     """Execute an attempt with the GPUs of the slot, for which it may have to wait; None when we are to end before."""
     taken = os.path.join(run, layout.ATTEMPTS, number)
 
@@ -198,6 +203,6 @@ def _attempt(slot: Slot, handed: Handed, run: str, number: str, inbox: Inbox) ->
         if inbox.stops:
             return None
         _say(BEGINS, grip.name)
-        return execute(run, number, handed, inbox, None, grip)
+        return execute(run, number, claim, handed, inbox, None, grip)
     finally:
         grip.close()
