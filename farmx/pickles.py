@@ -10,6 +10,7 @@ import pickle
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 from farmx.errors import LogxError
@@ -84,7 +85,7 @@ def load(path: str, weights_only: bool, what: str) -> Any:
         raise Torn(f"{path}: cannot be read: {error.strerror}") from error
     if not whole:
         raise Torn(f"{path}: torn")
-    return _by_torch(path, weights_only, what)
+    return _by_torch(path, head.startswith(_ZIP), weights_only, what)
 
 
 def _ends(file: BinaryIO) -> bool:
@@ -103,18 +104,35 @@ def _unpickled(file: BinaryIO, path: str, weights_only: bool, what: str) -> Any:
         raise Torn(f"{path}: torn: {_line(error)}") from error
 
 
-def _by_torch(path: str, weights_only: bool, what: str) -> Any:
+def _by_torch(path: str, zipped: bool, weights_only: bool, what: str) -> Any:
     try:
         import torch  # only who has such a file needs it
     except ImportError as error:
         raise LogxError(f"{path}: was written by torch, which cannot be imported here: {_line(error)}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=weights_only)
+        with _arrays_too(torch):
+            return torch.load(path, map_location="cpu", weights_only=weights_only)
     except _DAMAGE as error:
-        if weights_only and "Unsupported" in str(error):
+        if weights_only and _is_refusal(error, zipped):
             named = re.search(r"GLOBAL (\S+)", str(error))
             raise _refusal(path, named[1] if named else "more than tensors and plain values", what) from error
         raise Torn(f"{path}: torn: {_line(error)}") from error
+
+
+def _arrays_too(torch: Any) -> AbstractContextManager[Any]:
+    """In it torch, from 2.5 on, takes numpy's arrays and scalars, as _Plain does."""
+    numpy = sys.modules.get("numpy")  # torch imports it where it is installed
+    if numpy is None or not hasattr(torch.serialization, "safe_globals"):
+        return nullcontext()
+    makers = [made.__reduce__()[0] for made in (numpy.zeros(1), numpy.float64(0))]
+    kinds = {type(numpy.dtype(code)) for code in numpy.typecodes["All"]}
+    known: AbstractContextManager[Any] = torch.serialization.safe_globals([numpy.ndarray, numpy.dtype, *makers, *kinds])
+    return known
+
+
+def _is_refusal(error: BaseException, zipped: bool) -> bool:
+    """Whether torch refused what a file holds: an archive's sums show damage before anything in it is read."""
+    return isinstance(error, pickle.UnpicklingError) and (zipped or "nsupported" in str(error))
 
 
 def _refusal(path: str, held: str, what: str) -> LogxError:

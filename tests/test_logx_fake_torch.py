@@ -24,6 +24,8 @@ def told(*call):
 
 told("import")
 
+from torch import serialization
+
 def save(content, file):
     told("save", content["epoch"])
     whole = io.BytesIO()
@@ -41,6 +43,11 @@ def load(path, map_location=None, weights_only=False):  # what is not asked for 
             data = archive.read("data.pkl")
     except (zipfile.BadZipFile, KeyError):
         raise RuntimeError("[enforce fail at inline_container.cc:171] . archive does not contain any files")
+    if weights_only and b"posix" in data:
+        raise pickle.UnpicklingError(
+            "Weights only load failed. In PyTorch 2.6, we changed ...\n\n"
+            "Trying to load unsupported GLOBAL posix.mkdir whose module posix is blocked.\n\nCheck the ..."
+        )
     if weights_only and b"pathlib" in data:
         raise pickle.UnpicklingError(
             "Weights only load failed. This file can still be loaded, to do so you have two options, \x1b[1mdo those "
@@ -50,6 +57,18 @@ def load(path, map_location=None, weights_only=False):  # what is not asked for 
         )
     return pickle.loads(data)
 ''',
+    "torch/serialization.py": """
+class safe_globals:
+    def __init__(self, known):
+        self.known = known
+
+    def __enter__(self):
+        from torch import told
+        told("known", sorted(each.__module__ + "." + each.__name__ for each in self.known))
+
+    def __exit__(self, *_):
+        pass
+""",
     "torch/utils/__init__.py": "",
     "torch/utils/tensorboard.py": """
 from torch import told
@@ -131,6 +150,32 @@ print(logx.load_model(path, weights_only=False))""")
         f"LogxError {held}.load_model(path, weights_only=False) does it, if you trust the file",
         str(({}, {"epoch": 3, "f": Path("x"), "__metric": 0.5})),
     ]
+
+
+def test_what_torch_will_never_allow_is_refused_too_and_not_torn(program, tmp_path):
+    told, _ = program("""
+import os, torch
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, ('attacked',)
+logx.initialize('d')
+logx.save_model({'state_dict': {'w': Attack()}}, 0.5, 3)
+try: logx.resume()
+except Exception as error: print(type(error).__name__, error)""")
+    held = "d/last_checkpoint_ep3.pth: holds posix.mkdir, and loading that can run code; logx"
+    assert told == f"LogxError {tmp_path}/{held}.resume(weights_only=False) does it, if you trust the file\n"
+
+
+def test_where_numpy_is_its_arrays_and_scalars_are_plain_values_to_torch(program):
+    _, calls = program("""
+import numpy, torch
+logx.initialize('d')
+logx.save_model({'state_dict': {'w': 1}}, 0.5, 3)
+logx.resume()""")
+    made = {"_reconstruct", "scalar", "ndarray", "dtype", "Float64DType", "BoolDType", "StrDType", "DateTime64DType"}
+    (known,) = (names for call, *names in calls if call == "known")
+    assert made <= {name.rpartition(".")[2] for name in known[0]}
+    assert {name.partition(".")[0] for name in known[0]} == {"numpy"}
 
 
 def test_what_torch_cannot_read_is_torn_and_passed_over(program, tmp_path):

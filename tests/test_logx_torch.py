@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from farmx.errors import LogxError
 from farmx.logx import LogX
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("numpy")
+numpy = pytest.importorskip("numpy")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,24 +77,75 @@ def test_a_checkpoint_is_torchs_and_comes_back(logx, folder):
 
 
 def test_a_restart_whose_best_metric_was_a_numpy_scalar_works(logx, folder):
-    import numpy  # runx could not be initialized after this
-
-    logx.save_model({"state_dict": {}}, numpy.float64(0.5), 0)
+    logx.save_model({"state_dict": {}}, numpy.float64(0.5), 0)  # runx could not be initialized after this
     again = LogX()
     again.initialize(folder)
     assert again.save_model({"state_dict": {}}, numpy.float64(0.4), 1) is False
     again._close()
 
 
-@pytest.mark.parametrize("metric", ["number", "numpy"])
-def test_the_best_of_runx_itself_is_compared_with_or_kept(logx, folder, metric, capsys):
-    import numpy
-
-    value = 0.9 if metric == "number" else numpy.float64(0.9)
-    torch.save({"state_dict": {}, "__metric": value}, folder / "best_checkpoint_ep4.pth")
-    assert logx.save_model({"state_dict": {}}, 0.5, 5) is (metric == "numpy")
+@pytest.mark.parametrize(
+    ("metric", "known"), [(0.9, True), (numpy.float64(0.9), True), (torch.tensor(0.9), True), (Fraction(9, 10), False)]
+)
+def test_the_best_of_runx_itself_is_compared_with_or_kept(logx, folder, metric, known, capsys):
+    torch.save({"state_dict": {}, "__metric": metric}, folder / "best_checkpoint_ep4.pth")
+    assert logx.save_model({"state_dict": {}}, 0.5, 5) is not known
     assert (folder / "best_checkpoint_ep4.pth").exists()
-    assert ("is not compared with, and stays" in capsys.readouterr().out) == (metric == "numpy")
+    assert ("is not compared with, and stays" in capsys.readouterr().out) is not known
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        numpy.float64(0.5),
+        numpy.float32(0.5),
+        numpy.int64(5),
+        numpy.bool_(True),
+        numpy.str_("ä"),
+        numpy.ones((2, 3)),
+        numpy.asfortranarray(numpy.ones((2, 3), "<f4")),
+        numpy.array(["a", "ß"]),
+        numpy.array(["2026-01-01"], "M8[D]"),
+        numpy.zeros(2, [("a", "f4"), ("b", "i2")]),
+        numpy.array([1, "a", None], dtype=object),
+        numpy.dtype("f4"),
+    ],
+    ids=repr,
+)
+def test_arrays_and_scalars_of_numpy_are_plain_values_to_torch_too(logx, value):
+    before = torch.serialization.get_safe_globals()
+    logx.save_model({"state_dict": {}, "x": value, "rng": numpy.random.get_state()}, 0.5, 1)
+    found = logx.resume()
+    assert (type(found["x"]), repr(found["x"])) == (type(value), repr(value))
+    assert (found["rng"][1] == numpy.random.get_state()[1]).all()
+    assert torch.serialization.get_safe_globals() == before
+
+
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, ("attacked",)
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        (Attack(), "posix.mkdir"),
+        (numpy.array([Attack()], dtype=object), "posix.mkdir"),
+        (numpy.load, "numpy.load"),
+        (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_could_run_code_is_refused_and_not_taken_for_torn(logx, folder, monkeypatch, value, held, zipped):
+    monkeypatch.chdir(folder)
+    logx.save_model({"state_dict": {}}, 0.5, 1)
+    path = folder / "last_checkpoint_ep1.pth"
+    torch.save({"state_dict": {}, "x": value}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(LogxError) as caught:
+        logx.resume()
+    told = "and loading that can run code; logx.resume(weights_only=False) does it, if you trust the file"
+    assert str(caught.value) == f"{path}: holds {held}, {told}"
+    assert not (folder / "attacked").exists()
 
 
 def test_what_torch_refuses_is_told_with_the_way_around(logx, folder):
