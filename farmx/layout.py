@@ -126,6 +126,12 @@ def attempt_number(name: str) -> tuple[int, int] | None:
     return (int(queued), int(restarted)) if queued.isdecimal() and restarted.isdecimal() else None
 
 
+def attempt_after(name: str) -> str:
+    """The one that the scheduler makes of this attempt when it restarts its job."""
+    queued, restarted = attempt_number(name) or (0, 0)
+    return attempt_name(queued, restarted + 1)
+
+
 def attempt_numbers(run: str) -> list[tuple[int, int]]:
     """The numbers of the attempts in the run directory, oldest first. Raises RecordError."""
     found = map(attempt_number, names(os.path.join(run, ATTEMPTS)))

@@ -64,15 +64,16 @@ class Scheduler:
         """
         for count in range(self.restarts):
             name = layout.attempt_name(self._queued, count)
-            owner, end = (
-                runner.read(os.path.join(self._run, layout.ATTEMPTS, name, record), layout.ATTEMPT_FORMAT) or {}
-                for record in (layout.OWNER, layout.END)
-            )
+            place = os.path.join(self._run, layout.ATTEMPTS, name)
+            owner, end = (runner.read(os.path.join(place, record), layout.ATTEMPT_FORMAT) or {}
+                          for record in (layout.OWNER, layout.END))  # fmt: skip
             if owner.get("job") not in (None, "", self.job):
                 return f"attempt {name} is that of job {owner['job']}"
             if end.get("state") in self._over:
                 return f"attempt {name} is {end['state']}"
-            if layout.wished(os.path.join(self._run, layout.ATTEMPTS, name)):  # too late for it, not for us
+            if layout.wished(place):  # too late for it, not for us
+                with suppress(OSError):
+                    runner.close(self._run, layout.attempt_name(self._queued, self.restarts))
                 return f"attempt {name} was cancelled"
         return None
 

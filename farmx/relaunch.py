@@ -23,7 +23,7 @@ from farmx.chains import Chain
 from farmx.errors import ConfigError, FarmError, FarmxError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
 from farmx.farms.base import Farm
-from farmx.spec import Held, Job, Run, State, Submission
+from farmx.spec import Attempt, Held, Job, Run, State, Submission
 from farmx.stages import AGAIN, ONLY
 
 RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
@@ -349,21 +349,31 @@ def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
     """What became of it, and what its farm is to end."""
     try:
         if run.state in WAITING or _told_by_its_farm_alone(run):
-            closed = _close(run.path, _next(run), {"farm": layout.LOCAL, "submission": ""})
-            return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
+            return _never(run)
         if run.state is State.UNKNOWN and run.held and not run.attempts:  # its farm cannot say whether it begins
             return f"not cancelled: {run.note}", ()
         if run.state is State.CANCELLED and run.held and run.attempts and run.attempts[-1].end is None:
             local.request(run.attempts[-1])
         if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
             return str(run.state), ()
-        if _elsewhere(run):
-            local.request(run.attempts[-1])
-        else:
-            local.cancel(run.attempts[-1])
+        (local.request if _elsewhere(run) else local.cancel)(run.attempts[-1])
+        if _left(run.attempts[-1]):
+            return _never(run._replace(state=State.PREEMPTED))
     except (FarmError, StageError) as error:  # the others are cancelled all the same
         return f"not cancelled: {error}", ()
     return ASKED, _elsewhere(run)
+
+
+def _never(run: Run) -> tuple[str, Sequence[Held]]:
+    """The same of one whose next attempt is to begin: it never does."""
+    closed = _close(run.path, _next(run))
+    return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
+
+
+def _left(attempt: Attempt) -> bool:
+    """Whether it ended so that another follows it; its runner, once it has written that, looks for our wish again."""
+    end = runner.read(os.path.join(attempt.path, layout.END), layout.ATTEMPT_FORMAT) or {}
+    return end.get("state") == State.PREEMPTED
 
 
 def _told_by_its_farm_alone(run: Run) -> bool:
@@ -377,7 +387,7 @@ def _next(run: Run) -> str:
     """The number of the attempt that is to begin next: once that is taken, none does that anybody holds for the run."""
     queued, restarted = run.attempts[-1].number if run.attempts else (0, 0)
     if run.state is State.PREEMPTED:
-        return layout.attempt_name(queued, restarted + 1)
+        return layout.attempt_after(layout.attempt_name(queued, restarted))
     ahead = base.ahead(run)
     return layout.attempt_name(base.counting(ahead) if ahead else queued + 1)
 
@@ -401,15 +411,9 @@ def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
     return refused
 
 
-def _close(run: str, number: str, facts: Mapping[str, str]) -> bool:
-    """Take the attempt only to end it as cancelled, so that it can never start; False when it was taken before.
-
-    Raises StageError.
-    """
+def _close(run: str, number: str) -> bool:
+    """Keep the attempt from ever starting; False where it has. Raises StageError."""
     try:
-        attempt, owner = runner.take(run, number, facts)
-        if attempt:
-            runner.record_end(attempt, runner.end_record(owner, State.CANCELLED.value, begun=False))
+        return runner.close(run, number)
     except OSError as error:
         raise StageError(f"{error.filename or run}: {error.strerror}") from error
-    return attempt is not None

@@ -84,6 +84,17 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     return attempt, owner
 
 
+def close(run: str, number: str) -> bool:
+    """Have the attempt end as cancelled, taken by us alone, so that it never starts; False where others execute it.
+
+    Raises OSError.
+    """
+    attempt, owner = take(run, number, {"farm": layout.LOCAL, "submission": ""})
+    if attempt:
+        record_end(attempt, end_record(owner, "cancelled", begun=False))
+    return attempt is not None or not _counts(os.path.join(run, layout.ATTEMPTS, number))
+
+
 def _owner(attempt: str) -> dict[str, Any]:
     return read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
 
@@ -258,6 +269,8 @@ def execute(
     more: dict[str, Any] = {"again": True} if outcome.again else {}
     more |= {"cause": outcome.cause} if outcome.cause else {}
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note, **more)
+    if outcome.state == "preempted" and layout.wished(taken) and close(run, layout.attempt_after(number)):
+        outcome = outcome._replace(state="cancelled", note="before its next attempt", again=False)
     return outcome._replace(seconds=seconds)
 
 

@@ -178,6 +178,7 @@ def test_a_run_that_was_cancelled_too_late_for_its_attempt_does_not_go_on(place)
     run = place.run()
     (attempt(run, "1.0", "7", "preempted") / layout.CANCEL).touch()
     assert job(handed(place, run), JOB_ID="7") == (0, "one 1.1 held: attempt 1.0 was cancelled\n")
+    assert end(run, "1.1") == {"format": 1, "state": "cancelled", "begun": False}
 
 
 def test_a_run_that_was_cancelled_while_it_waited_never_starts(place):

@@ -500,6 +500,40 @@ def test_what_others_do_to_a_job_whose_time_is_nearly_up_stands(
     assert [["scontrol", "requeue", "7"]] * asked == [call for call in fake.calls("scontrol") if "requeue" in call]
 
 
+MEANWHILE = """#!/bin/sh
+echo "$*" >>"$ASKED"
+touch "$FARMX_WISH"
+echo {told}
+"""
+
+
+@pytest.mark.parametrize(
+    ("signal", "line", "told"),
+    [(15, "", "JobState=PENDING Restarts=1"), (12, " DUE TO TIME LIMIT", "JobState=COMPLETING Restarts=0")],
+    ids=["Slurm queues it again", "its runner does"],
+)
+def test_a_run_that_is_cancelled_while_its_end_is_judged_is_not_queued_again(
+    place, tmp_path, monkeypatch, signal, line, told
+):
+    """Too late for its attempt: nobody looks any more whether somebody asked for its end."""
+    Scheduler(tmp_path / "bin", monkeypatch, "scontrol")
+    (tmp_path / "bin/scontrol").write_text(MEANWHILE.format(told=told))
+    run, side = place.shell(TOLD, name="it's $HOME; größe"), tmp_path / "side"
+    env = {"SIDE": side, "ASKED": tmp_path / "asked", "FARMX_WISH": f"{run}/attempts/1.0/cancel"}
+    for name, path in env.items():
+        monkeypatch.setenv(name, str(path))
+    submission = handed(place, run)
+    job = start(submission)
+    until(lambda: side.read_text() == "began\n")
+    with open(os.path.join(submission, "0.log"), "a") as log:
+        log.write(CANCELLED.replace(" ***\n", f"{line} ***\n") if line else "")
+    job.send_signal(signal)
+    job.wait()
+    assert [end(run, number)["state"] for number in ("1.0", "1.1")] == ["preempted", "cancelled"]
+    assert set((tmp_path / "asked").read_text().splitlines()) == {"show job -o 7"}
+    assert said(submission).splitlines()[-1] == "it's $HOME; größe 1.0 cancelled: before its next attempt"
+
+
 def test_the_last_job_of_an_array_is_named_by_its_index_since_its_number_is_the_arrays(place, tmp_path, monkeypatch):
     fake = Scheduler(tmp_path / "bin", monkeypatch)
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")

@@ -415,6 +415,32 @@ def test_what_began_since_it_was_looked_at_is_not_cancelled(place, attempts, hel
     assert end(run.path, begun) is None
 
 
+# How an attempt ended after it was looked at, and what has begun since -> what a cancel says, and what is then there.
+TOO_LATE = [
+    (None, None, "asked to end", {"1.0": None}),
+    ("done", None, "asked to end", {"1.0": "done"}),
+    ("preempted", None, "cancelled", {"1.0": "preempted", "1.1": "cancelled"}),
+    ("preempted", "1.1", "not cancelled: it began, or was ended, meanwhile; cancel it again",
+     {"1.0": "preempted", "1.1": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "begun", "told", "there"), TOO_LATE)
+def test_an_attempt_that_is_to_be_followed_by_another_when_its_end_is_asked_for_is_followed_by_none(
+    place, how, begun, told, there
+):
+    run = place.run()
+    attempt, owner = runner.take(run, "1.0", {})
+    seen = Run("one", run, "sweep", State.RUNNING, {}, (Attempt(attempt, (1, 0), {}, None),), "p1-0")
+    if how:
+        runner.record_end(attempt, runner.end_record(owner, how))
+    if begun:
+        runner.take(run, begun, {})
+    assert told_of(seen) == [("one", told)]
+    numbers = os.listdir(Path(run, layout.ATTEMPTS))
+    assert {number: (end(run, number) or {}).get("state") for number in numbers} == there
+
+
 def test_a_run_that_cannot_be_cancelled_is_one_line_and_the_others_are(place):
     names = ["one", "two", "three"]
     for name in names:
