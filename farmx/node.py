@@ -127,13 +127,10 @@ class Scheduler:
 
     def word(self) -> str | None:
         """How the job stands; None when nobody answers, or there is nothing to say."""
-        told = f"{self._asked()}\n{self._said()}"
+        told = f"{self._call(self._node.get('ask')) or ''}\n{self._said()}"
         following = str(self.restarts + 1)
         words = self._node.get("words") or ()
         return next((word for pattern, word in words if re.search(pattern.replace("{next}", following), told)), None)
-
-    def _asked(self) -> str:
-        return self._call(self._node.get("ask")) or ""
 
     def hold(self, submission: str) -> bool:
         """Ask for what waits to be held: of our submission, and of what else was queued that is held with it.
