@@ -21,6 +21,7 @@ case "$*" in
   "--version") echo "Python 3.9.2" ;;
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/bin/pip"; echo "venv" >>"$STATE/log" ;;
   "-m pip --version") [ -e "$here/pip" ] ;;
+  "-m compileall "*) echo "$*" >>"$STATE/log"; exit 1 ;;  # it does where a file is none
   "-m pip install "*) echo "pip $*" >>"$STATE/log"; [ ! -e "$STATE/killed" ] || kill -9 $PPID ;;
   *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
@@ -30,8 +31,9 @@ echo "apt-get $*" >>"$STATE/log"
 [ ! -e "$STATE/refuses" ] || exit 100
 case "$*" in *" python3-venv") touch "$STATE/ensurepip" ;; esac
 """
-INSTALL = "pip -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat"
-PIP = f"{INSTALL} --editable . scikit-learn"
+INSTALL = "pip -m pip install --quiet --disable-pip-version-check --no-compile --config-settings editable_mode=compat"
+COMPILE = "-m compileall -qq -j 0 -x site-packages/.*/tests/ .venv/lib"
+PIP = [f"{INSTALL} --editable . scikit-learn", COMPILE]
 GET = ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends python3-venv"]
 TOOLS = ("sh", "env", "cat", "cksum", "cp", "dirname", "flock", "mkdir", "rm", "touch")
 
@@ -77,7 +79,7 @@ def place(tmp_path):
 
 def test_the_first_call_makes_the_environment_and_the_second_does_nothing(place):
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == ["venv", PIP]
+    assert place.log() == ["venv", *PIP]
     assert (place.path / ".venv/.ready-demo").exists()
     again = place.venv(*DEMO)
     assert (again.returncode, again.stdout, again.stderr, place.log()) == (0, "", "", [])
@@ -88,7 +90,7 @@ def test_a_changed_pyproject_installs_again_into_the_same_environment(place):
     place.log()
     (place.path / "pyproject.toml").write_text('[project]\nname = "farmx"\n')
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == [PIP]
+    assert place.log() == PIP
     assert place.venv(*DEMO).returncode == 0
     assert place.log() == []
 
@@ -97,7 +99,7 @@ def test_another_purpose_installs_into_the_same_environment(place):
     place.venv(*DEMO)
     place.log()
     assert place.venv("test", "--editable", ".[test]").returncode == 0
-    assert place.log() == [f"{INSTALL} --editable .[test]"]
+    assert place.log() == [f"{INSTALL} --editable .[test]", COMPILE]
     assert place.venv(*DEMO).returncode == 0
     assert place.log() == []
 
@@ -105,11 +107,11 @@ def test_another_purpose_installs_into_the_same_environment(place):
 def test_an_environment_killed_while_it_was_made_is_made_again_from_nothing(place):
     (place.state / "killed").touch()
     assert place.venv(*DEMO).returncode == -9
-    assert place.log() == ["venv", PIP]
+    assert place.log() == ["venv", PIP[0]]
     (place.path / ".venv/half-unpacked").touch()
     (place.state / "killed").unlink()
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == ["venv", PIP]
+    assert place.log() == ["venv", *PIP]
     left = sorted(path.name for path in (place.path / ".venv").iterdir())
     assert left == [".ready-demo", "bin"]
 
@@ -118,7 +120,7 @@ def test_an_environment_without_pip_is_made_again(place):
     (place.path / ".venv/bin").mkdir(parents=True)
     shutil.copy(place.bin / "python3", place.path / ".venv/bin/python")
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == ["venv", PIP]
+    assert place.log() == ["venv", *PIP]
 
 
 def test_somebody_elses_environment_is_used_and_kept(place):
@@ -127,7 +129,7 @@ def test_somebody_elses_environment_is_used_and_kept(place):
     (place.path / ".venv/bin/pip").touch()
     (place.path / ".venv/theirs").touch()
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == [PIP]
+    assert place.log() == PIP
     assert (place.path / ".venv/theirs").exists()
 
 
@@ -136,13 +138,13 @@ def test_a_moved_checkout_installs_again(place):
     place.log()
     place.path = place.path.rename(place.path.with_name("elsewhere"))
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == [PIP]
+    assert place.log() == PIP
 
 
 def test_root_without_ensurepip_gets_it_from_apt(place):
     (place.state / "ensurepip").unlink()
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == [*GET, "venv", PIP]
+    assert place.log() == [*GET, "venv", *PIP]
 
 
 def test_a_user_with_sudo_gets_ensurepip_from_apt(place):
@@ -151,7 +153,7 @@ def test_a_user_with_sudo_gets_ensurepip_from_apt(place):
     program(place.bin / "sudo", '#!/bin/sh\nshift\nexec "$@"\n')
     (place.bin / "true").symlink_to(shutil.which("true"))
     assert place.venv(*DEMO).returncode == 0
-    assert place.log() == [*GET, "venv", PIP]
+    assert place.log() == [*GET, "venv", *PIP]
 
 
 def no_python(place):
@@ -203,7 +205,7 @@ def test_the_place_can_be_named_and_leaves_the_projects_own_alone(place):
     place.log()
     words = ("farms", "some-client==1")
     assert place.venv(*words, FARMX_VENV=".venv-farms").returncode == 0
-    assert place.log() == ["venv", f"{INSTALL} some-client==1"]
+    assert place.log() == ["venv", f"{INSTALL} some-client==1", COMPILE.replace(".venv", ".venv-farms")]
     assert place.venv(*words, FARMX_VENV=".venv-farms").returncode == 0
     assert (place.log(), (place.path / ".venv/.ready-farms").exists()) == ([], False)
 
@@ -211,7 +213,7 @@ def test_the_place_can_be_named_and_leaves_the_projects_own_alone(place):
 def test_python_can_be_named(place):
     (place.bin / "python3").rename(place.bin / "python3.12")
     assert place.venv(*DEMO, PYTHON="python3.12").returncode == 0
-    assert place.log() == ["venv", PIP]
+    assert place.log() == ["venv", *PIP]
 
 
 def test_no_host_and_no_index_is_named():
