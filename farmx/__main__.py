@@ -38,6 +38,8 @@ def _command(load: Callable[[], Callable[..., None]]) -> Callable[[], None]:
             load()(prog_name=load.__name__)
         except KeyboardInterrupt:
             raise SystemExit(130) from None
+        finally:
+            gc.freeze()  # a process that ends need not look for garbage first: it may be a tenth of what it takes
 
     return command
 

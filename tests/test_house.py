@@ -56,6 +56,7 @@ LADDER = (
     ("cli.main",),
     ("cli.sumx",),
     ("__main__",),
+    ("testing",),
 )
 # Import this much of farmx and no more: the last two are carried to nodes, with what they import.
 ALONE = {
@@ -232,6 +233,11 @@ def test_what_programs_import_stands_on_the_standard_library(name):
     assert others_at_import(TREES[name]) - set(sys.stdlib_module_names) == set()
 
 
+def test_pytest_is_imported_by_what_others_test_their_farms_with_alone():
+    inside = [name for name, tree in TREES.items() if re.search(r"\b(import|from) pytest\b", ast.unparse(tree))]
+    assert inside == ["testing"]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_has_a_docstring_and_fits(name):
     assert ast.get_docstring(TREES[name])
@@ -322,6 +328,13 @@ def test_ctrl_c_while_a_command_is_loaded_ends_it_without_a_word(command, tmp_pa
     code = f"import sys; from farmx.__main__ import {command}; sys.path.insert(0, sys.argv[1]); {command}()"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_command_that_ends_looks_for_no_garbage(tmp_path):
+    told = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0))"
+    code = f"{told}; import sys; sys.argv[1:] = ['no.yml', '-n']; from farmx.__main__ import farmx; farmx()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "True\n"), done.stderr
 
 
 @pytest.mark.parametrize("first", ["", "import farmx.logx, farmx.api"])
