@@ -85,7 +85,8 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     pattern that is none, a CODE_INCLUDE that lies elsewhere and a CODE_LINK that does so or does not exist.
     """
     try:
-        names = _from_git(root) or list(_walk(root))  # no repository, or a directory that its repository ignores
+        listed = _from_git(root)
+        names = listed or list(_walk(root))  # no repository, or a directory that its repository ignores
     except OSError as error:
         why = f"{error.filename}: cannot be read for the snapshot: {error.strerror}"
         raise StageError(f"{why}; the code is all of {root}: call farmx in the project") from error
@@ -94,7 +95,7 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     kept, warnings = _ignored(names, wish.ignore)
     included = _included(root, wish.include, logs)
     kept += sorted(included - set(kept))
-    warnings += (*_idle(root, wish.include, included), *_unlisted(root, kept, (*logs, *live)))
+    warnings += (*_idle(root, wish.include, included), *(_unlisted(root, kept, (*logs, *live)) if listed else ()))
     kept = [name for name in kept if not _below(name, tuple(live))]
     links = {name: _link_text(root, name) for name in kept if os.path.islink(os.path.join(root, name))}
     files = _told(sorted(set(kept) - set(links)), "listing the code", progress)

@@ -315,6 +315,20 @@ def test_all_is_code_and_nothing_told_in_a_directory_that_its_repository_ignores
     assert snapshot.listing(str(source / "scratch"), Wish(), []).warnings == ()
 
 
+@pytest.mark.parametrize(("inside", "asked"), [(True, 2), (False, 1)])
+def test_git_is_asked_what_it_ignores_only_where_it_lists_the_code(source, tmp_path, monkeypatch, inside, asked):
+    if inside:
+        repository(source)
+    write(source, "a.py")
+    write(tmp_path, "bin/git")
+    real, log = shutil.which("git"), tmp_path / "asked"
+    (tmp_path / "bin/git").write_text(f'#!/bin/sh\necho "$1" >>{log}\nexec {real} "$@"\n')
+    (tmp_path / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    assert snapshot.listing(str(source), Wish(), []).files == ("a.py",)
+    assert log.read_text() == "ls-files\n" * asked
+
+
 def test_an_include_that_means_nothing_is_told(source):
     repository(source, "a.py", ".gitignore", "data/x.csv", "runs/y")
     (source / ".gitignore").write_text("data\n")
