@@ -304,13 +304,19 @@ def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) 
         env_pass=template.env_pass,
         setup=template.setup,
         pythonpath=template.pythonpath,
-        resources={**template.resources, **{name: value.data for name, value in point.resources.items()}},
+        resources=_resources(template, point),
         goal=template.goal,
         retry=template.retry,
         container=template.container,
         breaker=template.breaker,
         sentinel=template.sentinel,
     )
+
+
+def _resources(template: Template, point: Point) -> Mapping[str, Any]:
+    """The template's own where no resource is swept: what is one value is compared in no time."""
+    own = {name: value.data for name, value in point.resources.items()}
+    return {**template.resources, **own} if own else template.resources
 
 
 def _tag(tag: str | None, values: Mapping[str, Value]) -> str | None:

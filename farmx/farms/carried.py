@@ -5,7 +5,6 @@ import marshal
 import os
 import shlex
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import util
@@ -51,6 +50,8 @@ def _zip(sources: Sequence[bytes]) -> bytes:
 
     A Python of another version than this one takes the text.
     """
+    import zipfile  # only who writes the first of its version
+
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
