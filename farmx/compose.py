@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, plan, shelltext, sweep
+from farmx import config, layout, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
 from farmx.settings import LOCAL, NOTIFY_SLURM, SLURM
 from farmx.spec import Point, RunSpec, Surroundings
@@ -172,6 +173,7 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
     from farmx.orders import Order
 
     settings = made.config
+    experiment = os.path.join(settings.logroot, made.request.name or made.sweep.name)
     roots = interpreter.pythonpath(made.template.pythonpath, made.template.words[:4], at.environ, at.cwd)
     template = made.template._replace(pythonpath=roots)
     specs = tuple(plan.specs(template, made.points()))
@@ -179,9 +181,9 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
         _check_retry(settings, specs)
         _check_pack(settings, specs, made.request.stages)
     return Order(
-        id=launch_id(at.now),
+        id=launch_id(at.now, experiment),
         source=at.cwd,
-        experiment=os.path.join(settings.logroot, made.request.name or made.sweep.name),
+        experiment=experiment,
         sweep=os.path.abspath(os.path.join(at.cwd, made.request.sweep)),
         specs=specs,
         wish=_wish(settings),
@@ -301,10 +303,36 @@ def _sweeps(told: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Node], Mappi
         yield {key: node for key, node in made.settings.items() if key != "NOTIFY"}, made.setting_marks
 
 
-def launch_id(now: float) -> str:
-    """A name for a launch and its submission that sorts by time."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    return f"{stamp}.{int(now % 1 * 1000):03d}-{os.urandom(3).hex()}"
+def launch_id(now: float, experiment: str) -> str:
+    """A name for a launch of the experiment directory, and its submissions, that sorts by time.
+
+    It comes after all there are, whatever clock named those: the one that is made last has the newest settings.
+    Raises RecordError.
+    """
+    stamp = _stamp(int(now * 1000))
+    homes = (os.path.join(experiment, layout.FARMX, name) for name in (layout.LAUNCHES, layout.SUBMISSIONS))
+    there = (name for home in homes for name in layout.names(home) if _STAMP.match(name))
+    newest = max(there, default="")[: len(stamp)]
+    if newest >= stamp:
+        with suppress(ValueError):  # it is no time
+            stamp = _stamp(1 + _moment(newest))
+    return f"{stamp}-{os.urandom(3).hex()}"
+
+
+_STAMP = re.compile(r"\d{8}-\d{6}\.\d{3}-")
+
+
+def _stamp(moment: int) -> str:
+    """Milliseconds since the epoch, as text."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(moment // 1000))}.{moment % 1000:03d}"
+
+
+def _moment(stamp: str) -> int:
+    """The same the other way round. Raises ValueError."""
+    import calendar  # only where clocks differ
+
+    day, _, part = stamp.partition(".")
+    return calendar.timegm(time.strptime(day, "%Y%m%d-%H%M%S")) * 1000 + int(part)
 
 
 def _without_addresses(made: Composed) -> str:

@@ -75,11 +75,33 @@ RESOURCES: {mem: 3}
     }
 
 
-def test_the_ids_of_launches_sort_by_time_and_differ():
-    ids = [compose.launch_id(now) for now in (1.0, 1.25, 1.5, 2.0, 1e9, NOW, NOW)]
+def test_the_ids_of_launches_sort_by_time_and_differ(tmp_path):
+    ids = [compose.launch_id(now, str(tmp_path)) for now in (1.0, 1.25, 1.5, 2.0, 1e9, NOW, NOW)]
     assert ids == sorted(ids[:-2]) + ids[-2:]
     assert len(set(ids)) == len(ids)
-    assert compose.launch_id(NOW).startswith(time.strftime("%Y%m%d-%H%M%S", time.gmtime(NOW)) + ".250-")
+    assert ids[-1].startswith(time.strftime("%Y%m%d-%H%M%S", time.gmtime(NOW)) + ".250-")
+
+
+# What there is of launches -> the time in the name of one that begins at 08:00:00.250 on 21 November by its clock.
+AFTER = [
+    ([], "20261121-080000.250"),
+    (["20261121-075959.999-ffffff.json"], "20261121-080000.250"),
+    (["20261121-080000.250-ffffff.json"], "20261121-080000.251"),
+    (["20261121-080000.251-ffffff.json", "20261121-080000.999-000000"], "20261121-080001.000"),
+    (["20261231-235959.999-ffffff-12"], "20270101-000000.000"),
+    (["29990101-000000.000-ffffff.json", "20261121-075959.999-ffffff-2"], "29990101-000000.001"),
+    (["notes", "99999999-999999.999-ffffff", "2999-ffffff", ".29990101-000000.000-ffffff.json.7.aa"],
+     "20261121-080000.250"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["launches", "submissions"])
+@pytest.mark.parametrize(("there", "time"), AFTER)
+def test_a_launch_comes_after_those_there_are_whatever_clock_named_them(tmp_path, folder, there, time):
+    (tmp_path / ".farmx" / folder).mkdir(parents=True)
+    for name in there:
+        (tmp_path / ".farmx" / folder / name).touch()
+    assert compose.launch_id(1795248000.25, str(tmp_path)).rpartition("-")[0] == time
 
 
 @pytest.mark.parametrize("first, points", [(None, 3), (1, 1), (2, 2), (99, 3)])

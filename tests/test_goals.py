@@ -75,6 +75,14 @@ def test_runs_of_launches_with_different_goals_have_one(project, launched):
     assert order(project, "-s", "test/acc") == ([2, 1, 0.5], "acc-best")
 
 
+def test_a_launch_from_a_machine_whose_clock_is_behind_has_the_newest_goal(project, launched):
+    launched(ACC)
+    (path,) = (project.experiment / ".farmx/launches").iterdir()
+    path.rename(path.with_name("29990101-000000.000-aaaaaa.json"))
+    launched(ERR)
+    assert order(project) == ([1, 2], "err-best")
+
+
 def test_what_else_looks_at_a_goal_has_the_newest(project, launched, monkeypatch):
     import farmx
 

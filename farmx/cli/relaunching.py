@@ -55,7 +55,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     refused: list[FarmxError] = []
     for group, each in zip(groups, chosen):
         try:
-            code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now))) or code
+            code = _queue(group, relaunch.submissions(each, group.farm, compose.launch_id(at.now, group.home))) or code
         except FarmxError as error:  # holds up no other farm: the records of all are those of what was told
             refused.append(error)
         if code == STOPPED:

@@ -113,7 +113,8 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
             farm = _farm(record, relaunch.pack_of([record]), home, config_file, at)
             chosen = relaunch.retry(runs, [run.state for run in runs], "own", at.environ, farm)
             relaunch.settle([chosen], at.environ)
-            there.queue(notifying.telling(farm, urls), relaunch.submissions(chosen, farm, compose.launch_id(at.now)))
+            made = relaunch.submissions(chosen, farm, compose.launch_id(at.now, home))
+            there.queue(notifying.telling(farm, urls), made)
         except FarmxError as error:
             tell(f"{record.get('farm', layout.LOCAL)}: {error}")
             code = error.exit_code
