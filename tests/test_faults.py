@@ -371,9 +371,8 @@ def test_a_worker_killed_between_two_runs_is_replaced(tmp_path):
     assert [run.state.value for run in status.of(str(place.experiment), ["two"]).runs] == ["staged"]
 
 
-@pytest.mark.parametrize("console", [terminal.Tee])
-def test_a_full_disk_loses_what_a_program_says_and_not_the_program(capfd, console):
-    made = console()
+def test_a_full_disk_loses_what_a_program_says_and_not_the_program(capfd):
+    made = terminal.Tee(terminal.Seat())
     log = os.open("/dev/full", os.O_WRONLY)
     output = made.open(log)
     os.write(output, b"said\n")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import PATIENCE_S, Place, end, exists, gone, number, output, python
+from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, until
 
 FOREGROUND = """
 tty = sys.argv[2]
@@ -28,8 +28,11 @@ if sys.argv[3] == "background":
         os.waitpid(pid, 0)
         os._exit(0)
     os.setpgid(0, 0)
+seat = terminal.Seat()
 with processes.Inbox() as inbox:
-    outcome = runner.execute(sys.argv[1], "1.0", {}, inbox, terminal.console(), grace_s=60)
+    for run in sys.argv[1].split(":"):
+        runner.execute(run, "1.0", {}, inbox, terminal.console(seat), grace_s=60)
+seat.close(None)
 """
 
 
@@ -46,8 +49,8 @@ class Screen:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.keys, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
-    def run(self, run: str) -> None:
-        self.process = python(FOREGROUND, run, os.ttyname(self._far), "", stdout=None)
+    def run(self, *runs: str) -> None:
+        self.process = python(FOREGROUND, ":".join(runs), os.ttyname(self._far), "", stdout=None)
 
     def look(self, seconds: float = PATIENCE_S) -> bool:
         """Take in what has come; False when there was nothing for so long."""
@@ -298,6 +301,27 @@ def test_in_the_background_of_a_terminal_nothing_is_read_from_it(place, screen):
     assert termios.tcgetattr(screen._far) == screen.before
 
 
+def test_what_a_program_did_not_read_is_for_the_next_run(place, screen):
+    first = place.shell(WAIT, "first")
+    second = place.python("import sys; print(repr(sys.stdin.read()))", "second")
+    screen.run(first, second)
+    screen.see("ready\r\n")
+    screen.type("größe\rhalf a \x7fline\x04\x04")
+    screen.see("lin")
+    Path(first, "go").touch()
+    assert "'größe\\nhalf aline'" in screen.end()
+    assert termios.tcgetattr(screen._far) == screen.before
+
+
+def test_a_terminal_that_is_stopped_holds_nobody_up_and_shows_all_later(place, screen):
+    run = place.shell("echo ready; until [ -e LOGDIR/go ]; do sleep 0.01; done; yes | head -n 400000; echo last")
+    screen.run(run)
+    screen.see("ready\r\n")
+    Path(run, "go").touch()
+    until(lambda: end(run))  # nobody has looked at the screen meanwhile
+    assert screen.end() == "ready\r\n" + "y\r\n" * 400_000 + "last\r\n"
+
+
 # ---------------------------------------------------------------- without a terminal
 
 
@@ -318,6 +342,46 @@ def test_bytes_are_copied_as_they_are(place):
     with python(FOREGROUND, run, "", "", text=False) as process:
         assert process.stdout.read() == bytes(range(256)) * 1000
     assert Path(run, "output.log").read_bytes() == bytes(range(256)) * 1000
+
+
+def test_a_reader_that_pauses_holds_nobody_up_and_gets_all_later_in_order(place):
+    runs = [place.shell(f"yes {name} | head -n 200000; echo last; yes | head -n 9 >&2", name) for name in "ab"]
+    with python(FOREGROUND, ":".join(runs), "", "") as process:
+        until(lambda: all(map(end, runs)))
+        said = "".join(f"{name}\n" * 200_000 + "last\n" + "y\n" * 9 for name in "ab")
+        assert process.stdout.read() == said == "".join(map(output, runs))
+
+
+SOCKET = """
+import os, socket, threading
+ours, theirs = socket.socketpair()
+shown = os.dup(1)
+if os.fork() == 0:
+    ours.close()
+    while not all(os.path.exists(f"{run}/attempts/1.0/end.json") for run in os.sys.argv[1].split(":")): pass
+    while more := theirs.recv(65536):
+        os.write(shown, more)
+    os._exit(0)
+theirs.close()
+os.dup2(ours.fileno(), 1)
+"""
+
+
+def test_a_socket_that_nobody_reads_holds_nobody_up(place):
+    run = place.shell("yes | head -n 400000; echo last")
+    with python("import sys\n" + SOCKET + FOREGROUND, run, "", "") as process:
+        assert process.stdout.read() == "y\n" * 400_000 + "last\n"
+
+
+def test_what_neither_the_log_nor_a_reader_takes_is_lost_and_no_more():
+    reader, writer = os.pipe()
+    code = "seat.show(b'x' * 200_000, None); seat.put(b'last', 1); print(seat.close(0.0), file=sys.stderr)"
+    begin = "from farmx.farms import terminal; seat = terminal.Seat(); "
+    with python(begin + code, stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        assert process.stderr.read() == "False\n"
+    with open(reader, "rb") as pipe:
+        assert pipe.read() == b"x" * 65536
 
 
 def test_a_reader_that_has_enough_does_not_end_the_run(place):

@@ -5,6 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from farmx import breaker, launcher, layout, stages, status
@@ -107,33 +108,39 @@ class Here:
     def _run(self, submission: Submission) -> list[Outcome]:
         job = local.announce(submission)
         try:
-            with Inbox() as inbox:
-                if self._places is None:
-                    outcomes = self._foreground(submission, inbox)
-                else:
-                    outcomes = self._pool(submission, self._places, inbox)
-                self.stopped = bool(inbox.stops)
+            outcomes = self._foreground(submission) if self._places is None else self._pool(submission, self._places)
         finally:
             if self._lives_on:  # else our end says it
                 local.finish(submission, job)
         self.held = self.held or bool(breaker.held(submission.path))
         return outcomes
 
-    def _foreground(self, submission: Submission, inbox: Inbox) -> list[Outcome]:
+    def _foreground(self, submission: Submission) -> list[Outcome]:
         from farmx.farms import terminal  # pools do without one
 
-        watch = screen.Foreground(commands(submission, "\n"))
-        self.counts = watch.counts
-        inbox.heard = lambda count: watch.stopping(1, count > 1)
-        return local.foreground(submission, watch, inbox, terminal.console)
-
-    def _pool(self, submission: Submission, places: Sequence[Slot], inbox: Inbox) -> list[Outcome]:
-        watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(slot.width for slot in places))
-        self.counts = watch.counts
+        seat = terminal.Seat()
         try:
-            return local.pool(submission, places, watch, inbox)
+            with Inbox() as inbox:
+                watch = screen.Foreground(commands(submission, "\n"), seat.put)
+                self.counts = watch.counts
+                inbox.heard = lambda count: watch.stopping(1, count > 1)
+                outcomes = local.foreground(submission, watch, inbox, partial(terminal.console, seat))
+                self.stopped = bool(inbox.stops)
+            return outcomes
         finally:
-            watch.close()
+            if not seat.close(1.0 if self.stopped else None):
+                tell("      not all that the runs said was shown; their logs have it: farmx logs RUN")
+
+    def _pool(self, submission: Submission, places: Sequence[Slot]) -> list[Outcome]:
+        with Inbox() as inbox:
+            watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(slot.width for slot in places))
+            self.counts = watch.counts
+            try:
+                outcomes = local.pool(submission, places, watch, inbox)
+            finally:
+                watch.close()
+            self.stopped = bool(inbox.stops)
+        return outcomes
 
     def code(self) -> int:
         """The exit code of a command that ran this."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from farmx import layout
 from farmx.cli.surroundings import show, tell
@@ -61,27 +62,39 @@ class Foreground(Watch):
 
     tick_s = 60.0
 
-    def __init__(self, commands: Mapping[str, str]) -> None:
+    def __init__(self, commands: Mapping[str, str], put: Callable[[bytes, int], None]) -> None:
+        """put: shows bytes on our output or errors (1, 2), after what programs said, and never waits."""
         self.counts = Counts()
-        self._commands = commands
+        self._commands, self._put = commands, put
 
     def started(self, job: Job, slot: str) -> None:
-        show(self._commands.get(job.run, os.path.basename(job.run)))
+        self._say(sys.stdout, self._commands.get(job.run, os.path.basename(job.run)))
 
     def ended(self, job: Job, slot: str, outcome: Outcome) -> None:
         self.counts.add(outcome)
         if outcome.state != "done":
-            tell(f"{os.path.basename(job.run)} {outcome.state}: {outcome.note}")
+            self._say(sys.stderr, f"{os.path.basename(job.run)} {outcome.state}: {outcome.note}")
 
     def held(self, waiting: int, why: str) -> None:
-        tell(f"held  {waiting} not begun: {why}")
+        self._say(sys.stderr, f"held  {waiting} not begun: {why}")
+
+    def _say(self, stream: TextIO, text: str) -> None:
+        try:
+            to = stream.fileno()
+        except (OSError, ValueError):  # a notebook's
+            to = -1
+        if to in (1, 2):
+            self._put(f"{text}\n".encode(stream.encoding, stream.errors or "strict"), to)
+        else:
+            (show if stream is sys.stdout else tell)(text)
 
     def waiting(self, job: Job, slot: str, why: str) -> None:
         return
 
     def stopping(self, running: int, now: bool) -> None:
         with suppress(OSError):  # a terminal that went away is why the program is asked; it gets its time
-            os.write(2, f"{stopping(running, now)}\n".encode())  # a signal's handler may stand inside a print
+            if select.select([], [2], [], 0)[1]:  # nor does it wait for one that is stopped
+                os.write(2, f"{stopping(running, now)}\n".encode())  # a signal's handler may stand inside a print
 
     def tick(self) -> None:
         return
