@@ -8,7 +8,7 @@ _DIFF_LIMIT = 1_000_000
 
 def git(source: str) -> dict[str, Any]:
     """The commit, branch and uncommitted diff of the repository around `source`; {} outside one or before a commit."""
-    if not _in_repository(source):
+    if not in_repository(source):
         return {}
     try:
         from git import Repo  # imports slowly, and only a launch wants it
@@ -24,10 +24,12 @@ def git(source: str) -> dict[str, Any]:
         return {}
 
 
-def _in_repository(source: str) -> bool:
-    """Whether there is a .git above; spares projects without one the import of gitpython."""
-    above = os.path.dirname(source)
-    return os.path.lexists(os.path.join(source, ".git")) or (above != source and _in_repository(above))
+def in_repository(source: str) -> bool:
+    """Whether there is a .git in `source` or above, as git sees it; spares other projects gitpython, and git itself."""
+    path = os.path.realpath(source)
+    while not (found := os.path.lexists(os.path.join(path, ".git"))) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return found
 
 
 def _here(repo: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from farmx import layout, manifest
+from farmx import layout, manifest, provenance
 from farmx.errors import ConfigError, StageError
 from farmx.spec import Progress, unseen
 
@@ -85,7 +85,7 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     pattern that is none, a CODE_INCLUDE that lies elsewhere and a CODE_LINK that does so or does not exist.
     """
     try:
-        listed = _from_git(root)
+        listed = _from_git(root) if provenance.in_repository(root) else None
         names = listed or list(_walk(root))  # no repository, or a directory that its repository ignores
     except OSError as error:
         why = f"{error.filename}: cannot be read for the snapshot: {error.strerror}"

@@ -315,17 +315,22 @@ def test_all_is_code_and_nothing_told_in_a_directory_that_its_repository_ignores
     assert snapshot.listing(str(source / "scratch"), Wish(), []).warnings == ()
 
 
-@pytest.mark.parametrize(("inside", "asked"), [(True, 2), (False, 1)])
-def test_git_is_asked_what_it_ignores_only_where_it_lists_the_code(source, tmp_path, monkeypatch, inside, asked):
-    if inside:
-        repository(source)
-    write(source, "a.py")
+@pytest.mark.parametrize(
+    ("inside", "looked_at", "asked"),
+    [("source", "source", 2), ("source", "source/sub", 2), ("source", "link", 2), ("elsewhere", "source", 0)],
+)
+def test_git_is_asked_only_where_it_lists_the_code(source, tmp_path, monkeypatch, inside, looked_at, asked):
+    repository(tmp_path / inside)
+    write(source, "sub/a.py")
+    (tmp_path / "link").symlink_to("source/sub")
     write(tmp_path, "bin/git")
     real, log = shutil.which("git"), tmp_path / "asked"
     (tmp_path / "bin/git").write_text(f'#!/bin/sh\necho "$1" >>{log}\nexec {real} "$@"\n')
     (tmp_path / "bin/git").chmod(0o755)
+    log.touch()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-    assert snapshot.listing(str(source), Wish(), []).files == ("a.py",)
+    code = snapshot.listing(str(tmp_path / looked_at), Wish(), [])
+    assert [os.path.basename(name) for name in code.files] == ["a.py"]
     assert log.read_text() == "ls-files\n" * asked
 
 
