@@ -37,9 +37,7 @@ def launch(
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
     here = farm.executor == layout.LOCAL
-    code = checked(order, here, progress)
-    programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
-    farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
+    code = check(order, farm, progress)
     _prepare(order)
     _finish(order, farm)
     choices = choose(order)
@@ -69,6 +67,15 @@ def _makes(choices: Sequence[Choice]) -> bool:
 
 def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return list({repr(each): each for each in wanted}.values())
+
+
+def check(order: Order, farm: Farm, progress: Progress = unseen) -> snapshot.Listing:
+    """The code to snapshot, after all that can be wrong with launching the order on `farm` was looked at, by the farm,
+    too; nothing is made."""
+    code = checked(order, farm.executor == layout.LOCAL, progress)
+    programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
+    farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
+    return code
 
 
 def checked(order: Order, here: bool, progress: Progress = unseen) -> snapshot.Listing:

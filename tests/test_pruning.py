@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Project, hparams, read
+from commands import Done, Project, hparams, read
 from submitting import configure, put
 
 
@@ -49,6 +49,53 @@ def test_without_a_terminal_nothing_is_cancelled_or_launched_unless_agreed(waiti
     told = waiting("sweep.yml", "-i", "--prune")
     assert told.code == 2
     assert told.err.endswith("farmx: --prune would cancel 1 run; give -y if you mean it\n")
+    assert states(waiting) == {1: "done", 2: "staged", 3: "staged"}
+
+
+@pytest.mark.parametrize("fewer", ["--first 1", "--first 1 --tag t", "--first 1 --no-cooldir"])
+def test_what_the_options_leave_out_has_not_left_the_file(waiting, fewer):
+    told = waiting.ok("sweep.yml", "-i", "--prune", "-y", *fewer.split())
+    assert "prune 1 waiting run left the sweep file:\n" in told.err
+    assert states(waiting) == {1: "done", 2: "staged", 3: "cancelled"}
+
+
+def test_a_point_of_other_stages_has_not_left_the_file(project: Project):
+    stages = "\n  a: sh note.sh {n}\n  b: sh note.sh"
+    project.sweep(cmd=stages)
+    project.ok("sweep.yml", "-i", "--stage", "a")
+    project.sweep("{n: [2]}", cmd=stages)
+    project.ok("sweep.yml", "-i", "--stage", "a", "--prune", "-y")
+    assert states(project) == {1: "cancelled", 2: "staged"}
+
+
+def test_without_a_run_it_is_shown_and_nothing_is_cancelled(waiting):
+    told = waiting.ok("sweep.yml", "-n", "--prune")
+    name = by_n(waiting)[3].name
+    assert told == Done(0, "sh note.sh --n 1\nsh note.sh --n 2\n", f"2 grid: 2 runs\nprune 1 waiting run left the "
+                        f"sweep file:\n      {name}  staged  n=3\n")  # fmt: skip
+    assert states(waiting) == {1: "done", 2: "staged", 3: "staged"}
+
+
+def test_without_a_run_and_an_experiment_there_is_nothing_to_show(project: Project):
+    told = project.ok("sweep.yml", "-n", "--prune")
+    assert told == Done(0, "sh note.sh --n 1\nsh note.sh --n 2\n", "2 grid: 2 runs\n")
+    assert not project.root.exists()
+
+
+WRONG = [
+    ("CODE_LINK: [nope]\n", ["-i"],
+     "CODE_LINK: nope does not exist in {cwd}; name a path of the source tree"),
+    ("RESOURCES: {nope: 1}\n", ["--farm", "local"],
+     "sweep.yml:3:13: RESOURCES.nope is nothing that this machine gives; known: gpus, jobs; -i or -j N run without "
+     "RESOURCES"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "how", "problem"), WRONG, ids=["by the code", "by the farm"])
+def test_a_launch_that_is_refused_has_cancelled_nothing(waiting, more, how, problem):
+    waiting.sweep("{n: [1, 2]}", more=more)
+    told = waiting("sweep.yml", "--prune", "-y", *how)
+    assert told.line(2) == problem.format(cwd=waiting.path)
     assert states(waiting) == {1: "done", 2: "staged", 3: "staged"}
 
 

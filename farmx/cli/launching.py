@@ -15,6 +15,7 @@ from farmx.spec import Surroundings
 CHECKED = ("CODE_IGNORE_PATTERNS", "CODE_LINK", "CODE_INCLUDE", "ENV_PASS", "RETRY", "PACK", "CONTAINER")
 
 if TYPE_CHECKING:  # spares a -n
+    from farmx.farms.base import Farm
     from farmx.orders import Order
 
 
@@ -28,15 +29,20 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
     if given["no_run"]:
         if any(made.config.origins.get(key, config.DEFAULT) != config.DEFAULT for key in CHECKED):
             _check(made, at, asked_here)
-        return _print(made)
+        _print(made)
+        if given["prune"]:
+            from farmx.cli import pruning  # only who asks for it
+
+            pruning.show(made, compose.order(made, at, user(), asked_here))
+        return 0
     from farmx.cli import here, there  # spares a -n
 
     if there.elsewhere(made.config) and not asked_here:
         farm = there.farm(made.config)
-        return there.run(_order(made, given, at, here=False), farm)
+        return there.run(_order(made, given, at, farm, here=False), farm)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
-    return here.run(_order(made, given, at, here=True), places)
+    return here.run(_order(made, given, at, here.Here(places), here=True), places)
 
 
 def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:
@@ -49,14 +55,16 @@ def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:
     programs.check_containers(order.specs, executor, order.environ, order.experiment)
 
 
-def _order(made: Composed, given: Mapping[str, Any], at: Surroundings, here: bool) -> "Order":
-    """What is to be launched, after everybody who has to be asked was."""
+def _order(made: Composed, given: Mapping[str, Any], at: Surroundings, farm: "Farm", here: bool) -> "Order":
+    """What is to be launched, after everybody who has to be asked was; what left the sweep is cancelled by then."""
     _guard(made, given["max_runs"])
     order = compose.order(made, at, user(), here)
     if given["prune"]:
-        from farmx.cli import pruning  # only who asks for it
+        from farmx import launcher  # only who asks for it
+        from farmx.cli import pruning
 
-        pruning.prune(order, given["sure"])
+        launcher.check(order, farm)  # a launch that is refused has ended nothing
+        pruning.prune(made, order, given["sure"])
     return order
 
 
@@ -76,14 +84,13 @@ def request_of(given: Mapping[str, Any]) -> Request:
     )
 
 
-def _print(made: Composed) -> int:
+def _print(made: Composed) -> None:
     """-n: every command to stdout, the count to stderr."""
     wanted = [stage for stage in made.template.stages if not made.request.stages or stage.name in made.request.stages]
     template = made.template._replace(stages=tuple(wanted))
     lines = list((plan.stage_lines if wanted else plan.commands)(template, made.points()))
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     tell(_count(made, len(lines) // max(1, len(wanted))))
-    return 0
 
 
 def _count(made: Composed, distinct: int) -> str:

@@ -58,8 +58,9 @@ def farmx() -> None:
 
 _here = options(
     click.option("-i", "--interactive", is_flag=True, help="Run here, in the foreground, one at a time."),
-    click.option("-j", "--jobs", type=count, metavar="N", help="Run here, N at a time."),
-    click.option("--gpus", metavar="GPUS", help="Run here, one a slot: 0,1 or 0+1,2+3 or 0,0 or free."),
+    click.option("-j", "--jobs", type=count, metavar="N", help="Run here, N at a time, whether with -i or not."),
+    click.option("--gpus", metavar="GPUS",
+                 help="Run here, one a slot: 0,1 or 0+1,2+3 or 0,0 or free; with -j N in turn."),  # fmt: skip
 )
 
 

@@ -2,26 +2,38 @@
 
 import sys
 
-from farmx import relaunch
+from farmx import plan, relaunch, sweep
 from farmx.cli.surroundings import SHOWN, tell
+from farmx.compose import Composed
 from farmx.errors import UsageError
 from farmx.orders import Order
 from farmx.spec import Run
 
 
-def prune(order: Order, sure: bool) -> None:
+def prune(made: Composed, order: Order, sure: bool) -> None:
     """Show what waits in the order's experiment and is not in its sweep file any more; cancel it once that is agreed.
 
     sure: agreed before.  Raises UsageError where nobody can be asked, or who was asked said no: nothing was cancelled
     then, and nothing launched.
     """
-    runs = relaunch.left_behind(order.experiment, order.sweep, {spec.identity for spec in order.specs})
+    runs = show(made, order)
     if not runs:
         return
-    _show(runs)
     if not sure:
         _ask(len(runs))
     relaunch.cancel(runs, _note)
+
+
+def show(made: Composed, order: Order) -> list[Run]:
+    """Show what waits in the order's experiment and is not in its sweep file any more; return it.
+
+    The file is what counts, all its points: what --first leaves out of an order has not left it.
+    """
+    wanted = {spec.identity for spec in plan.specs(made.template, sweep.points(made.sweep))}
+    runs = relaunch.left_behind(order.experiment, order.sweep, wanted)
+    if runs:
+        _show(runs)
+    return runs
 
 
 def _show(runs: list[Run]) -> None:
