@@ -53,7 +53,7 @@ def links_of(
     made: list[Link] = []
     for name, own in stages:
         wants = needs.over(resources, own)
-        if made and (farm.executor not in farms.CHAINED or made[-1].resources == wants):
+        if made and (made[-1].resources == wants or not farms.can(farm.executor).chains):
             made[-1] = made[-1]._replace(stages=(*made[-1].stages, name))
         else:
             made.append(Link((name,), wants))
@@ -115,7 +115,8 @@ def _kinds(chains: Iterable[Chain]) -> list[list[Chain]]:
 def in_one(farm: Farm, specs: Sequence[RunSpec]) -> str:
     """What to say of a farm that runs all stages in one job though they ask for resources of their own; '' for none."""
     stages = specs[0].stages if specs else ()
-    if farm.executor in (*farms.CHAINED, layout.LOCAL) or not any(each.resources for each in stages[1:]):
+    apart = any(each.resources for each in stages[1:])
+    if not apart or farm.executor == layout.LOCAL or farms.can(farm.executor).chains:
         return ""
     first = stages[0].name
     return f"this farm cannot make one job wait for another: all stages run in one, with the RESOURCES of {first}"

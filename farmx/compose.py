@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import config, layout, plan, shelltext, sweep
+from farmx import config, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
 from farmx.settings import LOCAL, NOTIFY_SLURM, SLURM
 from farmx.spec import Point, RunSpec, Surroundings
@@ -210,16 +210,16 @@ def _wish(settings: config.Config) -> snapshot.Wish:
 
 
 def _idle(settings: config.Config, here: bool) -> Iterator[str]:
-    """What is set, for Slurm alone, and does nothing on this farm, or in our terminal."""
-    if settings.farm.executor == SLURM:
-        if here and settings.notify == (NOTIFY_SLURM,):
-            yield "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
-        return
-    name = settings.farm.name
-    if settings.sentinel:
+    """What is set and does nothing on this farm, or in our terminal."""
+    from farmx import farms  # spares a -n
+
+    name, executor = settings.farm.name, settings.farm.executor
+    if settings.sentinel and not farms.can(executor).sentinels:
         yield f"SENTINEL is for Slurm; of farm {name} farmx tend, or the next launch, does what RETRY says"
-    if NOTIFY_SLURM in settings.notify:
+    if NOTIFY_SLURM in settings.notify and executor != SLURM:
         yield f"NOTIFY: slurm is Slurm's own mail, and farm {name} sends none; name an address, as json://host"
+    elif settings.notify == (NOTIFY_SLURM,) and here:
+        yield "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
 
 
 def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequence[str]) -> None:
@@ -230,10 +230,10 @@ def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequenc
     from farmx import farms, needs  # these spare a -n
     from farmx.farms import together
 
-    pack, chained = settings.farm.pack, settings.farm.executor in farms.CHAINED
+    pack = settings.farm.pack
     apart = (stage.name for spec in specs for stage in spec.stages if stage.resources)
-    name = next(apart, None) if chained and pack not in ({}, {"runs": 1}) else None
-    if name:
+    name = next(apart, None) if pack not in ({}, {"runs": 1}) else None
+    if name and farms.can(settings.farm.executor).chains:
         raise ConfigError(f"{settings.origins['PACK']}: PACK: stage {name} has RESOURCES, and so a job of its own, "
                           "which runs cannot share; take out one of the two, or write PACK: {runs: 1}")  # fmt: skip
     begins = ((spec, next(each for each in spec.stages if not only or each.name in only)) for spec in specs)
@@ -310,6 +310,8 @@ def launch_id(now: float, experiment: str) -> str:
     Raises RecordError.
     """
     stamp = _stamp(int(now * 1000))
+    from farmx import layout  # spares a -n
+
     homes = (os.path.join(experiment, layout.FARMX, name) for name in (layout.LAUNCHES, layout.SUBMISSIONS))
     there = (name for home in homes for name in layout.names(home) if _STAMP.match(name))
     newest = max(there, default="")[: len(stamp)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, NoFarmError, SweepError, nearest
-from farmx.settings import BY_KEY, COMMAND, FARM_KEYS, KEYS, LOCAL, LOGROOT, TABLE, Bad, Setting
+from farmx.settings import BY_KEY, COMMAND, EXECUTORS, FARM_KEYS, KEYS, LOCAL, LOGROOT, TABLE, Bad, Setting
 from farmx.yaml12 import Fields, Mark, Node, Scalar
 
 PROJECT_FILE = ".farmx.yaml"
@@ -24,7 +24,8 @@ _PLAIN_KEYS = [key for key in KEYS if key not in FARM_KEYS]
 
 
 class Farm(NamedTuple):
-    """A named place to run. executor: one of EXECUTORS, '' when a section says neither EXECUTOR nor SUBMIT_CMD."""
+    """A named place to run. executor: one of EXECUTORS, or what another package brings; '' when a section says neither
+    EXECUTOR nor SUBMIT_CMD."""
 
     name: str
     executor: str
@@ -41,13 +42,14 @@ class Farm(NamedTuple):
     cancel_cmd: str | None = None
     pack: Mapping[str, int] = {}
     requeue_code: int | None = None
+    options: Mapping[str, Any] = {}
 
 
 class Config(NamedTuple):
     """Every setting. logroot: absolute.  pythonpath: None means LOGDIR/code.  code_max_mb: 10**6 bytes.
 
     origins: key -> where its value is from: 'command line', 'FARMX_LOGROOT', 'sweep.yml:4:1', '.farmx.yaml:2:1',
-    'default'; RESOURCES also by key, as 'RESOURCES.gpu'.
+    'default'; RESOURCES and OPTIONS also by key, as 'RESOURCES.gpu'.
     """
 
     logroot: str
@@ -242,6 +244,11 @@ def _check_section(name: str, layer: _Layer) -> None:
         if key in layer.nodes:
             built_in = ", which is built in and runs here" if name == LOCAL else ""
             raise ConfigError(f"{layer.origins[key]}: {key} has no place in the farm {name}{built_in}; take it out")
+    if "OPTIONS" in layer.nodes and "EXECUTOR" in layer.nodes:
+        executor = _value("EXECUTOR", layer.nodes["EXECUTOR"], ConfigError)
+        if executor in EXECUTORS:
+            raise ConfigError(f"{layer.origins['OPTIONS']}: OPTIONS are for a farm of another package, and EXECUTOR "
+                              f"{executor} is farmx's own; take them out")  # fmt: skip
 
 
 def _given(values: Mapping[str, tuple[str, str]], base: str) -> _Layer:
@@ -280,11 +287,12 @@ def _composed(layers: Sequence[_Layer], farm: str, cwd: str, home: str, environ:
         found = next(_setting(setting.key, layers), None)
         values[setting.key] = setting.default if found is None else found[0]
         origins[setting.key] = DEFAULT if found is None else found[1].origins[setting.key]
-    values["RESOURCES"] = {}
-    for value, layer in reversed(list(_setting("RESOURCES", layers))):
-        values["RESOURCES"] = _over(values["RESOURCES"], value)
-        marks = getattr(layer.nodes["RESOURCES"], "marks", {})
-        origins.update({f"RESOURCES.{key}": str(mark) for key, mark in marks.items()})
+    for name, over in _MERGED.items():
+        values[name] = {}
+        for value, layer in reversed(list(_setting(name, layers))):
+            values[name] = over(values[name], value)
+            marks = getattr(layer.nodes[name], "marks", {})
+            origins.update({f"{name}.{key}": str(mark) for key, mark in marks.items()})
     return Config(
         logroot=_logroot(layers, cwd, home, environ),
         farm=_farm(farm, values, origins),
@@ -300,6 +308,13 @@ def _over(resources: dict[str, Any], own: dict[str, Any]) -> Mapping[str, Any]:
     from farmx import needs  # spares a -n
 
     return needs.over(resources, own)
+
+
+def _with(options: dict[str, Any], own: dict[str, Any]) -> Mapping[str, Any]:
+    return {**options, **own}
+
+
+_MERGED = {"RESOURCES": _over, "OPTIONS": _with}
 
 
 def _farm(name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Farm:

@@ -98,18 +98,17 @@ def _is_path(image: str, runtime: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*:", image) is None
 
 
-def problem(container: Mapping[str, Any], executor: str, environ: Mapping[str, str], experiment: str) -> str | None:
-    """Why runs of the experiment directory cannot be started in it by a farm of this kind; None when they can, or
-    when only the nodes can tell."""
-    if not container:
-        return None
+def problem(container: Mapping[str, Any], here: bool, takes_pyxis: bool, environ: Mapping[str, str],
+            experiment: str) -> str | None:  # fmt: skip
+    """Why runs of the experiment directory cannot be started in it; None when they can, or when only the nodes can
+    tell. here: whether they run on this machine.  takes_pyxis: whether their farm starts containers of pyxis's."""
     if container["runtime"] == PYXIS:
         paths = [experiment, *(path for mount in container["mounts"] for path in mount[:2])]
-        if executor != layout.SLURM:
+        if not takes_pyxis:
             return f"runtime {PYXIS} is a plugin of Slurm's srun, and this farm is not Slurm; use runtime: {APPTAINER}"
         odd = next((path for path in paths if re.search(r"[,:]", path)), None)
         return odd and f"{PYXIS} takes no ',' and no ':' in a path, and {odd!r} has one"
-    if executor != layout.LOCAL:
+    if not here:
         return None
     import shutil  # spares who only reads the setting
 

@@ -4,8 +4,9 @@ import os
 import shlex
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from farmx import containers
+from farmx import containers, farms, layout
 from farmx.errors import ConfigError, UsageError
 from farmx.snapshot import Listing
 from farmx.spec import RunSpec, Stage
@@ -87,8 +88,17 @@ def _absent(specs: Sequence[RunSpec], environ: Mapping[str, str]) -> Iterator[st
 def check_containers(specs: Sequence[RunSpec], executor: str, environ: Mapping[str, str], experiment: str) -> None:
     """Raises ConfigError where a farm of this kind cannot start runs of the experiment directory in their container."""
     for container in {repr(spec.container): spec.container for spec in specs}.values():
-        if problem := containers.problem(container, executor, environ, experiment):
+        if problem := misfit(container, executor, environ, experiment):
             raise ConfigError(f"CONTAINER: {problem}")
+
+
+def misfit(container: Mapping[str, Any], executor: str, environ: Mapping[str, str], experiment: str) -> str | None:
+    """Why such a farm cannot start runs of the experiment directory in the container, as containers.problem; None for
+    no container."""
+    if not container:
+        return None
+    here, takes_pyxis = executor == layout.LOCAL, farms.can(executor).pyxis
+    return containers.problem(container, here, takes_pyxis, environ, experiment)
 
 
 def _path_words(texts: Iterable[str]) -> Iterator[str]:

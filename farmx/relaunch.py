@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from farmx import (
     breaker,
     chains,
-    containers,
     farms,
     layout,
     needs,
     packs,
+    programs,
     records,
     runner,
     snapshot,
@@ -184,7 +184,7 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str],
 
 def _release(run: Run) -> Any:
     """What has the farm of a held run let begin what a breaker holds, None where it cannot."""
-    return getattr(farms.leaf(base.first(run.held).record), "release", None)
+    return farms.release(base.first(run.held).record)
 
 
 def _check_containers(
@@ -193,7 +193,7 @@ def _check_containers(
     """Raises ConfigError for a run that the farm cannot start in the container that it was staged with."""
     for run in runs:
         inside = told[run.path].get("container") or {}
-        if problem := containers.problem(inside, farm.executor, environ, os.path.dirname(run.path)):
+        if problem := programs.misfit(inside, farm.executor, environ, os.path.dirname(run.path)):
             raise ConfigError(f"{run.name}: CONTAINER: {problem}")
 
 

@@ -79,16 +79,23 @@ def _choice(*allowed: str) -> Callable[[Node], str]:
     return read
 
 
-def plugin(name: str) -> "EntryPoint | None":
-    """The leaf of that name which another package brings."""
+def plugins() -> "tuple[EntryPoint, ...]":
+    """What other packages bring, by the names that EXECUTOR may say; ours are never theirs."""
     from importlib.metadata import entry_points  # looks through all that is installed: only for a name that is not ours
 
-    return next(iter(entry_points(group=PLUGINS, name=name)), None)
+    return tuple(each for each in entry_points(group=PLUGINS) if each.name not in EXECUTORS)
 
 
 def _executor(node: Node) -> str:
     name = _text(node)
-    return name if name not in EXECUTORS and plugin(name) else _choice(*EXECUTORS)(node)
+    return name if name in EXECUTORS else _choice(*EXECUTORS, *sorted({each.name for each in plugins()}))(node)
+
+
+def _options(node: Node) -> dict[str, Any]:
+    if not isinstance(node, Fields):
+        raise Bad
+    options: dict[str, Any] = yaml12.plain(node)
+    return options
 
 
 def _either(words: Sequence[str]) -> str:
@@ -270,6 +277,7 @@ TABLE = (
     Setting("LOGROOT", "where runs go; relative to the file that sets it", "a path", _text, "runs"),
     Setting("FARM", "the farm to submit to: a section of a configuration file, or local", "a name", _text, LOCAL),
     Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _executor),
+    Setting("OPTIONS", "what the farm of another package is to know; merged by key", "a mapping", _options),
     Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
     Setting("SUBMIT_PARALLEL", "how many submit commands run at once", "a whole number above 0", _number((int,)), 16),
     Setting("JOB_ID", "where a job's id is in what SUBMIT_CMD prints", "a regular expression with a group", _pattern()),
@@ -311,6 +319,6 @@ TABLE = (
 )
 BY_KEY = {setting.key: setting for setting in TABLE}
 KEYS = [setting.key for setting in TABLE]
-FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "SUBMIT_CMD", "SUBMIT_PARALLEL", "JOB_ID", "STATUS_CMD", "STATUS_LINE",
-             "STATUS", "CANCEL_CMD", "RESOURCES", "PACK", "MAX_REQUEUES", "REQUEUE_CODE", "NGC_LOGROOT",
+FARM_KEYS = ("LOGROOT", "FARM", "EXECUTOR", "OPTIONS", "SUBMIT_CMD", "SUBMIT_PARALLEL", "JOB_ID", "STATUS_CMD",
+             "STATUS_LINE", "STATUS", "CANCEL_CMD", "RESOURCES", "PACK", "MAX_REQUEUES", "REQUEUE_CODE", "NGC_LOGROOT",
              "WORKSPACE")  # fmt: skip

@@ -1,7 +1,6 @@
 """What every test stands on: a home directory of its own, no run around it, and the installed commands."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("farm_contract")
+pytest.register_assert_rewrite("farmx.testing")
 
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 FOREIGN = ("XDG_", "FARMX_", "GIT_", "SLURM_", "MAKE")  # set by whoever started pytest; no test may depend on them
 ALONE = ("LOGDIR", "RANK", "LOCAL_RANK", "PYTHONPATH", "MFLAGS", "CDPATH", "CUDA_VISIBLE_DEVICES")
@@ -92,12 +90,12 @@ def hold(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def mars(tmp_path, monkeypatch):
-    """Another package, installed: it brings EXECUTOR mars. Where it lies."""
+def own_farm(tmp_path, monkeypatch):
+    """Another package, installed, which brings EXECUTOR httpq: the example. Where it lies."""
+    from own_farms import example
+
     path = tmp_path / "it's a site"
-    (path / "mars_farm-1.0.dist-info").mkdir(parents=True)
-    (path / "mars_farm-1.0.dist-info/entry_points.txt").write_text("[farmx.farms]\nmars = mars_farm\n")
-    shutil.copy(ROOT / "tests/mars_farm.py", path)
+    example(path)
     monkeypatch.setenv("PYTHONPATH", str(path))
     return path
 

@@ -5,43 +5,22 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from farmx import claims, layout, outfit, plan, runner, snapshot, stage
 from farmx.farms import base
 from farmx.spec import Job, Point, RunSpec, Submission, Value
-
-T = TypeVar("T")
-
-PATIENCE_S = 90.0  # of every wait that is there to end a hang: less than a test has, more than any slow machine needs
+from farmx.testing import PATIENCE_S, until
 
 HOSTILE = [
     "two words", "it's", '"', "$HOME", "$(date)", ";", "a\nb", "\n", "\t", "größe 漢字", "back\\slash", "--dash", "-",
     "", "*", "~", "#", "!", "a=b", "x" * 10_000,
 ]  # fmt: skip
 PLACE = "it's $HOME; \"a\\b\"\n größe"  # the name of a directory
-
-
-def until(fact: Callable[[], T], seconds: float = PATIENCE_S) -> T:
-    """What `fact` returns as soon as that is true; an error of a file that is not there yet counts as false."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found, missing, began = None, None, time.monotonic()
-        try:
-            found = fact()
-        except (FileNotFoundError, json.JSONDecodeError) as error:
-            missing = error
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"it never came true, in {seconds:.0f} s; at last: {missing or found!r}") from missing
-        time.sleep(max(0.01, 2 * (time.monotonic() - began)))  # who asks often keeps from working what is waited for
 
 
 def exists(path: str | Path) -> None:

@@ -14,7 +14,7 @@ from farmx import config
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
 SETTINGS = "ARG_STYLE, BREAKER, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, \
 CODE_MAX_MB, CODE_STAGING, CONTAINER, ENV, ENV_PASS, EXECUTOR, FARM, JOB_ID, LOGROOT, MAX_REQUEUES, NGC_LOGROOT, \
-NOTIFY, PACK, PYTHONPATH, REQUEUE_CODE, RESOURCES, \
+NOTIFY, OPTIONS, PACK, PYTHONPATH, REQUEUE_CODE, RESOURCES, \
 RETRY, SENTINEL, SETUP, STATUS, STATUS_CMD, STATUS_LINE, SUBMIT_CMD, SUBMIT_PARALLEL, WORKSPACE"
 KEYS = SETTINGS.replace("CODE_IGNORE", "CMD, CODE_IGNORE").replace("JOB_ID,", "GOAL, HPARAMS, JOB_ID,", 1)
 STATES = "cancelled, done, failed, interrupted, lost, preempted, pruned, queued, running, staged, unknown"
@@ -51,6 +51,7 @@ WRONG_SETTINGS = [
     ("FARM: [a]", 7, "FARM: a list is not allowed; it must be a name"),
     ("EXECUTOR: slrm", 11, "EXECUTOR: 'slrm' is not allowed; it must be local, slurm or command; did you mean slurm?"),
     ("EXECUTOR: [slurm]", 11, "EXECUTOR: a list is not allowed; it must be local, slurm or command"),
+    ("OPTIONS: 3", 10, "OPTIONS: '3' is not allowed; it must be a mapping"),
     ("SUBMIT_CMD: true", 13, "SUBMIT_CMD: 'true' is not allowed; it must be a command"),
     ("SUBMIT_CMD: [sbatch]", 13, "SUBMIT_CMD: a list is not allowed; it must be a command"),
     ("SUBMIT_PARALLEL: 0", 18, "SUBMIT_PARALLEL: '0' is not allowed; it must be a whole number above 0"),

@@ -105,6 +105,7 @@ RETRY: {oom: {mem: x1.5, max: 128G, times: 4}, node_fail: 3, time: x2, error: 0}
 BREAKER: 0
 SENTINEL: true
 NOTIFY: [$URL, slurm]
+OPTIONS: {url: x, deep: {a: [1]}}
 big:
   EXECUTOR: slurm
   SUBMIT_CMD: sbatch
@@ -136,16 +137,18 @@ def test_every_setting_is_read(place):
     origins = {key: f".farmx.yaml:{line}:1" for line, key in enumerate(plain, 1)}
     keys = ["EXECUTOR", "SUBMIT_CMD", "RESOURCES", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
             "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "PACK", "REQUEUE_CODE"]  # fmt: skip
-    farm = {key: line for line, key in enumerate(keys, len(plain) + 2)}
+    farm = {key: line for line, key in enumerate(keys, len(plain) + 3)}
     origins |= {key: f".farmx.yaml:{line}:3" for key, line in farm.items()}
     columns = {"gpu": 15, "time": 23, "exclusive": 39, "volumes": 56, "image": 75}
     origins |= {f"RESOURCES.{key}": f".farmx.yaml:{farm['RESOURCES']}:{column}" for key, column in columns.items()}
+    columns = {"": 1, ".url": 11, ".deep": 19}
+    origins |= {f"OPTIONS{key}": f".farmx.yaml:{len(plain) + 1}:{column}" for key, column in columns.items()}
     resources = {"gpu": 2, "time": "12:30:00", "exclusive": True, "volumes": ["/a", "/b"], "image": None}
     assert place.compose() == Config(
         logroot="/logs",
         farm=Farm("big", "slurm", "sbatch", resources, "/ngc", "12", 0, 4, r"Job (\d+)", "qstat {ids}",
                   r"^(?P<id>\d+) (?P<state>\w+)", {"qw": "queued", "2": "running"}, "qdel {ids}",
-                  {"per_gpu": 2, "each": 9}, 99),  # fmt: skip
+                  {"per_gpu": 2, "each": 9}, 99, {"url": "x", "deep": {"a": [1]}}),  # fmt: skip
         code_ignore_patterns=(".git", "*.pyc", "docs*"),
         code_link=("data",),
         code_include=("a b", "c"),
@@ -508,6 +511,7 @@ BAD_VALUES = [  # a setting, and what is said of it after 'KEY: '
     ("FARM: [a]", 7, "a list is not allowed; it must be a name"),
     ("EXECUTOR: pbs", 11, "'pbs' is not allowed; it must be local, slurm or command"),
     ("EXECUTOR: Slurm", 11, "'Slurm' is not allowed; it must be local, slurm or command; did you mean slurm?"),
+    ("OPTIONS: [a]", 10, "a list is not allowed; it must be a mapping"),
     ("SUBMIT_PARALLEL: 0.5", 18, "'0.5' is not allowed; it must be a whole number above 0"),
     ("JOB_ID: '('", 9,
      "'(' is no regular expression: missing ), unterminated subpattern at position 0"),
@@ -725,7 +729,7 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
     found = compose()
     of_farms = {"EXECUTOR", "RESOURCES", "SUBMIT_CMD", "NGC_LOGROOT", "WORKSPACE", "MAX_REQUEUES", "SUBMIT_PARALLEL",
                 "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY", "PACK",
-                "REQUEUE_CODE"}  # fmt: skip
+                "REQUEUE_CODE", "OPTIONS"}  # fmt: skip
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
     defaults = {setting.key: setting.default for setting in config.table()}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])

@@ -12,7 +12,7 @@ import pytest
 from commands import Project, read
 from launching import HOSTILE, PLACE, Place, end, execute, exists, finish, output, script, start
 
-from farmx import containers, layout
+from farmx import layout, programs
 from farmx.farms import slurm_script
 from farmx.spec import Job
 
@@ -281,4 +281,4 @@ PROBLEMS = [  # the container's runtime and mounts, the kind of farm, what is wr
 @pytest.mark.parametrize(("runtime", "mounts", "executor", "problem"), PROBLEMS)
 def test_what_a_farm_cannot_do_is_known(runtime, mounts, executor, problem):
     told = {"image": "/no/image", "mounts": mounts, "runtime": runtime, "args": []}
-    assert containers.problem(told, executor, {"PATH": "/no"}, "/logs/it's") == problem
+    assert programs.misfit(told, executor, {"PATH": "/no"}, "/logs/it's") == problem

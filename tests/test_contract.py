@@ -1,11 +1,17 @@
-"""Farms that need no scheduler keep the contract: a pool of this machine, and a command beside a small fake queue."""
+"""Farms that need no scheduler keep the contract: a pool of this machine, a command beside a small fake queue, and
+what another package brings."""
 
 import os
+from dataclasses import dataclass
 from functools import partial
 
+import own_farms  # noqa: F401  # by which the next is found
 import pytest
-from farm_contract import FarmContract, Site
+import test_farmx_httpq as example
+from commands import Commands
 from submitting import put
+
+from farmx.testing import Done, FarmContract, Site
 
 # A queue of two slots: fsub takes a script, fstat lists, fdel ends.
 JOB = """
@@ -27,8 +33,19 @@ COMMANDS = {
 }  # fmt: skip
 
 
+@dataclass
+class Forked(Site):
+    """Its commands are forks of a process that has farmx imported."""
+
+    commands: Commands | None = None
+
+    def run(self, *argv: str) -> Done:
+        done = self.commands(*argv, cwd=self.project, env=self.env(), leave=True)
+        return Done(done.code, done.out, done.err)
+
+
 @pytest.fixture
-def queue(tmp_path, monkeypatch, commands):
+def shell(tmp_path, monkeypatch, commands):
     """A site on that queue, by its section of .farmx.yaml."""
     scripts = {name: f"#!/usr/bin/env bash\n{text}\n" for name, text in COMMANDS.items()}
     hold = put(tmp_path / "hold", monkeypatch, scripts)
@@ -40,24 +57,35 @@ def queue(tmp_path, monkeypatch, commands):
     os.mkfifo(hold / "slots")
     slots = os.open(hold / "slots", os.O_RDWR)
     os.write(slots, b"12")  # who takes one puts it back
-    yield partial(Site, tmp_path / "site", submits="fsub", asks="fstat", ends="fdel", commands=commands, exits=exits)
+    yield partial(Forked, tmp_path / "site", submits="fsub", asks="fstat", ends="fdel", commands=commands, exits=exits)
     os.close(slots)
 
 
 class TestCommand(FarmContract):
     @pytest.fixture
-    def site(self, queue):
-        return queue({"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
-                      "STATUS": {"q": "queued"}})  # fmt: skip
+    def site(self, shell):
+        return shell({"SUBMIT_CMD": "fsub {log} {script}", "STATUS_CMD": "fstat {ids}", "CANCEL_CMD": "fdel {ids}",
+                      "STATUS": {"q": "queued"}}, refused={"dust": 1})  # fmt: skip
 
 
-class TestPlugin(FarmContract):
+@dataclass
+class ForkedHttpq(Forked, example.HttpqSite):
+    """The example's site, likewise."""
+
+
+queue = example.queue
+
+
+class TestPlugin(example.TestHttpq):
+    """The farm of another package, by the tests that it comes with."""
+
     @pytest.fixture
-    def site(self, queue, mars):
-        return queue({"EXECUTOR": "mars"})
+    def site(self, tmp_path, queue, own_farm, commands):
+        return ForkedHttpq(tmp_path / "site", {}, queue=queue, commands=commands)
 
 
 class TestPool(FarmContract):
     @pytest.fixture
     def site(self, tmp_path, commands):
-        return Site(tmp_path / "site", {"EXECUTOR": "local", "RESOURCES": {"jobs": 2}}, commands=commands)
+        section = {"EXECUTOR": "local", "RESOURCES": {"jobs": 2}}
+        return Forked(tmp_path / "site", section, commands=commands, refused={"jobs": "many"}, packs=False)

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 from launching import until
+from own_farms import installed
+from test_farmx_httpq import queue
+
+__all__ = ["queue"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -162,6 +166,21 @@ def test_a_line_of_shell_is_a_program_too(example, shell):
         said[json.loads((run / "hparams.json").read_text())["lines"]] = (run / "output.log").read_text().splitlines()
         assert sum(int(line.split()[0]) for line in counts) == len((place / "words.txt").read_text().split())
     assert said == {1: counts[:1], 3: counts[:3]}
+
+
+# ---------------------------------------------------------------- a farm of one's own
+
+
+def test_a_farm_of_ones_own_runs_the_sweep_beside_it(example, shell, monkeypatch, queue):
+    place = example("own_farm")
+    installed(place, "farmx-httpq", "httpq = farmx_httpq")
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    settings = place / ".farmx.yaml"
+    settings.write_text(settings.read_text().replace("http://127.0.0.1:8765", queue.url))
+    shell("farmx sweep.yml", place)
+    until(lambda: "4 runs: 4 done" in shell("farmx status sweep", place))
+    said = sorted(path.read_text() for path in place.glob("runs/sweep/*/output.log"))
+    assert said == [f"--lr {lr} --seed {seed}\n" for lr in ("0.01", "0.1") for seed in (0, 1)]
 
 
 def test_every_example_has_its_tests():

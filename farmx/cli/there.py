@@ -11,7 +11,7 @@ from farmx.cli.detached import Detached
 from farmx.cli.here import again, called, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import DEFAULT, Config
-from farmx.farms.base import Farm
+from farmx.farms.base import Farm, Given
 from farmx.layout import COMMAND, LOCAL, SLURM
 from farmx.orders import Order, Summary
 from farmx.spec import Progress, Submission, unseen
@@ -31,21 +31,26 @@ def farm(settings: Config) -> Farm:
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)
     if given.executor != COMMAND:
-        return farms.plugin(given.executor).farm(given.name, given.resources, settings.origins)
+        return farms.build(Given(given.name, given.executor, given.resources, given.options, given.pack,
+                                 given.max_requeues, given.requeue_code, settings.origins, _tell_why))  # fmt: skip
     from farmx.farms import command  # only its users
 
     asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
     return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources, given.job_id,
                         given.submit_parallel, asking, given.workspace, given.ngc_logroot, pack=given.pack,
-                        code=given.requeue_code, max_requeues=given.max_requeues,
-                        tell=lambda line: tell(f"      {line}"))  # fmt: skip
+                        code=given.requeue_code, max_requeues=given.max_requeues, tell=_tell_why)
 
 
 def slurm(name: str, origins: Mapping[str, str], max_requeues: int, pack: Mapping[str, Any]) -> Farm:
     """A Slurm cluster, which says what keeps us waiting."""
     from farmx.farms import slurm  # only its users
 
-    return slurm.Farm(name, origins, max_requeues, pack=pack, tell=lambda line: tell(f"      {line}"))
+    return slurm.Farm(name, origins, max_requeues, pack=pack, tell=_tell_why)
+
+
+def _tell_why(line: str) -> None:
+    """What keeps us waiting."""
+    tell(f"      {line}")
 
 
 def run(order: Order, to: Farm) -> int:
@@ -55,7 +60,8 @@ def run(order: Order, to: Farm) -> int:
 
     def told(summary: Summary) -> None:
         close()
-        tell_summary(summary, to.told() if isinstance(to, Detached) else f"{order.farm} ({to.executor})")
+        named = getattr(to, "told", None)
+        tell_summary(summary, named() if named else f"{order.farm} ({to.executor})")
         queuing.begin(len(summary.jobs))
 
     try:

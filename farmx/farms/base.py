@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -50,10 +51,42 @@ class Batch(NamedTuple):
     resources: Mapping[str, Any]
 
 
+class Given(NamedTuple):
+    """What the configuration says of a farm that another package brings.
+
+    name: of its section.  executor: what EXECUTOR says, the entry point's name.  resources, options: RESOURCES and
+    OPTIONS, as the yaml has them: what they mean, and what is wrong with them, is the farm's to say.  pack,
+    max_requeues, requeue_code: the settings, for `record`, `jobs` and `node`.  origins: where each setting is from,
+    OPTIONS.url or RESOURCES.gpu likewise, for messages, which begin with errors.where().  tell: takes a line for people
+    who wait.
+    """
+
+    name: str
+    executor: str
+    resources: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
+    pack: Mapping[str, Any] = {}
+    max_requeues: int = 3
+    requeue_code: int | None = None
+    origins: Mapping[str, str] = {}
+    tell: Callable[[str], None] = lambda line: None
+
+
+class Can(NamedTuple):
+    """What a kind of farm can besides running jobs. chains: have a job wait for the end of another, so that its submit
+    heeds Submission.after.  sentinels: its Farm has `watch`.  pyxis: start commands in containers of that."""
+
+    chains: bool = False
+    sentinels: bool = False
+    pyxis: bool = False
+
+
 class Farm(Protocol):
     """A place to run, as a launch sees it. `executor` names its leaf; the leaf's `poll` and `cancel` need records only.
 
-    Queuing an attempt twice is harmless, since the runner takes it once; so whatever dies is repeated.
+    Queuing an attempt twice is harmless, since the runner takes it once; so whatever dies is repeated. A farm may have
+    more, which is looked for: `told()`, what a launch says of it; `finish(experiment)` and `watch(experiment)`, which
+    queue what a killed launch left out, and what looks after the runs.
     """
 
     @property
@@ -67,7 +100,8 @@ class Farm(Protocol):
         """The jobs with the resources each wants, in as many submissions as this farm needs, in order."""
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
-        """Queue every job. heard: so many more jobs of a submission are queued and recorded.
+        """Write job.json of every submission (`record`), then queue its `jobs`, each recorded (`record_queued`) as soon
+        as it is queued. heard: so many more runs of a submission are queued and recorded.
 
         Raises FarmError at the first that the farm refuses: what was heard of is queued and recorded, the rest staged.
         """
@@ -96,6 +130,56 @@ def submission(home: str, name: str, jobs: Iterable[Job], resources: Mapping[str
     except OSError as error:
         raise StageError(f"{made.path}: cannot be written: {error.strerror}; no run was queued") from error
     return made
+
+
+class _Owner(Protocol):
+    """Who hands a submission over: a Farm of ours, or what another's was given."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def executor(self) -> str: ...
+    @property
+    def pack(self) -> Mapping[str, Any]: ...
+
+
+def record(made: Submission, owner: _Owner, node: Mapping[str, Any], **own: Any) -> None:
+    """Write job.json of a submission, before the farm is called. Raises StageError.
+
+    node: what its jobs need to know, see `node`.  own: what `poll` and `cancel` will want, which have this alone: an
+    address, a cluster; no secrets.
+    """
+    from farmx import packs  # spares who only looks
+
+    layout.write_json(os.path.join(made.path, layout.JOB), {
+        "format": layout.JOB_FORMAT,
+        "farm": owner.name,
+        "executor": owner.executor,
+        "submitted": time.time(),
+        "resources": dict(made.resources),
+        **packs.record(packs.of(owner.pack, made.resources)),
+        **({layout.AFTER: made.after} if made.after else {}),
+        "node": dict(node),
+        **own,
+    })  # fmt: skip
+
+
+def node(max_requeues: int, code: int | None, **more: Any) -> dict[str, Any]:
+    """What the jobs of a scheduler need to know that runs one again by its exit code, None for one that does not.
+
+    more: what else farmx.node reads, as `job`, the variable that holds a job's id.
+    """
+    return {"look_s": processes.LOOK_S, "fence": True, "code": code, "max_requeues": max_requeues, **more}
+
+
+def jobs(made: Submission, pack: Mapping[str, Any]) -> Iterator[tuple[int, int, int]]:
+    """(index, first, last) of each job of a submission: which runs it holds, by their places. pack: the setting."""
+    from farmx import packs  # spares who only looks
+
+    told = packs.of(pack, made.resources)
+    for index in range(told.jobs(len(made.jobs))):
+        places = told.places(index)
+        yield index, places.start, min(places.stop, len(made.jobs)) - 1
 
 
 def shorten(made: Submission, count: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from farmx import breaker, layout, packs, processes, records
 from farmx.errors import FarmError, FarmxError
 from farmx.farms import base, carried, sentinel, slurm_check, slurm_left, slurm_script, slurm_words, together
-from farmx.farms.base import Answer, Answers, Batch
+from farmx.farms.base import Answer, Answers, Batch, Can
 from farmx.farms.calls import call, here, user
 from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
@@ -26,6 +26,7 @@ DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a
 NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
 SKEW_S = 86400.0  # Slurm's clock may be behind ours
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
+CAN = Can(chains=True, sentinels=True, pyxis=True)
 _LIFE = {State.QUEUED: 1, State.RUNNING: 2}
 _TENDING = "farmx tend does what it would"
 

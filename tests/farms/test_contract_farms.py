@@ -4,16 +4,14 @@ import os
 import pwd
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from itertools import count
 
 import pytest
-from farm_contract import FarmContract, Site
-from launching import PATIENCE_S
 
 from farms import farmer
 from farms.gridengine import USER, GridEngine
+from farmx.testing import PATIENCE_S, Done, FarmContract, Site
 
 pytestmark = pytest.mark.farm
 NUMBER = count()
@@ -31,7 +29,8 @@ class TestSlurm(FarmContract):
             ended = [line.partition("|")[2].removesuffix(":0") for line in told if not line.startswith(LIVE)]
             return set(ended) if len(ended) == len(told) else set()
 
-        return Site(tmp_path / "site", section, "sbatch", "squeue", "scancel", 2, slurm.env(), exits=exits)
+        return Site(tmp_path / "site", section, "sbatch", "squeue", "scancel", 2, slurm.env(), exits,
+                    refused={"partition": "nowhere"})  # fmt: skip
 
 
 @dataclass
@@ -45,11 +44,11 @@ class Farmers(Site):
         for path in (self.path, self.project, self.project / name):
             shutil.chown(path, USER, pwd.getpwnam(USER).pw_gid)
 
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str) -> Done:
         made = farmer.Farmer(self.farm, self.project)
         process = made.behind(*argv, **{key: self.env()[key] for key in ("PATH", "XDG_CACHE_HOME")})
         out, err = process.communicate(timeout=PATIENCE_S)
-        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+        return Done(process.returncode, out, err)
 
 
 class TestGridEngine(FarmContract):
@@ -62,4 +61,5 @@ class TestGridEngine(FarmContract):
         def exits(job: str) -> set[str]:
             return set(re.findall(r"^exit_status +(\d+)", gridengine.says("qacct", "-j", job), re.MULTILINE))
 
-        return Farmers(path, section, "qsub", "qstat", "qdel", 4, exits=exits, farm=gridengine)
+        return Farmers(path, section, "qsub", "qstat", "qdel", 4, exits=exits, refused={"dust": 1},
+                       farm=gridengine)  # fmt: skip
