@@ -14,7 +14,7 @@ _MARK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+)(?:, in (.+))?$')
 _SYNTAX = re.compile(r"(?:SyntaxError|IndentationError|TabError): ")
 _COPY = re.compile(r"/(?:\.code/[^/]+|\.farmx/snapshots/[^/]+/code|code)/(.+)$")
-_NOT_OWN = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|^<")
+_NOT_OWN = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python\d|/bin/[^/.]+$|^<")  # the last but one: torchrun
 
 # What says why a program ended: in which words, of the farm or of the program itself.
 GPU_MEMORY = ("CUDA out of memory", "OutOfMemoryError", "CUDA_ERROR_OUT_OF_MEMORY", "HIP out of memory",
@@ -76,8 +76,8 @@ def _written(path: str) -> float | None:
 
 
 def last_line(lines: Sequence[str]) -> str:
-    """The last line that says something."""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    """The last line that says something: a rule of dashes does not."""
+    return next((line.strip() for line in reversed(lines) if any(map(str.isalnum, line))), "")
 
 
 # ---------------------------------------------------------------- tracebacks

@@ -45,6 +45,8 @@ TORCHRUN = f"""[rank0]: Traceback (most recent call last):
 Traceback (most recent call last):
   File "{LIB}", line 10, in run
     elastic()
+  File "/env/bin/torchrun", line 8, in <module>
+    sys.exit(main())
 torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 """
 SYNTAX = f"""  File "{COPY}/train.py", line 2
@@ -72,6 +74,7 @@ TRACES = [
      "loss.backward()"),
     (PLAIN.replace(COPY, "/usr/lib/python3.11"), "ValueError: bad größe", "", ""),
     (PLAIN.replace(COPY, f"{COPY}/venv/lib/python3.11"), "ValueError: bad größe", "", ""),
+    (PLAIN.replace(LIB, f"{COPY}/bin/go"), "ValueError: bad größe", "bin/go:99 in backward", "raise ValueError(x)"),
     (PLAIN.replace("    loss.backward()\n", ""), "ValueError: bad größe", "pkg/model.py:3 in step", ""),
     (PLAIN.replace("ValueError: bad größe\n", ""), "", "pkg/model.py:3 in step", "loss.backward()"),
     ("Traceback (most recent call last):", "", "", ""),
@@ -158,6 +161,11 @@ def test_what_cannot_be_read_says_nothing(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert [evidence.tail(str(tmp_path / name)) for name in ("none", "", "pipe")] == [[], [], []]
     assert evidence.last_line([]) == ""
+
+
+@pytest.mark.parametrize("line", ["=" * 60, "-----", " |", "***", ""])
+def test_a_rule_of_dashes_says_nothing(line):
+    assert evidence.last_line(["train.py FAILED", line]) == "train.py FAILED"
 
 
 LOGS = {  # what stands beside a main.log that was written before it

@@ -119,11 +119,14 @@ LOGS = [
     (b"\x1b[31mred\x1b[0m\n", "\\x1b[31mred\\x1b[0m"),
     (b"\xff\xfe binary\n", "\ufffd\ufffd binary"),
     (b"x" * 5000 + b"\n", "x" * 299 + "…"),
+    (b"it failed\n-----\n", "it failed"),
+    (b"Traceback (most recent call last):\n  in line 7\nValueError: no\nleft behind: 3 workers\n", "ValueError: no"),
+    (b"Traceback (most recent call last):\n  in line 7\n", "in line 7"),
 ]
 
 
 @pytest.mark.parametrize(("log", "line"), LOGS, ids=range(len(LOGS)))
-def test_why_a_run_failed_is_the_last_line_of_its_log(tmp_path, monkeypatch, log, line):
+def test_why_a_run_failed_is_its_error_else_the_last_line_of_its_log(tmp_path, monkeypatch, log, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "output.log").write_bytes(log)
     assert screen.why(str(tmp_path)) == f"\n       {line}\n       see output.log"

@@ -159,15 +159,15 @@ class Pool(Watch):
 
 
 def why(run: str) -> str:
-    """Where the log of a failed run is, and its last line: as a rule the error."""
+    """Where the log of a failed run is, and what it failed with: the error of its traceback, else its last line."""
+    from farmx import evidence  # spares those whose runs end well
+
     path = os.path.join(run, layout.OUTPUT)
-    try:
-        with open(path, "rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - 4096))
-            lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")  # a progress bar's, too
-    except OSError:
+    lines = evidence.tail(path)
+    if not lines:
         return ""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    trace = evidence.traceback(lines)
+    last = (trace.error if trace else "") or evidence.last_line(lines) or "it said nothing"
     near = path
     with suppress(OSError):  # the code was snapshotted, so where the command was typed may be gone
         near = os.path.relpath(path) if os.getcwd() != os.sep else path
