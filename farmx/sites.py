@@ -76,14 +76,19 @@ def template(kind: str) -> str:
         return file.read()
 
 
+def check(kind: str | None) -> None:
+    """Raises UsageError for a kind of farm that is none."""
+    if kind is not None and kind not in kinds():
+        raise UsageError(f"--farm: there is no kind of farm {kind!r}{nearest(kind, kinds())}")
+
+
 def site(kind: str | None, path: str | None) -> tuple[Site, tuple[str, ...]]:
     """(the site of this kind, or the best one that is here; the other kinds that are here).
 
     path: where commands are looked for. Raises UsageError for a kind that is none, FarmError for a Slurm that was asked
     for and does not answer.
     """
-    if kind is not None and kind not in kinds():
-        raise UsageError(f"--farm: there is no kind of farm {kind!r}{nearest(kind, kinds())}")
+    check(kind)
     here = present(path)
     unanswered: tuple[str, ...] = ()
     if kind in (None, SLURM) and (kind or SLURM in here):

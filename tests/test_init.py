@@ -209,6 +209,13 @@ def test_a_wrong_kind_or_place_is_told_and_nothing_is_made(here):
     assert everything(here.cwd) == {}
 
 
+def test_a_wrong_kind_is_told_before_a_file_that_is_there(here):
+    (here.cwd / ".farmx.yaml").write_text("FARM: x\n")
+    told = here("farmx init --farm slrum")
+    assert (told.code, told.err) == (2, "farmx: --farm: there is no kind of farm 'slrum'; did you mean slurm?\n")
+    assert (here.cwd / ".farmx.yaml").read_text() == "FARM: x\n"
+
+
 @pytest.mark.parametrize("kind", ["slurm-script", "sge", "lsf", "pbs", "htcondor", "ngc", "panda"])
 def test_every_kind_may_be_asked_for(here, kind):
     assert here(f"farmx init --farm {kind}").code == 0

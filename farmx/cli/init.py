@@ -15,6 +15,7 @@ def init(given: Mapping[str, Any], at: Surroundings) -> None:
     """Find out what is here, and write it down where nothing is yet."""
     shown = given["output"] or config.PROJECT_FILE
     path = os.path.join(at.cwd, shown)
+    sites.check(given["farm"])
     if not given["no_run"] and os.path.lexists(path):
         raise UsageError(f"{shown} is there and stays as it is; -o FILE writes another, -n shows what would be written")
     made, others = sites.site(given["farm"], at.environ.get("PATH"))
