@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from farmx import checkpoints, claims, layout, snapshot, status
 from farmx.errors import RecordError, StageError
-from farmx.spec import Run, State
+from farmx.spec import Progress, Run, State, unseen
 
 ENDED = (State.DONE, State.FAILED, State.CANCELLED, State.INTERRUPTED, State.LOST, State.PRUNED)
 FAULTY = (State.FAILED, State.CANCELLED)
@@ -141,11 +141,11 @@ class Size(NamedTuple):
         return f"{snapshot.counted(self.files)}, {snapshot.megabytes(self.size)}"
 
 
-def measured(items: Iterable[Item]) -> Size:
+def measured(items: Sequence[Item], progress: Progress = unseen) -> Size:
     """What all the items are together."""
     seen: dict[tuple[int, int], int] = {}
     files = size = 0
-    for item in items:
+    for made, item in enumerate(items, 1):
         for path in _files(item):
             try:
                 told = os.lstat(path)
@@ -155,6 +155,7 @@ def measured(items: Iterable[Item]) -> Size:
             name = told.st_dev, told.st_ino
             seen[name] = seen.get(name, 0) + 1
             size += told.st_size if seen[name] == told.st_nlink else 0
+        progress("measuring", made, len(items))
     return Size(files, size)
 
 
@@ -170,8 +171,8 @@ def _files(item: Item) -> Iterator[str]:
 # ---------------------------------------------------------------- the removal
 
 
-def remove(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
-    """Remove the items; return how many went. tell: each one that stays, and why.
+def remove(items: Sequence[Item], tell: Callable[[Item, str], None], progress: Progress = unseen) -> int:
+    """Remove the items; return how many went. tell: each one that stays, and why.  progress: of all, the runs first.
 
     How the runs stand is looked at once more: what was started since stays. Raises StageError where something cannot
     be removed; what went before is gone, the rest is whole.
@@ -179,7 +180,7 @@ def remove(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
     homes = dict.fromkeys(_home(item) for item in items)
     now = {run.path: run for home in homes for run in _again(home, items)}
     went = 0
-    for item in (item for item in items if item.run is not None):
+    for made, item in enumerate((item for item in items if item.run is not None), 1):
         run = now.get(item.path)
         if why := _changed(item, run):
             tell(item, why)
@@ -188,6 +189,7 @@ def remove(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
             went += 1
         else:
             went += _discard([item], tell)
+        progress("removing", made, len(items))
     for home in homes:
         went += _discard([item for item in items if item.run is None and _home(item) == home], tell)
         _empty_trash(home, tell)

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,22 @@ def test_on_a_terminal_it_asks(place, tmp_path, answer, left):
     assert process.wait(timeout=PATIENCE_S) == 0
     os.close(ours)
     assert visible(place) == left
+
+
+SOONER = "from farmx.cli import screen; screen.BAR_AFTER_S = -1.0; from farmx.__main__ import farmx; farmx()"
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(place, tmp_path):
+    for number in range(50):
+        attempt(staged(place, name=f"run{number}"), "1.0", {"main": b""}, "failed")
+    begun(place.experiment / "run7")
+    line = f'python -c "{SOONER}" clean sweep -y'
+    done = subprocess.run(["script", "-qec", line, "/dev/null"], cwd=tmp_path, capture_output=True, text=True)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout)
+    bars = re.findall(r"(measuring|removing) \W+ (\d+)/(\d+) ", plain)
+    whole = [(what, total) for what, made, total in bars if made == total]
+    assert list(dict.fromkeys(whole)) == [("measuring", "49"), ("removing", "49")], plain
+    assert "removed 49 of 49" in plain and visible(place) == ["run7"]
 
 
 def test_a_removed_run_is_launched_again_as_the_next_of_its_point(project: Project):

@@ -1,14 +1,15 @@
 """farmx clean: what would go is shown, then asked for, then removed."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from farmx import clean as rules
 from farmx import naming
-from farmx.clean import Item, Plan, Wish
+from farmx.clean import Item, Plan, Size, Wish
+from farmx.cli import screen
 from farmx.cli.surroundings import SHOWN, located, logroot, show, tell, unattended
 from farmx.errors import UsageError
 from farmx.spec import Surroundings
@@ -22,13 +23,19 @@ def clean(given: Mapping[str, Any], at: Surroundings) -> int:
     _show(plan)
     if not plan.items or not (given["yes"] or _asked()):
         return 0
+    progress, close = screen.later_bar(every=50)
     stayed = []
 
     def stays(item: Item, why: str) -> None:
         stayed.append(item)
+        close()
         tell(f"left    {item} {why}")
 
-    tell(f"removed {rules.remove(plan.items, stays)} of {len(plan.items)}")
+    try:
+        went = rules.remove(plan.items, stays, progress)
+    finally:
+        close()
+    tell(f"removed {went} of {len(plan.items)}")
     return int(bool(stayed))
 
 
@@ -44,10 +51,10 @@ def _show(plan: Plan) -> None:
         items = [item for item in plan.items if item.kind == kind]
         if items:
             count = sum(len(item.names) for item in items) if kind == "checkpoints" else len(items)
-            show(f"remove  {count} {word}{'s' * (count != 1)}: {rules.measured(items)}")
+            show(f"remove  {count} {word}{'s' * (count != 1)}: {_measured(items)}")
             _list(items)
     if len({item.kind for item in plan.items}) > 1:
-        show(f"in all  {rules.measured(plan.items)}")
+        show(f"in all  {_measured(plan.items)}")
     if not plan.items:
         show("nothing to remove")
     if any(item.kind == "run" for item in plan.items):
@@ -57,6 +64,14 @@ def _show(plan: Plan) -> None:
         tell(f"left    {', '.join(f'{count} {state}' for state, count in counts.items())}")
     for note in plan.notes:
         tell(f"left    {note}")
+
+
+def _measured(items: Sequence[Item]) -> Size:
+    progress, close = screen.later_bar(every=50)
+    try:
+        return rules.measured(items, progress)
+    finally:
+        close()
 
 
 def _list(items: list[Item]) -> None:
