@@ -1,11 +1,14 @@
 """Tab: what each shell's own script asks for and is answered; names are listed, no record is opened."""
 
 import os
+import select
 import shlex
+import shutil
 import subprocess
 
 import pytest
 from conftest import BIN
+from launching import PATIENCE_S
 
 RUNS = {"sweep": ["brave-cat", "bright-emu", "other"], "swift": ["brave-cat", "größe 漢字"], "empty": []}
 
@@ -121,6 +124,51 @@ def test_where_nothing_else_fits_the_shell_looks_for_files(place):
     env = {**os.environ, "COMP_WORDS": "farmx sub/sw", "COMP_CWORD": "1", "_FARMX_COMPLETE": "bash_complete"}
     done = subprocess.run([BIN / "farmx"], cwd=place, env=env, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("file,sub/sw\n", "")
+
+
+# ---------------------------------------------------------------- zsh itself
+
+IN_ZSH = """
+autoload -U compinit; compinit -u -d {home}/dump
+eval "$(_FARMX_COMPLETE=zsh_source farmx)"
+tell() {{ zle -I; print -r -- "<$BUFFER>"; }}
+zle -N tell; bindkey '^T' tell
+PROMPT='ready> '
+"""
+TYPED = [  # what is typed before Tab -> what stands on the line then
+    ("farmx retry --code=o", "farmx retry --code=own "),
+    ("farmx retry --code o", "farmx retry --code own "),
+    ("farmx retry --cod", "farmx retry --code "),
+    ("farmx why sweep/oth", "farmx why sweep/other "),
+    ("farmx logs --logroot=lo", "farmx logs --logroot=logs/"),
+]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
+@pytest.mark.parametrize("line, wanted", TYPED)
+def test_zsh_itself_completes_it(place, line, wanted):
+    (place / ".zshrc").write_text(IN_ZSH.format(home=place))
+    env = {**os.environ, "ZDOTDIR": str(place), "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "dumb"}
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(["zsh", "-di"], cwd=place, env=env, stdin=theirs, stdout=theirs, stderr=theirs,
+                               start_new_session=True)  # fmt: skip
+    os.close(theirs)
+    shown = ""
+
+    def see(text: str) -> str:
+        nonlocal shown
+        while text not in shown:
+            assert select.select([ours], [], [], PATIENCE_S)[0], shown
+            shown += os.read(ours, 65536).decode(errors="replace")
+        return shown
+
+    see("ready> ")
+    os.write(ours, f"{line}\t\x14".encode())
+    told = see(">\r").rpartition("<")[2].partition(">")[0]
+    process.kill()
+    process.wait()
+    os.close(ours)
+    assert told == wanted
 
 
 # ---------------------------------------------------------------- bash itself

@@ -1,5 +1,6 @@
 """What the commands have in common: how a wrong use is told, what Tab offers, the options that several take."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ class Plain(click.Command):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command and end the process."""
+        if any(text == "zsh_source" for name, text in os.environ.items() if name.endswith("_COMPLETE")):
+            _mend_zsh()
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except click.UsageError as error:
@@ -31,6 +34,18 @@ class Plain(click.Command):
         except click.Abort:
             code = 130
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _mend_zsh() -> None:
+    """Have zsh put what is offered behind the `=` of `--code=o`, where click's script puts it in place of all that."""
+    from click.shell_completion import ZshComplete, add_completion_class  # only who sets up a shell
+
+    class Zsh(ZshComplete):
+        source_template = ZshComplete.source_template.replace(
+            "    for type", "    compset -P '--*='\n    for type", 1
+        ).replace("compadd -U", 'compadd -U -i "$IPREFIX"')
+
+    add_completion_class(Zsh)
 
 
 def _help(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
