@@ -39,6 +39,12 @@ def home(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def torchless(monkeypatch):
+    """torch is not loaded, though another test in this process may have done it."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
+@pytest.fixture
 def shell(tmp_path):
     """Run a line of shell with the installed commands at hand; its output must not be a traceback.
 

@@ -17,6 +17,8 @@ from farmx import layout
 from farmx.checkpoints import Checkpoints
 from farmx.errors import LogxError
 
+pytestmark = pytest.mark.usefixtures("torchless")
+
 ROOT = Path(__file__).resolve().parent.parent
 NAN = math.nan
 

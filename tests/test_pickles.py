@@ -12,6 +12,8 @@ from farmx import pickles
 from farmx.errors import LogxError
 from farmx.pickles import Torn
 
+pytestmark = pytest.mark.usefixtures("torchless")
+
 NAN = math.nan
 
 
