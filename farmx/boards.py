@@ -58,17 +58,13 @@ def write_hparams(folder: str, hparams: Mapping[str, Any] | None, clock: Callabl
     if not hparams:
         return
     try:
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        board = Board(folder, clock)
+        board.add_trial(hparams)
+        board.close()
     except ImportError as error:
         raise LogxError(f"tensorboard=True needs the package tensorboard: {error}") from error
-    plain = (bool, int, float, str)
-    values = {name: value if isinstance(value, plain) else str(value) for name, value in hparams.items()}
-    try:
-        board = Board(folder, clock)
     except OSError as error:
         raise lines.unwritable(folder, error) from error
-    board.add_summary(hparams_pb(values, os.path.basename(folder), clock()), None, None)
-    board.close()
 
 
 def _recorded(path: str) -> dict[str, Any]:
@@ -84,17 +80,25 @@ class Board:
     """The methods of torch's SummaryWriter that need no torch, with its arguments and tags."""
 
     def __init__(self, folder: str, clock: Callable[[], float]) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        self._folder, self._clock = folder, clock
+        self._file: Any = None
+        self._beside: dict[str, Board] = {}  # by their directories
+        self._opened()
 
-        self._clock = clock
-        self._file = EventFileWriter(folder)
+    def _opened(self) -> Any:
+        """The event file; a new one after close(), as torch has it."""
+        if self._file is None:
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            self._file = EventFileWriter(self._folder)
+        return self._file
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         raise LogxError(
             f"tensorboard.{name}: SummaryWriter of torch may have it: import torch before logx.initialize(); "
-            "without it there are add_scalar, add_image, add_text, add_histogram"
+            "without it there are add_scalar, add_scalars, add_image, add_text, add_histogram, add_hparams"
         )
 
     def add_scalar(
@@ -102,6 +106,46 @@ class Board:
     ) -> None:
         """Draw a number."""
         self._add(global_step, walltime, tag=tag, simple_value=lines.number(scalar_value, f"scalar {tag!r}"))
+
+    def add_scalars(
+        self,
+        main_tag: str,
+        tag_scalar_dict: Mapping[str, Any],
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Draw numbers in one chart; each has an event file in a directory of its own, as torch has it."""
+        for tag, value in tag_scalar_dict.items():
+            folder = os.path.join(self._folder, f"{main_tag.replace('/', '_')}_{tag}")
+            if folder not in self._beside:
+                self._beside[folder] = Board(folder, self._clock)
+            self._beside[folder].add_scalar(main_tag, value, global_step, walltime)
+
+    def add_hparams(
+        self,
+        hparam_dict: Mapping[str, Any],
+        metric_dict: Mapping[str, Any],
+        hparam_domain_discrete: Mapping[str, Any] | None = None,
+        run_name: str | None = None,
+        global_step: int | None = None,
+    ) -> None:
+        """Values and what they led to, for the HPARAMS tab, in a directory `run_name`, by default the time.
+
+        hparam_domain_discrete says nothing: the tab goes by the values.
+        """
+        board = Board(os.path.join(self._folder, run_name or str(self._clock())), self._clock)
+        board.add_trial(hparam_dict)
+        for tag, value in metric_dict.items():
+            board.add_scalar(tag, value, global_step)
+        board.close()
+
+    def add_trial(self, hparams: Mapping[str, Any]) -> None:
+        """Values for the HPARAMS tab, as one trial, named by the directory."""
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        plain = (bool, int, float, str)
+        values = {name: value if isinstance(value, plain) else str(value) for name, value in hparams.items()}
+        self.add_summary(hparams_pb(values, os.path.basename(self._folder), self._clock()), None, None)
 
     def add_image(
         self,
@@ -171,15 +215,25 @@ class Board:
         from tensorboard.compat.proto.event_pb2 import Event
 
         count = 0 if step is None else int(lines.number(step, "global_step"))
-        self._file.add_event(Event(wall_time=self._clock() if when is None else when, step=count, summary=summary))
+        self._opened().add_event(Event(wall_time=self._clock() if when is None else when, step=count, summary=summary))
 
     def flush(self) -> None:
         """Have all that was drawn in the file."""
-        self._file.flush()
+        for file in (self._file, *self._beside.values()):
+            if file is not None:
+                file.flush()
 
     def close(self) -> None:
-        """Flush, and end."""
-        self._file.close()
+        """Flush, and end; what is drawn afterwards opens a new file."""
+        files = (self._file, *self._beside.values())
+        self._file, self._beside = None, {}
+        for file in files:
+            if file is not None:
+                file.close()
+
+    def get_logdir(self) -> str:
+        """Where the event file is."""
+        return self._folder
 
 
 def array(image: Any) -> Any:

@@ -326,9 +326,9 @@ class LogX:
             return None
         try:
             result = getattr(self._writer(), name)(*args, **kwargs)
-            self._flush()
         except OSError as error:
-            raise lines.unwritable(self._logdir, error) from error
+            raise self._undrawn(error) from error
+        self._flush()
         return result
 
     def _draw_scalars(self, phase: str, numbers: Mapping[str, float], step: int) -> None:
@@ -350,8 +350,16 @@ class LogX:
         return self._board
 
     def _flush(self) -> None:
-        if self.eager_flush and self._board is not None:
+        if not self.eager_flush or self._board is None:
+            return
+        try:
             self._board.flush()
+        except OSError as error:
+            raise self._undrawn(error) from error
+
+    def _undrawn(self, error: OSError) -> LogxError:
+        self._board = None  # its thread has ended: what is drawn once there is room goes into a new file
+        return lines.unwritable(self._logdir, error)
 
     def _before_fork(self) -> None:
         if self._board is not None:

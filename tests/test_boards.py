@@ -9,6 +9,8 @@ import pytest
 from farmx.errors import LogxError
 from farmx.logx import LogX
 
+pytestmark = pytest.mark.usefixtures("torchless")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Reads event files back with tensorboard's own reader, away from our warnings-are-errors: a folder a line -> one json.
@@ -107,6 +109,25 @@ def test_the_proxy_draws_text_histograms_and_images_without_torch(drawn, logx, t
     assert "torch" not in sys.modules
 
 
+def test_the_proxy_draws_charts_of_several_scalars_and_trials_without_torch(drawn, logx, tmp_path):
+    logx.initialize(tmp_path, tensorboard=True)
+    for step in (0, 1):
+        logx.tensorboard.add_scalars("loss/all", {"train": step, "it's": 2.0}, step)
+    logx.tensorboard.add_hparams({"lr": 0.1, "list": [1]}, {"acc": 0.5}, run_name="trial", global_step=7)
+    logx.tensorboard.add_hparams({"lr": 0.2}, {})
+    assert drawn(tmp_path / "loss_all_train") == {"scalars": {"loss/all": [[0, "0.0"], [1, "1.0"]]}}
+    assert drawn(tmp_path / "loss_all_it's") == {"scalars": {"loss/all": [[0, "2.0"], [1, "2.0"]]}}
+    told = {"hparams": ["trial", {"list": "[1]", "lr": 0.1}], "scalars": {"acc": [[7, "0.5"]]}}
+    assert drawn(tmp_path / "trial") == told
+    (other,) = tmp_path.glob("[0-9]*.[0-9]*")
+    assert drawn(other) == {"hparams": [other.name, {"lr": 0.2}]}
+    assert drawn(tmp_path) == {}
+    assert logx.tensorboard.get_logdir() == str(tmp_path)
+    logx.tensorboard.close()
+    logx.tensorboard.add_scalars("loss/all", {"train": 3}, 2)
+    assert drawn(tmp_path / "loss_all_train")["scalars"] == {"loss/all": [[0, "0.0"], [1, "1.0"], [2, "3.0"]]}
+
+
 def pixels(values: list, kind: type) -> list:
     return [pixels(one, kind) if isinstance(one, list) else kind(one) for one in values]
 
@@ -165,7 +186,7 @@ def test_an_image_of_any_usual_form_arrives_without_any_library_of_images(
         (
             lambda logx: logx.tensorboard.add_graph(None),
             "tensorboard.add_graph: SummaryWriter of torch may have it: import torch before logx.initialize(); "
-            "without it there are add_scalar, add_image, add_text, add_histogram",
+            "without it there are add_scalar, add_scalars, add_image, add_text, add_histogram, add_hparams",
         ),
     ],
 )
@@ -249,6 +270,50 @@ def test_what_was_flushed_survives_sigkill(drawn, tmp_path, eager, call, found):
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == -9
     scalars = drawn(tmp_path / "d").get("scalars", {})
     assert scalars == {"val/a" if "metric" in call else "a": [[0, "1.0"]]} if found else len(scalars.get("a", ())) < 50
+
+
+def test_what_is_drawn_after_close_opens_a_new_file_as_of_torch(drawn, logx, tmp_path):
+    logx.initialize(tmp_path, tensorboard=True)
+    logx.add_scalar("before", 1, 0)
+    logx.tensorboard.close()
+    logx.tensorboard.close()
+    logx.tensorboard.flush()
+    with logx.suspend_flush():
+        pass
+    assert len(list(tmp_path.glob("events*"))) == 1
+    logx.metric("val", {"acc": 0.5}, 3)
+    logx.add_scalar("after", 2, 1)
+    assert len(list(tmp_path.glob("events*"))) == 2
+    assert drawn(tmp_path)["scalars"] == {"before": [[0, "1.0"]], "after": [[1, "2.0"]], "val/acc": [[3, "0.5"]]}
+
+
+FULL = """
+import os, resource, sys
+from farmx.errors import LogxError
+from farmx.logx import logx
+def suspended():
+    with logx.suspend_flush():
+        logx.add_scalar('x', 2, 1)
+logx.initialize('d', tensorboard=True)
+logx.tensorboard.add_text('text', 'x' * 1000)
+(events,) = [name for name in os.listdir('d') if name.startswith('events')]
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(f'd/{events}') + 10, hard))
+for _ in range(5):  # tensorboard's thread may tell the next call
+    try:
+        eval(sys.argv[1])
+    except LogxError as error:
+        print(error)
+        break
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+eval(sys.argv[1])
+print(len([name for name in os.listdir('d') if name.startswith('events')]))
+"""
+
+
+@pytest.mark.parametrize("call", ["logx.metric('val', {'a': 1.0}, 1)", "suspended()", "logx.add_scalar('x', 2, 1)"])
+def test_event_files_on_a_full_disk_are_one_line_and_the_next_is_written_once_there_is_room(tmp_path, call):
+    assert python(FULL, call, cwd=tmp_path) == f"{tmp_path}/d: cannot be written: File too large\n2\n"
 
 
 def test_an_end_without_flushes_loses_nothing(drawn, tmp_path):

@@ -2,14 +2,17 @@
 
 import re
 import sys
+from inspect import Signature, signature
 from pathlib import Path
 
 import click
 import pytest
 
 from farmx import config, layout
+from farmx.boards import Board
 from farmx.cli.main import farmx
 from farmx.cli.sumx import sumx
+from farmx.logx import LogX
 from farmx.spec import State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,6 +110,25 @@ def test_every_flag_is_told():
         flags = [flag for one in command.params if isinstance(one, click.Option) for flag in one.opts]
         missing += [f"{name} {flag}" for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", TEXT)]
     assert missing == []
+
+
+def test_what_a_training_script_calls_is_told_with_its_arguments():
+    names = [name for name in dir(LogX) if not name.startswith("_") and callable(getattr(LogX, name))]
+    cells = re.findall(r"^\| (`\w+\(.*?) \| ", (ROOT / "docs" / "logx.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`(\w+\([^`]*\))`", " ".join(cells))) == {called(name) for name in names}
+
+
+def called(name: str) -> str:
+    """The words of a method of logx, without types."""
+    given = [each.replace(annotation=each.empty) for each in signature(getattr(LogX(), name)).parameters.values()]
+    return f"{name}{Signature(given)}"
+
+
+def test_what_tensorboard_has_without_torch_is_told():
+    text = (ROOT / "docs" / "logx.md").read_text()
+    (sentence,) = re.findall(r"with torch's arguments, (.*?)\.\s", text, re.DOTALL)
+    own = {"add_trial", "add_summary"}  # not torch's
+    assert {*re.findall(r"`(\w+)`", sentence)} | own == {name for name in vars(Board) if not name.startswith("_")}
 
 
 def test_every_benchmark_has_its_row():
