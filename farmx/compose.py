@@ -197,7 +197,7 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
         told=_told(made, at, user),
         only=made.request.stages,
         notify=tuple(url for url in settings.notify if url != NOTIFY_SLURM),
-        notes=tuple(_idle(settings, here)),
+        notes=tuple(idle(settings, here)),
     )
 
 
@@ -209,17 +209,24 @@ def _wish(settings: config.Config) -> snapshot.Wish:
                          settings.code_max_files, settings.code_max_mb)  # fmt: skip
 
 
-def _idle(settings: config.Config, here: bool) -> Iterator[str]:
-    """What is set and does nothing on this farm, or in our terminal."""
-    from farmx import farms  # spares a -n
-
+def idle(settings: config.Config, here: bool) -> Iterator[str]:
+    """What is set and does nothing on this farm, or, where it runs `here`, in our terminal; a line each."""
     name, executor = settings.farm.name, settings.farm.executor
-    if settings.sentinel and not farms.can(executor).sentinels:
+    if settings.sentinel and not _sentinels(executor):
         yield f"SENTINEL is for Slurm; of farm {name} farmx tend, or the next launch, does what RETRY says"
     if NOTIFY_SLURM in settings.notify and executor != SLURM:
         yield f"NOTIFY: slurm is Slurm's own mail, and farm {name} sends none; name an address, as json://host"
     elif settings.notify == (NOTIFY_SLURM,) and here:
         yield "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
+    if settings.farm.pack not in ({}, {"runs": 1}) and (here or executor in ("", LOCAL)):
+        yield "PACK is for jobs; on this machine -j, --gpus or the farm's RESOURCES say how many runs work at once"
+
+
+def _sentinels(executor: str) -> bool:
+    """Whether farms of this kind have what SENTINEL asks for."""
+    from farmx import farms  # spares a -n
+
+    return farms.can(executor).sentinels
 
 
 def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequence[str]) -> None:

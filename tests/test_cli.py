@@ -123,6 +123,26 @@ def test_files_of_runx_print_what_runx_ran(ran, place, text, out, err):
     assert ran("farmx sweep.yml -n", place) == (0, out, err)
 
 
+NOTED = [  # what else the sweep file says -> what -n tells before the count
+    ("PACK: {runs: 2}",
+     "PACK is for jobs; on this machine -j, --gpus or the farm's RESOURCES say how many runs work at once"),
+    ("NOTIFY: slurm", "NOTIFY: slurm is Slurm's own mail, and farm local sends none; name an address, as json://host"),
+    ("CODE_IGNORE_PATTERNS: lib.py", "CODE_IGNORE_PATTERNS keeps 1 .py file out of the snapshot, lib.py among them"),
+    ("CODE_INCLUDE: [none]", "CODE_INCLUDE: none brings in nothing of {place}"),
+    ("CODE_IGNORE_PATTERNS: data",
+     "'data' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "note"), NOTED)
+def test_n_tells_what_a_launch_would_say_of_the_settings_and_the_code(ran, place, more, note):
+    write(place, {"lib.py": "", "data": "", "sweep.yml": f"CMD: python t.py data\n{more}\n"})
+    told = f"note  {note}\n".format(place=place)
+    assert ran("farmx sweep.yml -n", place) == (0, "python t.py data\n", f"{told}1 run: 1 run\n")
+    launched = ran("farmx sweep.yml -i", place).err
+    assert "".join(line for line in launched.splitlines(True) if line.startswith("note  ")) == told
+
+
 def test_the_configuration_of_runx_is_read_as_it_is(ran, place, tmp_path):
     write(place, {".runx": RUNX.format(tmp_path / "logs"), "tests/t.py": "", "docs.txt": ""})
     said = ran(f"farmx sweep.yml -i {NAMED} --first 1", place)

@@ -188,6 +188,23 @@ def test_what_is_for_slurm_alone_is_told_where_the_farm_is_none(tree, farm, sett
     assert list(order(tree).notes) == notes
 
 
+PACKED = "PACK is for jobs; on this machine -j, --gpus or the farm's RESOURCES say how many runs work at once"
+PACK = "PACK: {runs: 2}\n"
+PACKING = [
+    ("EXECUTOR: local", PACK, False, [PACKED]),
+    ("EXECUTOR: slurm", PACK, True, [PACKED]),
+    ("EXECUTOR: slurm", PACK, False, []),
+    ("EXECUTOR: local", "PACK: {runs: 1}\n", False, []),
+    (None, PACK, True, [PACKED]),
+]
+
+
+@pytest.mark.parametrize(("farm", "settings", "here", "notes"), PACKING)
+def test_a_pack_that_nothing_is_packed_by_is_told(tree, farm, settings, here, notes):
+    (tree / ".farmx.yaml").write_text(settings + (f"FARM: big\nbig:\n  {farm}\n" if farm else ""))
+    assert list(order(tree, here=here).notes) == notes
+
+
 HERE = "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
 
 

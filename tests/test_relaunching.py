@@ -48,6 +48,17 @@ def test_what_was_lost_while_it_waited_goes_back_to_its_farm(lost):
     assert (asked(lost), lost.starts()) == ({"big": 2}, [])
 
 
+MAIL = "note  NOTIFY: slurm is Slurm's own mail, and farm {} sends none; name an address, as json://host\n"
+ON = [(["-i"], MAIL.format("local")), (["--farm", "box"], MAIL.format("box")), (["--farm", "big"], "")]
+
+
+@pytest.mark.parametrize(("where", "told"), ON)
+def test_that_nobody_is_told_of_what_is_retried_on_this_machine_is_said(lost, where, told):
+    lost.write(".farmx.yaml", lost.path.joinpath(".farmx.yaml").read_text() + "box: {EXECUTOR: local}\nNOTIFY: slurm\n")
+    done = lost.ok("retry", "sweep", *where)
+    assert "".join(line for line in done.err.splitlines(True) if line.startswith("note  ")) == told
+
+
 def test_so_does_what_was_cancelled_while_it_waited(lost):
     lost.ok("cancel", "sweep")
     assert set(lost.again().values()) == {"cancelled"}

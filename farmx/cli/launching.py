@@ -27,6 +27,8 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
         tell(warning)
     asked_here = given["interactive"] or given["jobs"] is not None or given["gpus"] is not None
     if given["no_run"]:
+        for note in compose.idle(made.config, asked_here):
+            tell(f"note  {note}")
         if any(made.config.origins.get(key, config.DEFAULT) != config.DEFAULT for key in CHECKED):
             _check(made, at, asked_here)
         _print(made)
@@ -46,13 +48,16 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
 
 
 def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:
-    """Raises what a launch would before it makes anything, but for what only the farm can say; reads no code."""
+    """Raises what a launch would before it makes anything, but for what only the farm can say; tells what it would say
+    of the code, of which it reads no more than the names."""
     from farmx import launcher, programs  # spares a -n of a plain sweep
 
     order = compose.order(made, at, user(), asked_here)
     executor = LOCAL if asked_here else made.config.farm.executor
-    launcher.checked(order, executor == LOCAL)
+    code = launcher.checked(order, executor == LOCAL)
     programs.check_containers(order.specs, executor, order.environ, order.experiment)
+    for note in (*programs.bare(order.specs, order.source, code), *code.warnings):
+        tell(f"note  {note}")
 
 
 def _order(made: Composed, given: Mapping[str, Any], at: Surroundings, farm: "Farm", here: bool) -> "Order":

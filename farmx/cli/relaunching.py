@@ -13,6 +13,7 @@ from farmx.errors import FarmxError, NoFarmError, UsageError, nearest
 from farmx.farms import gpus
 from farmx.farms.base import Farm
 from farmx.farms.gpus import Slot
+from farmx.layout import LOCAL
 from farmx.relaunch import Retry
 from farmx.spec import Job, Run, State, Submission, Surroundings
 
@@ -21,13 +22,14 @@ STOPPED = 130  # the exit code of what somebody stopped
 
 class Group(NamedTuple):
     """Runs of one experiment that go to one place. home: the experiment's directory.  urls: whom NOTIFY tells.
-    recipe: of today's code."""
+    recipe: of today's code.  notes: what is set and does nothing there, where that is this machine."""
 
     home: str
     runs: list[Run]
     farm: Farm
     urls: Sequence[str]
     recipe: Mapping[str, Any]
+    notes: Sequence[str]
 
 
 def retry(given: Mapping[str, Any], at: Surroundings) -> int:
@@ -52,6 +54,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     taken = {run.path for run in (*again, *gone)}
     left = [run for run in runs if run.path not in taken]
     _tell(_together(chosen, left), given["as_json"])
+    for note in dict.fromkeys(note for group in groups for note in group.notes):
+        tell(f"note  {note}")
     refused: list[FarmxError] = []
     for group, each in zip(groups, chosen):
         try:
@@ -90,7 +94,11 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
         pack = relaunch.pack_of(jobs[run.path] for run in group)
         farm = _there(home, name, len(group), given, at, asked, pack) if name else here.Here(places)
         recipe = compose.recipe(home, at, given["config_file"], {"FARM": name} if name else {})
-        groups.append(Group(home, group, farm, notifying.routes(home, given["config_file"], at), recipe))
+        urls, notes = notifying.routes(home, given["config_file"], at), tuple[str, ...]()
+        if farm.executor == LOCAL:
+            settings = compose.settled(home, at, given["config_file"], {"FARM": name} if name else {})
+            notes = tuple(compose.idle(settings, here=not name))
+        groups.append(Group(home, group, farm, urls, recipe, notes))
     return groups
 
 
