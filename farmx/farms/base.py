@@ -257,8 +257,12 @@ def alike(
     most: how many with these resources a batch may hold.
     """
     groups: dict[str, tuple[Mapping[str, Any], list[Job]]] = {}
+    last: Mapping[str, Any] | None = None
+    key = ""
     for job, resources in jobs:
-        groups.setdefault(repr(sorted(resources.items(), key=str)), (resources, []))[1].append(job)
+        if resources is not last:  # mostly all have the very same
+            last, key = resources, repr(sorted(resources.items(), key=str))
+        groups.setdefault(key, (resources, []))[1].append(job)
     sizes = {key: most(resources) if most else len(group) for key, (resources, group) in groups.items()}
     return [
         Batch(tuple(group[start : start + sizes[key]]), resources)
