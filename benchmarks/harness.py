@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = "FARMX_BENCHMARKS_LONG"  # in the environment: --long was given
 PYTHONS = Path(tempfile.gettempdir()) / f"farmx-benchmarks-{os.getuid()}"  # kept: installing takes a minute
 LOOKUPS = ("stat", "lstat", "newfstatat", "open", "openat")
 
@@ -101,6 +102,11 @@ def grid(path: Path, command: str, sizes: Sequence[int]) -> Path:
 
 
 # Costs
+
+
+def rounds(short: int, long: int) -> int:
+    """How often to measure: `short` leaves a file two minutes on a machine at other work, `long` is for --long."""
+    return long if os.environ.get(LONG) else short
 
 
 def cost(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> Cost:

@@ -18,7 +18,8 @@ from harness import Row
 sys.path.insert(0, str(harness.ROOT / "tests"))
 from farms.slurm import Slurm  # noqa: E402  tests bring it up, and so does this
 
-RUNS, SLOTS, TIMES = 100, 4, 3
+RUNS, SLOTS = 100, 4
+TIMES = harness.rounds(1, 3)
 IDEAL_S = RUNS / SLOTS
 CONFIG = "FARM: big\nbig: {EXECUTOR: slurm, RESOURCES: {mem: 2000}, PACK: {runs: 4, each: 100}}\n"
 FLOOR = "for slot in 1 2 3 4; do (for run in $(seq 25); do sh -c 'sleep 1'; done) & done; wait"

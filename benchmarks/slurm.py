@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from statistics import median
 
 import harness
 from harness import Cost, Row
@@ -50,17 +49,25 @@ def rows() -> list[Row]:
 
 
 def queued(count: int) -> list[Row]:
-    ours, theirs, single = [], [], []
-    for _ in range(TIMES):
-        ours.append(on_a_slurm(lambda home, env: launch(home, env, count)).wall_s)
-        theirs.append(on_a_slurm(lambda home, env: submitit(home, env, count)).wall_s)
-        single.append(on_a_slurm(sbatch).wall_s / SBATCHES * count)
-    what, farmx, array, each = f"queuing {count:,} runs on Slurm", median(ours), median(theirs), median(single)
+    costs = harness.interleaved(
+        {
+            "farmx": lambda: on_a_slurm(lambda home, env: launch(home, env, count)),
+            "array": lambda: on_a_slurm(lambda home, env: submitit(home, env, count)),
+            "each": lambda: on_a_slurm(sbatch),
+        },
+        TIMES,
+    )
+    farmx, array, each = (costs[name] for name in ("farmx", "array", "each"))
+    each = Cost(*(spent / SBATCHES * count for spent in each))
+    what, took = f"queuing {count:,} runs on Slurm", (farmx, array, each)
     return [
-        harness.at_least(f"{what}: faster than one sbatch a run", each / farmx, 20),
-        harness.at_most(f"{what}, submitit's map_array = 1", farmx / array, 1),
-        Row(f"{what}: farmx, submitit, sbatch", f"{farmx:.2f} s, {array:.2f} s, {each:.0f} s", "", None),
-    ]
+        harness.at_least(f"{what}: faster than one sbatch a run", each.wall_s / farmx.wall_s, 20),
+        harness.at_most(f"{what}, submitit's map_array = 1", farmx.wall_s / array.wall_s, 1),
+        Row(f"{what}, CPU: less than one sbatch a run; submitit's map_array = 1",
+            f"{each.cpu_s / farmx.cpu_s:.3g} x; {farmx.cpu_s / array.cpu_s:.3g} x", "", None),
+        Row(f"{what}: farmx, submitit, sbatch", ", ".join(f"{cost.wall_s:.2f} s" for cost in took), "", None),
+        Row(f"{what}, CPU", ", ".join(f"{cost.cpu_s:.2f} s" for cost in took), "", None),
+    ]  # fmt: skip
 
 
 def on_a_slurm(measure) -> Cost:
