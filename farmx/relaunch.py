@@ -377,10 +377,13 @@ def _left(attempt: Attempt) -> bool:
 
 
 def _told_by_its_farm_alone(run: Run) -> bool:
-    """Whether no record says that the run is cancelled, between its attempts: its farm forgets that one day."""
+    """Whether no record says that the run is over, before or between its attempts: its farm forgets that one day."""
+    ahead = base.ahead(run)
+    if run.state is State.FAILED:  # before it began: a farm may keep the job for who mends it
+        return any(held.name and not held.record.get(layout.AFTER) for held in ahead)
     end = run.attempts[-1].end if run.attempts else None
-    ahead = bool(base.ahead(run)) or (end or {}).get("state") == State.PREEMPTED
-    return run.state is State.CANCELLED and bool(run.held) and ahead
+    left = bool(ahead) or (end or {}).get("state") == State.PREEMPTED
+    return run.state is State.CANCELLED and bool(run.held) and left
 
 
 def _next(run: Run) -> str:

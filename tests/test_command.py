@@ -275,6 +275,41 @@ def test_a_jobs_id_is_the_last_number_that_stands_alone_else_the_last_word(outpu
     assert command.last_word(output) == name
 
 
+FOUND = [
+    ("Your job 12 is queued", r"job (\d+)", "12"),
+    ("job 12, then job 13", r"job (\d+)", "12"),  # of several the first
+    ("12\n", r"(\d+)", "12"),
+    ("12.1-5:1\n", r"(\d+)", "12"),
+    ("<x 12 \t 3>", "<(.*)>", "x 12 3"),
+    ("no job", r"(\d+)", ""),
+    ("12", r"(x)?\d+", ""),
+    ("x", "(.*?)x", ""),
+    ("a   b", r"(\s+)", ""),
+    ("12", r"(\d)", ""),  # 1 may be another's job
+    ("12", r"\d(\d)", ""),
+    ("120", r"1(2)0", ""),
+    ("it's größe 12", r"größe (.+)$", "12"),
+]
+
+
+@pytest.mark.parametrize(("output", "pattern", "name"), FOUND)
+def test_job_id_finds_the_first_whole_id(output, pattern, name):
+    assert command.found_in(output, pattern) == name
+
+
+def test_a_job_whose_id_job_id_does_not_find_stops_the_launch_and_is_named(big, hold):
+    configure(big, more=r"JOB_ID: 'nr (\d+)'")
+    done = big("sweep.yml", "--first", "1")
+    why = r"SUBMIT_CMD exited 0, and JOB_ID 'nr (\d+)' finds no id in what it said: job 1 is queued"
+    told = f"farmx: run {big.runs()[0].name}: {why}; the job may wait there; the same command queues the run again, "
+    assert done.err.splitlines()[-1] == f"{told}and it starts once"
+    assert len(calls(hold)) == 1
+    (hold / "run").touch()
+    configure(big, more=r"JOB_ID: 'job (\d+)'")
+    big.ok("sweep.yml")
+    assert set(big.states().values()) == {"done"}
+
+
 JOB_NAMES = [
     ("/l/sweep/brave-otter_2026.11.21_05.34", "sweep_brave-otter_2026.11.21_05.34"),
     ("/l/3d/tag=1,2+a", "exp_3d_tag=1_2+a"),

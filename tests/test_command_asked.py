@@ -104,7 +104,9 @@ QSTATS = """job-ID  prior   name       user         state submit/start at     qu
      12 0.00000 sweep_shy- farmer       Eqw   11/21/2026 08:00:00                      1
 """
 LINES = [
-    (QSTATS, QSTAT, [Answer(State.RUNNING), Answer(State.FAILED, "its job failed before it could say why")]),
+    (QSTATS, QSTAT,
+     [Answer(State.RUNNING),
+      Answer(State.FAILED, "farm big says Eqw of job 12, which failed before it could say why")]),
     ("7 RUN\n12 PEND\n", LINE, [Answer(State.RUNNING), Answer(State.QUEUED, "farm big says PEND")]),
     ("7|done|\n", r"^(?P<id>\d+)\|(?P<state>\w+)",
      [Answer(State.LOST, "its job ended without recording an end"), None]),
@@ -113,6 +115,24 @@ LINES = [
     ("", LINE, [None, None]),
     ("no jobs here\n", LINE, [None, None]),
 ]  # fmt: skip
+
+
+# What Grid Engine makes of its letters: waiting, transferring, running, suspended by three, restarted, held, deleted.
+LETTERS = [
+    ("queued", "qw hqw hRwq hRqw Rq Rqw"),
+    ("running", "r t hr ht Rr Rt hRr hRt dr dt dRr dRt"),
+    ("paused", "s ts S tS T tT Rs Rts RS RtS RT RtT ds dS dT dRs dRS dRT"),
+    ("failed", "Eqw Ehqw EhRqw ERqw"),
+]
+
+
+@pytest.mark.parametrize(("state", "word"), [(state, word) for state, words in LETTERS for word in words.split()])
+def test_every_state_that_grid_engine_shows_is_known(farm, tmp_path, state, word):
+    asked = helds(tmp_path, "7")
+    says(farm, f"7 {word}\n")
+    notes = {"running": "", "failed": f"farm big says {word} of job 7, which failed before it could say why"}
+    ours = State("running" if state == "paused" else state)
+    assert told(asked, command.poll(asked)) == [Answer(ours, notes.get(state, f"farm big says {word}"))]
 
 
 @pytest.mark.parametrize(("output", "line", "answers"), LINES)

@@ -67,7 +67,8 @@ def test_each_run_of_a_job_has_its_own_log_and_end_and_a_share_of_its_gpus(proje
 ANSWERS = [
     ("1 R\n", ["queued: waits for a slot"] * 3),
     ("1 Q\n", ["queued: farm big says Q"] * 3),
-    ("1 EXIT\n", ["lost: its job failed before it could say why; the run had not begun"] * 3),
+    ("1 EXIT\n",
+     ["lost: farm big says EXIT of job 1, which failed before it could say why; the run had not begun"] * 3),
     ("1 DONE\n", ["lost: its job ended without recording an end"] * 3),
     ("", ["lost: its job left the queue and never began it"] * 3),
 ]

@@ -362,6 +362,8 @@ CLOSED = [
     ([("1.0", "failed")], [(2, True), (3, True), (4, False), (5, True), (6, True)], "queued", "4.0"),
     # by its farm's word, which forgets it
     ([], [(1, False)], "cancelled", "1.0"),
+    ([], [(1, False)], "failed", "1.0"),  # as Grid Engine's Eqw, which keeps it
+    ([("1.0", "failed")], [(2, False), (3, True)], "failed", "2.0"),
     ([("1.0", "failed")], [(2, False)], "cancelled", "2.0"),
     ([("1.0", "preempted")], [(1, False)], "cancelled", "2.0"),
     ([("1.0", "failed"), ("4.0", "done")], [(3, True), (4, False), (5, True), (6, True)], "queued", "5.0"),
@@ -375,7 +377,7 @@ def holding(path: str, attempts: list, held: list, state: str) -> Run:
         ended(path, how, number)
         attempt = os.path.join(path, layout.ATTEMPTS, number)
         had.append(Attempt(attempt, layout.attempt_number(number), {}, read(Path(attempt, layout.END))))
-    helds = tuple(Held("/s", 0, number, {"after": "s"} if waits else {}) for number, waits in held)
+    helds = tuple(Held("/s", 0, number, {"after": "s"} if waits else {}, "7") for number, waits in held)
     return Run("one", path, "sweep", State(state), {}, tuple(had), "p1-0", held=helds)
 
 
@@ -394,6 +396,14 @@ def test_a_cancel_takes_the_number_that_is_to_begin_next(place, attempts, held, 
     assert end(run.path, closed)["state"] == "cancelled"
     for number, waits in held:
         assert waits or runner.take(run.path, f"{number}.0", {})[0] is None
+
+
+@pytest.mark.parametrize("queued", [None, "7"], ids=["a retry that was cut short", "what waited for it"])
+def test_a_cancel_of_a_run_that_failed_changes_nothing(place, queued):
+    run = holding(place.run(), [("1.0", "failed")], [(2, queued is not None)], "failed")
+    run = run._replace(held=tuple(held._replace(name=queued) for held in run.held))
+    assert told_of(run) == [("one", "failed")]
+    assert os.listdir(Path(run.path, layout.ATTEMPTS)) == ["1.0"]
 
 
 @pytest.mark.parametrize(("recorded", "held", "wished"), [(False, [(1, False)], True), (True, [(1, False)], False),

@@ -207,12 +207,12 @@ class Farm(NamedTuple):
         pattern = self.job_id or (NGC_ID if command_words.is_ngc(self._template().words()) else None)
         if pattern is None:
             return last_word(said.output) or NAMELESS
-        found = re.search(pattern, said.output) or re.search(pattern, said.error)
-        if found is None or not (found[1] or "").strip():
-            raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID {pattern!r} finds "
+        name = found_in(said.output, pattern) or found_in(said.error, pattern)
+        if not name:
+            raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID '{pattern}' finds "
                             f"no id in what it said: {said.reason()}; the job may wait there; the same command queues "
                             "the run again, and it starts once")  # fmt: skip
-        return " ".join(found[1].split())
+        return name
 
     def _own(self, submission: Submission, index: int, job: Job) -> dict[str, str | None]:
         """What farmx knows of a job, by the names that SUBMIT_CMD may say; job: the first run that it holds."""
@@ -321,6 +321,15 @@ def _script(submission: Submission, index: int) -> str:
 
 def _experiment(submission: Submission) -> str:
     return layout.experiment_of(submission.path)
+
+
+def found_in(output: str, pattern: str) -> str:
+    """A job's id by JOB_ID, '' where there is none; a part of a number is none: it would be another job's."""
+    found = re.search(pattern, output)
+    if found is None or found[1] is None:
+        return ""
+    cut = any(re.fullmatch(r"\d\d", output[max(0, place - 1) : place + 1]) for place in found.span(1))
+    return "" if cut else " ".join(found[1].split())
 
 
 def last_word(output: str) -> str:

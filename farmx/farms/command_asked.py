@@ -23,17 +23,19 @@ ROOM = 100_000  # characters of ids in one call: Linux takes a word of 128 kB, a
 LINE = r"^\s*(?P<id>\S+)\s+(?P<state>\S+)"  # the first two words of a line
 _STATES = {"queued": State.QUEUED, "running": State.RUNNING, "done": State.LOST, "failed": State.FAILED,
            "cancelled": State.CANCELLED}  # fmt: skip
-_NOTES = {"done": "its job ended without recording an end", "failed": "its job failed before it could say why",
-          "cancelled": "its job was cancelled", "running": ""}  # fmt: skip
+_SAYS = "farm {farm} says {word}"
+_NOTES = {"done": "its job ended without recording an end", "cancelled": "its job was cancelled", "running": "",
+          "failed": f"{_SAYS} of job {{name}}, which failed before it could say why"}  # fmt: skip
 # What schedulers say, where STATUS does not: Grid Engine, PBS, LSF, HTCondor's numbers, Slurm and NGC in long words.
 _COMMON = {
-    "queued": "qw hqw hRwq Rq Q H W PEND PSUSP WAIT 1 5 PENDING REQUEUED CREATED QUEUED STARTING",
-    "running": "r t Rr Rt dr dt s S T R E B RUN USUSP SSUSP 2 RUNNING COMPLETING SUSPENDED",
+    "queued": "qw hqw hRwq hRqw Rq Rqw Q H W PEND PSUSP WAIT 1 5 PENDING REQUEUED CREATED QUEUED STARTING",
+    "running": "r t hr ht Rr Rt hRr hRt dr dt dRr dRt R E B RUN 2 RUNNING COMPLETING",
+    "paused": "s ts S tS T tT Rs Rts RS RtS RT RtT ds dS dT dRs dRS dRT USUSP SSUSP SUSPENDED",  # of what runs
     "done": "C F X DONE 4 COMPLETED FINISHED_SUCCESS",
-    "failed": "Eqw Ehqw EXIT ZOMBI FAILED TIMEOUT OUT_OF_MEMORY NODE_FAIL FAILED_RUN_LIMIT_EXCEEDED",
+    "failed": "Eqw Ehqw EhRqw ERqw EXIT ZOMBI FAILED TIMEOUT OUT_OF_MEMORY NODE_FAIL FAILED_RUN_LIMIT_EXCEEDED",
     "cancelled": "3 CANCELLED KILLED_BY_USER KILLED_BY_SYSTEM CANCELED",
 }
-WORDS = {word: state for state, words in _COMMON.items() for word in words.split()}
+WORDS = {word: "running" if state == "paused" else state for state, words in _COMMON.items() for word in words.split()}
 
 
 class Asking(NamedTuple):
@@ -138,7 +140,7 @@ def _answered(helds: Sequence[Held]) -> Iterator[tuple[tuple[str, int], Answer]]
     others = _others(helds, listed)
     for held in helds:
         if held.name in listed and (held.submission, held.place) not in others:
-            yield (held.submission, held.place), _answer(listed[held.name][0], held.record, farm)
+            yield (held.submission, held.place), _answer(listed[held.name][0], held.name, held.record, farm)
         elif said.code != 0:
             why = said.reason() if said.code is None else f"{ask['status'][0]} exited {said.code}: {said.reason()}"
             yield (held.submission, held.place), Answer(State.UNKNOWN, f"farm {farm} cannot be asked: {why}")
@@ -172,13 +174,14 @@ def _others(helds: Sequence[Held], listed: Mapping[str, tuple[str, str]]) -> set
     return others
 
 
-def _answer(word: str, record: Mapping[str, Any], farm: str) -> Answer:
+def _answer(word: str, name: str, record: Mapping[str, Any], farm: str) -> Answer:
     ours = record["ask"]["words"].get(word, "")
     if ours not in _STATES:
         return Answer(State.UNKNOWN, f"farm {farm} says {word!r}, which STATUS does not name")
     if ours == "done" and record.get("elsewhere"):  # so its end cannot be seen here
         return Answer(State.DONE, f"farm {farm} says {word}")
-    return Answer(_STATES[ours], _NOTES.get(ours, f"farm {farm} says {word}"))
+    note = None if word in _COMMON["paused"].split() else _NOTES.get(ours)
+    return Answer(_STATES[ours], (_SAYS if note is None else note).format(farm=farm, word=word, name=name))
 
 
 def _unasked(helds: Sequence[Held], why: str) -> Iterator[tuple[tuple[str, int], Answer]]:

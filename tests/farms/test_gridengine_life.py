@@ -191,6 +191,50 @@ def test_the_rest_is_held_by_its_own_jobs_and_let_go_with_todays_code(big):
     assert big.ended() == ["done"] * 5
 
 
+# ---------------------------------------------------------------- in error, or standing still
+
+
+def test_a_job_in_error_has_failed_and_is_queued_anew_or_taken_out(big):
+    gone = big.path.parent / "gone"
+    big.configure(f"-wd {gone}")
+    big.sweep("{n: [1, 2]}")
+    big.ok("sweep.yml")
+    big.become("failed", "failed")
+    one, two = names(big)
+    (path,) = (big.experiment / ".farmx/submissions").glob("*/runs")
+    places = [line.partition(" ")[2] for line in path.read_text().splitlines()]
+    jobs = {name: big.queued()[str(place)] for place, name in enumerate(places)}
+    why = "farm big says Eqw of job {}, which failed before it could say why"
+    assert [run["note"] for run in big.told()] == [why.format(jobs[name]) for name in (one, two)]
+    assert f"failed: {why.format(jobs[one])}\n" in big.ok("why", one).out
+    assert big.ok("cancel", two).out == f"{two}  cancelled\n"
+    until(lambda: big.farm.jobs() == [jobs[one]])
+    assert big.states() == ["failed", "cancelled"]
+    big.configure()
+    big.ok("retry", one)
+    big.become("done", "cancelled")
+    gone.mkdir()
+    shutil.chown(gone, USER)
+    big.farm.says("qmod", "-cj", jobs[one])  # somebody mends what was wrong: it finds its run begun, and ends
+    big.emptied()
+    assert (big.states(), big.starts()) == (["done", "cancelled"], [f"{one}/1.0"])
+
+
+def test_what_is_suspended_says_so_and_ends_when_it_is_cancelled(big):
+    waiting(big, "{n: [1, 2]}")
+    big.ok("sweep.yml")
+    until(lambda: len(big.starts()) == 2, 60)
+    big.farm.says("qmod", "-sj", *big.farm.jobs())
+    until(lambda: [run["note"].partition(", ")[2] for run in big.told()] == ["farm big says s"] * 2)
+    first, _ = names(big)
+    assert big.states() == ["running", "running"]
+    assert big.ok("cancel", first).out == f"{first}  asked to end\n"
+    big.become("cancelled", "running")
+    big.farm.says("qmod", "-usj", *big.farm.jobs())
+    go(big)
+    assert big.ended() == ["cancelled", "done"]
+
+
 # ---------------------------------------------------------------- limits
 
 
