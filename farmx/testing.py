@@ -34,8 +34,16 @@ REFUSAL = "it refuses to say"  # what a command, or a service, says that is told
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 # What a job says of an attempt that another has: alone on its node, or as a slot of a pool.
 _HELD = re.compile(r"(?P<run>\S+) +(1\.0 held:|0:\d\d) +taken by (?P<who>process \d+ on \S+)")
+_LOGROOT = "../it's a $(root); \"\\"  # which a shell that reads a path once too often makes another of
 _NOTE = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> {side}\n'
 _WAIT = "while [ ! -e {side}.go ]; do sleep 0.05; done\n"
+# Kills the process that looks after it, the first time.
+_KILL = """[ ! -e {side}.killed ] || exit 0
+pid=$(sed -n 's/.*"pid": *\\([0-9]*\\).*/\\1/p' "$FARMX_ATTEMPT_DIR/owner.json")
+touch {side}.killed
+kill -KILL "$pid"
+sleep 60
+"""
 # Notes the call and how many submissions were recorded by then; fails while it is told to.
 _WATCHED = """#!/bin/sh
 case " $* " in *" --help "* | *" --test-only "*) exec {real} "$@" ;; esac
@@ -97,7 +105,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.project.mkdir(parents=True)
-        self.write(".farmx.yaml", json.dumps({"LOGROOT": "../root", "FARM": "big", "big": self.section}))
+        self.write(".farmx.yaml", json.dumps({"LOGROOT": _LOGROOT, "FARM": "big", "big": self.section}))
         for name in (self.submits, self.asks, self.ends):
             if name is not None:
                 self.watch(name)
@@ -110,7 +118,7 @@ class Site:
     @property
     def experiment(self) -> Path:
         """The directory of the only experiment."""
-        return self.path / "root" / "sweep"
+        return self.project / _LOGROOT / "sweep"
 
     @property
     def side(self) -> str:
@@ -122,7 +130,7 @@ class Site:
     def watch(self, name: str) -> None:
         """From now on note the farm's calls of `name`: put a command of that name before it in PATH."""
         real = subprocess.run(["which", name], capture_output=True, text=True, check=True, env=self.env()).stdout
-        words = {"root": str(self.path / "root"), "side": self.side, "real": real.strip(), "refusal": REFUSAL}
+        words = {"root": str(self.experiment.parent), "side": self.side, "real": real.strip(), "refusal": REFUSAL}
         script = self.path / "bin" / name
         script.parent.mkdir(exist_ok=True)
         script.write_text(_WATCHED.format(**{key: shlex.quote(word) for key, word in words.items()}, name=name))
@@ -197,7 +205,7 @@ class Site:
 
     def forget(self) -> None:
         """Take the farm out of the configuration: from now on it is reached by records alone."""
-        self.write(".farmx.yaml", json.dumps({"LOGROOT": "../root"}))
+        self.write(".farmx.yaml", json.dumps({"LOGROOT": _LOGROOT}))
 
     # ------------------------------------------------------------ what came of it
 
@@ -284,13 +292,14 @@ class FarmContract:
         assert site.ended() == ["done"] * len(values)
         assert sorted((site.experiment / run / "value").read_text() for run in site.names()) == sorted(values)
 
-    def test_a_submission_is_recorded_before_the_farm_is_called(self, site: Site) -> None:
-        site.sweep({"n": [1]})
+    def test_a_submission_is_recorded_before_the_farm_is_called_and_each_job_after(self, site: Site) -> None:
+        site.sweep({"n": [1, 2]})
         site.ok("sweep.yml")
         assert site.recorded() == 1
         if site.submits:
             assert site.calls(site.submits)[-1] == 1
-        assert site.ended() == ["done"]
+            assert sorted(base.queued(str(site.submissions()[0]))) == [0, 1]
+        assert site.ended() == ["done", "done"]
 
     def test_what_would_be_refused_is_said_before_anything_is_made(self, site: Site) -> None:
         if not site.refused:
@@ -349,6 +358,16 @@ class FarmContract:
         site.become("done")
         (name,) = site.names()
         assert site.starts() == [f"{name}/1.0", f"{name}/2.0"]
+
+    def test_a_job_that_dies_without_a_word_is_found_and_a_retry_goes_on(self, site: Site) -> None:
+        site.sweep({"n": [1]}, _KILL.format(side=shlex.quote(site.side)))
+        site.ok("sweep.yml")
+        until(lambda: Path(f"{site.side}.killed").exists())
+        (name,) = site.names()
+        os.utime(site.experiment / name / "attempts/1.0/heartbeat", (0, 0))  # as some minutes later
+        assert site.ended()[0] in ("lost", "failed", "interrupted")
+        site.ok("retry", "sweep")
+        site.become("done")
 
     def test_what_a_breaker_holds_begins_once_it_is_released(self, site: Site) -> None:
         site.fill('echo "no such option" >&2; exit 2', BREAKER=1)
