@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import launching
 import pytest
 from typed import everything, write
 
 import farmx
+from farmx.cli.launching import request_of, words_of
+from farmx.cli.main import launch as command
+from farmx.compose import Request
 from farmx.errors import FarmxError, RecordError
 from farmx.spec import State
 
@@ -93,6 +97,48 @@ def test_every_parameter_means_what_the_option_means(place):
     assert [line for line in told.splitlines() if line.startswith("TOLD")] == ["TOLD 2 t_ True True"]
 
 
+def test_runs_without_cool_names_are_called_by_their_tag(place):
+    code = "import farmx; print('RUNS', sorted(run.name for run in farmx.launch('sweep.yml', tag='t', cool=False)))"
+    told = python(code, place)
+    assert [line for line in told.splitlines() if line.startswith("RUNS")] == ["RUNS ['t', 't_2', 't_3', 't_4']"]
+
+
+def test_a_configuration_file_is_the_one_that_is_named(place):
+    write(place, {"it's.yaml": "LOGROOT: elsewhere\n", ".farmx.yaml": "LOGROOT: here\n"})
+    told = python(
+        "import farmx\n"
+        "(run,) = farmx.launch('sweep.yml', first=1, config_file=\"it's.yaml\")\n"
+        "print('TOLD', run == farmx.runs('sweep', config_file=\"it's.yaml\")[0], run.path)\n",
+        place,
+    )
+    (line,) = [line for line in told.splitlines() if line.startswith("TOLD")]
+    assert line.startswith(f"TOLD True {place}/elsewhere/sweep/")
+
+
+def test_paths_may_be_paths_and_gpus_numbers_and_a_stage_a_text(place):
+    write(place, {"stages.yml": "CMD:\n  a: python t.py\n  b: 'true'\n", "c.yaml": "ENV: {A: b}\n"})
+    told = python(
+        "import farmx\n"
+        "from pathlib import Path\n"
+        "where = {'logroot': Path('elsewhere'), 'config_file': Path('c.yaml')}\n"
+        "for how in ({'gpus': 0, 'stages': 'a'}, {'gpus': [0, 1], 'stages': 'a, b'}, {'gpus': ('0+1',)}):\n"
+        "    (run,) = farmx.launch(Path('stages.yml'), **how, **where)\n"
+        "    print('STATE', run.state)\n"
+        "print('STATE', [farmx.runs(Path('elsewhere/stages'), **where) == [run]])\n",
+        place,
+    )
+    lines = [line for line in told.splitlines() if line.startswith("STATE")]
+    assert lines == ["STATE staged", "STATE done", "STATE done", "STATE [True]"]
+
+
+@pytest.mark.parametrize("path", ["elsewhere/mine", "./elsewhere/mine", "elsewhere/mine/", "{here}/elsewhere/mine"])
+def test_an_experiment_may_be_a_path(place, path):
+    python("import farmx; farmx.launch('sweep.yml', first=1, name='mine', logroot='elsewhere')", place)
+    (run,) = farmx.runs(path.format(here=place))
+    assert (run.experiment, run.path) == ("mine", str(place / "elsewhere" / "mine" / run.name))
+    assert farmx.runs("mine/", logroot="elsewhere") == [run]
+
+
 def test_so_many_runs_as_max_runs_allows_are_launched(place):
     told = python("import farmx; print('RUNS', len(farmx.launch('sweep.yml', jobs=2, max_runs=6)))\n"
                   "print('RUNS', len(farmx.launch('sweep.yml', first=1, max_runs=1)))", place)  # fmt: skip
@@ -116,6 +162,23 @@ WRONG = [
     ({"sweep": "sweep.yml", "interactive": False},
      "launch(): no farm is set up; interactive=True or jobs=N runs here, farm='local' leaves the runs to a pool of "
      "this machine"),
+    ({"sweep": "sweep.yml", "interactive": False, "farm": "bare"},
+     "farm 'bare' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here"),
+    ({"sweep": 3}, "launch(): sweep=3 is no path; give a text or a Path"),
+    ({"sweep": "sweep.yml", "logroot": 3}, "launch(): logroot=3 is no path; give a text or a Path"),
+    ({"sweep": "sweep.yml", "config_file": 3}, "launch(): config_file=3 is no path; give a text or a Path"),
+    ({"sweep": "sweep.yml", "tag": 3}, "launch(): tag=3 is no text; give tag='...'"),
+    ({"sweep": "sweep.yml", "name": 3}, "launch(): name=3 is no text; give name='...'"),
+    ({"sweep": "sweep.yml", "farm": 3}, "launch(): farm=3 is no text; give farm='...'"),
+    ({"sweep": "sweep.yml", "jobs": "2"}, "launch(): jobs='2' is no whole number"),
+    ({"sweep": "sweep.yml", "jobs": True}, "launch(): jobs=True is no whole number"),
+    ({"sweep": "sweep.yml", "first": 1.5}, "launch(): first=1.5 is no whole number"),
+    ({"sweep": "sweep.yml", "max_runs": "6"}, "launch(): max_runs='6' is no whole number"),
+    ({"sweep": "sweep.yml", "gpus": 0.5}, "launch(): gpus=0.5 names no GPUs; give '0,1', [0, 1] or 'free'"),
+    ({"sweep": "sweep.yml", "gpus": [None]}, "launch(): gpus=[None] names no GPUs; give '0,1', [0, 1] or 'free'"),
+    ({"sweep": "sweep.yml", "gpus": []}, "--gpus '': '' is no GPU; give 0,1 or 0+1,2+3 or free"),
+    ({"sweep": "sweep.yml", "stages": 1}, "launch(): stages=1 names no stages; give ['train', 'test']"),
+    ({"sweep": "sweep.yml", "stages": [1]}, "launch(): stages=[1] names no stages; give ['train', 'test']"),
     ({"sweep": "sweep.yml", "logroot": "$NOPE"},
      "command line: LOGROOT: $NOPE is not set; export it, or write the path"),
     ({"sweep": "sub/many.yml"}, f"sub/many.yml makes 1,001 runs, {MANY}"),
@@ -128,6 +191,8 @@ WRONG = [
 @pytest.mark.parametrize(("given", "message"), WRONG, ids=[str(row[0]) for row in WRONG])
 def test_a_mistake_is_a_farmx_error_and_makes_nothing(place, given, message):
     write(place, {"sub/many.yml": f"CMD: python t.py\nHPARAMS: {{n: {list(range(1001))}}}\n"})
+    if given.get("farm") == "bare":
+        write(place, {".farmx.yaml": "bare: {RESOURCES: {a: 1}}\n"})
     before = everything(place)
     with pytest.raises(FarmxError) as caught:
         farmx.launch(**given)
@@ -135,10 +200,19 @@ def test_a_mistake_is_a_farmx_error_and_makes_nothing(place, given, message):
     assert everything(place) == before
 
 
-def test_an_experiment_that_is_not_there_is_told(place):
+ABSENT = [
+    ("swep", "no experiment named 'swep' in {here}/runs; there are none"),
+    ("sub/", "no experiment named 'sub' in {here}/runs; there are none"),
+    ("./sub", "{here}/sub holds no runs; name an experiment; there are none"),
+    (3, "runs(): experiment=3 is no path; give a text or a Path"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), ABSENT)
+def test_an_experiment_that_is_not_there_is_told(place, name, message):
     with pytest.raises(FarmxError) as caught:
-        farmx.runs("swep")
-    assert str(caught.value) == f"no experiment named 'swep' in {place}/runs; there are none"
+        farmx.runs(name)
+    assert str(caught.value) == message.format(here=place)
 
 
 def test_what_to_type_next_is_a_command_and_not_the_script_that_launched(place):
@@ -149,6 +223,45 @@ def test_what_to_type_next_is_a_command_and_not_the_script_that_launched(place):
     assert [line for line in done.stderr.splitlines() if line.startswith("next")] == [
         "next  sumx sweep", "next  farmx retry sweep  # 2 failed or cancelled",
     ]  # fmt: skip
+
+
+AGAIN = [
+    ("'sweep.yml', first=1", "farmx sweep.yml -i --first 1"),
+    ("'sweep.yml', first=1, jobs=2, gpus=[0, 1]", "farmx sweep.yml -j 2 --gpus 0,1 --first 1"),
+    ("'sweep.yml', first=1, max_runs=2000, name='e', logroot=\"it's $HOME\", tag='t u', cool=False, "
+     "config_file='c.yaml'",
+     "farmx sweep.yml -i --max-runs 2000 --logroot 'it'\"'\"'s $HOME' -c c.yaml --exp-name e --tag 't u' --first 1 "
+     "--no-cooldir"),
+    ("'sweep.yml', first=1, farm='box', interactive=False, config_file='c.yaml'",
+     "farmx sweep.yml --farm box -c c.yaml --first 1"),
+]  # fmt: skip
+
+
+REQUESTS = [
+    {}, {"flags": {"LOGROOT": "it's", "FARM": "f"}}, {"config_file": "c"}, {"name": "e"}, {"tag": "-t u"},
+    {"cool": False}, {"again": True}, {"first": 3}, {"stages": ("a", "b")},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", REQUESTS)
+def test_a_request_as_a_command_line_asks_for_the_same(given):
+    request = Request("s.yml", **given)
+    _, *words = words_of(request)
+    assert request_of(command.make_context("launch", words).params) == request
+    assert {key for each in REQUESTS for key in each} | {"sweep"} == set(Request._fields)
+
+
+@pytest.mark.parametrize(("given", "line"), AGAIN)
+def test_the_command_that_does_the_same_says_all_that_was_given(place, given, line):
+    write(place, {"c.yaml": "box: {EXECUTOR: local}\n"})
+    code = f"import farmx\nfarmx.launch({given})\n"
+    subprocess.run([sys.executable, "-c", code], cwd=place, check=True, capture_output=True)
+    if "box" in given:
+        launching.until(lambda: "done" in [run.state for run in farmx.runs("sweep")])
+    write(place, {"t.py": "other = 1\n"})
+    for same in (code, f"import os; os.execl('/bin/sh', 'sh', '-c', {line!r})"):
+        done = subprocess.run([sys.executable, "-c", same], cwd=place, capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1] == f"next  {line} --again  # 1 made from other code: t.py"
 
 
 def test_the_package_offers_what_is_documented():

@@ -37,13 +37,22 @@ def slots(
     if interactive:
         return None
     if named:
-        raise UsageError(f"farm '{farm.name}' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here")
+        raise unreachable(farm.name)
     raise UsageError("no farm is set up; give -i to run here, -j N to run N at a time, --farm local to leave them to a "
                      "pool of this machine")  # fmt: skip
 
 
-def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -> int:
-    """Launch the order here and say so; return the exit code. lives_on: this process does not end with the launch."""
+def unreachable(farm: str) -> UsageError:
+    """The error for a farm whose section does not say how it is reached."""
+    return UsageError(f"farm '{farm}' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here")
+
+
+def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False, same: str = "") -> int:
+    """Launch the order here and say so; return the exit code.
+
+    lives_on: this process does not end with the launch.  same: the command that does the same, by default the one that
+    was typed.
+    """
     progress, close = screen.later_bar(every=50)
     farm = Here(places, lives_on)
 
@@ -57,7 +66,7 @@ def run(order: Order, places: tuple[Slot, ...] | None, lives_on: bool = False) -
         close()
     if not summary.jobs:  # else what was told of them took along what had waited
         notifying.flush([summary.experiment], order.notify, order.environ)
-    return _close(summary, farm, typed(order))
+    return _close(summary, farm, same or typed(order))
 
 
 def commands(submission: Submission, between: str) -> dict[str, str]:
@@ -185,16 +194,14 @@ def held(runs: Sequence[Run]) -> list[str]:
 
 def typed(order: Order) -> str:
     """The command that made the order, to be typed again."""
-    return retyped((order.told or {}).get("argv") or (), order.sweep)
+    return retyped((order.told or {}).get("argv") or ())
 
 
-def retyped(argv: Sequence[str], sweep: str = "") -> str:
-    """A command line, to be typed again; of somebody's script that launched `sweep` what does the same."""
+def retyped(argv: Sequence[str]) -> str:
+    """A command line, to be typed again."""
     program, *words = argv or ("",)
-    words = [word for word in words if word not in ONCE]
-    programs = {"farmx": ["farmx"], "__main__.py": ["python", "-m", "farmx"]}
-    known = programs.get(os.path.basename(program))
-    return shlex.join([*known, *words] if known else ["farmx", sweep, "-i"])
+    known = ["python", "-m", "farmx"] if os.path.basename(program) == "__main__.py" else ["farmx"]
+    return shlex.join([*known, *(word for word in words if word not in ONCE)])
 
 
 def _close(summary: Summary, farm: Here, typed: str) -> int:

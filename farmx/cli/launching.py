@@ -1,7 +1,7 @@
 """farmx launch: from the command line to an order; -n, which ends there."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from farmx import compose, config, plan, sweep
@@ -87,6 +87,16 @@ def request_of(given: Mapping[str, Any]) -> Request:
         first=given["first"],
         stages=given["stages"],
     )
+
+
+def words_of(request: Request, how: Sequence[str] = ()) -> list[str]:
+    """The command line that says the request. how: the options that say where it runs."""
+    said = {"--farm": request.flags.get("FARM"), "--logroot": request.flags.get("LOGROOT"), "-c": request.config_file,
+            "--exp-name": request.name, "--tag": request.tag, "--first": request.first,
+            "--stage": ",".join(request.stages) or None}  # fmt: skip
+    flags = {"--no-cooldir": not request.cool, "--again": request.again}
+    options = [word for option, value in said.items() if value is not None for word in (option, str(value))]
+    return ["farmx", request.sweep, *how, *options, *(flag for flag, given in flags.items() if given)]
 
 
 def _print(made: Composed) -> None:

@@ -148,7 +148,7 @@ def _there(
         raise NoFarmError(f"{os.path.basename(home)}: {runs} to go back to {name}: {error}; give --farm NAME, or -i to "
                           "run here") from None  # fmt: skip
     if not there.elsewhere(settings):
-        raise UsageError(f"farm '{name}' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here")
+        raise here.unreachable(name)
     origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
     return there.farm(settings._replace(farm=settings.farm._replace(pack=settings.farm.pack or pack), origins=origins))
 

@@ -53,8 +53,8 @@ def _tell_why(line: str) -> None:
     tell(f"      {line}")
 
 
-def run(order: Order, to: Farm) -> int:
-    """Launch the order there and say so; return the exit code."""
+def run(order: Order, to: Farm, same: str = "") -> int:
+    """Launch the order there and say so; return the exit code. same: as for here.run."""
     progress, close = screen.later_bar(every=50)
     queuing = Queuing()
 
@@ -72,7 +72,7 @@ def run(order: Order, to: Farm) -> int:
     _watch(to, [order.experiment])
     notifying.flush([summary.experiment], order.notify, order.environ)
     lines = next_lines([called(summary.experiment)], len(summary.jobs), summary.counts)
-    for line in [*lines, *again(summary, typed(order))]:
+    for line in [*lines, *again(summary, same or typed(order))]:
         tell(f"next  {line}")
     return 0
 
