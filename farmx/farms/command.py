@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,16 +16,15 @@ from farmx.errors import FarmError, FarmxError, where
 from farmx.farms import base, carried, command_words, together
 from farmx.farms.base import Batch
 from farmx.farms.calls import Apart, Said, call, crowded, transient
-from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll, release
+from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll
 from farmx.farms.command_words import Template
-from farmx.processes import LOOK_S
 from farmx.spec import Job, Submission
 
 if TYPE_CHECKING:
     import threading
     from concurrent.futures import Future
 
-__all__ = ["LINE", "Asking", "Farm", "cancel", "poll", "release"]  # a leaf has the last three
+__all__ = ["LINE", "Asking", "Farm", "cancel", "poll"]  # a leaf has the last two
 
 PARALLEL = 16  # submit commands at once
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
@@ -126,19 +124,12 @@ class Farm(NamedTuple):
 
     def _record(self, submission: Submission) -> None:
         """job.json, then a script for each index."""
-        record = {
-            "format": layout.JOB_FORMAT,
-            "farm": self.name,
-            "executor": layout.COMMAND,
-            "submitted": time.time(),
-            "resources": dict(submission.resources),
-            **packs.record(packs.of(self.pack, submission.resources)),
-            "node": node(self.code, self.max_requeues),
-            "ask": self.asking.record(self.origins),
-            **({"experiment": os.path.basename(_experiment(submission))} if "name" in self._template().names() else {}),
-            **({"elsewhere": self.ngc_logroot} if self.ngc_logroot else {}),
-        }
-        layout.write_json(os.path.join(submission.path, layout.JOB), record)
+        own: dict[str, Any] = {"ask": self.asking.record(self.origins)}
+        if "name" in self._template().names():
+            own["experiment"] = os.path.basename(_experiment(submission))
+        if self.ngc_logroot:
+            own["elsewhere"] = self.ngc_logroot
+        base.record(submission, self, node(self.code, self.max_requeues), **own)
         seen = partial(self._seen, submission)
         text = carried.command(submission.path, "$index", seen)
         for index in range(self._count(submission)):
@@ -300,8 +291,7 @@ def _worse(one: BaseException | None, other: BaseException | None) -> BaseExcept
 
 def node(code: int | None, max_requeues: int) -> dict[str, Any]:
     """What a node needs to know of the scheduler, as farmx.node reads it."""
-    return {"job": JOBS, "restarted": RESTARTED, "each": SHIELD, "look_s": LOOK_S, "fence": True, "code": code,
-            "max_requeues": max_requeues}  # fmt: skip
+    return base.node(max_requeues, code, job=JOBS, restarted=RESTARTED, each=SHIELD)
 
 
 def _passed(run: str) -> list[str]:

@@ -229,10 +229,6 @@ def _ours(helds: Sequence[Held]) -> Sequence[Held]:
     return [held for held in helds if (held.submission, held.place) not in others]
 
 
-def release(held: Held) -> None:
-    """Nothing: no scheduler holds what a breaker does. Its job looks at the breaker when it begins."""
-
-
 def _all_gone(helds: Sequence[Held]) -> bool:
     """Whether the farm, asked again, has none of them any more: a job that ended meanwhile cannot be cancelled."""
     live = (State.QUEUED, State.RUNNING, State.UNKNOWN)
