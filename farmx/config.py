@@ -20,6 +20,7 @@ RUNX_FILE = ".runx"
 ENVIRONMENT = {"LOGROOT": LOGROOT, "FARM": "FARMX_FARM"}
 COMMAND_LINE = "command line"
 DEFAULT = "default"
+_MAPPINGS = [setting.key for setting in TABLE if setting.allowed.startswith("a mapping")]
 _PLAIN_KEYS = [key for key in KEYS if key not in FARM_KEYS]
 
 
@@ -194,6 +195,10 @@ def _sorted_out(source: Source, node: Fields, base: str) -> _File:
     """The settings and the farms of a file."""
     sections = {key: value for key, value in node.items.items() if key not in KEYS and isinstance(value, Fields)}
     farms = {key: value for key, value in sections.items() if source.runx or _is_farm(key, value)}
+    for key in (key for key in sections if key not in farms and not key.startswith("x-")):
+        no_farm = "; it is no setting, and no farm, whose section holds settings"
+        about = nearest(key, KEYS) if _means(key, KEYS) else no_farm
+        raise ConfigError(f"{node.marks[key]}: unknown key {key!r}{about}")
     top = {key: value for key, value in node.items.items() if key not in farms}
     layers = {key: _layer(value.items, value.marks, base, source.runx) for key, value in farms.items()}
     for name, layer in layers.items():
@@ -202,9 +207,17 @@ def _sorted_out(source: Source, node: Fields, base: str) -> _File:
 
 
 def _is_farm(name: str, fields: Fields) -> bool:
-    """Whether a mapping is a farm's section, not a misspelt ENV or RESOURCES."""
-    meant = nearest(name, ["ENV", "RESOURCES"]).startswith("; did you mean")
-    return not name.startswith("x-") and (not meant or any(key in KEYS for key in fields.items))
+    """Whether a mapping is a farm's section, which holds settings, perhaps misspelt; not a misspelt ENV."""
+    if name.startswith("x-"):
+        return False
+    if not fields.items or any(key in KEYS for key in fields.items):
+        return True
+    return not _means(name, _MAPPINGS) and any(_means(key, KEYS) for key in fields.items)
+
+
+def _means(word: str, known: list[str]) -> bool:
+    """Whether somebody may have meant one of these."""
+    return nearest(word, known).startswith("; did you mean")
 
 
 def _layer(nodes: Mapping[str, Node], marks: Mapping[str, Mark], base: str, runx: bool) -> _Layer:

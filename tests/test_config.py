@@ -633,6 +633,7 @@ def test_a_bad_value_says_what_is_allowed_wherever_it_stands(place, line, column
         place.names[name].unlink()
 
 
+NO_FARM = "; it is no setting, and no farm, whose section holds settings"
 WRONG = [  # .farmx.yaml, and what is said of it
     ("LOGROT: /x", "1:1: unknown key 'LOGROT'; did you mean LOGROOT?"),
     ("logroot: /x", "1:1: unknown key 'logroot'; did you mean LOGROOT?"),
@@ -640,6 +641,18 @@ WRONG = [  # .farmx.yaml, and what is said of it
     ("HPARAMS: 1", "1:1: unknown key 'HPARAMS'; known: " + ", ".join(sorted(KEYS))),
     ("RESOURCE: {gpu: 1}", "1:1: unknown key 'RESOURCE'; did you mean RESOURCES?"),
     ("env: {A: 1}", "1:1: unknown key 'env'; did you mean ENV?"),
+    ("CONTANER: {image: x}", "1:1: unknown key 'CONTANER'; did you mean CONTAINER?"),
+    ("container: {image: x}", "1:1: unknown key 'container'; did you mean CONTAINER?"),
+    ("RETYR: {oom: 2}", "1:1: unknown key 'RETYR'; did you mean RETRY?"),
+    ("\nPAKC: {runs: 2}", "2:1: unknown key 'PAKC'; did you mean PACK?"),
+    ("STATU: {R: running}", "1:1: unknown key 'STATU'; did you mean STATUS?"),
+    ("OPTION: {a: 1}", "1:1: unknown key 'OPTION'; did you mean OPTIONS?"),
+    ("LOGROTS: {a: 1}", "1:1: unknown key 'LOGROTS'; did you mean LOGROOT?"),
+    ("HPARAMS: {lr: [1]}", "1:1: unknown key 'HPARAMS'" + NO_FARM),
+    ("CMD: {train: x}", "1:1: unknown key 'CMD'" + NO_FARM),
+    ("big: {gpu: 1}", "1:1: unknown key 'big'" + NO_FARM),
+    ("pack: {EXECUTER: local}", "1:1: unknown key 'pack'; did you mean PACK?"),
+    ("pack: {EXECUTER: local, LOGROOT: x}", "1:8: unknown key 'EXECUTER'; did you mean EXECUTOR?"),
     ("big: {SUBMIT: x}", "1:7: unknown key 'SUBMIT'; did you mean SUBMIT_CMD?"),
     ("big: {LOGROOT: /x, gpu: 1}", "1:20: unknown key 'gpu'; known: " + ", ".join(sorted(KEYS))),
     ("big: {FARM: x}", "1:7: FARM has no place in the farm big; take it out"),
