@@ -121,28 +121,33 @@ def test_what_is_left_is_told_from_the_runs_that_are_done(typed):
 
 def test_a_run_that_was_cancelled_while_it_waited_has_no_attempt_more(typed):
     times(typed, "run", 60)
-    (typed.cwd / "runs/sweep/run/attempts/1.0/end.json").unlink()
+    attempt = typed.cwd / "runs/sweep/run/attempts/1.0"
+    (attempt / "end.json").unlink()
+    began = json.loads((attempt / "owner.json").read_text())["started"]
+    os.utime(attempt / "heartbeat", (began + 60, began + 60))
     shutil.rmtree(typed.cwd / "runs/sweep/run_2/attempts")
     assert typed("farmx cancel sweep").out == "run  cancelled\nrun_2  cancelled\n"
     assert typed("farmx status sweep").out == (
         "run    state      attempts  time\n"
-        "run    cancelled  1\n"
+        "run    cancelled  1         1:00\n"
         "run_2  cancelled\n"
-        "2 runs: 2 cancelled; 0:00 spent\n"
+        "2 runs: 2 cancelled; 1:00 spent\n"
     )
     runs = told(typed, "farmx status sweep --json")["runs"]
-    assert [(run["run"], run["attempts"], run["seconds"]) for run in runs] == [("run", 1, None), ("run_2", 0, None)]
+    assert [(run["run"], run["attempts"], run["seconds"]) for run in runs] == [("run", 1, 60.0), ("run_2", 0, None)]
     assert typed("farmx why run_2").out == (
         "sweep/run_2  cancelled: somebody cancelled it\nnext  farmx retry sweep/run_2  # again, with the code it had\n"
     )
 
 
 def test_a_runner_that_died_left_an_interrupted_run(typed):
-    end = typed.cwd / "runs/sweep/run_2/attempts/1.0/end.json"
-    end.unlink()
+    attempt = typed.cwd / "runs/sweep/run_2/attempts/1.0"
+    (attempt / "end.json").unlink()
+    began = json.loads((attempt / "owner.json").read_text())["started"]
+    os.utime(attempt / "heartbeat", (began + 60, began + 60))
     (run,) = [each for each in told(typed, "farmx status sweep --json")["runs"] if each["run"] == "run_2"]
     assert run == {
-        "run": "run_2", "state": "interrupted", "attempts": 1, "seconds": None, "note": "its launcher or pool ended",
+        "run": "run_2", "state": "interrupted", "attempts": 1, "seconds": 60.0, "note": "its launcher or pool ended",
     }  # fmt: skip
 
 
@@ -289,6 +294,20 @@ def test_clocks_that_disagree_make_no_time_negative(state, ended, spent):
     run = Run("r", "/e/r", "e", state, {}, (Attempt("/e/r/attempts/1.0", (1, 0), {"started": NOW}, end),))
     assert looking.time_spent(run, NOW - 60.0) == spent
     assert looking.totals([run], NOW - 60.0)["spent_s"] == spent
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.LOST, State.PREEMPTED, State.UNKNOWN])
+def test_an_attempt_that_recorded_no_end_took_until_its_last_sign_of_life(tmp_path, state):
+    attempts = [Attempt(str(tmp_path / f"1.{count}"), (1, count), {"started": NOW}, None) for count in range(3)]
+    for count, attempt in enumerate(attempts[:2]):
+        os.mkdir(attempt.path)
+        (tmp_path / f"1.{count}" / "heartbeat").touch()
+        os.utime(f"{attempt.path}/heartbeat", (NOW + 60.0, NOW + 60.0 * (count + 1)))
+    ran = Run("r", "/e/r", "e", state, {}, tuple(attempts))
+    assert looking.time_spent(ran, NOW + 1000.0) == 180.0  # the third tells nothing
+    assert looking.time_spent(ran._replace(attempts=tuple(attempts[2:])), NOW + 1000.0) is None
+    running = ran._replace(state=State.RUNNING, attempts=tuple(attempts[:2]))
+    assert looking.time_spent(running, NOW + 1000.0) == 1060.0
 
 
 def test_a_negative_span_is_none():

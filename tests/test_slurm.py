@@ -400,6 +400,23 @@ def test_of_an_array_that_is_queued_twice_the_job_with_most_life_counts(fake, tm
     }  # fmt: skip
 
 
+def test_what_ended_a_job_that_squeue_says_only_failed_to_launch_its_exit_code_tells(fake, tmp_path):
+    rows = [f"{place}|FAILED|JobLaunchFailure|sweep.id\n" for place in range(4)]
+    fake.says("squeue", "".join([*rows, "4|RUNNING|None|sweep.id\n", "0|FAILED|JobLaunchFailure|other\n"]), call=1)
+    fake.says("squeue", "".join(f"{place}|FAILED|{code}|sweep.id    \n" for place, code in ((0, 9), (1, 53), (2, 256))))
+    made = submission(tmp_path, count=5)
+    told = slurm.poll(helds(made))
+    assert [told[made.path, place].note for place in range(5)] == [
+        "its job was killed (SIGKILL)",
+        "its node could not begin its job: does it see LOGROOT, and was that or the experiment moved?",
+        "its job failed before it could say why",
+        "its job was killed, or its node could not begin it",
+        "",
+    ]
+    asked = ["squeue", "-h", "-r", "-t", "F", "--name=sweep.id", "-O", "ArrayTaskID:|,State:|,exit_code:|,Name:"]
+    assert fake.calls()[1] == asked
+
+
 def test_sacct_is_asked_for_what_squeue_has_forgotten_and_its_old_news_do_not_count(fake, tmp_path):
     made = submission(tmp_path, count=5)
     fake.says("squeue", "0|RUNNING|None|sweep.id\n")

@@ -28,7 +28,10 @@ UNOPENED = "its node could not begin its job: does it see LOGROOT, and was that 
         ("COMPLETING", "None", Answer(State.RUNNING, "it is ending")),
         ("SUSPENDED", "None", Answer(State.RUNNING, "it is suspended: others go first")),
         ("CANCELLED by 1000", "None", Answer(State.CANCELLED, "its job was cancelled")),
-        ("FAILED", "JobLaunchFailure", Answer(State.FAILED, UNOPENED)),
+        ("FAILED", "JobLaunchFailure", Answer(State.FAILED, "its job was killed, or its node could not begin it")),
+        ("FAILED", "0:9", Answer(State.FAILED, "its job was killed (SIGKILL)")),
+        ("FAILED", "0:36", Answer(State.FAILED, "its job was killed (SIGRTMIN+2)")),
+        ("FAILED", "0:0", Answer(State.FAILED, "its job failed before it could say why")),
         ("FAILED", "0:53", Answer(State.FAILED, UNOPENED)),
         ("FAILED", "NonZeroExitCode", Answer(State.FAILED, "its job failed before it could say why")),
         ("FAILED", "1:0", Answer(State.FAILED, "its job failed before it could say why")),
@@ -42,6 +45,15 @@ UNOPENED = "its node could not begin its job: does it see LOGROOT, and was that 
 )  # fmt: skip
 def test_a_state_and_its_reason(state, reason, answer):
     assert slurm_words.answer(state, reason) == answer
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("9", "0:9"), ("53", "0:53"), ("256", "1:0"), ("0", "0:0"), ("", "JobLaunchFailure"),
+     ("N/A", "JobLaunchFailure")],
+)  # fmt: skip
+def test_a_wait_status_as_sacct_says_it(status, code):
+    assert slurm_words.exit_code(status) == code
 
 
 @pytest.mark.parametrize(

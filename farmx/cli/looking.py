@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from farmx import naming
+from farmx import layout, naming
 from farmx import status as states
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import tell
-from farmx.spec import Run, State
+from farmx.spec import Attempt, Run, State
 
 ORDER = (State.DONE, State.RUNNING, State.QUEUED, State.STAGED, *State)  # of counts
 OPEN = (State.STAGED, State.QUEUED, State.RUNNING, State.INTERRUPTED, State.LOST, State.PREEMPTED)
@@ -58,12 +58,22 @@ def _fields(run: Run, now: float) -> dict[str, Any]:
 
 
 def time_spent(run: Run, now: float) -> float | None:
-    """Seconds that the attempts of a run took, all together, a running one until now; None when nobody knows."""
-    ended = [attempt for attempt in run.attempts if attempt.ended and attempt.started and attempt.begun]
-    spans = [max(0.0, (attempt.ended or 0.0) - (attempt.started or 0.0)) for attempt in ended]
+    """Seconds that the attempts of a run took, all together, a running one until now, one that recorded no end until
+    its last sign of life; None when nobody knows."""
+    over = run.attempts[:-1] if run.state is State.RUNNING else run.attempts
+    spans = [span for attempt in over if attempt.begun and (span := _span(attempt)) is not None]
     if run.state is State.RUNNING and run.attempts[-1].started:
         spans.append(_elapsed(run, now))
     return sum(spans) if spans else None
+
+
+def _span(attempt: Attempt) -> float | None:
+    """Seconds that an attempt took which is over; None where nobody knows."""
+    try:
+        ended = attempt.ended or os.stat(os.path.join(attempt.path, layout.HEARTBEAT)).st_mtime
+    except OSError:
+        return None
+    return max(0.0, ended - attempt.started) if attempt.started else None
 
 
 def totals(runs: Sequence[Run], now: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a
 NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
 SKEW_S = 86400.0  # Slurm's clock may be behind ours
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
-CAN = Can(chains=True, sentinels=True, pyxis=True)
+CAN = Can(chains=True, sentinels=True, pyxis=True, warns=True)
 _LIFE = {State.QUEUED: 1, State.RUNNING: 2}
 _TENDING = "farmx tend does what it would"
 
@@ -162,21 +162,15 @@ class Farm(NamedTuple):
                 raise _no_sentinel(why)
 
     def _record(self, submission: Submission, kill_wait_s: int) -> None:
-        resources = submission.resources
-        record = {
-            "format": layout.JOB_FORMAT,
-            "farm": self.name,
-            "executor": layout.SLURM,
-            "submitted": time.time(),
-            "user": user(),
-            "name": job_name(submission),
-            "cluster": here(),
-            "resources": dict(resources),
-            **packs.record(packs.of(self.pack, resources)),
-            **({layout.AFTER: submission.after, "by": processes.this()} if submission.after else {}),
-            "node": slurm_script.node(resources, self.max_requeues, kill_wait_s),
-        }
-        layout.write_json(os.path.join(submission.path, layout.JOB), record)
+        node = slurm_script.node(submission.resources, self.max_requeues, kill_wait_s)
+        by = {"by": processes.this()} if submission.after else {}
+        base.record(submission, self, node, user=user(), name=job_name(submission), cluster=here(), **by)
+
+
+def recorded(record: Mapping[str, Any], pack: Mapping[str, Any], tell: Callable[[str], None]) -> Farm:
+    """The farm that wrote this job.json, which says all of it. pack: as the setting."""
+    most = int((record.get("node") or {}).get("max_requeues") or 0)
+    return Farm(str(record.get("farm")), {}, most, pack=pack, tell=tell)
 
 
 def _ended(submissions: Sequence[Submission]) -> None:
@@ -278,12 +272,29 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
         why = f"Slurm cannot be asked: {slurm_words.reason(said.error)}"
         note = why if said.code is not None else "there is no squeue here"
         return {(held.submission, held.place): Answer(State.UNKNOWN, note) for held in helds}
-    rows = [row for row in (line.split("|", 3) for line in said.output.splitlines()) if len(row) == 4]
+    rows = _cleared(_rows(said.output), names, cluster)
     answers = dict(_answers(names, rows))
     forgotten = [held for held in helds if held.name is not None and (held.submission, held.place) not in answers]
     rows += _accounted(forgotten, names, users, cluster) if forgotten else []
     listed = {names[row[3]].submission for row in rows if row[3] in names}
     return {**_hidden(forgotten), **_vanished(forgotten, listed), **dict(_answers(names, rows))}
+
+
+def _rows(output: str) -> list[list[str]]:
+    """index, state, reason and name, a line each."""
+    return [row for row in (line.split("|", 3) for line in output.splitlines()) if len(row) == 4]
+
+
+def _cleared(rows: list[list[str]], names: Collection[str], cluster: Mapping[str, str]) -> list[list[str]]:
+    """The rows, with exit codes for reasons, as sacct has them, where only these tell what became of a job."""
+    wanted = sorted({row[3] for row in rows if row[2] == slurm_words.UNCLEAR}.intersection(names))
+    if not wanted:
+        return rows
+    ask = ["squeue", "-h", "-r", "-t", "F", f"--name={','.join(wanted)}", "-O"]
+    said = call([*ask, "ArrayTaskID:|,State:|,exit_code:|,Name:"], cluster=cluster)
+    codes = {(index, name.strip()): code for index, _, code, name in _rows(said.output if said.code == 0 else "")}
+    told = [codes.get((index, name)) if reason == slurm_words.UNCLEAR else None for index, _, reason, name in rows]
+    return [[*row[:2], slurm_words.exit_code(code), row[3]] if code else row for row, code in zip(rows, told)]
 
 
 def _vanished(helds: Sequence[Held], arrays: Collection[str]) -> Answers:
@@ -327,7 +338,7 @@ def _accounted(
     more = [f"--name={','.join(sorted(by_name))}"] if len(by_name) <= NAMED else []
     ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,ExitCode,JobName"]
     said = call(ask, cluster=cluster)
-    rows = [row for row in (line.split("|", 3) for line in said.output.splitlines() if said.code == 0) if len(row) == 4]
+    rows = _rows(said.output) if said.code == 0 else []
     ended = [row for row in rows if slurm_words.answer(row[1], row[2]).state not in (State.QUEUED, State.RUNNING)]
     return [[row[0].partition("_")[2], *row[1:]] for row in ended]
 
@@ -361,6 +372,24 @@ def release(held: Held) -> None:
         said = call(["scontrol", "release", job], cluster=cluster)
         if said.code != 0 and slurm_script.OVER not in said.error:
             raise FarmError(f"scontrol: {slurm_words.reason(said.error)}")
+
+
+# ---------------------------------------------------------------- drill
+
+
+def warn(record: Mapping[str, Any], job: str) -> None:
+    """Tell the job what Slurm tells one whose time is nearly up. Raises FarmError."""
+    said = call(["scancel", "--batch", "--signal=USR2", job], cluster=record.get("cluster"))
+    if said.code != 0:
+        raise FarmError(f"scancel --batch --signal=USR2 {job}: {said.reason()}")
+
+
+def hurry(record: Mapping[str, Any], job: str) -> None:
+    """Ask for a job that is queued again to begin now: by itself it waits for two minutes."""
+    call(["scontrol", "update", f"JobId={job}", "StartTime=now"], cluster=record.get("cluster"))
+
+
+# ---------------------------------------------------------------- names
 
 
 def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tuple[str, str]]:

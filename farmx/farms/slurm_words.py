@@ -66,8 +66,8 @@ _REASONS = {
     "TimeLimit": "it reached its time limit",
     "Prolog": "the node's prolog is at work",
 }
-# What squeue, then sacct, say of a job whose output the node could not open.
-_UNOPENED = ("JobLaunchFailure", "0:53")
+UNCLEAR = "JobLaunchFailure"  # squeue says so of a job that was killed, and of one whose output the node could not open
+_UNOPENED = 53  # the signal that Slurm says ended the latter
 _LIMITS = ("Assoc", "QOS", "MaxCpuPerAccount", "MaxGRESPerAccount", "MaxJobsPerAccount", "MaxMemPerLimit", "MaxNodePer")
 # https://slurm.schedmd.com/sinfo.html#SECTION_NODE-STATE-CODES: what a node is when it takes no job; * does not respond
 _AWAY = re.compile(r"down|drain|drng|fail|maint|unk|boot|reboot|inval|no_resp|power|.*\*")
@@ -95,11 +95,29 @@ _BLAMED = {
 
 def answer(state: str, reason: str) -> Answer:
     """What a state of Slurm and its reason, or exit code, mean. `CANCELLED by 1000` is CANCELLED."""
-    if state == "FAILED" and reason in _UNOPENED:
-        return Answer(State.FAILED, "its node could not begin its job: does it see LOGROOT, and was that or the "
-                                    "experiment moved?")  # fmt: skip
+    if state == "FAILED" and (note := _killed(reason)):
+        return Answer(State.FAILED, note)
     ours, note = _STATES.get(state.split()[0] if state else "", (State.UNKNOWN, f"Slurm says {state!r}"))
     return Answer(ours, note or (plain(reason) if ours is State.QUEUED else ""))
+
+
+def exit_code(status: str) -> str:
+    """A wait status as sacct says it: 0:9 for what SIGKILL ended; UNCLEAR where it is none."""
+    return f"{int(status) >> 8}:{int(status) & 127}" if status.isdecimal() else UNCLEAR
+
+
+def _killed(reason: str) -> str:
+    """What the exit code of a job tells that a signal ended; '' for any other."""
+    if reason == UNCLEAR:
+        return "its job was killed, or its node could not begin it"
+    code, _, number = reason.partition(":")
+    if code != "0" or not number.isdecimal() or number == "0":
+        return ""
+    if int(number) == _UNOPENED:
+        return "its node could not begin its job: does it see LOGROOT, and was that or the experiment moved?"
+    from farmx import runner  # spares who asks of jobs that nobody killed
+
+    return f"its job was killed ({runner.signal_name(int(number))})"
 
 
 def reason(error: str) -> str:
