@@ -8,11 +8,13 @@ import sys
 from typing import NamedTuple
 
 LAUNCHER, OTHERS = "launcher", "others"  # whose steps count: the command's own, or those of what it starts
-KILL, FULL, DENIED, DRY = "kill", "full", "denied", "dry"  # what happens at the step; dry: nothing, they are counted
-ERRORS = {FULL: errno.ENOSPC, DENIED: errno.EACCES}
+# what happens at the step; dry: nothing, they are counted
+KILL, FULL, DENIED, FAILING, DRY = "kill", "full", "denied", "failing", "dry"
+ERRORS = {FULL: errno.ENOSPC, DENIED: errno.EACCES, FAILING: errno.EIO}
 WRITES = {"os.mkdir": 0, "os.rename": 1, "os.symlink": 1, "os.link": 1, "os.remove": 0, "os.rmdir": 0, "os.utime": 0,
           "os.chmod": 0}  # fmt: skip  # audit events that change a file system -> which argument is the path
 READS = {"os.listdir": 0, "os.scandir": 0}
+LOOKS = ("stat", "lstat", "readlink")  # no audit hook hears of these; steps of a disk that fails
 STARTS = ("os.fork", "os.posix_spawn")
 
 
@@ -82,12 +84,24 @@ class _Steps:
 
         return call
 
+    def looking(self, function):
+        """`function` of a path, as a step where that is below."""
+
+        def call(path, *args, **more):
+            if self.mine() and self.below(path):
+                self.step(os.fspath(path))
+            return function(path, *args, **more)
+
+        return call
+
 
 def install(fault: Fault, count: int, launcher: int) -> None:
     """Count in the file `count` what process `launcher` does, or what those do that it starts."""
     steps = _Steps(fault, mmap.mmap(count, 8), launcher)
     for name in ("write", "pwrite", "ftruncate"):  # no audit hook hears of these
         setattr(os, name, steps.wrapped(getattr(os, name)))
+    for name in LOOKS if fault.reads and fault.how == FAILING else ():
+        setattr(os, name, steps.looking(getattr(os, name)))
     sys.addaudithook(steps.audit)
 
 

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -370,6 +371,20 @@ def test_a_pool_that_does_not_come_up_is_told_and_its_runs_stay_staged(box, tmp_
         f"farmx: the pool ended before it held a run; why is in {submission}/pool.log",
     ]
     assert box.states() == ["staged"] * 3
+
+
+@pytest.mark.parametrize(("name", "comes"), [("claimed", True), ("runs", False)])
+def test_a_record_that_a_pool_cannot_read_is_one_line_of_its_log(tmp_path, name, comes):
+    submission = Place(tmp_path / PLACE).submission()
+    path = Path(submission.path, name)
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with nullcontext() if comes else pytest.raises(FarmError, match="the pool ended before it held a run; why is in "):
+        detached.Detached("box", {"jobs": 1}).submit([submission], lambda submission, queued: None)
+    log = Path(submission.path, "pool.log")
+    *_, last = until(lambda: text if (text := log.read_text()).endswith("Is a directory\n") else "").split("farmx: ")
+    assert last == f"{path}: cannot be read: Is a directory\n"
+    assert "Traceback" not in log.read_text()
 
 
 # ---------------------------------------------------------------- GPUs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from commands import Commands, Project, claims, key, read, staging
-from faults import DENIED, FULL, KILL, LAUNCHER, OTHERS, Fault
+from faults import DENIED, FAILING, FULL, KILL, LAUNCHER, OTHERS, Fault
 from launching import Place, state, until
 
 from farmx import status
@@ -184,6 +184,21 @@ def test_what_may_not_be_read_at_any_step_is_one_line_and_the_same_command_finis
         check_once(project)
         walked += 1
     assert walked > 0
+
+
+LOOKING = ["status", "status sweep", "why RUN", "logs RUN --json", "cancel sweep", "tend", "clean sweep -y", "notify"]
+
+
+@pytest.mark.parametrize("line", LOOKING)
+def test_a_disk_that_fails_at_any_step_of_a_look_is_no_traceback(project, tmp_path, line):
+    """As `Project` asks of each command; every fourth step, or eighth."""
+    project.sweep("{n: 1}", cmd="sh work.sh")
+    project.write("work.sh", ". ./note.sh; exit 3\n")
+    assert project("sweep.yml", "-i").code == 1
+    argv = line.replace("RUN", project.runs()[0].name).split()
+    begin = shutil.copytree(project.root, tmp_path / "begin", symlinks=True)
+    codes = [done.code for _, done in steps(project, 0, *argv, how=FAILING, begin=begin, reads=True)]
+    assert codes and set(codes) <= {0, 1, 2, 3}  # 2: what cannot be looked at may seem to be no experiment
 
 
 # ---------------------------------------------------------------- what it leaves where runs are made

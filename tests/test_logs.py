@@ -159,6 +159,19 @@ def test_json_says_which_logs_there_are(place, typed):
     ]
 
 
+def test_a_log_whose_size_cannot_be_told_is_one_line(place, typed, monkeypatch):
+    path = attempt(staged(place), "1.0", {"main": b"abc"}) / "main.log"
+    real = os.path.getsize
+
+    def failing(asked):
+        if asked == str(path):
+            raise OSError(5, "Input/output error", asked)
+        return real(asked)
+
+    monkeypatch.setattr(os.path, "getsize", failing)
+    assert typed("farmx logs one --json") == (3, "", f"farmx: {path}: cannot be read: Input/output error\n")
+
+
 def test_a_log_that_cannot_be_read_is_one_line(place, typed):
     path = attempt(staged(place), "1.0", {}) / "main.log"
     path.mkdir()

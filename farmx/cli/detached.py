@@ -13,7 +13,7 @@ from typing import Any
 from farmx import breaker, layout, processes
 from farmx.cli import here, screen
 from farmx.cli.surroundings import begin, import_path, tell
-from farmx.errors import FarmError
+from farmx.errors import FarmError, FarmxError
 from farmx.farms import base, gpus, local, shares
 from farmx.farms.base import Batch
 from farmx.farms.gpus import Gpu, Slot
@@ -124,6 +124,14 @@ def main(given: Mapping[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    try:
+        _work(given)
+    except FarmxError as error:  # of no run's: a file system that fails, a worker that cannot be had
+        tell(f"farmx: {error}")
+        sys.exit(error.exit_code)
+
+
+def _work(given: Mapping[str, Any]) -> None:
     pools = [_Pool(_submission(name, path), _slots(slots), given["farm"]) for name, path, slots in given["pools"]]
     os.write(given["ready"], b"1")
     os.close(given["ready"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from farmx import layout, logs, naming
 from farmx.cli.surroundings import located, logroot, tell
-from farmx.errors import UsageError
+from farmx.errors import RecordError, UsageError
 from farmx.spec import Run, Surroundings
 
 
@@ -60,5 +60,15 @@ def _write(pieces: Iterable[bytes]) -> None:
 
 def _fields(run: Run, attempt: str | None, stage: str | None) -> list[dict[str, Any]]:
     """Which logs there are. bytes: their sizes now."""
-    found = _chosen(run, attempt, stage)
-    return [{**log._asdict(), "bytes": os.path.getsize(log.path)} for log in found if os.path.exists(log.path)]
+    sizes = [(log, _size(log.path)) for log in _chosen(run, attempt, stage)]
+    return [{**log._asdict(), "bytes": size} for log, size in sizes if size is not None]
+
+
+def _size(path: str) -> int | None:
+    """None where there is no such file. Raises RecordError."""
+    try:
+        return os.path.getsize(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
