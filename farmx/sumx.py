@@ -65,8 +65,9 @@ def table(
     goal = _goal(pairs, sortwith, mode)
     if goal:
         pairs.sort(key=_rank(goal))
+    differs = [*_differing(pairs), *_commands(pairs)]
     logged = (*_lasts(pairs, goal), *_bests(pairs, goal))
-    filled = _named([*_who(pairs), *_differing(pairs), *_commands(pairs), *logged, *_times(pairs, codes)])
+    filled = _named([*_who(pairs), *differs, *_alone(pairs, differs), *logged, *_times(pairs, codes)])
     shown = [one for one in filled if not {one.column.name, one.longer} & set(ignore)]
     rows = tuple(zip(*(one.cells for one in shown))) if shown else ((),) * len(pairs)
     return Table(tuple(one.column for one in shown), rows, tuple(_notes(pairs, sortwith, goal, mode)))
@@ -170,6 +171,21 @@ def _commands(pairs: _Pairs) -> list[_Filled]:
     if len({experiment for experiment, _ in known}) == len(known):
         return []
     return [_Filled(Column("command", "value"), [run.command or None for run, _ in pairs])]
+
+
+def _alone(pairs: _Pairs, shown: Sequence[_Filled]) -> list[_Filled]:
+    """The hidden hyperparameters that tell runs apart where nothing that is shown does; of runx's own runs none, whose
+    directories stand among them."""
+    runs = [run for run, _ in pairs]
+    names = [name for name in HIDDEN if any(name in run.hparams for run in runs)]
+    rows = [(run.experiment, *(_same(one.cells[i]) for one in shown)) for i, run in enumerate(runs)] if names else []
+    found = []
+    for name in names:
+        cells = [run.hparams.get(name) for run in runs]
+        told = {(row, _same(cell)) for row, cell, run in zip(rows, cells, runs) if run.identity}
+        if len(told) > len({row for row, _ in told}):
+            found.append(_Filled(Column(name, "value"), cells, f"hparams.{name}"))
+    return found
 
 
 def _same(value: Any) -> Any:

@@ -158,8 +158,24 @@ def test_a_hyperparameter_has_a_better_claim_to_a_name_than_a_resource():
 
 
 @pytest.mark.parametrize("name", ["logdir", "command", "result_dir", "nbr_workers", "paths", "val_paths"])
-def test_what_runx_hides_is_hidden(name):
-    assert columns(made([(run("a", {name: 1}), None), (run("b", {name: 2}), None)])) == ["run", "epoch", "epoch_time"]
+def test_what_runx_hid_is_shown_where_it_alone_tells_runs_apart(name):
+    values = [{"lr": 1, name: [1]}, {"lr": 1, name: 2}, {"lr": 2, name: 2}, {"lr": 2}]
+    table = made([(run(str(i), each), None) for i, each in enumerate(values)])
+    assert columns(table) == ["run", "lr", name, "epoch", "epoch_time"]
+    assert cells(table, name) == [[1], 2, 2, None]
+    assert columns(made([(run("a", values[0]), None), (run("b", values[1], experiment="other"), None)])) == [
+        "experiment", "run", "epoch", "epoch_time"
+    ]  # fmt: skip
+    runxs = [(run(str(i), each)._replace(identity=None), None) for i, each in enumerate(values)]
+    assert columns(made(runxs)) == ["run", "lr", "epoch", "epoch_time"]
+    commands = [(run(str(i), each, command=f"c {i}"), None) for i, each in enumerate(values)]
+    assert columns(made(commands)) == ["run", "lr", "command", "epoch", "epoch_time"]
+
+
+@pytest.mark.parametrize("name", ["logdir", "command", "result_dir", "nbr_workers", "paths", "val_paths"])
+def test_what_runx_hides_is_hidden_where_something_else_differs(name):
+    pairs = [(run("a", {"lr": 1, name: 1}), None), (run("b", {"lr": 2, name: 2}), None)]
+    assert columns(made(pairs)) == ["run", "lr", "epoch", "epoch_time"]
 
 
 @pytest.mark.parametrize(
