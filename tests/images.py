@@ -1,8 +1,9 @@
 """Stand-ins for apptainer and pyxis that tests put in PATH: real mounts in a namespace of their own, no image format.
 
 Neither is in a released Debian, so these are written from their documentation (and apptainer 1.4.5, tried by hand, did
-the same): what `exec` takes, how --mount is read (a line of csv), that the environment is the host's but for PATH and LD_LIBRARY_PATH, that what the image sets wins, that
-APPTAINERENV_X wins over that and is shell text unless APPTAINER_NO_EVAL is set, and that --cleanenv drops the host's.
+the same): what `exec` takes, how --mount is read (a line of csv), that the environment is the host's but for PATH and
+LD_LIBRARY_PATH, that what the image sets wins, that APPTAINERENV_X wins over that and is shell text unless
+APPTAINER_NO_EVAL is set, and that --cleanenv drops the host's.
 """
 
 import json
