@@ -16,7 +16,7 @@ import harness  # noqa: E402  it is found beside this file
 TABLES = ("cold_start", "dry_run", "launching", "pool", "slurm", "packing", "submitting")
 SCRIPTS = {
     "logx": lambda: [harness.farmx() / "python", HOME / "logx.py"],
-    "sumx": lambda: [harness.farmx() / "python", HOME / "sumx.py",
+    "sumx": lambda: [harness.farmx() / "python", HOME / "sumx.py", "--times", str(harness.rounds(2, 5)),
                      "--peer", harness.python("runx==0.0.11", "tabulate", "pyyaml")],
 }  # fmt: skip
 
