@@ -95,10 +95,11 @@ def recorded(attempt: Attempt, wanted: State) -> Check:
     return Check(False, f"attempt {name} is recorded as {state}, not {wanted}{why}", advice)
 
 
-def numbered(attempt: Attempt) -> Check:
-    """Whether the program of the second attempt is told so. attempt: as it was before its end."""
+def numbered(attempt: Attempt, before: Attempt) -> Check:
+    """Whether the program of an attempt is told that it is the one after `before`."""
     name, ordinal = layout.attempt_name(*attempt.number), (attempt.owner or {}).get("ordinal")
-    return Check(ordinal == 2, f"attempt {name} began with {layout.ENV_ATTEMPT}={ordinal}", "it should be 2")
+    wanted = 1 + ((before.owner or {}).get("ordinal") or 1)
+    return Check(ordinal == wanted, f"attempt {name} began with {layout.ENV_ATTEMPT}={ordinal}", f"it should be {wanted}")
 
 
 def resumed(first: Signs, second: Signs) -> Check:

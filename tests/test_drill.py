@@ -204,6 +204,17 @@ def test_what_an_end_proves(tmp_path, end, line):
     assert str(drills.recorded(attempt(tmp_path, {}, end), State.PREEMPTED)) == line
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [(1, 2, "ok       attempt 1.0 began with FARMX_ATTEMPT=2"), (3, 4, "ok       attempt 1.0 began with FARMX_ATTEMPT=4"),
+     (2, 2, "NOT ok   attempt 1.0 began with FARMX_ATTEMPT=2; it should be 3")],
+)  # fmt: skip
+def test_what_the_number_of_an_attempt_proves(tmp_path, before, after, line):
+    made = attempt(tmp_path, {})
+    first, second = (made._replace(owner={"ordinal": ordinal}) for ordinal in (before, after))
+    assert str(drills.numbered(second, first)) == line
+
+
 def row(phase: str, step: float, **metrics: float) -> dict:
     return {"time": 1.0, "phase": phase, "step": step, "metrics": metrics}
 
@@ -275,7 +286,7 @@ def test_what_slurm_does_not_end_is_left_in_the_end_with_the_command_that_cancel
     fake.says("squeue", *squeue)
     monkeypatch.setattr(drill, "LEAVE_S", 0.3)
     monkeypatch.chdir(tmp_path)
-    drill.leave(drill.Trial(run, "slurm", pytest.fail), keep=False)
+    drill.leave(drill.Trial(run, False, pytest.fail), keep=False)
     told = capfd.readouterr().err.splitlines()
     assert told[0] == f"end    one  {end}"
     state, _, command = told[-1].rpartition("; ")

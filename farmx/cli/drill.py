@@ -104,6 +104,16 @@ def leave(trial: "Trial", keep: bool) -> None:
         tell(f"left   {run.name} is {run.state}{f', {run.note}' if run.note else ''}; farmx cancel {name} ends it")
 
 
+def _due(attempt: Attempt, running: float, after_s: float | None) -> str:
+    """Why an attempt that has been at work for so many seconds is to be told to end; '' while it is not."""
+    if after_s is not None:
+        return f"after {duration(running)}" if running >= after_s else ""
+    signs = drills.signs(attempt)
+    if signs.ready:
+        return "it has a checkpoint" if signs.saved else f"it has metrics of {drills.EPOCHS} steps"
+    return f"no sign of logx in {SILENT_S:.0f} s" if not signs.used and running >= SILENT_S else ""
+
+
 class Trial:
     """A run under drill, looked at until something is true of it. again: launches it once more."""
 
@@ -113,16 +123,16 @@ class Trial:
 
     def checks(self, after_s: float | None) -> Iterator[Check]:
         """Each check as soon as it is known, to the first that leaves nothing to look at."""
-        first = self.until(lambda: next(iter(self.attempts()), None))
-        if first is None:
+        if self.until(self.attempts) is None:
             yield self._gave_up("it never began")
             return
-        if not self._is_ready(first, after_s):
+        first = self._ready(after_s)
+        if first is None:
             yield self._gave_up("it ended before it could be told to")
             return
         before = drills.signs(first)
         self._end(first)
-        ended = self.until(lambda: next((each for each in self.attempts()[:1] if each.end), None))
+        ended = self.until(lambda: next((each for each in self._since(first)[:1] if each.end), None))
         if ended is None:
             yield self._gave_up("it recorded no end when it was told to")
             return
@@ -134,7 +144,7 @@ class Trial:
             return
         yield Check(True, "it was queued again by its runner" if self._executor == SLURM else
                     "launching again took it up; a pool that has ended queues nothing")  # fmt: skip
-        yield drills.numbered(second)
+        yield drills.numbered(second, first)
         if before.used:
             tell("wait   for its first metrics")
             self.until(lambda: drills.signs(second).steps)
@@ -176,26 +186,27 @@ class Trial:
         note = f", {run.note}" if run.note else ""
         return Check(False, f"{what}: it is {run.state}{note}", f"see farmx why {run.name}")
 
-    def _is_ready(self, first: Attempt, after_s: float | None) -> bool:
-        """Wait until it may be told to end; False when it ended before."""
-        begun = time.monotonic()
+    def _since(self, first: Attempt) -> tuple[Attempt, ...]:
+        """Its attempts from `first` on: before it are those of stages that have jobs of their own, and are done."""
+        return tuple(each for each in self.attempts() if each.number >= first.number)
+
+    def _ready(self, after_s: float | None) -> Attempt | None:
+        """Wait until an attempt may be told to end, which is at work; None when the run ended before."""
+        begun: dict[tuple[int, int], float] = {}
         if after_s is None:
             tell(f"wait   for a checkpoint of logx or metrics of {drills.EPOCHS} steps; --after SECONDS is for others")
 
-        def ready() -> str:
-            running = time.monotonic() - begun
-            signs = drills.signs(first)
-            if after_s is not None:
-                return f"after {duration(running)}" if running >= after_s else ""
-            if signs.ready:
-                return "it has a checkpoint" if signs.saved else f"it has metrics of {drills.EPOCHS} steps"
-            return f"no sign of logx in {SILENT_S:.0f} s" if not signs.used and running >= SILENT_S else ""
+        def ready() -> tuple[Attempt, str] | None:
+            newest = self.attempts()[-1]
+            running = time.monotonic() - begun.setdefault(newest.number, time.monotonic())
+            why = _due(newest, running, after_s) if newest.end is None else ""
+            return (newest, why) if why else None
 
-        why = self.until(ready)
-        over = bool(self.attempts()[0].end)
-        if why and not over:
-            tell(f"told   {why}: it is told to end now")
-        return bool(why) and not over
+        found = self.until(ready)
+        if found is None or self._since(found[0])[0].end:
+            return None
+        tell(f"told   {found[1]}: it is told to end now")
+        return found[0]
 
     # ------------------------------------------------------------ acting
 
@@ -226,7 +237,7 @@ class Trial:
         """The attempt after the first, once it has begun; None when none will. first: as it was before its end."""
         if self._executor != SLURM:
             self._again()
-            return self.until(lambda: next(iter(self.attempts()[1:]), None))
+            return self.until(lambda: next(iter(self._since(first)[1:]), None))
         job, cluster = self._job(first)
         hurried = time.monotonic() + HURRY_S - LOOK_S
 
@@ -235,6 +246,6 @@ class Trial:
             if time.monotonic() - hurried > LOOK_S:
                 call(["scontrol", "update", f"JobId={job}", "StartTime=now"], cluster=cluster)
                 hurried = time.monotonic()
-            return next(iter(self.attempts()[1:]), None)
+            return next(iter(self._since(first)[1:]), None)
 
         return self.until(begun)
