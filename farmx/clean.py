@@ -174,21 +174,18 @@ def _files(item: Item) -> Iterator[str]:
 def remove(items: Sequence[Item], tell: Callable[[Item, str], None], progress: Progress = unseen) -> int:
     """Remove the items; return how many went. tell: each one that stays, and why.  progress: of all, the runs first.
 
-    How the runs stand is looked at once more: what was started since stays. Raises StageError where something cannot
-    be removed; what went before is gone, the rest is whole.
+    How the runs stand is looked at once more: what was started since stays, and so does what nobody lets us take away.
+    Raises StageError where that cannot be deleted, or put back; the rest is whole.
     """
     homes = dict.fromkeys(_home(item) for item in items)
     now = {run.path: run for home in homes for run in _again(home, items)}
     went = 0
     for made, item in enumerate((item for item in items if item.run is not None), 1):
         run = now.get(item.path)
-        if why := _changed(item, run):
+        if why := _changed(item, run) or _unlink(item):
             tell(item, why)
-        elif item.names:
-            _unlink(item)
-            went += 1
         else:
-            went += _discard([item], tell)
+            went += 1 if item.names else _discard([item], tell)
         progress("removing", made, len(items))
     for home in homes:
         went += _discard([item for item in items if item.run is None and _home(item) == home], tell)
@@ -221,13 +218,15 @@ def _numbers(run: Run) -> list[tuple[int, int]]:
     return [attempt.number for attempt in run.attempts]
 
 
-def _unlink(item: Item) -> None:
+def _unlink(item: Item) -> str:
+    """Remove the files of it that go, none of what goes as a whole; '' when that is done, else why it is not."""
     try:
         for name in item.names:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(item.path, name))
     except OSError as error:
-        raise StageError(f"{error.filename}: cannot be removed: {error.strerror}") from error
+        return f"cannot be removed: {error.strerror}"
+    return ""
 
 
 def _discard(items: Sequence[Item], tell: Callable[[Item, str], None]) -> int:
@@ -269,14 +268,14 @@ def _aside(item: Item) -> str:
 
 
 def _move(path: str, aside: str) -> str:
-    """Take it away; '' when that is done, else why it is not there. Raises StageError."""
+    """Take it away; '' when that is done, else why it is not. Raises StageError."""
     try:
         os.makedirs(os.path.dirname(aside), exist_ok=True)
         os.rename(path, aside)
     except FileNotFoundError:  # NFS repeats calls: it may be away by the first
         return "" if os.path.lexists(aside) else "was removed meanwhile"
     except OSError as error:
-        raise StageError(f"{path}: cannot be removed: {error.strerror}") from error
+        return f"cannot be removed: {error.strerror}{_back(aside, path)}"
     return ""
 
 

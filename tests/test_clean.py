@@ -376,10 +376,34 @@ def test_what_cannot_be_removed_is_one_line(place, typed):
     attempt(staged(place), "1.0", {"main": b""}, "failed")
     (place.experiment / ".farmx" / layout.TRASH).touch()
     said = typed("farmx clean one -y")
-    assert (said.code, said.err.splitlines()[-1]) == (
-        3, f"farmx: {place.experiment}/one: cannot be removed: File exists"
-    )  # fmt: skip
+    assert (said.code, said.err.splitlines()[-2:]) == (
+        1, ["left    one cannot be removed: File exists", "removed 0 of 1"])  # fmt: skip
     assert visible(place) == ["one"]
+
+
+NAMES = ["1", "it's $HOME; größe", "two"]
+
+
+@pytest.mark.parametrize("options", ["", "--checkpoints keep=1"])
+def test_what_others_let_nobody_remove_stays_and_all_else_goes(place, typed, options):
+    """As runs of another user, whose umask is 022, in an experiment that several share."""
+    for name in NAMES:
+        attempt(staged(place, name=name), "1.0", {"main": b""}, "failed")
+        saved(place.experiment / name, [1, 2, 3])
+    theirs = place.experiment / NAMES[1]
+    before = everything(theirs)
+    theirs.chmod(0o555)
+    try:
+        with ordinary_rights():
+            said = typed(f"farmx clean sweep -y {options}")
+    finally:
+        theirs.chmod(0o755)
+    told = [f"left    {NAMES[1]} cannot be removed: Permission denied", "removed 2 of 3"]
+    assert (said.code, said.err.splitlines()[-2:]) == (1, told)
+    assert everything(theirs) == before
+    gone = [name for name in NAMES if not (place.experiment / name / "last_checkpoint_ep0.pth").exists()]
+    assert gone == [NAMES[0], NAMES[2]]
+    assert visible(place) == sorted(NAMES if options else [NAMES[1]])
 
 
 # ---------------------------------------------------------------- what is not under LOGROOT
