@@ -104,6 +104,15 @@ def test_every_command_stands_among_the_commands_of_the_readme():
     assert [name for name in wanted if not re.search(rf"`{name}\b", section)] == []
 
 
+def test_every_command_takes_what_every_command_is_said_to_take():
+    told = "and, but for `init`, takes `-c` and `--logroot`; those that look have `--json`."
+    assert told in " ".join((ROOT / "docs/launching.md").read_text().split())
+    without = {flag: [name for name, command in COMMANDS[1:] if not any(flag in one.opts for one in command.params)]
+               for flag in ("-c", "--logroot", "--json")}  # fmt: skip
+    acts = ["farmx launch", "farmx init", "farmx drill", "farmx clean"]
+    assert without == {"-c": ["farmx init"], "--logroot": ["farmx init"], "--json": acts}
+
+
 def test_every_flag_is_told():
     missing = []
     for name, command in COMMANDS:

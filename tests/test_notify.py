@@ -43,6 +43,29 @@ def test_slurms_own_mail_is_somebody_who_is_told_and_no_address_of_ours(told, no
     assert (done.out, done.err) == (out, err)
 
 
+WAITS = {"experiment": "sweep", "event": "ended"}
+ANSWERS = [
+    {"address": OWN, "took": None, "answer": "not tried: only Slurm sends it"},
+    {"address": "file://...", "took": False, "answer": "Failed to send to ...: no route"},
+]
+
+
+@pytest.mark.parametrize(("options", "answer", "code"), [
+    ((), {"waits": [{**WAITS, "tries": 1}], "tells": ["file://...", OWN]}, 0),
+    (("--flush",), {"sent": 0, "waits": [{**WAITS, "tries": 2}]}, 1),
+    (("--test",), {"answers": ANSWERS}, 1),
+])  # fmt: skip
+def test_the_same_as_json(told, post, options, answer, code):
+    told.write(".farmx.yaml", "NOTIFY: ['file://$TOLD', slurm]\n")
+    post.down.touch()
+    told.ok("sweep.yml", "-i")
+    done = told("notify", "--json", *options)
+    assert (json.loads(done.out), done.code) == (answer, code)
+    post.down.unlink()
+    done = told.ok("notify", "--json", "--flush")
+    assert (json.loads(done.out), done.err) == ({"sent": 1, "waits": []}, "      1 sent\n")
+
+
 def test_slurms_own_mail_where_no_slurm_is_is_said_at_launch(told, post):
     told.write(".farmx.yaml", "NOTIFY: slurm\n")
     said = "note  NOTIFY: slurm is Slurm's own mail, and farm local sends none; name an address, as json://host\n"

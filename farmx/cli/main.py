@@ -201,6 +201,7 @@ def drill(**given: Any) -> None:
 @farmx.command(short_help="Whom NOTIFY tells, and what waits to be told.")
 @click.option("--test", is_flag=True, help="Send a test message and say what each address answered.")
 @click.option("--flush", is_flag=True, help="Send what waits.")
+@click.option("--json", "as_json", is_flag=True, help="The same as json.")
 @where
 @one_line
 def notify(**given: Any) -> None:
