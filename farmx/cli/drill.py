@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from farmx import compose, drills, launcher, layout, processes, records, relaunch, status
+from farmx import compose, drills, farms, launcher, layout, processes, records, relaunch, status
 from farmx.cli import there
 from farmx.cli.here import called
 from farmx.cli.screen import duration
@@ -17,15 +17,14 @@ from farmx.compose import Composed, Request
 from farmx.drills import Check
 from farmx.errors import FarmError, UsageError
 from farmx.farms.base import Farm
-from farmx.farms.calls import call
-from farmx.layout import LOCAL, SLURM
+from farmx.layout import LOCAL
 from farmx.spec import Attempt, Run, State, Surroundings
 
 SUFFIX = "-drill"
 LOOK_S = 5.0  # between questions to the farm
 LOOK_HERE_S = 1.0  # between questions to this machine, which cost nobody anything
 PAUSE_S = 0.2  # between looks at records
-HURRY_S = 10.0  # Slurm lets what it requeues wait for two minutes; sooner than this a node would refuse it as revoked
+HURRY_S = 10.0  # sooner than this a node of Slurm would refuse what is queued again as revoked
 LEAVE_S = 180.0  # until what was cancelled has ended: a program's grace, and a scheduler's delays
 SILENT_S = 30.0  # without a sign of logx, after which a program is taken for one that does not use it
 _ENDED = (State.DONE, State.FAILED, State.CANCELLED)
@@ -40,7 +39,7 @@ def drill(given: Mapping[str, Any], at: Surroundings) -> int:
     _clear(compose.order(made, at, user()).experiment)
     run = _launch(made, at, farm, again=True)
     tell(f"run    {os.path.relpath(run, at.cwd)} on {made.config.farm.name}")
-    trial = Trial(run, made.config.farm.executor, lambda: _launch(made, at, farm, again=False))
+    trial = Trial(run, made.config.farm.executor == LOCAL, lambda: _launch(made, at, farm, again=False))
     try:
         held = [_shown(check) for check in trial.checks(given["after"])]
         return int(not all(held))
@@ -62,7 +61,8 @@ def _composed(given: Mapping[str, Any], at: Surroundings) -> Composed:
         made = compose.read(request._replace(flags={**flags, "FARM": LOCAL}), at)
     for warning in made.sweep.warnings:
         tell(warning)
-    if made.config.farm.executor not in (LOCAL, SLURM):
+    executor = made.config.farm.executor
+    if executor != LOCAL and not farms.can(executor).warns:
         raise UsageError(f"farm '{made.config.farm.name}' is neither Slurm nor a pool of this machine, and how it ends "
                          "a run is not known here; try --farm local")  # fmt: skip
     return made._replace(request=made.request._replace(name=f"{made.sweep.name}{SUFFIX}"))
@@ -115,10 +115,11 @@ def _due(attempt: Attempt, running: float, after_s: float | None) -> str:
 
 
 class Trial:
-    """A run under drill, looked at until something is true of it. again: launches it once more."""
+    """A run under drill, looked at until something is true of it. here: whether a pool of this machine has it.
+    again: launches it once more."""
 
-    def __init__(self, path: str, executor: str, again: Callable[[], str]) -> None:
-        self.path, self._executor, self._again = path, executor, again
+    def __init__(self, path: str, here: bool, again: Callable[[], str]) -> None:
+        self.path, self._here, self._again = path, here, again
         self._told = ""
 
     def checks(self, after_s: float | None) -> Iterator[Check]:
@@ -137,13 +138,13 @@ class Trial:
             yield self._gave_up("it recorded no end when it was told to")
             return
         yield drills.told(ended)
-        yield drills.recorded(ended, State.PREEMPTED if self._executor == SLURM else State.INTERRUPTED)
+        yield drills.recorded(ended, State.INTERRUPTED if self._here else State.PREEMPTED)
         second = self._second(first)
         if second is None:
             yield self._gave_up("it was not queued again")
             return
-        yield Check(True, "it was queued again by its runner" if self._executor == SLURM else
-                    "launching again took it up; a pool that has ended queues nothing")  # fmt: skip
+        yield Check(True, "launching again took it up; a pool that has ended queues nothing" if self._here else
+                    "it was queued again by its runner")  # fmt: skip
         yield drills.numbered(second, first)
         if before.used:
             tell("wait   for its first metrics")
@@ -164,7 +165,7 @@ class Trial:
     def until(self, fact: Callable[[], T], most_s: float = math.inf) -> T | None:
         """What `fact` returns once that is true; None when the run, or the time, is over before."""
         began = looked = time.monotonic()
-        pause_s = LOOK_S if self._executor == SLURM else LOOK_HERE_S
+        pause_s = LOOK_HERE_S if self._here else LOOK_S
         while not (found := fact()) and time.monotonic() - began < most_s:
             if time.monotonic() - looked > pause_s:
                 run, looked = self.look(), time.monotonic()
@@ -212,16 +213,13 @@ class Trial:
 
     def _end(self, first: Attempt) -> None:
         """Send what a scheduler would, or end the pool. Raises FarmError."""
-        if self._executor == SLURM:
-            job, cluster = self._job(first)
-            said = call(["scancel", "--batch", "--signal=USR2", job], cluster=cluster)
-            if said.code != 0:
-                raise FarmError(f"scancel --batch --signal=USR2 {job}: {said.reason()}")
+        record = self._record(first)
+        if not self._here:
+            _leaf(record).warn(record, _job(first))
             return
-        pool = self._record(first)
-        if not processes.alive(pool):
+        if not processes.alive(record):
             raise FarmError("the pool of the run has ended already")
-        os.kill(int(pool["pid"]), signal.SIGTERM)
+        os.kill(int(record["pid"]), signal.SIGTERM)
 
     def _record(self, attempt: Attempt) -> Mapping[str, Any]:
         """job.json of the submission that an attempt came from, which has not ended."""
@@ -229,23 +227,29 @@ class Trial:
         home = os.path.join(os.path.dirname(self.path), layout.FARMX, layout.SUBMISSIONS, name)
         return layout.read_json(os.path.join(home, layout.JOB), layout.JOB_FORMAT)
 
-    def _job(self, attempt: Attempt) -> tuple[str, Mapping[str, str] | None]:
-        """What Slurm calls it, and which cluster that is."""
-        return str((attempt.owner or {}).get("job")), self._record(attempt).get("cluster")
-
     def _second(self, first: Attempt) -> Attempt | None:
         """The attempt after the first, once it has begun; None when none will. first: as it was before its end."""
-        if self._executor != SLURM:
+        if self._here:
             self._again()
             return self.until(lambda: next(iter(self._since(first)[1:]), None))
-        job, cluster = self._job(first)
+        record = self._record(first)
         hurried = time.monotonic() + HURRY_S - LOOK_S
 
         def begun() -> Attempt | None:
             nonlocal hurried
             if time.monotonic() - hurried > LOOK_S:
-                call(["scontrol", "update", f"JobId={job}", "StartTime=now"], cluster=cluster)
+                _leaf(record).hurry(record, _job(first))
                 hurried = time.monotonic()
             return next(iter(self._since(first)[1:]), None)
 
         return self.until(begun)
+
+
+def _leaf(record: Mapping[str, Any]) -> Any:
+    """What warns the jobs of this job.json."""
+    return farms.leaf(record)
+
+
+def _job(attempt: Attempt) -> str:
+    """What its farm calls it."""
+    return str((attempt.owner or {}).get("job"))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import compose, layout, naming, packs, relaunch, status, verdicts
+from farmx import compose, farms, layout, naming, packs, relaunch, status, verdicts
 from farmx.cli import notifying, there
 from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
 from farmx.errors import FarmxError
@@ -124,12 +124,13 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
 def _farm(
     record: Mapping[str, Any], pack: Mapping[str, int], home: str, config_file: str | None, at: Surroundings
 ) -> Farm:
-    """The farm of a submission. The record says all of Slurm; what others are reached by, the settings do.
+    """The farm of a submission: as its record says where that says all, else as the settings do.
 
     pack: as its jobs were packed.  home: the experiment's directory.
     """
-    name = str(record.get("farm") or layout.LOCAL)
-    if record.get("executor") == layout.SLURM:
-        return there.slurm(name, {}, int((record.get("node") or {}).get("max_requeues") or 0), pack)
+    name, recorded = str(record.get("farm") or layout.LOCAL), getattr(farms.leaf(record), "recorded", None)
+    if recorded:
+        made: Farm = recorded(record, pack, there.tell_why)
+        return made
     settings = compose.settled(home, at, config_file, {"FARM": name})
     return there.farm(settings._replace(farm=settings.farm._replace(pack=pack)))

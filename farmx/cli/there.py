@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from farmx import farms, launcher, layout
 from farmx.cli import notifying, screen
@@ -25,30 +24,25 @@ def elsewhere(settings: Config) -> bool:
 
 def farm(settings: Config) -> Farm:
     """The farm that the settings name. Raises ConfigError."""
-    if settings.farm.executor == SLURM:
-        return slurm(settings.farm.name, settings.origins, settings.farm.max_requeues, settings.farm.pack)
     given = settings.farm
+    if given.executor == SLURM:
+        from farmx.farms import slurm  # only its users
+
+        return slurm.Farm(given.name, settings.origins, given.max_requeues, pack=given.pack, tell=tell_why)
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)
     if given.executor != COMMAND:
         return farms.build(Given(given.name, given.executor, given.resources, given.options, given.pack,
-                                 given.max_requeues, given.requeue_code, settings.origins, _tell_why))  # fmt: skip
+                                 given.max_requeues, given.requeue_code, settings.origins, tell_why))  # fmt: skip
     from farmx.farms import command  # only its users
 
     asking = command.Asking(given.status_cmd, given.status_line or command.LINE, given.status, given.cancel_cmd)
     return command.Farm(given.name, given.submit_cmd or "", settings.origins, given.resources, given.job_id,
                         given.submit_parallel, asking, given.workspace, given.ngc_logroot, pack=given.pack,
-                        code=given.requeue_code, max_requeues=given.max_requeues, tell=_tell_why)
+                        code=given.requeue_code, max_requeues=given.max_requeues, tell=tell_why)
 
 
-def slurm(name: str, origins: Mapping[str, str], max_requeues: int, pack: Mapping[str, Any]) -> Farm:
-    """A Slurm cluster, which says what keeps us waiting."""
-    from farmx.farms import slurm  # only its users
-
-    return slurm.Farm(name, origins, max_requeues, pack=pack, tell=_tell_why)
-
-
-def _tell_why(line: str) -> None:
+def tell_why(line: str) -> None:
     """What keeps us waiting."""
     tell(f"      {line}")
 

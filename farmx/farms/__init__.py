@@ -30,7 +30,8 @@ class Leaf(Protocol):
     """What every leaf has besides its Farm, from records alone: a farm may have left the configuration since.
 
     It may have `release(held)`, which lets begin what a breaker has the farm hold; where jobs look at the breaker as
-    they begin (`fence` in the record) nothing holds them.
+    they begin (`fence` in the record) nothing holds them. And `recorded(record, pack, tell)`, which makes the Farm that
+    wrote a job.json where that says all of it: what is queued again by `farmx tend` needs no configuration then.
     """
 
     poll: Callable[[Sequence[Held]], Answers]

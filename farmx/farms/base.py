@@ -74,11 +74,14 @@ class Given(NamedTuple):
 
 class Can(NamedTuple):
     """What a kind of farm can besides running jobs. chains: have a job wait for the end of another, so that its submit
-    heeds Submission.after.  sentinels: its Farm has `watch`.  pyxis: start commands in containers of that."""
+    heeds Submission.after.  sentinels: its Farm has `watch`.  pyxis: start commands in containers of that.  warns: its
+    leaf has `warn(record, job)` and `hurry(record, job)`, by job.json and the job's id: tell a job that its time is up,
+    which has itself queued again, and let it begin soon then."""
 
     chains: bool = False
     sentinels: bool = False
     pyxis: bool = False
+    warns: bool = False
 
 
 class Farm(Protocol):
