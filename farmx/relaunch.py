@@ -401,9 +401,10 @@ def _elsewhere(run: Run) -> tuple[Held, ...]:
 
 def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
     """Have the farms end these; submission -> why it could not be done."""
-    by_farm: dict[str, list[Held]] = {}
-    for held in helds:
-        by_farm.setdefault(f"{held.record['executor']} {held.record.get('farm')}", []).append(held)
+    by_farm: dict[tuple[Any, ...], list[Held]] = {}
+    for held in helds:  # each user's apart: who may not end one is told so of that alone
+        key = held.record["executor"], held.record.get("farm"), held.record.get("user")
+        by_farm.setdefault(key, []).append(held)
     refused: dict[str, str] = {}
     for group in by_farm.values():
         try:

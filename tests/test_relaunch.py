@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from commands import Project, key, read
 from launching import PATIENCE_S, Place, end, exists
+from schedulers import Scheduler
 
 from farmx import layout, processes, relaunch, runner, status
 from farmx.cli import relaunching
@@ -467,6 +468,25 @@ def test_a_run_that_cannot_be_cancelled_is_one_line_and_the_others_are(place):
     assert told["two"].startswith(f"not cancelled: {bad}")
     assert told["two"].endswith(": Not a directory")
     assert [end(str(place.experiment / name)) is not None for name in names] == [True, False, True]
+
+
+def test_what_another_users_job_has_to_do_with_ours_is_nothing(place, tmp_path, monkeypatch):
+    """The scheduler lets nobody end jobs of others: each user's are ended by a call of their own."""
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    for name, who in (("one", "me"), ("two", "you")):
+        made = place.submission(Job(place.run(name=name), "1.0"), name=name)
+        told = {"format": 1, "farm": "big", "executor": "slurm", "name": f"sweep.{name}", "user": who, "submitted": 1.0}
+        layout.write_json(os.path.join(made.path, layout.JOB), told)
+        base.record_queued(made.path, 0, 0, "7")
+    fake.says("squeue", "7|sweep.one\n8|sweep.two\n")
+    runs = {run.name: run._replace(state=State.QUEUED) for run in look(place).runs}
+    fake.says("scancel", "", "scancel: error: Kill job error on job id 8_[0]: Access/permission denied\n", 1, call=2)
+    assert dict(told_of(*runs.values())) == {
+        "one": "cancelled",
+        "two": "cancelled; its job is still queued and will end at once: "
+               "scancel: Kill job error on job id 8_[0]: Access/permission denied",
+    }  # fmt: skip
+    assert fake.calls("scancel") == [["scancel", "7_[0]"], ["scancel", "8_[0]"]]
 
 
 def test_a_job_that_nobody_here_can_end_is_told_and_the_run_never_starts(place):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import time
 from pathlib import Path
 
@@ -479,6 +480,21 @@ def test_a_number_that_another_job_has_now_is_not_cancelled(fake, tmp_path):
     fake.says("squeue", "7|other\n")
     slurm.cancel(helds(submission(tmp_path), "7"))
     assert fake.calls("scancel") == []
+
+
+def test_who_cannot_see_the_jobs_of_another_user_is_told_that_these_are_not_cancelled(fake, tmp_path, monkeypatch):
+    """Where PrivateData hides them they may be there, or gone."""
+    mine, theirs = submission(tmp_path, name="mine"), submission(tmp_path, name="theirs")
+    fake.says("squeue", "8|sweep.mine\n")
+    monkeypatch.setattr(os, "getuid", lambda: 1)
+    told = {"user": pwd.getpwuid(1).pw_name}
+    slurm.cancel([*helds(mine, **told), *helds(submission(tmp_path, name="gone"), **told)])
+    with pytest.raises(FarmError, match=r"^only root can ask for it$"):
+        slurm.cancel([*helds(mine, **told), *helds(theirs)])
+    assert fake.calls("scancel") == [["scancel", "8_[0-1]"]] * 2
+    slurm.cancel(helds(theirs, None))  # of which nothing says that Slurm ever had it
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    slurm.cancel(helds(theirs, user="somebody"))  # root sees all
 
 
 def test_what_has_ended_is_no_error_and_what_cannot_be_asked_is(fake, tmp_path):

@@ -358,11 +358,12 @@ def _cancel(helds: Sequence[Held], cluster: Mapping[str, str]) -> None:
         # By its name: Slurm may have given the number that was recorded to another job since.
         wanted.setdefault(str(held.record.get("name")), []).append(packs.recorded(held.record).job(held.place))
     jobs = dict(_arrays(wanted, cluster))
-    if not jobs:
-        return
-    said = call(["scancel", *(f"{job}_[{_ranges(wanted[name])}]" for job, name in jobs.items())], cluster=cluster)
-    if said.code != 0 and not any(word in said.error for word in ("Invalid job id", "already completed")):
-        raise FarmError(f"scancel: {slurm_words.reason(said.error)}")
+    if jobs:
+        said = call(["scancel", *(f"{job}_[{_ranges(wanted[name])}]" for job, name in jobs.items())], cluster=cluster)
+        if said.code != 0 and not any(word in said.error for word in ("Invalid job id", "already completed")):
+            raise FarmError(f"scancel: {slurm_words.reason(said.error)}")
+    for unseen in _hidden([held for held in helds if held.record.get("name") not in jobs.values()]).values():
+        raise FarmError(unseen.note)
 
 
 def release(held: Held) -> None:
