@@ -138,7 +138,8 @@ def _local() -> Site:
                   *(f"    #   {gpu}" for gpu in gpus), "    # jobs: 4 # so many runs at a time"]  # fmt: skip
     else:
         lines += [f"    jobs: 1 # so many runs at a time; this machine gives {cpus} CPUs"]
-    told = f"{len(gpus)} GPUs ({gpus[0].partition(': ')[2]})" if gpus else "no GPU that nvidia-smi lists"
+    many = f"{len(gpus)} GPU{'s' * (len(gpus) != 1)}"
+    told = f"{many} ({gpus[0].partition(': ')[2]})" if gpus else "no GPU that nvidia-smi lists"
     text = _file("box", "\n".join([*lines, ""]), nodes=False)
     return Site(LOCAL, (f"this machine, {cpus} CPUs and {told}",), text)
 

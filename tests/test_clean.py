@@ -532,16 +532,21 @@ def test_checkpoints_of_a_run_that_lives_or_without_a_record_stay(place, typed):
     assert (everything(place.experiment / "lives"), everything(place.experiment / "bare")) == before
 
 
-def test_only_checkpoints_go(place, typed):
+@pytest.mark.parametrize("metrics, names, count", [
+    ([1, 2], ["last 0"], "1 checkpoint"), ([1, 2, 3], ["last 0", "last 1"], "2 checkpoints"),
+])  # fmt: skip
+def test_only_checkpoints_go(place, typed, metrics, names, count):
     run = staged(place)
     attempt(run, "1.0", {"main": b""}, "done")
-    saved(run, [1, 2, 3])
+    saved(run, metrics)
     (run / "last_checkpoint_ep0.pth.mine").touch()
     before = set(everything(place.experiment))
     said = typed("farmx clean sweep --checkpoints keep=1 -y")
     gone = before - set(everything(place.experiment))
-    assert sorted(gone) == [f"one/{name}" for name in stay("last 0", "last 1")]
-    assert said.out.splitlines()[0].startswith("remove  2 checkpoints: 2 files, ")
+    assert sorted(gone) == [f"one/{name}" for name in stay(*names)]
+    total, one, *_ = said.out.splitlines()
+    assert total.startswith(f"remove  {count}: {len(names)} file")
+    assert one.startswith(f"        one  done  {count}, ")
 
 
 # ---------------------------------------------------------------- snapshots

@@ -125,6 +125,14 @@ def test_a_launch_leaves_its_runs_to_a_pool_and_returns(box):
     assert (owner["farm"], owner["submission"]) == ("box", job.parent.name)
 
 
+def test_the_log_of_a_pool_of_one_run_says_so(box):
+    write(box.path, {"sweep.yml": SWEEP.replace("[1, 2, 3]", "[1]"), "t.sh": ":\n"})
+    box("farmx sweep.yml")
+    pid = json.loads(box.jobs()[0].read_text())["pid"]
+    gone(pid)
+    assert box.log().splitlines()[0] == f"POOL   process {pid}, 1 run; kill {pid} ends it"
+
+
 def test_the_log_of_a_pool_is_what_one_on_a_terminal_shows_with_times(box):
     write(box.path, {".farmx.yaml": BOX.replace("2", "1"), "t.sh": 'exit "$3"\n'})
     write(box.path, {"sweep.yml": SWEEP.replace("[1, 2, 3]", "[0, 3]")})

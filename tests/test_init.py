@@ -180,11 +180,16 @@ def test_a_slurm_that_does_not_answer_is_told_and_the_next_best_is_taken(here):
 def test_the_gpus_of_this_machine_are_told(here):
     give(here, {"nvidia-smi": SMI})
     said = here("farmx init --farm local")
-    assert "GPUs (NVIDIA A1)" in said.err.splitlines()[0]
+    assert " and 2 GPUs (NVIDIA A1)" in said.err.splitlines()[0]
     text = (here.cwd / ".farmx.yaml").read_text()
     assert "    #   GPU 0: NVIDIA A1\n    #   GPU 1: NVIDIA A1\n" in text
     farm = chosen(here)
     assert (farm.name, farm.executor, farm.resources) == ("box", "local", {"gpus": "free"})
+
+
+def test_a_gpu_of_this_machine_is_one(here):
+    give(here, {"nvidia-smi": SMI.replace("GPU 1: NVIDIA A1", "")})
+    assert " and 1 GPU (NVIDIA A1)" in here("farmx init --farm local").err.splitlines()[0]
 
 
 @pytest.mark.parametrize("there", ["file", "dangling link"])

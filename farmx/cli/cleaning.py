@@ -76,7 +76,8 @@ def _measured(items: Sequence[Item]) -> Size:
 
 def _list(items: list[Item]) -> None:
     for item in items[:SHOWN]:
-        what = f"{len(item.names)} checkpoints, {rules.measured([item])}" if item.names else str(rules.measured([item]))
+        count = f"{len(item.names)} checkpoint{'s' * (len(item.names) != 1)}, " if item.names else ""
+        what = f"{count}{rules.measured([item])}"
         show(f"        {item}  {item.run.state}  {what}" if item.run else f"        {item}  {what}")
     if len(items) > SHOWN:
         show(f"        and {len(items) - SHOWN:,} more")

@@ -165,7 +165,8 @@ class _Pool:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        self._watch.say(f"POOL   process {os.getpid()}, {len(self.submission.jobs)} runs; kill {os.getpid()} ends it")
+        pid, count = os.getpid(), len(self.submission.jobs)
+        self._watch.say(f"POOL   process {pid}, {count} run{'s' * (count != 1)}; kill {pid} ends it")
         if why := breaker.held(self.submission.path):  # since runs of the same launch, before these, failed alike
             self._watch.held(len(self.submission.jobs), why)
             local.finish(self.submission, self._record)
