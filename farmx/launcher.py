@@ -262,7 +262,8 @@ def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
     spec = choice.spec
     reached = next((each.name for each in run.stages if not each.done), "")
     first, *rest = _links(order, farm, spec, choice.step.begin or reached)
-    raised = first._replace(resources=verdicts.wanted(run, spec.retry, first.resources))
+    own = {each.name: each.resources for each in spec.stages}
+    raised = first._replace(resources=verdicts.wanted(run, spec.retry, first.resources, spec.resources, own))
     found = chain_of(run, (raised, *rest))
     if len(spec.stages) > 1:
         stage.ask(run.path, found.asked(order.only))

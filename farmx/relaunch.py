@@ -141,9 +141,10 @@ def _chain(
     reached = next((place for place, each in enumerate(run.stages) if not each.done), 0)
     todo = [each for place, each in enumerate(record["stages"]) if (each["name"] in again or not again)]
     todo = todo if again else todo[reached:]
-    stages = [(each["name"], each.get("resources") or {}) for each in todo]
-    first, *rest = chains.links_of(stages, record.get("resources") or {}, farm)
-    raised = needs.merged(verdicts.wanted(run, retry, first.resources), asked)
+    own = {each["name"]: each.get("resources") or {} for each in record["stages"]}
+    resources = record.get("resources") or {}
+    first, *rest = chains.links_of([(each["name"], own[each["name"]]) for each in todo], resources, farm)
+    raised = needs.merged(verdicts.wanted(run, retry, first.resources, resources, own), asked)
     return chains.chain_of(run, (first._replace(resources=raised), *rest))
 
 

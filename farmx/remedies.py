@@ -5,10 +5,10 @@ Carried to nodes with node: standard library only.
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import breaker, evidence, layout, policy, runner
+from farmx import breaker, evidence, layout, needs, policy, runner, stages
 from farmx.runner import Outcome
 
 KILLED = 128 + signal.SIGKILL  # what a shell says of a program that was killed
@@ -24,6 +24,26 @@ def of_runner(pid: int, status: int) -> Outcome:
     name = runner.signal_name(os.WTERMSIG(status))
     cause = "oom" if name == "SIGKILL" and evidence.killed_by_kernel([pid]) else None
     return Outcome("failed", None, name, note=f"its runner was ended by {name}", cause=cause)
+
+
+def of_job(
+    run: str,
+    numbers: Sequence[str],
+    causes: Sequence[str | None],
+    stages_told: Sequence[Mapping[str, Any]],
+    resources: Mapping[str, Any],
+) -> list[str | None]:
+    """The causes as they count for the stage at which the run goes on: stages that ask for other resources are jobs of
+    their own, and what ended there is no matter of this one.
+
+    numbers: of the attempts that the first causes are of.  stages_told, resources: as of run.json.
+    """
+    wants = [needs.over(resources, each.get("resources") or {}) for each in stages_told]
+    if all(each == wants[0] for each in wants):
+        return list(causes)
+    at = [wants[stages.reached(run, after, stages_told)] for after in (*numbers[1:], "")]
+    own = [cause if each == at[-1] else None for each, cause in zip(at, causes)]
+    return own + list(causes[len(own) :])
 
 
 class Remedy(NamedTuple):
@@ -49,7 +69,7 @@ class Remedy(NamedTuple):
         told, resources = record.get(layout.RETRY) or {}, record.get("resources") or {}
         if not (told and self.requeues and outcome.cause) or breaker.held(self.submission):
             return outcome
-        before = self._before()
+        *before, _ = self._causes(outcome.cause, record)
         verdict = policy.verdict(told, [*before, outcome.cause], resources)
         if not verdict.again or verdict.resources != policy.raised(told, before, resources):
             return outcome
@@ -70,12 +90,13 @@ class Remedy(NamedTuple):
         lines = evidence.newest_log(os.path.join(self.run, layout.ATTEMPTS, self.number))
         return "oom" if evidence.memory(lines, evidence.traceback(lines)) else "error"
 
-    def _before(self) -> list[str | None]:
-        """The causes of the attempts before this one, as far as their records tell."""
+    def _causes(self, cause: str, record: Mapping[str, Any]) -> list[str | None]:
+        """The causes of the attempts up to this one, as far as their records tell and they count here."""
         home, mine = os.path.join(self.run, layout.ATTEMPTS), layout.attempt_number(self.number) or (0, 0)
-        numbers = layout.attempt_numbers(self.run)
-        places = [os.path.join(home, layout.attempt_name(*number)) for number in numbers if number < mine]
+        before = [layout.attempt_name(*number) for number in layout.attempt_numbers(self.run) if number < mine]
         ends: list[Mapping[str, Any] | None] = [
-            runner.read(os.path.join(place, layout.END), layout.ATTEMPT_FORMAT) for place in places
+            runner.read(os.path.join(home, name, layout.END), layout.ATTEMPT_FORMAT) for name in before
         ]
-        return ["node_fail" if end is None else end.get("cause") for end in ends]
+        causes = [*("node_fail" if end is None else end.get("cause") for end in ends), cause]
+        stages_told, resources = record.get("stages") or (), record.get("resources") or {}
+        return of_job(self.run, [*before, self.number], causes, stages_told, resources)

@@ -79,6 +79,13 @@ def standing(run: str, stages: Sequence[Mapping[str, Any]], end: Mapping[str, An
     return [stage.get("form", "") in forms for stage in stages]
 
 
+def reached(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> int:
+    """The place of the stage that attempts before `number` ('': all) had still to bring to its end, the last where none
+    was left. stages: of run.json."""
+    done = _done(run, number, stages)
+    return next((place for place in range(len(stages)) if place not in done), len(stages) - 1)
+
+
 def _form(stage: Mapping[str, Any]) -> dict[str, str]:
     return {"form": stage["form"]} if stage.get("form") else {}
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from farmx import breaker, evidence, layout, needs, policy, records
+from farmx import breaker, evidence, layout, needs, policy, records, remedies
 from farmx.policy import Verdict
 from farmx.spec import Attempt, Run, State
 
@@ -33,8 +33,8 @@ def of(
     if not told:
         return NONE
     own = {each["name"]: each.get("resources") or {} for each in record.get("stages") or ()} or own
-    wants = _wants(run, record.get("resources") or {} if resources is None else resources, own)
-    found = causes(run)
+    base = record.get("resources") or {} if resources is None else resources
+    wants, found = _wants(run, base, own), _counted(run, base, own)
     why = _held(run) if found and found[-1] == "error" else ""
     return Verdict(False, f"error: {why}") if why and told.get("error") else policy.verdict(told, found, wants)
 
@@ -56,9 +56,23 @@ def _held(run: Run) -> str:
     return breaker.held(submission(run, run.attempts[-1])[0]) if run.attempts else ""
 
 
-def wanted(run: Run, retry: Mapping[str, Any], resources: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the next attempt of a run that was staged with `resources` is to have, whoever queues it."""
-    return policy.raised(retry, causes(run), resources) if retry and run.attempts else resources
+def wanted(
+    run: Run,
+    retry: Mapping[str, Any],
+    wants: Mapping[str, Any],
+    resources: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]] = {},
+) -> Mapping[str, Any]:
+    """What the next attempt of a run is to have, whoever queues it. wants: what its first stage asks for.  resources:
+    what the run was staged with.  own: stage -> what it asks for itself."""
+    return policy.raised(retry, _counted(run, resources, own), wants) if retry and run.attempts else wants
+
+
+def _counted(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
+    """The causes of the attempts as they count for the stage at which it goes on."""
+    told = [{"form": each.form, "resources": own.get(each.name)} for each in run.stages]
+    numbers = [layout.attempt_name(*each.number) for each in run.attempts]
+    return remedies.of_job(run.path, numbers, causes(run), told, resources)
 
 
 def causes(run: Run) -> list[str | None]:

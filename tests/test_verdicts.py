@@ -7,8 +7,9 @@ import pytest
 from attempts import attempt, staged
 from launching import Place
 
-from farmx import records, verdicts
+from farmx import records, remedies, verdicts
 from farmx.policy import Verdict
+from farmx.runner import Outcome
 from farmx.spec import Held, Run, Standing, State
 
 
@@ -126,8 +127,8 @@ def test_only_what_failed_or_was_lost_is_judged_by_what_it_was_staged_with(place
     assert verdicts.of(run_of(path), {}, {}) == verdicts.NONE
     assert verdicts.of(run_of(path), {"oom": 1}, {"mem": 1}) == Verdict(True, "oom", {"mem": 1})
     assert verdicts.of(run_of(path)._replace(identity=None)) == verdicts.NONE
-    assert verdicts.wanted(run_of(path, State.CANCELLED), retry, resources) == {**resources, "mem": "128G"}
-    assert verdicts.wanted(run_of(path, State.CANCELLED), {}, resources) == resources
+    assert verdicts.wanted(run_of(path, State.CANCELLED), retry, resources, resources) == {**resources, "mem": "128G"}
+    assert verdicts.wanted(run_of(path, State.CANCELLED), {}, resources, resources) == resources
 
 
 @pytest.mark.parametrize(
@@ -171,3 +172,45 @@ def test_what_grows_is_what_the_stage_asks_for_at_which_it_goes_on(place, today,
     key = next(name for name in ("mem", "mem-per-cpu", "mem_per_cpu") if wanted.get(name))
     verdict = Verdict(True, f"oom, {key} {wanted[key]}", wanted)
     assert verdicts.of(run, *((retry, resources, own) if today else ())) == verdict
+
+
+OOM = b"MemoryError"
+BOTH = ({"mem": "10G"}, {"mem": "2G"})
+COUNTED = [
+    # what each stage asks for itself, RETRY, of each attempt how its stages ended -> again, memory
+    (BOTH, {"oom": "x2"}, [{"train": "failed"}, {"train": "failed"}], (True, "40G")),
+    (BOTH, {"oom": "x2"}, [{"train": "failed"}] * 2 + [{"train": "done"}, {"test": "failed"}], (True, "4G")),
+    (BOTH, {"oom": 1}, [{"train": "failed"}, {"train": "done"}, {"test": "failed"}], (True, "2G")),
+    (BOTH, {"oom": 1}, [{"train": "failed"}, {"train": "done"}, {"test": "failed"}, {"test": "failed"}], (False, "2G")),
+    (BOTH, {"oom": 1}, [{"train": "failed"}, {"train": "done", "test": "failed"}], (True, "2G")),
+    (BOTH, {"oom": 1}, [{"train": "done", "test": "failed"}, {"train": "failed"}], (True, "10G")),  # by --stage
+    (({}, {}), {"oom": 1}, [{"train": "failed"}, {"train": "done", "test": "failed"}], (False, "1G")),  # one job
+    (({}, {}), {"oom": "x2"}, [{"train": "failed"}, {"train": "done", "test": "failed"}], (True, "4G")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("own", "retry", "attempts", "wanted"), COUNTED)
+def test_a_stage_that_is_a_job_of_its_own_has_its_own_count_and_grows_by_itself(place, own, retry, attempts, wanted):
+    path = staged(place, "train", "test")
+    record = json.loads((path / "run.json").read_text())
+    told = [{**each, "resources": mine, "form": each["name"]} for each, mine in zip(record["stages"], own)]
+    (path / "run.json").write_text(json.dumps({**record, "stages": told, "retry": retry, "resources": {"mem": "1G"}}))
+    for number, stages in enumerate(attempts, 1):
+        state = "failed" if "failed" in stages.values() else "done"
+        cause = {"cause": "oom"} if state == "failed" else {}
+        made = attempt(path, f"{number}.0", dict.fromkeys(stages, OOM), state, **cause)
+        rows = [{"event": event, "stage": name, "place": ["train", "test"].index(name), "form": name, "state": each}
+                for name, each in stages.items() for event in ("started", "ended")]  # fmt: skip
+        (made / "events.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    done = {name: each == "done" for stages in attempts for name, each in stages.items()}
+    standing = tuple(Standing(name, name, done.get(name, False)) for name in ("train", "test"))
+    run = run_of(path)._replace(stages=standing)
+    reached = own[[each.done for each in standing].index(False)]
+    wants = {"mem": "1G", **reached}
+    next_one = verdicts.wanted(run, retry, wants, {"mem": "1G"}, dict(zip(("train", "test"), own)))
+    assert (verdicts.of(run).again, next_one["mem"]) == wanted
+    last = f"{len(attempts)}.0"
+    (path / "attempts" / last / "end.json").unlink()
+    outcome = Outcome("failed", 1, note="x", cause="oom")
+    judged = remedies.Remedy(str(place.submission(name="s").path), str(path), last, True).judge(outcome)
+    assert judged.again is (wanted[0] and retry == {"oom": 1})  # what is to grow is for others
