@@ -18,11 +18,12 @@ from pathlib import Path
 from commands import Done, hparams, runs
 from launching import PATIENCE_S, until
 
+from farms.daemons import Farm
 from farms.gridengine import LINGER_S, USER, GridEngine
 
 PYTHON = "/usr/bin/python3"
 IMPORTED = ("farmx", "click", "coolname", "git", "gitdb", "smmap", "pathspec", "yaml", "rich", "markdown_it", "mdurl",
-            "pygments", "typing_extensions")  # fmt: skip
+            "pygments", "typing_extensions", "submitit", "cloudpickle")  # fmt: skip
 ENDED = ("done", "failed", "cancelled", "interrupted", "lost")
 SECTION = r"""FARM: big
 big:
@@ -34,12 +35,12 @@ big:
 CANCEL = "CANCEL_CMD: qdel {ids}"
 
 
-def library(farm: GridEngine) -> Path:
+def library(farm: Farm) -> Path:
     """Copies of farmx and what it imports, where anybody may read them."""
     path = farm.folder / "library"
     if path.exists():
         return path
-    path.mkdir()
+    path.mkdir(mode=0o755)
     for name in IMPORTED:
         spec = importlib.util.find_spec(name)
         if spec is None:
