@@ -89,7 +89,8 @@ class Site:
     do with them.  parallel: how many of its runs run at once; one more must wait.  environ: variables that farmx needs
     to reach it.  exits: of a job, by what `base.record_queued` was told, the exit codes that the farm knows, empty
     until it ended; None where nobody can tell.  refused: RESOURCES that the farm's `check` refuses, {} for none.
-    packs: whether PACK has runs share its jobs.
+    other: RESOURCES that it takes and that are not those of the section, {} where it knows none.  packs: whether PACK
+    has runs share its jobs.
     """
 
     path: Path
@@ -101,6 +102,7 @@ class Site:
     environ: Mapping[str, str] = field(default_factory=dict)
     exits: Callable[[str], set[str]] | None = None
     refused: Mapping[str, object] = field(default_factory=dict)
+    other: Mapping[str, object] = field(default_factory=dict)
     packs: bool = True
 
     def __post_init__(self) -> None:
@@ -348,6 +350,19 @@ class FarmContract:
         if site.packs:
             owners = [site.record(run, "attempts/1.0/owner.json") for run in site.names()]
             assert [owner["index"] for owner in owners] == [0, 0, 1]
+
+    def test_stages_run_in_order_and_none_begins_after_a_failed_one(self, site: Site) -> None:
+        own = {"RESOURCES": site.other} if site.other else {}
+        stages = {"first": "sh note.sh first {n}", "second": {"cmd": "sh note.sh second {n}", **own}}
+        site.sweep({"n": [0, 3]}, 'echo "$1" >> "$LOGDIR/began"; exit "$2"', CMD=stages)
+        site.ok("sweep.yml")
+        assert site.ended() == ["done", "failed"]
+        began = [site.experiment / name / "began" for name in site.names()]
+        assert [path.read_text().split() for path in began] == [["first", "second"], ["first"]]
+        site.program('echo "$1" >> "$LOGDIR/began"')
+        site.ok("retry", "sweep")
+        site.become("done", "done")
+        assert [path.read_text().split() for path in began] == [["first", "second"], ["first", "first", "second"]]
 
     def test_what_failed_is_run_again_by_a_retry(self, site: Site) -> None:
         site.sweep({"n": [1]}, "exit 3")

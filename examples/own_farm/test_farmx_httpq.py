@@ -35,7 +35,8 @@ class HttpqSite(Site):
 
     def __post_init__(self) -> None:
         self.section = {"EXECUTOR": "httpq", "OPTIONS": {"url": self.queue.url}}
-        self.submits, self.asks, self.ends, self.refused = "submit", "standing", "end", {"nice": 20}
+        self.submits, self.asks, self.ends = "submit", "standing", "end"
+        self.refused, self.other = {"nice": 20}, {"nice": 1}
         self.exits = lambda job: {str(self.queue.codes[job])} if job in self.queue.codes else set()
         self.queue.recorded = self.recorded
         super().__post_init__()

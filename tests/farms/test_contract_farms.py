@@ -30,7 +30,7 @@ class TestSlurm(FarmContract):
             return set(ended) if len(ended) == len(told) else set()
 
         return Site(tmp_path / "site", section, "sbatch", "squeue", "scancel", 2, slurm.env(), exits,
-                    refused={"partition": "nowhere"})  # fmt: skip
+                    refused={"partition": "nowhere"}, other={"mem": 60})  # fmt: skip
 
 
 @dataclass
