@@ -245,8 +245,11 @@ def _child(program, told: dict, out: int, err: int, count: int) -> None:
         for number, file in enumerate((null, out, err)):
             os.dup2(file, number)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
-        os.environ.clear()
-        os.environ.update(told["env"])
+        for name in [name for name in os.environ if name not in told["env"]]:
+            del os.environ[name]
+        for name, text in told["env"].items():  # to set what is set would copy the pages of memory that it is in
+            if os.environ.get(name) != text:
+                os.environ[name] = text
         sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         if told["cwd"]:
             os.chdir(told["cwd"])
