@@ -354,9 +354,13 @@ class FarmContract:
     def test_stages_run_in_order_and_none_begins_after_a_failed_one(self, site: Site) -> None:
         own = {"RESOURCES": site.other} if site.other else {}
         stages = {"first": "sh note.sh first {n}", "second": {"cmd": "sh note.sh second {n}", **own}}
-        site.sweep({"n": [0, 3]}, 'echo "$1" >> "$LOGDIR/began"; exit "$2"', CMD=stages)
-        site.ok("sweep.yml")
-        assert site.ended() == ["done", "failed"]
+        for values in ([0], [0, 3]):  # where the first stage of the one run waits, there is room for its second
+            site.sweep({"n": values}, 'echo "$1" >> "$LOGDIR/began"; exit "$2"', waits=True, CMD=stages)
+            site.ok("sweep.yml")
+            until(site.starts)
+            assert site.states()[0] == ("running" if values == [0] else "done")
+            site.go()
+            assert site.ended() == ["done", "failed"][: len(values)]
         began = [site.experiment / name / "began" for name in site.names()]
         assert [path.read_text().split() for path in began] == [["first", "second"], ["first"]]
         site.program('echo "$1" >> "$LOGDIR/began"')
