@@ -61,8 +61,9 @@ class Plan(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def plan(runs: Sequence[Run], wish: Wish) -> Plan:
-    """What would go; nothing is changed."""
+def plan(runs: Sequence[Run], wish: Wish, homes: Iterable[str] = ()) -> Plan:
+    """What would go; nothing is changed. homes: directories of experiments that are meant, too, though they may hold no
+    runs."""
     linked = [run for run in runs if run.state in ENDED and os.path.islink(run.path)]
     notes = [f"{run.name}, a link to {os.readlink(run.path)}: remove that and the link by hand" for run in linked]
     ended = [run for run in runs if run.state in ENDED and run not in linked]
@@ -74,7 +75,7 @@ def plan(runs: Sequence[Run], wish: Wish) -> Plan:
     if wish.keep is not None:
         items += _checkpoints([run for run in ended if run not in gone], wish.keep)
     if wish.snapshots:
-        for home in dict.fromkeys(os.path.dirname(run.path) for run in runs):
+        for home in dict.fromkeys([*(os.path.dirname(run.path) for run in runs), *homes]):
             found, note = _snapshots(home, {run.path for run in gone})
             items, notes = items + found, notes + note
     return Plan(tuple(items), left, tuple(notes))

@@ -581,6 +581,14 @@ def test_with_the_run_that_needed_it_a_snapshot_goes(place, typed):
     assert (kept(place), visible(place)) == ([], [])
 
 
+def test_where_no_run_is_left_every_old_snapshot_goes(place, typed):
+    snapshots(place)
+    typed("farmx clean sweep -y")
+    assert len(kept(place)) == 2
+    said = typed("farmx clean sweep --snapshots -y")
+    assert (said.code, said.err, kept(place)) == (0, "removed 2 of 2\n", [])
+
+
 def test_a_young_snapshot_stays_and_one_that_was_asked_for_is_young(place, typed):
     first, second = snapshots(place)
     assert place.snapshot() == second

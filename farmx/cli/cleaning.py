@@ -18,8 +18,10 @@ from farmx.spec import Surroundings
 def clean(given: Mapping[str, Any], at: Surroundings) -> int:
     """Remove what `given` asks for; return the exit code: 1 when something of it stayed."""
     root = logroot(given["logroot"], given["config_file"], at)
-    runs = naming.find(root, [located(name, at) for name in given["names"]], full=given["yes"] or unattended())
-    plan = rules.plan(runs, Wish(given["failed"], given["checkpoints"], given["snapshots"]))
+    names = [located(name, at) for name in given["names"]]
+    runs = naming.find(root, names, full=given["yes"] or unattended())
+    homes = [naming.resolve(root, name).home for name in names]
+    plan = rules.plan(runs, Wish(given["failed"], given["checkpoints"], given["snapshots"]), homes)
     _show(plan)
     if not plan.items or not (given["yes"] or _asked()):
         return 0
