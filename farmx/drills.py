@@ -99,7 +99,8 @@ def numbered(attempt: Attempt, before: Attempt) -> Check:
     """Whether the program of an attempt is told that it is the one after `before`."""
     name, ordinal = layout.attempt_name(*attempt.number), (attempt.owner or {}).get("ordinal")
     wanted = 1 + ((before.owner or {}).get("ordinal") or 1)
-    return Check(ordinal == wanted, f"attempt {name} began with {layout.ENV_ATTEMPT}={ordinal}", f"it should be {wanted}")
+    told = f"attempt {name} began with {layout.ENV_ATTEMPT}={ordinal}"
+    return Check(ordinal == wanted, told, f"it should be {wanted}")
 
 
 def resumed(first: Signs, second: Signs) -> Check:

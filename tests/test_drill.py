@@ -206,7 +206,8 @@ def test_what_an_end_proves(tmp_path, end, line):
 
 @pytest.mark.parametrize(
     ("before", "after", "line"),
-    [(1, 2, "ok       attempt 1.0 began with FARMX_ATTEMPT=2"), (3, 4, "ok       attempt 1.0 began with FARMX_ATTEMPT=4"),
+    [(1, 2, "ok       attempt 1.0 began with FARMX_ATTEMPT=2"),
+     (3, 4, "ok       attempt 1.0 began with FARMX_ATTEMPT=4"),
      (2, 2, "NOT ok   attempt 1.0 began with FARMX_ATTEMPT=2; it should be 3")],
 )  # fmt: skip
 def test_what_the_number_of_an_attempt_proves(tmp_path, before, after, line):
