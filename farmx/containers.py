@@ -190,10 +190,14 @@ def _field(key: str, path: str) -> str:
 
 
 def around(node: Mapping[str, Any], run: str) -> Mapping[str, Any]:
-    """What a node needs to know (see farmx.node) where srun starts the commands of the run at `run` in a container.
+    """What a node needs to know (see farmx.node) where srun starts the commands of the run at `run`: as the scheduler
+    made our job several tasks, or in a container.
 
     contained: the words before pyxis's options, those after them, and how a program there is asked to end.
     """
+    spread = node.get("spread") or {}
+    if os.environ.get(str(spread.get("by")), "1") != "1":
+        node = {**node, **spread}
     try:
         told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
     except (OSError, FarmxError):

@@ -108,6 +108,15 @@ def test_what_no_node_has_is_refused_while_all_of_them_are_there(fake):
     assert fake.calls("sinfo") == [["sinfo", "-h", "-o", "%T"]]
 
 
+def test_what_sbatch_gives_no_key_for_is_blamed_on_the_one_without_which_it_would_take_the_rest(fake):
+    fake.says("sbatch-test", "", "allocation failure: Requested node configuration is not available\n", 1, call=1)
+    fake.says("sbatch-test", "", "allocation failure: Requested node configuration is not available\n", 1, call=2)
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"mem": 1, "partition": "cpux", "gpus": 9}])
+    why = "sbatch says: Requested node configuration is not available"
+    assert str(error.value) == f"s.yml:2:9: RESOURCES.partition 'cpux': {why}; there are none"
+
+
 def test_without_sbatch_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FarmError) as error:

@@ -49,8 +49,9 @@ class Farm(NamedTuple):
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
         alike = base.alike((Job("", ""), each) for each in wanted)
-        slurm_check.check(self.name, self.origins, [batch.resources for batch in alike])
         together.check(self.pack, wanted, self.origins)
+        asked = [slurm_script.placed(batch.resources, packs.of(self.pack, batch.resources)) for batch in alike]
+        slurm_check.check(self.name, self.origins, asked)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
@@ -66,7 +67,8 @@ class Farm(NamedTuple):
             for submission, count in zip(submissions, tasks):
                 self._record(submission, kill_wait_s)
                 command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
-                script = slurm_script.text(command, submission.resources, count, shares[submission.id].most)
+                asked = slurm_script.placed(submission.resources, packs.of(self.pack, submission.resources))
+                script = slurm_script.text(command, asked, count, shares[submission.id].most)
                 layout.write(os.path.join(submission.path, layout.SCRIPT), script)
             self._fill(submissions, shares, heard)
         finally:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from farmx import layout, needs
 from farmx.errors import ConfigError, FarmError, nearest, where
 from farmx.farms import slurm_script, slurm_words
-from farmx.farms.calls import call, transient
+from farmx.farms.calls import Said, call, transient
 
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
         "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
@@ -51,17 +51,28 @@ class _Check(NamedTuple):
                                   "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
 
     def values(self, resources: Mapping[str, Any]) -> None:
-        said = call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
+        said = _tried(resources)
         why = slurm_words.reason(said.error)
         if said.code == 0 or transient(said.error) or _for_now(said.error):
             return
-        key = slurm_words.blamed(why, resources)
+        key = slurm_words.blamed(why, resources) or _culprit(resources)
         where = f"{self._where(key, resources[key])} {resources[key]!r}" if key else f"farm '{self.farm}': RESOURCES"
         raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
 
     def _where(self, key: str, value: Any) -> str:
         stage = self.origins.get(needs.of_stage(key, value))
         return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", self.origins)
+
+
+def _tried(resources: Mapping[str, Any]) -> Said:
+    """What sbatch says of them."""
+    return call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
+
+
+def _culprit(resources: Mapping[str, Any]) -> str | None:
+    """The first key without which sbatch would take them; it names none itself where no node has what is wanted."""
+    without = ({name: resources[name] for name in resources if name != key} for key in resources)
+    return next((key for key, rest in zip(resources, without) if _tried(rest).code == 0), None)
 
 
 def _options() -> list[str]:

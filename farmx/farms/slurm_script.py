@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import containers, layout, needs
+from farmx import containers, layout, needs, packs
 from farmx.farms import slurm_words
 from farmx.spec import Submission
 
@@ -27,6 +27,9 @@ RANKS = (
     """'{for (i = 1; i <= NF; i++) {split($i, a, /[(x)]+/); n -= a[2] ? a[2] : 1; if (n < 0) {print a[1]; exit}}}'); """
     """exec "$@\""""
 )
+# On the job's first node, for all tasks; the port is below those that the kernel hands out.
+MASTER = 'export MASTER_ADDR="$(hostname)" MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))'
+TASKS = "SLURM_TASKS_PER_NODE"  # 1 for a job of one task; set whatever it was asked for
 # What scontrol says of a job, or slurmstepd writes into its output, when a program was ended; the first that is there.
 # While a job is being ended scontrol says only COMPLETING; one that comes back has one restart more.
 WORDS = (
@@ -37,6 +40,7 @@ WORDS = (
     (r"JobState=PREEMPTED|DUE TO PREEMPTION", "evicted"),
     (r"JobState=CANCELLED|CANCELLED AT \S+ \*\*\*", "cancelled"),
 )
+TELL = ["scancel", "--signal=TERM"]  # srun, told to end, kills its tasks at once
 OVER = "already finished"  # scontrol hold and release say that of each index that has ended, do the rest, and exit 1
 TOLD = r"error: \*\*\* JOB .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
 
@@ -131,8 +135,13 @@ def logged(submission: str) -> str:
 def _lines(command: str, resources: Mapping[str, Any]) -> str:
     if not _tasks(resources):
         return command
-    port = "$((10000 + SLURM_JOB_ID % 20000))"  # below those that the kernel hands out
-    return f'export MASTER_ADDR="$(hostname)" MASTER_PORT={port}\n{command}'
+    return f"{MASTER}\n{command}"
+
+
+def placed(resources: Mapping[str, Any], pack: packs.Pack) -> Mapping[str, Any]:
+    """What sbatch is asked for: a job of several runs is for one node, where Slurm would make it several by itself."""
+    said = pack == packs.ALONE or needs.plainly(resources).get("nodes") is not None
+    return resources if said else {**resources, "nodes": 1}
 
 
 def said(value: Any) -> Any:
@@ -141,7 +150,7 @@ def said(value: Any) -> Any:
 
 
 def _tasks(resources: Mapping[str, Any]) -> bool:
-    """Whether a run of these resources has several tasks."""
+    """Whether a run of these resources has several tasks; Slurm may give it some all the same: see _spread."""
     counts = needs.plainly(resources)
     return any(str(counts.get(key, 1)) != "1" for key in ("nodes", "ntasks", "ntasks_per_node", "ntasks_per_gpu"))
 
@@ -162,6 +171,7 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "task": ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"],
         "restarts": "SLURM_RESTART_COUNT",
         "each": _each(resources),
+        "spread": {} if _tasks(resources) else _spread(resources),
         "contained": _contained(resources),
         "notice_s": _notice_s(resources),
         "grace_s": max(kill_wait_s - 5, kill_wait_s / 2),  # the rest is for recording the end
@@ -175,9 +185,13 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "ask": ["scontrol", "show", "job", "-o"],
         "words": WORDS,
         "told": TOLD,
-        # srun, told to end, kills its tasks at once.
-        "tell": ["scancel", "--signal=TERM"] if _tasks(resources) else [],
+        "tell": TELL if _tasks(resources) else [],
     }
+
+
+# bash: other shells lose exported functions
+_FIRST = ("/bin/bash", "-c", f'[ "${TASKS}" = 1 ] || {MASTER}; exec "$@"', "first")
+_RANKED = ("/bin/sh", "-c", RANKS, "rank")
 
 
 def _each(resources: Mapping[str, Any]) -> list[str]:
@@ -185,7 +199,13 @@ def _each(resources: Mapping[str, Any]) -> list[str]:
 
     srun takes neither cpus_per_task nor, where sbatch has been told what to export, our environment from its job.
     """
-    return [*_srun(resources), "/bin/sh", "-c", RANKS, "rank"] if _tasks(resources) else []
+    return [*_srun(resources), *_RANKED] if _tasks(resources) else []
+
+
+def _spread(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """The same where Slurm itself makes a job several tasks: more GPUs than a node has, a task for each GPU, a list of
+    nodes."""
+    return {"by": TASKS, "each": [*_FIRST, *_srun(resources), *_RANKED], "tell": TELL}
 
 
 def _srun(resources: Mapping[str, Any]) -> list[str]:
@@ -196,6 +216,7 @@ def _srun(resources: Mapping[str, Any]) -> list[str]:
 def _contained(resources: Mapping[str, Any]) -> dict[str, list[str]]:
     """The same for a command in a container of pyxis, as containers.around reads it: srun there, be it one task."""
     without = [word for name in containers.OUTER for word in ("-u", name)]
-    inside = f"export {containers.ENV_INSIDE}={containers.PYXIS}; " + (RANKS if _tasks(resources) else 'exec "$@"')
-    task = ["/bin/sh", "-c", inside, "rank"]
-    return {"start": ["env", *without, *_srun(resources)], "task": task, "tell": ["scancel", "--signal=TERM"]}
+    alone = "" if _tasks(resources) else 'case $SLURM_NTASKS in 1) exec "$@"; esac; '
+    inside = f"export {containers.ENV_INSIDE}={containers.PYXIS}; {alone}{RANKS}"
+    start = [*_FIRST, "env", *without, *_srun(resources)]
+    return {"start": start, "task": ["/bin/sh", "-c", inside, "rank"], "tell": TELL}

@@ -118,6 +118,13 @@ def test_a_wrong_value_is_refused_with_its_place_and_key_before_anything_is_made
     assert not site.project.root.exists()
 
 
+def test_what_no_node_has_is_told_with_its_place_and_key_also_where_a_stage_asks_for_it(site):
+    site.project.write("sweep.yml", "CMD:\n  a: 'true'\n  b:\n    cmd: 'true'\n    RESOURCES:\n      gpus: 9\n")
+    said = "sbatch says: Requested node configuration is not available"
+    assert site("sweep.yml").line(2).endswith(f"sweep.yml:6:7: RESOURCES.gpus 9: {said}")
+    assert not site.project.root.exists()
+
+
 def test_sbatch_says_of_each_wrong_value_what_the_table_has(site):
     asked = (["sbatch", "--test-only", f"--{option}", "--wrap=true"] for option in REFUSED)
     said = [slurm_words.reason(site.slurm.run(*argv, check=False).stderr) for argv in asked]

@@ -1,0 +1,66 @@
+"""Jobs that a real Slurm makes several tasks or nodes though nobody asked for them: each task has its rank."""
+
+import json
+import socket
+
+import pytest
+
+from farms.site import Site, attempts
+from farms.test_slurm_farm import SAVES, TASK
+
+pytestmark = pytest.mark.farm
+
+
+@pytest.fixture
+def site(slurm, project):
+    made = Site(project, slurm)
+    made.setup()
+    yield made
+    made.end()
+
+
+def wanted(site: Site, what: str) -> str:
+    wants = {"gpus": {"gpus": 8}, "tasks": {"gpus": 2, "gpus_per_task": 1}, "nodes": {"nodelist": [*site.slurm.nodes]}}
+    return f"RESOURCES: {json.dumps(wants[what])}\n"
+
+
+@pytest.mark.parametrize(("what", "nodes"), [("gpus", 2), ("tasks", 1), ("nodes", 2)])
+def test_a_job_that_slurm_makes_several_tasks_runs_the_command_in_each_with_its_rank(site, what, nodes):
+    site.sweep(TASK, "{n: 1}", wanted(site, what))
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"]
+    local = 2 // nodes
+    ranks = [(rank, 2, rank % local, local, rank // local) for rank in range(2)]
+    assert sorted(site.notes()) == [" ".join(map(str, (*each, socket.gethostname(), True))) for each in ranks]
+
+
+def test_every_task_of_such_a_job_is_told_once_and_goes_on(site):
+    site.sweep(SAVES, "{n: 1}", wanted(site, "nodes") + "ENV: {SLOW: 0.5}\n")
+    site.ok("sweep.yml")
+    site.noted("1 1 began 0", "1 1 began 1")
+    site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
+    assert site.ended() == ["done"]
+    assert sorted(site.notes()) == sorted(
+        f"1 {what} {rank}" for what in ("1 began", "1 told", "1 saved", "2 went on") for rank in (0, 1)
+    )
+    assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
+
+
+def test_one_task_has_no_rank_and_is_started_by_nothing(site):
+    site.sweep("note(*(os.environ.get(key) for key in ('RANK', 'MASTER_ADDR', 'SLURM_STEP_ID')))", "{n: 1}")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"]
+    assert site.notes() == ["None None None"]
+
+
+def test_runs_that_share_a_job_have_one_node_or_are_refused(site):
+    site.sweep("note(n)", "{n: [1, 2]}", "PACK: {runs: 2}\n" + wanted(site, "gpus"))
+    refused = site("sweep.yml")
+    assert (refused.code, site.project.root.exists()) == (2, False)
+    assert refused.line(2).endswith(
+        "sweep.yml:4:13: RESOURCES.gpus 8: sbatch says: Requested node configuration is not available"
+    )
+    site.sweep("note(n, os.environ['SLURM_NNODES'])", "{n: [1, 2]}", "PACK: {runs: 2}\nRESOURCES: {gpus: 4}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"] * 2
+    assert sorted(site.notes()) == ["1 1", "2 1"]
