@@ -129,7 +129,7 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
     run = runs.get(holder.run or "")
     if run is None or run.identity != spec.identity or holder.generation < goal:
         return Choice(spec, run, max(goal, holder.generation + 1), "new")
-    step = steps.of(spec, run, only)
+    step = steps.of(spec, run, only, steps.left_out(run))
     own = {each.name: each.resources for each in spec.stages} if run.state in verdicts.JUDGED else {}
     if not step.queue and not only and (verdict := verdicts.of(run, spec.retry, spec.resources, own)).again:
         return Choice(spec, run, holder.generation, "take", step, verdict.why)

@@ -181,6 +181,22 @@ def test_a_failed_run_takes_a_stage_that_was_mended_and_waits_with_one_it_did_no
     assert did(pipeline) == ["avg2 2.0", "test2 2.0"]
 
 
+def test_a_launch_tells_of_stages_that_a_run_under_way_was_not_asked_for(pipeline):
+    late = "note  1 under way with the stages they began with; launch again when they have ended\n"
+    pipeline.ok("sweep.yml", "-i", "--stage", "train")
+    change(pipeline, "sh work.sh avg {n}", WAITS)
+    behind = pipeline.behind("sweep.yml", "-j", "1", "--stage", "avg")
+    until(lambda: any(pipeline.experiment.glob("*/attempts/2.0/avg.log")))
+    told = {stages: late in pipeline.ok("sweep.yml", "-i", *filter(None, [stages and f"--stage={stages}"])).err
+            for stages in ("train", "avg", "train,avg", "test", "avg,test", "")}  # fmt: skip
+    assert told == {"train": False, "avg": False, "train,avg": False, "test": True, "avg,test": True, "": True}
+    Path(f"{pipeline.side}.go").touch()
+    assert behind.wait() == 0
+    did(pipeline)
+    assert counts(pipeline.ok("sweep.yml", "-i").err) == "1: 1 from test"
+    assert did(pipeline) == ["test 3.0"]
+
+
 def test_a_run_under_way_keeps_the_stages_it_began_with_and_the_next_launch_tells(pipeline):
     change(pipeline, "sh work.sh avg {n}", WAITS)
     behind = pipeline.behind("sweep.yml", "-j", "1")

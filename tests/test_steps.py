@@ -56,6 +56,15 @@ STEPS = [
 ]
 
 
+LATE = [((), True), (("b",), True), (("a", "b"), True), (("a",), False), (("c",), False)]
+
+
+@pytest.mark.parametrize(("only", "late"), LATE)
+def test_what_a_run_under_way_was_not_asked_for_comes_later(only, late):
+    run = there(RUNNING, 0, "x", "y", "z")
+    assert steps.of(today("x", "y", "z"), run, only, ["b"]) == Step(False, late=late)
+
+
 @pytest.mark.parametrize(("run", "texts", "only", "step"), STEPS)
 def test_a_launch_runs_what_is_new_or_changed_where_the_run_came_so_far(run, texts, only, step):
     assert steps.of(today(*texts), run, only) == step
