@@ -88,7 +88,14 @@ def plugins() -> "tuple[EntryPoint, ...]":
 
 def _executor(node: Node) -> str:
     name = _text(node)
-    return name if name in EXECUTORS else _choice(*EXECUTORS, *sorted({each.name for each in plugins()}))(node)
+    if name in EXECUTORS:
+        return name
+    known = [*EXECUTORS, *sorted({each.name for each in plugins()})]
+    if name in known:
+        return name
+    close = nearest(name, known)
+    hint = close if close.startswith("; did") else "; or install the package that brings it"
+    raise Bad(f"{name!r} is not allowed; it must be {_either(known)}{hint}", node)
 
 
 def _options(node: Node) -> dict[str, Any]:

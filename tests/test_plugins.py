@@ -12,7 +12,7 @@ from test_farmx_httpq import queue
 
 __all__ = ["queue"]
 
-BUILT_IN = "it must be local, slurm or command"
+INSTALL = "; or install the package that brings it"
 BROUGHT = "it must be local, slurm, command or httpq"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
 FROM = "EXECUTOR httpq: farmx-httpq 1.0 (httpq = {})"
@@ -68,7 +68,7 @@ def test_a_sweep_file_may_say_some_of_its_options(project, queue):
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("mars", f"{BROUGHT}"),
+    ("mars", f"{BROUGHT}{INSTALL}"),
     ("httpx", f"{BROUGHT}; did you mean httpq?"),
     ("Slurm", f"{BROUGHT}; did you mean slurm?"),
 ])  # fmt: skip
@@ -79,7 +79,8 @@ def test_what_nobody_brings_is_no_executor_and_what_somebody_brings_is_listed(pr
 
 def test_where_nobody_brings_one_there_are_ours(project, monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
-    assert project("sweep.yml", "-n").line(2) == f".farmx.yaml:3:13: EXECUTOR: 'httpq' is not allowed; {BUILT_IN}"
+    told = f"it must be local, slurm or command{INSTALL}"
+    assert project("sweep.yml", "-n").line(2) == f".farmx.yaml:3:13: EXECUTOR: 'httpq' is not allowed; {told}"
 
 
 def test_options_are_nothing_to_our_own_farms(project):
