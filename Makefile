@@ -2,8 +2,9 @@
 
 BIN := $(CURDIR)/.venv/bin
 # A container tells of all processors of its host, though it may use few; each worker of test-farms has schedulers of its
-# own. The other tests wait for programs a fifth of their time, so that one worker more keeps two processors at work.
-test: PYTEST_ARGS ?= -n $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 1 : 4)))
+# own. The other tests wait for programs a fifth of their time, so that one worker more keeps two processors at work; who
+# has none left takes some of another's, which may have all walks of a launch that is killed at each step.
+test: PYTEST_ARGS ?= -n $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 1 : 4))) --dist worksteal
 test-farms: PYTEST_ARGS ?= -n auto --maxprocesses 4
 # Of schedulers that run nowhere here: the first lines of templates/ say what these versions tried.
 CLIENTS := htcondor==25.14.1 panda-client==2.2.0
