@@ -28,7 +28,8 @@ FARM_WORDS = (
     ("node", re.compile(r"node[_ ]fail", re.IGNORECASE)),
     ("preempted", re.compile(r"preempt", re.IGNORECASE)),
 )
-_OF_A_FARM = ("slurmstepd: ", "srun: error: ", "slurmd[")  # how a line of a scheduler begins in a program's log
+# How a line of a scheduler begins in a program's log; Debian's Slurm says slurmstepd-NODE.
+_OF_A_FARM = ("slurmstepd: ", "slurmstepd-", "srun: error: ", "slurmd[")
 
 
 class Trace(NamedTuple):
@@ -146,6 +147,11 @@ def gpu_memory(lines: Sequence[str], trace: Trace | None) -> str:
 def memory(lines: Sequence[str], trace: Trace | None) -> str:
     """The line with which the program itself says that it got no more memory."""
     return "" if gpu_memory(lines, trace) else _saying(MEMORY, [trace.error] if trace else lines[-NEAR:])
+
+
+def out_of_memory(lines: Sequence[str]) -> bool:
+    """Whether a log tells of it: the program itself, or a scheduler that had one of its tasks killed."""
+    return any(farm_word([line])[0] == "memory" for line in of_farm(lines)) or bool(memory(lines, traceback(lines)))
 
 
 def _saying(words: Sequence[str], lines: Sequence[str]) -> str:

@@ -88,7 +88,7 @@ class Remedy(NamedTuple):
         if outcome.signal == "SIGKILL" or outcome.code == KILLED:
             return None
         lines = evidence.newest_log(os.path.join(self.run, layout.ATTEMPTS, self.number))
-        return "oom" if evidence.memory(lines, evidence.traceback(lines)) else "error"
+        return "oom" if evidence.out_of_memory(lines) else "error"
 
     def _causes(self, cause: str, record: Mapping[str, Any]) -> list[str | None]:
         """The causes of the attempts up to this one, as far as their records tell and they count here."""

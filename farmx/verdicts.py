@@ -94,11 +94,16 @@ def _cause(run: Run, attempt: Attempt, newest: bool) -> str | None:
         if newest and run.state not in JUDGED:
             return None
         return _said(run, attempt, run.note if newest else "") or "node_fail"
-    if end.get("cause") in policy.CAUSES:
-        return str(end["cause"])
+    note, known = str(end.get("note") or ""), end.get("cause")
+    if known == "error" and _said(run, attempt, note) == "oom":
+        return "oom"  # a child was killed, which a scheduler writes down once the runner is gone
+    if known in policy.CAUSES:
+        return str(known)
     if end.get("state") != State.FAILED:
         return None
-    return _said(run, attempt, str(end.get("note") or "")) or _of_log(attempt) or "error"
+    if why := _said(run, attempt, note):
+        return why
+    return "oom" if evidence.out_of_memory(evidence.newest_log(attempt.path)) else "error"
 
 
 def _said(run: Run, attempt: Attempt, note: str) -> str:
@@ -122,13 +127,6 @@ def submission(run: Run, attempt: Attempt) -> tuple[str, int | None]:
     owner = records.of(attempt.path, layout.OWNER, layout.ATTEMPT_FORMAT) or {}
     home = os.path.join(os.path.dirname(run.path), layout.FARMX, layout.SUBMISSIONS)
     return os.path.join(home, str(owner.get("submission") or "-")), owner.get("index")
-
-
-def _of_log(attempt: Attempt) -> str:
-    """'oom' where the program itself, or the kernel of this machine, says that there was no more memory."""
-    lines = evidence.newest_log(attempt.path)
-    said = [line for line in evidence.of_farm(lines) if evidence.farm_word([line])[0] == "memory"]
-    return "oom" if said or evidence.memory(lines, evidence.traceback(lines)) else ""
 
 
 def _record(run: Run) -> Mapping[str, Any]:

@@ -43,6 +43,8 @@ def again(outcome: Outcome, cause: str) -> Outcome:
 
 ERROR = {"state": "preempted", "cause": "error", "again": True}
 OOM = b"MemoryError"
+TASK = b"srun: error: n1: task 0: Out Of Memory\nsrun: error: n2: task 1: Terminated\nsrun: Force Terminated StepId=8.0"
+STEP = b"slurmstepd-n1: error: Detected 1 oom-kill event(s) in StepId=8.0. Some of your processes may have been killed"
 CASES = [
     ({}, FAILED, b"", (), FAILED._replace(cause="error")),
     ({"error": 0}, FAILED, b"", (), FAILED._replace(cause="error")),
@@ -51,6 +53,8 @@ CASES = [
     ({"error": 2}, FAILED, b"", (ERROR,), again(FAILED, "error")),
     ({"error": 1}, FAILED, OOM, (), FAILED._replace(cause="oom")),
     ({"oom": 1}, FAILED, OOM, (), again(FAILED, "oom")),
+    ({"error": 1}, FAILED, TASK, (), FAILED._replace(cause="oom")),
+    ({"oom": 1}, FAILED, STEP, (), again(FAILED, "oom")),
     ({"oom": "x2"}, FAILED, OOM, (), FAILED._replace(cause="oom")),  # another job has to ask for more
     ({"error": 9, "oom": 9}, KILLED, b"", (), KILLED),  # of a KILL the scheduler may say more
     ({"error": 9, "oom": 9}, FAILED._replace(code=137), b"", (), FAILED._replace(code=137)),
