@@ -495,6 +495,15 @@ def test_a_named_runx_file_is_known_by_its_name(place, named):
     assert place.compose(named=named).farm.name == "bigfarm"
 
 
+def test_the_options_of_a_farm_merge_by_key_as_they_are_spelled(place):
+    place.write("project", "FARM: big\nbig: {OPTIONS: {a-b: 1, url: {x: 1}, c: 2}}\n")
+    place.write("user", "OPTIONS: {c: 9, d: [1]}\n")
+    found = place.compose("OPTIONS: {a_b: 3, url: {y: 2}, c: null}")
+    assert found.farm.options == {"a-b": 1, "url": {"y": 2}, "c": None, "d": [1], "a_b": 3}
+    assert (found.origins["OPTIONS"], found.origins["OPTIONS.url"]) == ("sweep.yml:1:1", "sweep.yml:1:19")
+    assert found.origins["OPTIONS.d"].endswith("config.yaml:1:17")
+
+
 def test_resources_without_a_farm_are_no_error(place):
     place.write("runx", "LOGROOT: /logs\nRESOURCES: {gpu: 1}\nSUBMIT_CMD: x\n")
     assert place.compose().farm == Farm("local", "local", "x", {"gpu": 1}, None, None)
