@@ -121,6 +121,15 @@ def test_what_one_farm_refuses_holds_up_no_other(two):
     assert "refused  " in done.err and ": no quota; " in done.err
 
 
+@pytest.mark.parametrize("how", [[], ["-i"], ["-i", "--state", "done"]])
+def test_a_farm_that_is_not_there_is_told_where_none_is_needed_too(project, how):
+    project.write(".farmx.yaml", "box: {EXECUTOR: local}\n")
+    project.ok("sweep.yml", "-j", "2")
+    told = project("retry", "sweep", "--farm", "nope", *how)
+    assert told.line(2) == "no farm named 'nope' in .farmx.yaml; known: box, local"
+    assert project.ok("retry", "sweep", "--farm", "box").err.startswith("runs  0 again, 2 left alone\n")
+
+
 @pytest.mark.parametrize("argv", [("--farm", "small"), ("--farm", "small", "--state", "lost,cancelled")])
 def test_a_farm_that_is_named_takes_all(two, argv):
     two.ok("retry", "sweep", *argv)

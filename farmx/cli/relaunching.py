@@ -41,6 +41,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
                        full=unattended())  # fmt: skip
     code = left_out(problems)
     again = [run for run in runs if relaunch.wanted(run, states, given["stages"], given["release"])]
+    for home in dict.fromkeys(os.path.dirname(run.path) for run in runs if given["farm"]):
+        compose.settled(home, at, given["config_file"], {"FARM": given["farm"]})  # a wrong name is told, needed or not
     groups = _groups(given, again, at, asked)
     wish = given["stages"], given["release"], asked
     chosen = [
