@@ -50,6 +50,8 @@ def submit(made: Submission, **more) -> list[int]:
     [
         ({"partion": "x"}, "RESOURCES.partion is no option of sbatch; did you mean partition?"),
         ({"xyzzy": 1}, "RESOURCES.xyzzy is no option of sbatch; see sbatch --help"),
+        ({"outpu": "x"}, "RESOURCES.outpu is no option of sbatch; see sbatch --help"),
+        ({"partitio": "x"}, "RESOURCES.partitio is no option of sbatch; did you mean partition?"),
         ({"array": "0-3"}, "RESOURCES.array is set by farmx itself; take it out"),
         ({"job-name": "x"}, "RESOURCES.job-name is set by farmx itself; take it out"),
         ({"clusters": "x"}, "RESOURCES.clusters: set SLURM_CLUSTERS in the environment, for all commands"),
@@ -65,9 +67,22 @@ def submit(made: Submission, **more) -> list[int]:
     ],
 )  # fmt: skip
 def test_a_wrong_name_or_value_is_refused_with_the_nearest(fake, resources, said):
+    fake.says("sbatch-test", call=1)
+    fake.says("sbatch-test", "", "sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information\n", 1)
     with pytest.raises(ConfigError) as error:
         farm().check([{"mem": 1}, resources])
     assert str(error.value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "asked"),
+    [("nomultithread", "--hint=nomultithread"), (1, "--hint=1"), (["a b", 2], "--hint=a b,2"), (True, "--hint"),
+     (None, "--hint")],
+)  # fmt: skip
+def test_an_option_that_the_help_of_sbatch_leaves_out_is_asked_for(fake, value, asked):
+    farm().check([{"hint": value}])
+    calls = (fake.home / "calls").read_text().split("\035")
+    assert calls[1].split("\036")[:-1] == ["sbatch", "--test-only", asked]
 
 
 def test_what_sbatch_refuses_is_blamed_on_the_key_with_what_there_is(fake):

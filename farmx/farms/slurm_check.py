@@ -38,7 +38,7 @@ class _Check(NamedTuple):
                 raise ConfigError(f"{told}: set SLURM_CLUSTERS in the environment, for all commands")
             if name in OURS:
                 raise ConfigError(f"{told} is set by farmx itself; take it out")
-            if name not in known and name != slurm_script.PARALLEL:
+            if name not in known and name != slurm_script.PARALLEL and not _takes(name, value, known):
                 raise ConfigError(f"{told} is no option of sbatch{_close(name, known)}")
             if name == slurm_script.PARALLEL and not (type(value) is int and value > 0):
                 raise ConfigError(f"{told}: {value!r} is not allowed; it must be a whole number above 0")
@@ -67,6 +67,16 @@ class _Check(NamedTuple):
 def _tried(resources: Mapping[str, Any]) -> Said:
     """What sbatch says of them."""
     return call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
+
+
+def _takes(name: str, value: Any, known: Sequence[str]) -> bool:
+    """Whether sbatch takes an option that its help leaves out, as it does hint; the begin of another is none."""
+    if any(each.startswith(name) for each in (*known, *OURS, *CLUSTERS)):
+        return False
+    flag = value is None or isinstance(value, bool)
+    option = f"--{name.replace('_', '-')}" + ("" if flag else f"={slurm_script.said(value)}")
+    said = call(["sbatch", "--test-only", option], text="#!/bin/sh\n")
+    return said.code is not None and "unrecognized option" not in said.error
 
 
 def _culprit(resources: Mapping[str, Any]) -> str | None:

@@ -125,6 +125,23 @@ def test_what_no_node_has_is_told_with_its_place_and_key_also_where_a_stage_asks
     assert not site.project.root.exists()
 
 
+UNTOLD = {"hint": "nomultithread", "mem_bind": "none", "network": "x", "wait_all_nodes": 1, "ntasks_per_gpu": 1,
+          "kill-on-invalid-dep": "yes", "acctg_freq": "task=1"}  # fmt: skip
+
+
+def test_options_that_the_help_of_sbatch_leaves_out_are_taken_and_a_misspelt_one_is_not(site):
+    told = site.slurm.says("sbatch", "--help")
+    assert not [name for name in UNTOLD if f"--{name.replace('_', '-')}=" in told]
+    site.setup(json.dumps({"gpus": 1, **UNTOLD}))
+    site.sweep("note(n)", "{n: 1}")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"]
+    script = (site.submissions()[0] / "script").read_text()
+    assert "#SBATCH --hint=nomultithread\n" in script and "#SBATCH --mem-bind=none\n" in script
+    site.sweep("note(n)", "{n: 1}", "RESOURCES: {hnt: x}\n")
+    assert site("sweep.yml").line(2).endswith("sweep.yml:4:13: RESOURCES.hnt is no option of sbatch; see sbatch --help")
+
+
 def test_sbatch_says_of_each_wrong_value_what_the_table_has(site):
     asked = (["sbatch", "--test-only", f"--{option}", "--wrap=true"] for option in REFUSED)
     said = [slurm_words.reason(site.slurm.run(*argv, check=False).stderr) for argv in asked]
