@@ -59,6 +59,25 @@ def test_what_the_options_leave_out_has_not_left_the_file(waiting, fewer):
     assert states(waiting) == {1: "done", 2: "staged", 3: "cancelled"}
 
 
+def test_a_point_that_another_file_of_the_experiment_holds_has_not_left_it(waiting):
+    other = waiting.path / "it's other"
+    other.mkdir()
+    (other / "sweep.yml").write_text("CMD: sh note.sh\nHPARAMS: {n: [3]}\n")
+    waiting.ok(f"{other}/sweep.yml", "-i")
+    shutil.rmtree(by_n(waiting)[3] / "attempts")
+    waiting.sweep("{n: [1]}")
+    assert "prune 1 waiting run left" in waiting.ok("sweep.yml", "-n", "--prune").err
+    told = waiting.ok("sweep.yml", "-i", "--prune", "-y")
+    assert states(waiting) == {1: "done", 2: "cancelled", 3: "staged"}, told
+    (other / "sweep.yml").write_text("CMD: [")
+    waiting.sweep("{n: [4]}")
+    told = waiting("sweep.yml", "-i", "--prune", "-y")
+    assert (told.code, f"{other}/sweep.yml:" in told.err) == (2, True), told
+    shutil.rmtree(other)
+    waiting.ok("sweep.yml", "-i", "--prune", "-y")
+    assert states(waiting) == {1: "done", 2: "cancelled", 3: "cancelled", 4: "done"}
+
+
 def test_a_point_of_other_stages_has_not_left_the_file(project: Project):
     stages = "\n  a: sh note.sh {n}\n  b: sh note.sh"
     project.sweep(cmd=stages)

@@ -35,7 +35,7 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
         if given["prune"]:
             from farmx.cli import pruning  # only who asks for it
 
-            pruning.show(made, compose.order(made, at, user(), asked_here))
+            pruning.show(made, compose.order(made, at, user(), asked_here), at)
         return 0
     from farmx.cli import here, there  # spares a -n
 
@@ -69,7 +69,7 @@ def _order(made: Composed, given: Mapping[str, Any], at: Surroundings, farm: "Fa
         from farmx.cli import pruning
 
         launcher.check(order, farm)  # a launch that is refused has ended nothing
-        pruning.prune(made, order, given["sure"])
+        pruning.prune(made, order, at, given["sure"])
     return order
 
 

@@ -1,22 +1,24 @@
 """launch --prune: the runs that wait and have left the sweep file: shown first, then cancelled."""
 
+import os
 import sys
+from collections.abc import Iterable
 
-from farmx import plan, relaunch, sweep
+from farmx import compose, plan, records, relaunch, sweep
 from farmx.cli.surroundings import SHOWN, tell
-from farmx.compose import Composed
+from farmx.compose import Composed, Request
 from farmx.errors import UsageError
 from farmx.orders import Order
-from farmx.spec import Run
+from farmx.spec import Run, Surroundings
 
 
-def prune(made: Composed, order: Order, sure: bool) -> None:
+def prune(made: Composed, order: Order, at: Surroundings, sure: bool) -> None:
     """Show what waits in the order's experiment and is not in its sweep file any more; cancel it once that is agreed.
 
     sure: agreed before.  Raises UsageError where nobody can be asked, or who was asked said no: nothing was cancelled
     then, and nothing launched.
     """
-    runs = show(made, order)
+    runs = show(made, order, at)
     if not runs:
         return
     if not sure:
@@ -24,16 +26,30 @@ def prune(made: Composed, order: Order, sure: bool) -> None:
     relaunch.cancel(runs, _note)
 
 
-def show(made: Composed, order: Order) -> list[Run]:
+def show(made: Composed, order: Order, at: Surroundings) -> list[Run]:
     """Show what waits in the order's experiment and is not in its sweep file any more; return it.
 
-    The file is what counts, all its points: what --first leaves out of an order has not left it.
+    The file is what counts, all its points: what --first leaves out of an order has not left it. Nor has what another
+    sweep file of the experiment holds today. Raises SweepError where that file is wrong.
     """
-    wanted = {spec.identity for spec in plan.specs(made.template, sweep.points(made.sweep))}
-    runs = relaunch.left_behind(order.experiment, order.sweep, wanted)
+    runs = relaunch.left_behind(order.experiment, order.sweep, _points(made))
+    if runs:
+        wanted = set().union(*(_points(compose.read(Request(file), at)) for file in _others(order)))
+        runs = [run for run in runs if run.identity not in wanted]
     if runs:
         _show(runs)
     return runs
+
+
+def _points(made: Composed) -> set[str]:
+    """The identities of all points of a sweep."""
+    return {spec.identity for spec in plan.specs(made.template, sweep.points(made.sweep))}
+
+
+def _others(order: Order) -> Iterable[str]:
+    """The other sweep files that the experiment was launched from and that are still there."""
+    files = dict.fromkeys(str(told.get("sweep") or "") for told in records.launches(order.experiment))
+    return (file for file in files if file != order.sweep and os.path.exists(file))
 
 
 def _show(runs: list[Run]) -> None:
