@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults import Fault, install, install_in_workers
-from launching import ordinary_rights
+from rights import ordinary_rights
 
 NOTE = 'printf "%s\\n" "$FARMX_ATTEMPT_DIR" >> "$SIDE"\n'  # each start of the program leaves a line outside LOGROOT
 
@@ -192,20 +192,22 @@ def staging(experiment: Path) -> list[str]:
 
 
 def _load() -> None:
-    """Import here what commands import, so that no fork has to, and leave what is there out of every collection."""
+    """Import here what commands import, so that no fork has to, and leave what is there out of every collection.
+
+    Nothing else, pytest least of all: a fork takes the longer the more is there.
+    """
     import difflib
     import pwd
     import resource
 
     import coolname
-    import git
     import pathspec
     import yaml
 
     from farmx.cli import launching, looking, relaunching, why  # noqa: F401
     from farmx.farms import command, slurm, terminal  # noqa: F401
 
-    assert coolname and difflib and git and pathspec and pwd and resource and yaml
+    assert coolname and difflib and pathspec and pwd and resource and yaml
     gc.collect()
     gc.freeze()  # else each fork copies the pages of all that is there when it first collects
 

@@ -1,12 +1,10 @@
 """What tests of launching share: hostile values, a source tree, runs staged for real, and waiting for facts."""
 
-import ctypes
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,35 +144,6 @@ def events(run: str, number: str = "1.0") -> list[dict]:
 def output(run: str) -> str:
     """The newest attempt's log."""
     return Path(run, layout.OUTPUT).read_text()
-
-
-# ---------------------------------------------------------------- rights
-
-
-class _Header(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _Rights(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
-
-
-@contextmanager
-def ordinary_rights() -> Iterator[None]:
-    """Even as root, the modes of files count for this thread: nothing is read or written that they forbid."""
-    if os.geteuid():
-        yield
-        return
-    libc, header = ctypes.CDLL(None, use_errno=True), _Header(0x20080522, 0)
-    before, now = (_Rights * 2)(), (_Rights * 2)()
-    for sets in (before, now):
-        assert libc.capget(ctypes.byref(header), sets) == 0
-    now[0].effective &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    assert libc.capset(ctypes.byref(header), now) == 0
-    try:
-        yield
-    finally:
-        assert libc.capset(ctypes.byref(header), before) == 0
 
 
 # ---------------------------------------------------------------- processes of their own

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy
 import pytest
-from launching import lost, ordinary_rights
+from launching import lost
+from rights import ordinary_rights
 
 from farmx import layout
 from farmx.checkpoints import Checkpoints

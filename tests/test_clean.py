@@ -14,7 +14,8 @@ from attempts import attempt, ended, staged
 from commands import Project
 from conftest import BIN
 from faults import KILL, Fault
-from launching import PATIENCE_S, Place, ordinary_rights, python, until
+from launching import PATIENCE_S, Place, python, until
+from rights import ordinary_rights
 from typed import Typed, everything
 
 from farmx import checkpoints, clean, layout, manifest, naming

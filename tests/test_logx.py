@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from launching import ordinary_rights
+from rights import ordinary_rights
 
 from farmx import layout, lines
 from farmx.errors import FarmxError, LogxError

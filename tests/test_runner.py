@@ -25,7 +25,6 @@ from launching import (
     finish,
     gone,
     number,
-    ordinary_rights,
     output,
     python,
     script,
@@ -34,6 +33,7 @@ from launching import (
     tree,
     until,
 )
+from rights import ordinary_rights
 
 from farmx import layout, outfit, processes, runner
 

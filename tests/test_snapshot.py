@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from launching import ordinary_rights, tree, until
+from launching import tree, until
+from rights import ordinary_rights
 
 from farmx import layout, manifest, snapshot
 from farmx.errors import ConfigError, StageError

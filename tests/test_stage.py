@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import HOSTILE, PLACE, Place, execute, ordinary_rights, output, spec, tree
+from launching import HOSTILE, PLACE, Place, execute, output, spec, tree
+from rights import ordinary_rights
 
 from farmx import layout, plan, stage, status, templates
 from farmx.errors import RecordError, StageError

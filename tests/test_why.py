@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from attempts import attempt, staged
 from conftest import BIN
-from launching import PATIENCE_S, Place, execute, ordinary_rights, until
+from launching import PATIENCE_S, Place, execute, until
+from rights import ordinary_rights
 from typed import Typed, everything, timeless, write
 
 from farmx import layout, processes, records, why
