@@ -45,6 +45,17 @@ FILLED = [
     ("q {queue} {script}", "q /s/0.sh"),
     ("q -x {slow} {script}", "q /s/0.sh"),
     ("q -x --y={queue} {script}", "q -x /s/0.sh"),
+    # an option of two values; what follows its value and is none of RESOURCES is no second one
+    ("q -pe {image} {gpu} {script}", "q -pe 'a b' 2 /s/0.sh"),
+    ("q -pe {queue} {gpu} {script}", "q /s/0.sh"),
+    ("q -pe {image} {queue} {script}", "q /s/0.sh"),
+    ("q -pe {queue} {slow} -z {script}", "q -z /s/0.sh"),
+    ("q -pe {image} {gpu} {mem} {script}", "q -pe 'a b' 2 1.5 /s/0.sh"),
+    ("q -pe {gpu} {l} {script}", "q -pe 2 x=1 -pe 2 y /s/0.sh"),
+    ("q -pe {queue} '' {script}", "q '' /s/0.sh"),
+    ("q -q {queue} x{gpu} {script}", "q x2 /s/0.sh"),
+    ("q -q {queue} {name} {script}", "q sweep_brave-otter /s/0.sh"),
+    ("q -N {name} {gpu} {script}", "q -N sweep_brave-otter 2 /s/0.sh"),
     # true, lists
     ("q -x {fast} {script}", "q -x true /s/0.sh"),
     ("q -l {l} {script}", "q -l x=1 -l y /s/0.sh"),
@@ -117,6 +128,7 @@ WRONG = [
     ("A={gpus} q {script}", "{gpus} is no resource and none of farmx's; did you mean gpu?; {{gpus}} is that text"),
     ("q x{resources} {script}", "{resources} becomes several words; let it stand alone, outside quotes"),
     ("q {l}{m} {resources} {script}", "the word {l}{m} holds two lists; write them in two words"),
+    ("q -x {l} {m} {resources} {script}", "-x {l} {m} holds two lists; write them in two options"),
 ]
 
 

@@ -24,7 +24,8 @@ _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 class Template(NamedTuple):
-    """units: words that come and go together, an option and its value, or one word alone.  env: VAR -> its text."""
+    """units: words that come and go together, an option and its value, or its two values that are resources (Grid
+    Engine's -pe), or one word alone.  env: VAR -> its text."""
 
     env: Mapping[str, str]
     units: tuple[tuple[str, ...], ...]
@@ -100,8 +101,17 @@ def _units(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
         word, after = words[place], words[place + 1 : place + 2]
         option = place > 0 and word.startswith("-") and not references(word)
         value = bool(after) and not after[0].startswith("-") and references(after[0]) not in ([], [RESOURCES])
-        yield (word, after[0]) if option and value else (word,)
-        place += 2 if option and value else 1
+        unit = (word, *(after if option and value else ()))
+        if len(unit) == 2 and all(map(_is_resource, words[place + 1 : place + 3])):
+            unit = (*unit, *words[place + 2 : place + 3])
+        yield unit
+        place += len(unit)
+
+
+def _is_resource(word: str) -> bool:
+    """Whether the word is a resource and nothing else."""
+    names = references(word)
+    return bool(names) and word == f"{{{names[0]}}}" and names[0] not in OWN
 
 
 # ---------------------------------------------------------------- what may stand there
@@ -119,7 +129,12 @@ def check(template: Template, where: str, wanted: Mapping[str, Any], origins: Ma
             raise ConfigError(f"{where}: {{{name}}} is no resource and none of farmx's{hint}")
     for unit in template.units:
         for word in unit:
-            _check_word(word, where, wanted)
+            _check_word(word, where)
+        lists = [name for word in unit for name in references(word) if name not in OWN]
+        if sum(isinstance(wanted.get(name), list) for name in lists) > 1:
+            told = f"the word {unit[-1]} holds two lists; write them in two words"
+            two = f"{' '.join(unit)} holds two lists; write them in two options"
+            raise ConfigError(f"{where}: {told if len(unit) < 3 else two}")
     for key, value in wanted.items():
         if value is None or RESOURCES in names or (key in names and key not in OWN):
             continue
@@ -130,12 +145,9 @@ def check(template: Template, where: str, wanted: Mapping[str, Any], origins: Ma
                           "{resources} for all")  # fmt: skip
 
 
-def _check_word(word: str, where: str, wanted: Mapping[str, Any]) -> None:
-    names = references(word)
-    if RESOURCES in names and word != f"{{{RESOURCES}}}":
+def _check_word(word: str, where: str) -> None:
+    if RESOURCES in references(word) and word != f"{{{RESOURCES}}}":
         raise ConfigError(f"{where}: {{resources}} becomes several words; let it stand alone, outside quotes")
-    if sum(isinstance(wanted.get(name), list) for name in names if name not in OWN) > 1:
-        raise ConfigError(f"{where}: the word {word} holds two lists; write them in two words")
 
 
 # ---------------------------------------------------------------- filling in
@@ -148,14 +160,14 @@ def fill(
     names, logdir = template.names(), own.get("logdir") or ""
     given = {key: [_spelled(one, logdir) for one in _elements(value)] for key, value in resources.items()}
     values = {**given, **{key: [] if text is None else [text] for key, text in own.items()}}
-    env = {name: texts[0] for name, text in template.env.items() for texts in [_texts(text, values)] if texts}
+    env = {name: texts[0] for name, text in template.env.items() for texts in _rows((text,), values)[:1]}
     argv: list[str] = []
     for unit in template.units:
         if unit == (f"{{{RESOURCES}}}",):
             rest = (key for key in given if key not in names or key in OWN)
             argv += [word for key in rest for word in _flags(key, resources[key], given[key])]
         else:
-            argv += [word for text in _texts(unit[-1], values) for word in (*map(_text, unit[:-1]), text)]
+            argv += [word for row in _rows(unit, values) for word in row]
     return env, argv
 
 
@@ -176,14 +188,16 @@ def _spelled(value: Any, logdir: str) -> str:
     return "true" if value is True else str(value).replace("LOGDIR", logdir)
 
 
-def _texts(word: str, values: Mapping[str, Sequence[str]]) -> list[str]:
-    """What a word becomes: one text, one for each element of a list in it, or none where a value is null or false."""
-    found = {name: values.get(name, ()) for name in references(word)}
+def _rows(unit: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """What a unit becomes: its words once, once for each element of a list in it, or never where a value is null or
+    false."""
+    found = {name: values.get(name, ()) for word in unit for name in references(word)}
     if not all(found.values()):
         return []
     count = max(map(len, found.values()), default=1)
-    return [_text(word, {name: texts[place % len(texts)] for name, texts in found.items()}) for place in range(count)]
+    rows = [{name: texts[place % len(texts)] for name, texts in found.items()} for place in range(count)]
+    return [[_text(word, row) for word in unit] for row in rows]
 
 
-def _text(word: str, texts: Mapping[str, str] | None = None) -> str:
-    return _REFERENCE.sub(lambda match: f"{{{match[1]}}}" if match[1] else (texts or {})[match[2]], word)
+def _text(word: str, texts: Mapping[str, str]) -> str:
+    return _REFERENCE.sub(lambda match: f"{{{match[1]}}}" if match[1] else texts[match[2]], word)

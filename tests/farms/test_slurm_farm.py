@@ -139,7 +139,7 @@ def test_options_that_the_help_of_sbatch_leaves_out_are_taken_and_a_misspelt_one
     script = (site.submissions()[0] / "script").read_text()
     assert "#SBATCH --hint=nomultithread\n" in script and "#SBATCH --mem-bind=none\n" in script
     site.sweep("note(n)", "{n: 1}", "RESOURCES: {hnt: x}\n")
-    assert site("sweep.yml").line(2).endswith("sweep.yml:4:13: RESOURCES.hnt is no option of sbatch; see sbatch --help")
+    assert site("sweep.yml").line(2).endswith("sweep.yml:3:13: RESOURCES.hnt is no option of sbatch; see sbatch --help")
 
 
 def test_sbatch_says_of_each_wrong_value_what_the_table_has(site):

@@ -62,6 +62,22 @@ def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
     big.emptied()
 
 
+def test_grid_engine_takes_a_parallel_environment_with_its_slots_or_neither(gridengine):
+    big = farmer(gridengine, f"{os.getpid()}.templates.{next(NUMBER)}")
+    made = configured("sge", big.root)
+    assert "    pe: smp #" in made and "    slots: 1\n" in made
+    cases = [("smp", 2), ("smp", None), (None, 2), (None, None)]
+    for place, (pe, slots) in enumerate(cases):
+        said = made.replace("    pe: smp #", f"    pe: {json.dumps(pe)} #")
+        big.write(".farmx.yaml", said.replace("    slots: 1\n", f"    slots: {json.dumps(slots)}\n"))
+        big.sweep("{n: 1}", f'echo "{place} $PE $NSLOTS" >>"{big.side}.slots"')
+        big.ok("sweep.yml", "--exp-name", f"case{place}")
+    told = Path(f"{big.side}.slots")
+    lines = until(lambda: got if told.exists() and len(got := sorted(told.read_text().splitlines())) == 4 else None)
+    assert lines == ["0 smp 2", "1  1", "2  1", "3  1"]
+    big.emptied()
+
+
 def read_run(big, n: int) -> str:
     return next(run.name for run in big.runs() if hparams(run)["n"] == n)
 
