@@ -70,7 +70,7 @@ ALONE = {
     "policy": {"needs"},
     "evidence": {"layout"},
     "breaker": {"errors", "evidence", "layout"},
-    "remedies": {"breaker", "evidence", "layout", "policy", "runner"},
+    "remedies": {"breaker", "evidence", "layout", "needs", "policy", "runner", "stages"},
     "outfit": {"layout"},
     "runner": {"errors", "layout", "outfit", "processes", "stages"},
     "notices": {"breaker", "errors", "evidence", "layout"},
