@@ -9,6 +9,8 @@ test-farms: PYTEST_ARGS ?= -n auto --maxprocesses 4
 # Of schedulers that run nowhere here: the first lines of templates/ say what these versions tried.
 CLIENTS := htcondor==25.14.1 panda-client==2.2.0
 
+TESTS = $(BIN)/python -m pytest $(PYTEST_ARGS)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint test-farms docs bench clean venv
@@ -26,9 +28,12 @@ demo:  ## install, train the digits sweep, print its table
 
 # Compiled beforehand: where PYTHONDONTWRITEBYTECODE is set every farmx that a test starts would do it again, and where it
 # is not, one that a test keeps from writing may leave half a file.
-test: lint  ## install, then lint, types and the whole test suite
+# Types are checked beside the first tests: mypy, where it has no cache, keeps one processor busy for seconds.
+test: venv  ## install, then lint, types and the whole test suite
 	@$(BIN)/python -m compileall -q -j 0 farmx
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/ruff check
+	@$(BIN)/mypy & types=$$!; echo '$(TESTS)'; $(TESTS); code=$$?; \
+	  wait $$types || { echo "make: mypy found what is said above, before the tests" >&2; exit 1; }; exit $$code
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check
