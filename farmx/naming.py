@@ -57,6 +57,12 @@ def find(
     return list(found.values())
 
 
+def alone(logroot: str, names: Sequence[str]) -> set[str]:
+    """The paths of the runs that are named by themselves, not with their experiment. Raises UsageError as find does."""
+    meant = [resolve(logroot, name) for name in names]
+    return {os.path.join(named.home, named.run) for named in meant if named.run is not None}
+
+
 def read(named: Named, cache: str | None = None) -> status.Look:
     """The runs that are meant, as they stand; nothing is changed. cache: as status.read's.
 

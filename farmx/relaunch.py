@@ -17,6 +17,7 @@ from farmx import (
     snapshot,
     stage,
     status,
+    steps,
     verdicts,
 )
 from farmx.chains import Chain
@@ -121,9 +122,12 @@ def settle(chosen: Sequence[Retry], environ: Mapping[str, str]) -> None:
             stage.ask(path, asked, key)
 
 
-def wanted(run: Run, states: Sequence[State] | None, only: Sequence[str] = (), release: bool = False) -> bool:
-    """Whether a retry that is asked so queues the run again."""
-    meant = run.state in (states or RETRIED) or (release and status.is_held(run))
+def wanted(
+    run: Run, states: Sequence[State] | None, only: Sequence[str] = (), release: bool = False, alone: bool = True
+) -> bool:
+    """Whether a retry that is asked so queues the run again. alone: it is named by itself, not with its experiment."""
+    meant = run.state in (states or RETRIED) and bool(states or alone or not steps.dropped(run))
+    meant = meant or (release and status.is_held(run))
     meant = meant or bool(only and not states and _in_part(run))
     return meant and run.state not in BUSY and run.identity is not None
 
@@ -313,15 +317,15 @@ def submissions(chosen: Retry, farm: Farm, name: str) -> list[Submission]:
 # ---------------------------------------------------------------- cancel
 
 
-def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None]) -> None:
+def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None], why: Mapping[str, str] = {}) -> None:
     """End each run as cancelled: one that waits can never start, one that runs is asked to end.
 
     tell: each run and what was done: 'cancelled' or 'asked to end', with why its farm was not told, 'not cancelled:
     WHY', or its state when it has ended.
-    Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
+    why: what the ends of those that wait say beside.  Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
     """
     # Those that wait go first: a slot that a cancelled run leaves must not take one of them.
-    done = [(run, *_cancelled(run)) for run in sorted(runs, key=lambda run: run.state is State.RUNNING)]
+    done = [(run, *_cancelled(run, why)) for run in sorted(runs, key=lambda run: run.state is State.RUNNING)]
     refused = _end_jobs([held for _, _, helds in done for held in helds])
     for run, did, helds in done:
         why = next((refused[held.submission] for held in helds if held.submission in refused), None)
@@ -346,11 +350,11 @@ def _but(did: str, why: str) -> str:
     return f"{did}; {told}: {why}"
 
 
-def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
+def _cancelled(run: Run, why: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
     """What became of it, and what its farm is to end."""
     try:
         if run.state in WAITING or _told_by_its_farm_alone(run):
-            return _never(run)
+            return _never(run, why)
         if run.state is State.UNKNOWN and run.held and not run.attempts:  # its farm cannot say whether it begins
             return f"not cancelled: {run.note}", ()
         if run.state is State.CANCELLED and run.held and run.attempts and run.attempts[-1].end is None:
@@ -359,15 +363,15 @@ def _cancelled(run: Run) -> tuple[str, Sequence[Held]]:
             return str(run.state), ()
         (local.request if _elsewhere(run) else local.cancel)(run.attempts[-1])
         if _left(run.attempts[-1]):
-            return _never(run._replace(state=State.PREEMPTED))
+            return _never(run._replace(state=State.PREEMPTED), why)
     except (FarmError, StageError) as error:  # the others are cancelled all the same
         return f"not cancelled: {error}", ()
     return ASKED, _elsewhere(run)
 
 
-def _never(run: Run) -> tuple[str, Sequence[Held]]:
+def _never(run: Run, why: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
     """The same of one whose next attempt is to begin: it never does."""
-    closed = _close(run.path, _next(run))
+    closed = _close(run.path, _next(run), why)
     return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
 
 
@@ -416,9 +420,9 @@ def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
     return refused
 
 
-def _close(run: str, number: str) -> bool:
+def _close(run: str, number: str, why: Mapping[str, str]) -> bool:
     """Keep the attempt from ever starting; False where it has. Raises StageError."""
     try:
-        return runner.close(run, number)
+        return runner.close(run, number, **why)
     except OSError as error:
         raise StageError(f"{error.filename or run}: {error.strerror}") from error

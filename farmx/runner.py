@@ -84,14 +84,14 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     return attempt, owner
 
 
-def close(run: str, number: str) -> bool:
+def close(run: str, number: str, **more: str) -> bool:
     """Have the attempt end as cancelled, taken by us alone, so that it never starts; False where others execute it.
 
-    Raises OSError.
+    more: what its end says beside. Raises OSError.
     """
     attempt, owner = take(run, number, {"farm": layout.LOCAL, "submission": ""})
     if attempt:
-        record_end(attempt, end_record(owner, "cancelled", begun=False))
+        record_end(attempt, end_record(owner, "cancelled", begun=False, **more))
     return attempt is not None or not _counts(os.path.join(run, layout.ATTEMPTS, number))
 
 

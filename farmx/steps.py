@@ -10,6 +10,16 @@ TAKEN = (State.STAGED, State.INTERRUPTED, State.LOST)  # what the next launch ta
 _ENDED = (State.DONE, State.FAILED, State.CANCELLED, State.PRUNED)
 
 
+# What the end of a run that waited says, which --prune cancelled: a launch whose sweep has its point again takes it up.
+DROPPED = {"cause": "dropped", "note": "its point left the sweep file (--prune)"}
+
+
+def dropped(run: Run) -> bool:
+    """Whether --prune cancelled it."""
+    end = run.attempts[-1].end if run.attempts and run.state is State.CANCELLED else None
+    return end is not None and end.get("cause") == DROPPED["cause"]
+
+
 class Step(NamedTuple):
     """queue: make an attempt.  renew: give the run today's stages.  begin: the stage that the attempt begins at, '' for
     the first.  late: it is under way, and has other stages than today, or was not asked for some of those asked for."""
@@ -39,7 +49,7 @@ def of(spec: RunSpec, run: Run, only: Sequence[str], left: Collection[str] = ())
     begin = next((place for place in todo if place >= len(done) or not done[place]), None)
     if begin is None and run.state in (State.INTERRUPTED, State.LOST) and not only:
         return Step(True, moved)  # it did all and could not say so
-    if begin is None or not (run.state in TAKEN or (moved and came)):
+    if begin is None or not (run.state in TAKEN or dropped(run) or (moved and came)):
         return Step(False, moved)
     return Step(True, moved, spec.stages[begin].name if begin else "")
 

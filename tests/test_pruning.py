@@ -37,6 +37,28 @@ def test_what_waits_and_left_the_file_is_shown_and_cancelled(waiting):
     assert states(waiting) == {1: "done", 2: "done", 3: "cancelled"}
 
 
+def test_a_retry_of_the_experiment_leaves_what_it_cancelled_and_a_launch_takes_it_up_once_its_point_is_back(waiting):
+    waiting.ok("sweep.yml", "-i", "--prune", "-y")
+    name, end = by_n(waiting)[3].name, read(by_n(waiting)[3] / "attempts/1.0/end.json")
+    assert (end["state"], end["cause"], end["note"]) == (
+        "cancelled", "dropped", "its point left the sweep file (--prune)"
+    )  # fmt: skip
+    assert waiting.ok("retry", "sweep").err.splitlines()[:2] == [
+        "runs  0 again, 3 left alone", "left  2 done (--state done runs them), 1 cancelled (--state cancelled runs it)",
+    ]  # fmt: skip
+    assert states(waiting) == {1: "done", 2: "done", 3: "cancelled"}
+    for asked in (["sweep", "--state", "cancelled"], [name]):
+        assert "runs  1 again" in waiting.ok("retry", *asked).err
+        assert states(waiting) == {1: "done", 2: "done", 3: "done"}
+        shutil.rmtree(by_n(waiting)[3] / "attempts")
+        waiting.ok("sweep.yml", "-i", "--prune", "-y")
+        assert states(waiting) == {1: "done", 2: "done", 3: "cancelled"}
+    waiting.sweep("{n: [1, 2, 3]}")
+    told = waiting.ok("sweep.yml", "-i").err
+    assert "3: 2 done, 1 taken up" in told and "failed or cancelled" not in told
+    assert states(waiting) == {1: "done", 2: "done", 3: "done"}
+
+
 @pytest.mark.parametrize("sure", ["-y", "--yes"])
 def test_what_is_told_to_type_again_agrees_to_nothing(waiting, sure):
     waiting("sweep.yml", "-i", "--prune", sure)

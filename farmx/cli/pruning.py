@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from farmx import compose, plan, records, relaunch, sweep
+from farmx import compose, plan, records, relaunch, steps, sweep
 from farmx.cli.surroundings import SHOWN, tell
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
@@ -23,7 +23,7 @@ def prune(made: Composed, order: Order, at: Surroundings, sure: bool) -> None:
         return
     if not sure:
         _ask(len(runs))
-    relaunch.cancel(runs, _note)
+    relaunch.cancel(runs, _note, steps.DROPPED)
 
 
 def show(made: Composed, order: Order, at: Surroundings) -> list[Run]:

@@ -40,7 +40,9 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     runs = naming.find(root, [located(name, at) for name in given["names"]], newest=True, problems=problems,
                        full=unattended())  # fmt: skip
     code = left_out(problems)
-    again = [run for run in runs if relaunch.wanted(run, states, given["stages"], given["release"])]
+    alone = naming.alone(root, [located(name, at) for name in given["names"]])
+    again = [run for run in runs
+             if relaunch.wanted(run, states, given["stages"], given["release"], run.path in alone)]  # fmt: skip
     for home in dict.fromkeys(os.path.dirname(run.path) for run in runs if given["farm"]):
         compose.settled(home, at, given["config_file"], {"FARM": given["farm"]})  # a wrong name is told, needed or not
     groups = _groups(given, again, at, asked)
