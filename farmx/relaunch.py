@@ -317,15 +317,16 @@ def submissions(chosen: Retry, farm: Farm, name: str) -> list[Submission]:
 # ---------------------------------------------------------------- cancel
 
 
-def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None], why: Mapping[str, str] = {}) -> None:
+def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None], more: Mapping[str, str] = {}) -> None:
     """End each run as cancelled: one that waits can never start, one that runs is asked to end.
 
     tell: each run and what was done: 'cancelled' or 'asked to end', with why its farm was not told, 'not cancelled:
     WHY', or its state when it has ended.
-    why: what the ends of those that wait say beside.  Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
+    more: what the ends of those that wait say beside.
+    Each farm is called once, after the records say so: whatever it does then, none of these begins any more.
     """
     # Those that wait go first: a slot that a cancelled run leaves must not take one of them.
-    done = [(run, *_cancelled(run, why)) for run in sorted(runs, key=lambda run: run.state is State.RUNNING)]
+    done = [(run, *_cancelled(run, more)) for run in sorted(runs, key=lambda run: run.state is State.RUNNING)]
     refused = _end_jobs([held for _, _, helds in done for held in helds])
     for run, did, helds in done:
         why = next((refused[held.submission] for held in helds if held.submission in refused), None)
