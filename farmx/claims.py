@@ -15,6 +15,7 @@ from farmx.errors import RecordError, StageError
 
 STALE_S = 24 * 3600.0  # an unclaimed run in staging/ this old belongs to nobody
 _WITHOUT = "its file system has no symbolic links; set LOGROOT to a directory on another"  # EPERM, of symlink
+_HIDDEN = "its file system does not tell where it leads; mount sshfs with -o no_contain_symlinks"  # EPERM, of readlink
 
 
 class Holder(NamedTuple):
@@ -111,7 +112,8 @@ def _target(path: str) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise RecordError(f"{path}: not a claim of ours ({error.strerror}); move it away") from error
+        told = _HIDDEN if error.errno == errno.EPERM else f"not a claim of ours ({error.strerror}); move it away"
+        raise RecordError(f"{path}: {told}") from error
 
 
 def _heal(experiment: str, found: dict[str, Holder], unclaimed: set[str]) -> dict[str, Holder]:

@@ -77,8 +77,8 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     try:
         layout.rename(aside, attempt, lambda: _owner(attempt) == owner)
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.EPERM) or not os.path.isdir(attempt):
+            raise  # EPERM is sshfs's word for it
         outfit.remove(aside)
         return None, _owner(attempt)
     return attempt, owner

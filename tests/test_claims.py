@@ -243,6 +243,19 @@ def test_a_claim_that_is_no_link_is_one_line(experiment):
     assert str(caught.value) == told
 
 
+def test_where_sshfs_hides_where_links_lead_it_is_said_what_to_do(experiment, monkeypatch):
+    held(experiment)
+
+    def contained(path: str, **_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "readlink", contained)
+    with pytest.raises(RecordError) as caught:
+        claims.holders(str(experiment))
+    told = "its file system does not tell where it leads; mount sshfs with -o no_contain_symlinks"
+    assert str(caught.value) == f"{experiment}/{POINTS}/p1-a.1: {told}"
+
+
 # ---------------------------------------------------------------- what dead launches left
 
 

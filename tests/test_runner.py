@@ -116,6 +116,35 @@ def test_an_attempt_that_is_taken_twice_is_not_given_again_even_to_its_owner(pla
     assert os.listdir(f"{run}/attempts") == ["1.0"]
 
 
+def refusing(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """No directory can be renamed from now on."""
+
+    def refuse(source: str, *_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error), source)
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOTEMPTY, errno.EPERM])  # as sshfs says it
+def test_an_attempt_that_somebody_has_is_not_given_in_whichever_words_the_file_system_says_so(
+    place, monkeypatch, error
+):
+    run = place.run()
+    _, first = runner.take(run, "1.0", {})
+    refusing(monkeypatch, error)
+    assert runner.take(run, "1.0", {}) == (None, first)
+    assert os.listdir(f"{run}/attempts") == ["1.0"]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.EIO])
+def test_an_attempt_that_nobody_has_and_that_cannot_be_made_is_an_error(place, monkeypatch, error):
+    run = place.run()
+    refusing(monkeypatch, error)
+    with pytest.raises(OSError) as caught:
+        runner.take(run, "1.0", {})
+    assert caught.value.errno == error
+
+
 @pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT])
 def test_a_rename_that_a_file_server_repeats_is_still_ours(place, monkeypatch, error):
     run = place.run()
