@@ -251,7 +251,8 @@ class Shelf:
         told = [[attempt.number, attempt.owner if attempt.end is None else {"started": attempt.started}, attempt.end]
                 for attempt in reading.attempts]  # fmt: skip
         row = [inode, handed, reading.record, reading.hparams, told, self._settled(reading, handed)]
-        if json.dumps(self._kept.get(reading.name)) != json.dumps(row):
+        kept = self._kept.get(reading.name)
+        if kept is None or json.dumps(kept) != json.dumps(row):  # of a first look there is nothing to compare
             self._changed = True
         self._fresh[reading.name] = row
 
