@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner, stages
+from farmx import breaker, containers, layout, notices, outfit, packed, packs, processes, remedies, runner, stages
 from farmx.errors import RecordError, StageError
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
@@ -307,9 +307,8 @@ class Held(NamedTuple):
         well, whatever the scheduler made of that, or the run was queued again without it, or another has its name.
         Raises RecordError."""
         record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
-        told = record and layout.claim_name(record.get("point"), record.get("generation"))
-        if told and self.claim not in ("", told):
-            return "the run that was queued was deleted, and another has its name"
+        if outfit.another(record, self.claim):
+            return outfit.ANOTHER
         if why := self.kept():
             self._hold(scheduler, why)
             return why
@@ -391,13 +390,12 @@ def main(argv: Sequence[str]) -> int:
         _complain(_what(error, home))
         return 1
     pack, node = packs.recorded(job), job.get("node") or {}
-    paths = [(os.path.join(layout.experiment_of(home), name), queued) for name, (queued, _) in runs]
-    held = [
-        Held(home, job, int(index), place, run, queued, _restarts(node, run, queued), pack != packs.ALONE,
-             claims[place] if place < len(claims) else "")
-        for place, (run, queued) in enumerate(paths)
-        if pack.job(place) == int(index)
-    ]
+    experiment, held = layout.experiment_of(home), list[Held]()
+    for place in (place for place in pack.places(int(index)) if place < len(runs)):
+        (name, (queued, _)), claim = runs[place], claims[place] if place < len(claims) else ""
+        run = outfit.found(os.path.join(experiment, name), claim)
+        held.append(Held(home, job, int(index), place, run, queued, _restarts(node, run, queued), pack != packs.ALONE,
+                         claim))  # fmt: skip
     if not held:
         path = os.path.join(home, layout.RUNS)
         _complain(f"{path}: no run stands there for index {index}: was it changed, or is it not here yet? launch again")

@@ -76,8 +76,8 @@ ALONE = {
     "notices": {"breaker", "errors", "evidence", "layout"},
     "packs": {"needs"},
     "packed": {"processes", "runner"},
-    "node": {"breaker", "containers", "errors", "layout", "notices", "packed", "packs", "processes", "remedies",
-             "runner", "stages"},
+    "node": {"breaker", "containers", "errors", "layout", "notices", "outfit", "packed", "packs", "processes",
+             "remedies", "runner", "stages"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -257,6 +258,35 @@ def test_a_run_that_was_deleted_while_it_waited_is_one_line(place):
     assert said(submission) == (
         f"{run}: {run}/attempts is gone: was the run moved or deleted while it waited?\n"
     )
+
+
+@pytest.mark.parametrize("healed", [False, True])
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_run_that_was_renamed_while_it_waited_runs_under_its_new_name(place, pack, healed):
+    run = place.shell("echo in $FARMX_RUN")
+    submission = handed(place, run)
+    if pack:
+        packed(submission)
+    claim = json.loads(Path(run, "run.json").read_text())["point"] + ".1"
+    Path(submission, "claimed").write_text(f"{claim}\n")
+    for other in ("a torn one", "b without a record", "zz copied"):
+        shutil.copytree(run, place.experiment / other)
+    (place.experiment / "a torn one" / "run.json").write_text("{")
+    (place.experiment / "b without a record" / "run.json").unlink()
+    moved = place.experiment / "it's; renamed ✓"
+    os.rename(run, moved)
+    if healed:
+        (place.experiment / ".farmx/points").mkdir(exist_ok=True)
+        os.symlink(f"../../{moved.name}", place.experiment / ".farmx/points" / claim)
+    assert start(submission).wait() == 0
+    assert said(submission) == f"{moved.name} 1.0 done\n"
+    assert (moved / "output.log").read_text() == f"in {moved}\n"
+    os.rename(moved, run)  # and one that took its name meanwhile begins nothing
+    record = json.loads(Path(run, "run.json").read_text())
+    Path(run, "run.json").write_text(json.dumps({**record, "point": "p1-another"}))
+    shutil.rmtree(place.experiment / "zz copied")
+    assert start(submission).wait() == 0
+    assert said(submission).endswith("another has its name\n")
 
 
 def a_file(run: str, submission: str) -> str:
