@@ -196,7 +196,8 @@ def around(node: Mapping[str, Any], run: str) -> Mapping[str, Any]:
     contained: the words before pyxis's options, those after them, and how a program there is asked to end.
     """
     spread = node.get("spread") or {}
-    if os.environ.get(str(spread.get("by")), "1") != "1":
+    counts = (os.environ.get(name) for name in spread.get("by") or ())
+    if next(filter(None, counts), "1") != "1":
         node = {**node, **spread}
     try:
         told = layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)

@@ -12,7 +12,7 @@ import pytest
 from commands import Project, read
 from launching import HOSTILE, PLACE, Place, end, execute, exists, finish, output, script, start
 
-from farmx import layout, programs
+from farmx import containers, layout, programs
 from farmx.farms import slurm_script
 from farmx.spec import Job
 
@@ -282,3 +282,27 @@ PROBLEMS = [  # the container's runtime and mounts, the kind of farm, what is wr
 def test_what_a_farm_cannot_do_is_known(runtime, mounts, executor, problem):
     told = {"image": "/no/image", "mounts": mounts, "runtime": runtime, "args": []}
     assert programs.misfit(told, executor, {"PATH": "/no"}, "/logs/it's") == problem
+
+
+# What Slurm says of a job -> whether its program is started once a task.
+COUNTED = [
+    ({}, False),
+    ({"SLURM_JOB_NUM_NODES": "1", "SLURM_TASKS_PER_NODE": "1"}, False),
+    ({"SLURM_JOB_NUM_NODES": "1", "SLURM_TASKS_PER_NODE": "64"}, False),  # a whole node, by --exclusive
+    ({"SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "1", "SLURM_TASKS_PER_NODE": "1"}, False),
+    ({"SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "2", "SLURM_TASKS_PER_NODE": "2"}, True),
+    ({"SLURM_JOB_NUM_NODES": "2", "SLURM_TASKS_PER_NODE": "1(x2)"}, True),
+]
+
+
+@pytest.mark.parametrize(("told", "several"), COUNTED)
+def test_a_program_is_started_once_a_task_where_slurm_made_its_job_several(tmp_path, monkeypatch, told, several):
+    for name in ("SLURM_NTASKS", "SLURM_JOB_NUM_NODES", "SLURM_TASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in told.items():
+        monkeypatch.setenv(name, text)
+    node = slurm_script.node({"exclusive": True}, 3, 30)
+    made = containers.around(node, str(tmp_path))
+    wanted = node["spread"] if several else node
+    assert (made["each"], made["tell"]) == (wanted["each"], wanted["tell"])
+    assert bool(made["each"]) is several

@@ -29,7 +29,10 @@ RANKS = (
 )
 # On the job's first node, for all tasks; the port is below those that the kernel hands out.
 MASTER = 'export MASTER_ADDR="$(hostname)" MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))'
-TASKS = "SLURM_TASKS_PER_NODE"  # 1 for a job of one task; set whatever it was asked for
+# The first that is set is how many tasks we start. SLURM_TASKS_PER_NODE says how many might be on a whole node.
+TASKS = ("SLURM_NTASKS", "SLURM_JOB_NUM_NODES")
+# srun that is told how many cpus a task has, and not how many tasks, fills whole nodes with them.
+COUNTED = 'export SLURM_NTASKS="${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}"'
 # What scontrol says of a job, or slurmstepd writes into its output, when a program was ended; the first that is there.
 # While a job is being ended scontrol says only COMPLETING; one that comes back has one restart more.
 WORDS = (
@@ -135,7 +138,7 @@ def logged(submission: str) -> str:
 def _lines(command: str, resources: Mapping[str, Any]) -> str:
     if not _tasks(resources):
         return command
-    return f"{MASTER}\n{command}"
+    return f"{COUNTED}\n{MASTER}\n{command}"
 
 
 def placed(resources: Mapping[str, Any], pack: packs.Pack) -> Mapping[str, Any]:
@@ -190,7 +193,7 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
 
 
 # bash: other shells lose exported functions
-_FIRST = ("/bin/bash", "-c", f'[ "${TASKS}" = 1 ] || {MASTER}; exec "$@"', "first")
+_FIRST = ("/bin/bash", "-c", f'{COUNTED}; [ "$SLURM_NTASKS" = 1 ] || {MASTER}; exec "$@"', "first")
 _RANKED = ("/bin/sh", "-c", RANKS, "rank")
 
 

@@ -46,11 +46,24 @@ def test_every_task_of_such_a_job_is_told_once_and_goes_on(site):
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
 
 
-def test_one_task_has_no_rank_and_is_started_by_nothing(site):
-    site.sweep("note(*(os.environ.get(key) for key in ('RANK', 'MASTER_ADDR', 'SLURM_STEP_ID')))", "{n: 1}")
+WHOLE = [{}, {"exclusive": True}, {"exclusive": True, "nodes": 1}, {"mincpus": 4}]  # Slurm counts the CPUs as tasks
+
+
+@pytest.mark.parametrize("wants", WHOLE, ids=map(str, WHOLE))
+def test_one_task_has_no_rank_and_is_started_by_nothing_also_where_it_has_a_whole_node(site, wants):
+    keys = ("RANK", "MASTER_ADDR", "SLURM_STEP_ID", "SLURM_NTASKS")
+    site.sweep(f"note(*(os.environ.get(key) for key in {keys}))", "{n: 1}", f"RESOURCES: {json.dumps(wants)}\n")
     site.ok("sweep.yml")
     assert site.ended() == ["done"]
-    assert site.notes() == ["None None None"]
+    assert site.notes() == ["None None None None"]
+
+
+@pytest.mark.parametrize("wants", [{"nodes": 2}, {"gpus": 8}], ids=map(str, ({"nodes": 2}, {"gpus": 8})))
+def test_whole_nodes_have_a_task_each(site, wants):
+    site.sweep(TASK, "{n: 1}", f"RESOURCES: {json.dumps({**wants, 'exclusive': True})}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["done"]
+    assert sorted(note.split()[:5] for note in site.notes()) == [["0", "2", "0", "1", "0"], ["1", "2", "0", "1", "1"]]
 
 
 def test_runs_that_share_a_job_have_one_node_or_are_refused(site):
