@@ -352,6 +352,15 @@ def test_a_reader_that_pauses_holds_nobody_up_and_gets_all_later_in_order(place)
         assert process.stdout.read() == said == "".join(map(output, runs))
 
 
+def test_a_reader_that_pauses_for_many_runs_costs_no_open_files(place):
+    runs = [place.shell("yes | head -n 9000; echo $FARMX_RUN", f"n{index:02}") for index in range(40)]
+    few = "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
+    with python(few + FOREGROUND, ":".join(runs), "", "") as process:
+        until(lambda: all(map(end, runs)))
+        assert process.stdout.read() == "".join(map(output, runs))
+    assert [end(run)["state"] for run in runs] == ["done"] * 40
+
+
 SOCKET = """
 import os, socket, threading
 ours, theirs = socket.socketpair()

@@ -22,21 +22,25 @@ _CHUNK = 65536
 
 
 class _Part(NamedTuple):
-    """What is yet to be shown on descriptor `to`: `text`, or these bytes of the open file `log`."""
+    """What is yet to be shown on descriptor `to`: `text`, or these bytes of the file `log`.
+
+    That is opened for each look: who is behind with a thousand runs has not a thousand files open.
+    """
 
     to: int
     text: bytes
-    log: int = -1
+    log: str = ""
     begin: int = 0
     end: int = 0
 
     def next(self) -> bytes:
         """What comes first of it; b"" when that is all."""
-        if self.log < 0:
+        if not self.log:
             return self.text
         try:
-            return os.pread(self.log, min(_CHUNK, self.end - self.begin), self.begin)
-        except OSError:  # its disk fails
+            with open(self.log, "rb", buffering=0) as file:
+                return os.pread(file.fileno(), min(_CHUNK, self.end - self.begin), self.begin)
+        except OSError:  # its disk fails, the run was deleted
             return b""
 
     def after(self, count: int) -> "_Part":
@@ -70,13 +74,13 @@ class Seat:
         if not left or log is None:
             return
         end = os.lseek(log, 0, os.SEEK_CUR)
-        last = self._behind[-1] if self._behind else None
-        if last and last.log >= 0 and last.end == end - left and os.path.sameopenfile(last.log, log):
-            self._behind[-1] = last._replace(end=end)
-            return
         with suppress(OSError):
-            again = os.open(f"/proc/self/fd/{log}", os.O_RDONLY | os.O_CLOEXEC)
-            self._behind.append(_Part(1, b"", again, end - left, end))
+            part = _Part(1, b"", os.readlink(f"/proc/self/fd/{log}"), end - left, end)
+            last = self._behind[-1] if self._behind else None
+            if last and (last.log, last.end) == (part.log, part.begin):
+                self._behind[-1] = last._replace(end=end)
+            else:
+                self._behind.append(part)
 
     def flush(self) -> None:
         """Show as much of what they are behind with as they take now."""
@@ -89,8 +93,6 @@ class Seat:
                 return
             if not self._behind[0].next():
                 self._behind.popleft()
-                if part.log >= 0:
-                    os.close(part.log)
 
     def descriptors(self) -> list[int]:
         """What can be read once they take more; flush() then."""
@@ -113,9 +115,6 @@ class Seat:
                 self.flush()
             return not self._behind
         finally:
-            for part in self._behind:
-                if part.log >= 0:
-                    os.close(part.log)
             self._behind.clear()
             self.descriptors()
             for end in (end for to, (end, _) in self._ends.items() if end != to):
