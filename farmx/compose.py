@@ -213,7 +213,7 @@ def idle(settings: config.Config, here: bool) -> Iterator[str]:
     """What is set and does nothing on this farm, or, where it runs `here`, in our terminal; a line each."""
     name, executor = settings.farm.name, settings.farm.executor
     if settings.sentinel and not _sentinels(executor):
-        yield f"SENTINEL is for Slurm; of farm {name} farmx tend, or the next launch, does what RETRY says"
+        yield f"SENTINEL is for EXECUTOR: slurm; of farm {name} farmx tend, or the next launch, does what RETRY says"
     if NOTIFY_SLURM in settings.notify and executor != SLURM:
         yield f"NOTIFY: slurm is Slurm's own mail, and farm {name} sends none; name an address, as json://host"
     elif settings.notify == (NOTIFY_SLURM,) and here:

@@ -39,9 +39,11 @@ FARM: {farm}
 
 
 class Site(NamedTuple):
-    """A place to launch on. kind: as --farm names it.  facts: what was found, a line each.  text: the .farmx.yaml."""
+    """A place to launch on. kind: as --farm names it.  farm: as .farmx.yaml calls it.  facts: what was found, a line
+    each.  text: that file."""
 
     kind: str
+    farm: str
     facts: tuple[str, ...]
     text: str
 
@@ -141,7 +143,7 @@ def _local() -> Site:
     many = f"{len(gpus)} GPU{'s' * (len(gpus) != 1)}"
     told = f"{many} ({gpus[0].partition(': ')[2]})" if gpus else "no GPU that nvidia-smi lists"
     text = _file("box", "\n".join([*lines, ""]), nodes=False)
-    return Site(LOCAL, (f"this machine, {cpus} CPUs and {told}",), text)
+    return Site(LOCAL, "box", (f"this machine, {cpus} CPUs and {told}",), text)
 
 
 def _templated(kind: str, path: str | None) -> Site:
@@ -152,7 +154,7 @@ def _templated(kind: str, path: str | None) -> Site:
     command, only = next(known, ("sbatch", "sbatch"))  # slurm-script: COMMANDS has Slurm's own in its place
     lacks = next((each for each in (command, only) if shutil.which(each, path=path) is None), None)
     facts = [f"the template for {kind}: {lacks} is not here" if lacks else f"{command} is here", first]
-    return Site(kind, tuple(facts), _file(farm, text))
+    return Site(kind, farm, tuple(facts), _file(farm, text))
 
 
 # ---------------------------------------------------------------- Slurm
@@ -172,7 +174,7 @@ def _slurm() -> Site:
     facts += [f"your accounts: {accounts}"] if accounts else []
     lines = [*(f"# {fact}" for fact in facts), f"{SLURM}:", f"  EXECUTOR: {SLURM}", "  RESOURCES: # options of sbatch",
              *_resources(partitions, chosen, accounts)]  # fmt: skip
-    return Site(SLURM, tuple(facts), _file(SLURM, "\n".join([*lines, ""])))
+    return Site(SLURM, SLURM, tuple(facts), _file(SLURM, "\n".join([*lines, ""])))
 
 
 def _partitions() -> list[Partition]:

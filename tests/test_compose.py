@@ -168,7 +168,7 @@ def test_flags_of_a_request_reach_the_order(tree):
     assert made.told["origins"]["LOGROOT"] == "command line"
 
 
-TEND = "SENTINEL is for Slurm; of farm {} farmx tend, or the next launch, does what RETRY says"
+TEND = "SENTINEL is for EXECUTOR: slurm; of farm {} farmx tend, or the next launch, does what RETRY says"
 MAIL = "NOTIFY: slurm is Slurm's own mail, and farm {} sends none; name an address, as json://host"
 BOTH = "SENTINEL: true\nNOTIFY: [slurm, 'json://host']\n"
 IDLE = [

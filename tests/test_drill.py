@@ -150,8 +150,8 @@ def test_a_farm_that_is_no_slurm_and_no_pool_is_refused_and_nothing_made(trial):
     project.write(".farmx.yaml", "big: {SUBMIT_CMD: submit_job}\n")
     done = project("drill", "sweep.yml", "--farm", "big")
     assert (done.code, done.err) == (
-        2, "farmx: farm 'big' is neither Slurm nor a pool of this machine, and how it ends a run is not known here; "
-           "try --farm local\n"
+        2, "farmx: farm 'big' is neither EXECUTOR: slurm nor a pool of this machine, and how it ends a run is not "
+           "known here; try --farm local\n"
     )  # fmt: skip
     assert not project.root.exists()
 

@@ -125,9 +125,8 @@ def test_a_template_is_one_farm_whose_first_line_says_what_tried_it(kind, tmp_pa
     text = sites.template(kind)
     assert text.startswith(("# verified: ", "# not verified"))
     (tmp_path / ".farmx.yaml").write_text(text)
-    farm = kind if kind != "slurm-script" else "slurm"
-    made = config.compose(cwd=str(tmp_path), home="/nowhere", environ={}, flags={"FARM": farm})
-    assert (made.farm.name, made.farm.executor) == (farm, "command")
+    made = config.compose(cwd=str(tmp_path), home="/nowhere", environ={}, flags={"FARM": kind})
+    assert (made.farm.name, made.farm.executor) == (kind, "command")
     assert made.farm.status_cmd and made.farm.cancel_cmd and made.farm.job_id and made.farm.resources
     assert there.farm(made).executor == "command"
 

@@ -143,7 +143,7 @@ def test_the_template_of_what_is_here_is_written(here, commands, kind):
     assert said.code == 0, said.err
     assert said.err.splitlines()[-2:] == [
         "next   farmx sweep.yml -n -c one.yaml  # print every command, make nothing",
-        f"next   farmx sweep.yml -c one.yaml  # launch on {kind}",
+        f"next   farmx sweep.yml -c one.yaml  # launch on {chosen(here, 'one.yaml').name}",
     ]
     assert chosen(here, "one.yaml").name == ("box" if kind == "local" else kind)
     assert ("also   ngc is here: --farm ngc writes that" in said.err) == (len(commands) == 2 and "ngc" in commands)
@@ -254,7 +254,7 @@ def test_an_installed_farmx_has_every_template(tmp_path):
     kinds = [kind for kind in sites.kinds() if kind not in ("local", "slurm")]
     command = [sys.executable, "-c", EACH, *kinds]  # one process: seven would each compile all of it
     done = subprocess.run(command, cwd=tmp_path / "site", capture_output=True, text=True)
-    shown = {kind: f"FARM: {kind.removesuffix('-script')}\n\n{sites.template(kind)}" for kind in kinds}
+    shown = {kind: f"FARM: {kind}\n\n{sites.template(kind)}" for kind in kinds}
     told = dict(text.split("\n", 1) for text in done.stdout.split("\0")[1:])
     assert {kind: text[-len(shown[kind]) :] for kind, text in told.items()} == shown, done.stderr
     assert len(kinds) == 7

@@ -64,6 +64,14 @@ def submit(made: Submission, **more) -> list[int]:
                                      "an array; write a path"),
         ({"signal": "USR1@60"}, "RESOURCES.signal: 'USR1@60' is not allowed; it must be B:USR2@SECONDS: the runner "
                                 "takes USR2 and sends the program SIGTERM"),
+        ({"signal": "B:USR2@0"}, "RESOURCES.signal: 'B:USR2@0' is not allowed; a run is told at least a second before "
+                                 "its end"),
+        ({"signal": "B:USR2@120", "time": 1}, "RESOURCES.signal: 'B:USR2@120' is not allowed; with RESOURCES.time 1 a "
+                                              "run would be told as it begins; write less, or take it out for half of "
+                                              "that time"),
+        ({"time": "0:60", "signal": "B:SIGUSR2@60"}, "RESOURCES.signal: 'B:SIGUSR2@60' is not allowed; with "
+                                                     "RESOURCES.time '0:60' a run would be told as it begins; write "
+                                                     "less, or take it out for half of that time"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_or_value_is_refused_with_the_nearest(fake, resources, said):
@@ -121,6 +129,11 @@ def test_what_no_node_has_is_refused_while_all_of_them_are_there(fake):
         farm().check([{"gpus": 9}])
     assert str(error.value) == "farm 'big': RESOURCES: sbatch says: Requested node configuration is not available"
     assert fake.calls("sinfo") == [["sinfo", "-h", "-o", "%T"]]
+
+
+@pytest.mark.parametrize("time", [3, "0:121", "UNLIMITED", 0, None])
+def test_a_notice_that_is_shorter_than_the_limit_or_without_one_is_taken(fake, time):
+    farm().check([{"signal": "B:USR2@120", "time": time}])
 
 
 def test_what_sbatch_gives_no_key_for_is_blamed_on_the_one_without_which_it_would_take_the_rest(fake):

@@ -63,8 +63,8 @@ def _composed(given: Mapping[str, Any], at: Surroundings) -> Composed:
         tell(warning)
     executor = made.config.farm.executor
     if executor != LOCAL and not farms.can(executor).warns:
-        raise UsageError(f"farm '{made.config.farm.name}' is neither Slurm nor a pool of this machine, and how it ends "
-                         "a run is not known here; try --farm local")  # fmt: skip
+        raise UsageError(f"farm '{made.config.farm.name}' is neither EXECUTOR: slurm nor a pool of this machine, and "
+                         "how it ends a run is not known here; try --farm local")  # fmt: skip
     return made._replace(request=made.request._replace(name=f"{made.sweep.name}{SUFFIX}"))
 
 

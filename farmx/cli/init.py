@@ -32,7 +32,7 @@ def init(given: Mapping[str, Any], at: Surroundings) -> None:
     tell(f"wrote  {shown}")
     named = "" if given["output"] is None else f" -c {shlex.quote(shown)}"
     tell(f"next   farmx sweep.yml -n{named}  # print every command, make nothing")
-    tell(f"next   farmx sweep.yml{named}  # launch on {made.kind}")
+    tell(f"next   farmx sweep.yml{named}  # launch on {made.farm}")
 
 
 def _write(path: str, shown: str, text: str) -> None:

@@ -49,6 +49,8 @@ class _Check(NamedTuple):
             if name == "signal" and not re.fullmatch(r"B:(SIG)?USR2@\d+", str(value)):
                 raise ConfigError(f"{told}: {value!r} is not allowed; it must be B:USR2@SECONDS: the "
                                   "runner takes USR2 and sends the program SIGTERM")  # fmt: skip
+            if name == "signal":
+                _notice(told, str(value), needs.plainly(resources).get("time"))
 
     def values(self, resources: Mapping[str, Any]) -> None:
         said = _tried(resources)
@@ -62,6 +64,16 @@ class _Check(NamedTuple):
     def _where(self, key: str, value: Any) -> str:
         stage = self.origins.get(needs.of_stage(key, value))
         return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", self.origins)
+
+
+def _notice(told: str, signal: str, time: Any) -> None:
+    """Raises ConfigError for a `signal` that leaves a program no time before it is told, or none after."""
+    notice_s, limit_s = int(signal.rpartition("@")[2]), slurm_words.seconds(str(time))
+    if notice_s == 0:
+        raise ConfigError(f"{told}: {signal!r} is not allowed; a run is told at least a second before its end")
+    if limit_s and notice_s >= limit_s:
+        raise ConfigError(f"{told}: {signal!r} is not allowed; with RESOURCES.time {time!r} a run would be told as it "
+                          "begins; write less, or take it out for half of that time")  # fmt: skip
 
 
 def _tried(resources: Mapping[str, Any]) -> Said:
