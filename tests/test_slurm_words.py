@@ -50,7 +50,7 @@ def test_a_state_and_its_reason(state, reason, answer):
 @pytest.mark.parametrize(
     ("status", "code"),
     [("9", "0:9"), ("53", "0:53"), ("256", "1:0"), ("0", "0:0"), ("", "JobLaunchFailure"),
-     ("N/A", "JobLaunchFailure")],
+     ("4021", "0:53"), ("139", "0:11"), ("N/A", "JobLaunchFailure")],  # what a signal ended has no code
 )  # fmt: skip
 def test_a_wait_status_as_sacct_says_it(status, code):
     assert slurm_words.exit_code(status) == code

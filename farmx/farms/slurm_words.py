@@ -103,7 +103,10 @@ def answer(state: str, reason: str) -> Answer:
 
 def exit_code(status: str) -> str:
     """A wait status as sacct says it: 0:9 for what SIGKILL ended; UNCLEAR where it is none."""
-    return f"{int(status) >> 8}:{int(status) & 127}" if status.isdecimal() else UNCLEAR
+    if not status.isdecimal():
+        return UNCLEAR
+    number = int(status) & 127
+    return f"0:{number}" if number else f"{int(status) >> 8}:0"
 
 
 def _killed(reason: str) -> str:
