@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import config, plan, shelltext, sweep
 from farmx.errors import ConfigError, SweepError, UsageError, nearest
-from farmx.settings import LOCAL, NOTIFY_SLURM, SLURM
+from farmx.settings import LOCAL, NOTIFY_SLURM, OF_COMMANDS, SLURM
 from farmx.spec import Point, RunSpec, Surroundings
 
 if TYPE_CHECKING:
@@ -220,6 +220,10 @@ def idle(settings: config.Config, here: bool) -> Iterator[str]:
         yield "NOTIFY: slurm is Slurm's own mail, of which runs here send none; name an address, as json://host"
     if settings.farm.pack not in ({}, {"runs": 1}) and (here or executor in ("", LOCAL)):
         yield "PACK is for jobs; on this machine -j, --gpus or the farm's RESOURCES say how many runs work at once"
+    unread = [key for key in OF_COMMANDS if settings.origins.get(key, config.DEFAULT) != config.DEFAULT]
+    if unread and not here and executor in (SLURM, LOCAL) and name != LOCAL:
+        says, out = ("says", "it") if len(unread) == 1 else ("say", "them")
+        yield f"{', '.join(unread)} {says} nothing to farm {name}, which is EXECUTOR: {executor}; take {out} out"
 
 
 def _sentinels(executor: str) -> bool:

@@ -188,6 +188,33 @@ def test_what_is_for_slurm_alone_is_told_where_the_farm_is_none(tree, farm, sett
     assert list(order(tree).notes) == notes
 
 
+UNREAD = "{} nothing to farm big, which is EXECUTOR: {}; take {} out"
+COMMANDS = ["SUBMIT_CMD: qsub {script}", "SUBMIT_PARALLEL: 2", "JOB_ID: ^(x)", "STATUS_CMD: qstat",
+            "STATUS_LINE: (?P<id>a)(?P<state>b)", "STATUS: {r: running}", "CANCEL_CMD: qdel {ids}", "REQUEUE_CODE: 99",
+            "NGC_LOGROOT: /ngc", "WORKSPACE: w"]  # fmt: skip
+
+
+@pytest.mark.parametrize("executor", ["slurm", "local"])
+@pytest.mark.parametrize("line", COMMANDS)
+def test_what_only_a_submit_cmd_reads_is_told_where_there_is_none(tree, line, executor):
+    text = f"FARM: big\nbig:\n  EXECUTOR: {executor}\n"
+    (tree / ".farmx.yaml").write_text(f"{text}  {line}\n")
+    told = UNREAD.format(f"{line.partition(':')[0]} says", executor, "it")
+    assert list(order(tree).notes) == [told]
+    assert list(order(tree, here=True).notes) == []
+    (tree / ".farmx.yaml").write_text(f"{line}\n{text}")
+    assert list(order(tree).notes) == [told]
+    assert list(order(tree, compose.Request("sweep.yml", {"FARM": "local"})).notes) == []
+
+
+def test_what_only_a_submit_cmd_reads_is_one_note_and_none_where_there_is_one(tree):
+    names = [line.partition(":")[0] for line in COMMANDS]
+    (tree / ".farmx.yaml").write_text("FARM: big\nbig:\n" + "".join(f"  {line}\n" for line in COMMANDS))
+    assert list(order(tree).notes) == []
+    (tree / ".farmx.yaml").write_text((tree / ".farmx.yaml").read_text() + "  EXECUTOR: slurm\n")
+    assert list(order(tree).notes) == [UNREAD.format(f"{', '.join(names)} say", "slurm", "them")]
+
+
 PACKED = "PACK is for jobs; on this machine -j, --gpus or the farm's RESOURCES say how many runs work at once"
 PACK = "PACK: {runs: 2}\n"
 PACKING = [
