@@ -56,8 +56,10 @@ SCHEDULERS = {
     ),
     "ngc": (
         ("ngc", "-----\n  Job Information\n    Id: 42\n    Name: 7\n-----\n"),
-        ("ngc", {'42,RUNNING': "running", '"42","QUEUED"': "queued", "42,FAILED": "failed"}),
-        ["ngc", "batch", "kill", "42"],
+        ("ngc", {"Id,Status\n42,RUNNING": "running", '"42","QUEUED"': "queued", "42,FAILED": "failed",
+                 "42,PENDING_TERMINATION": "running", "42,PREEMPTED": "queued", "42,KILLED_BY_ADMIN": "cancelled",
+                 "42,RESOURCE_LIMIT_EXCEEDED": "failed"}),
+        ["ngc", "batch", "kill", " 42"],
     ),
     "panda": (
         ("prun", "INFO : submit user.me.x/\nINFO : succeeded. new jediTaskID=42\n"),
@@ -156,7 +158,7 @@ def test_every_word_reaches_the_submit_command_whatever_things_are_called(projec
     assert (submission / "queued").read_text() == "0-0 42\n"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ngc"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_the_scheduler_lists_is_understood_and_cancel_reaches_it(project, hold, kind):
     queue(project, hold, kind)
     (path,) = map(str, (project.path.parent / PLACE / EXPERIMENT / ".farmx/submissions").iterdir())
