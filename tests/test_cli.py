@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
@@ -418,6 +419,26 @@ def test_ctrl_c_stops_at_once_or_after_a_grace_and_the_same_command_goes_on(ran,
     assert again.code == 0, again.err
     assert "runs  4: 4 taken up  in" in again.err
     assert again.err.splitlines()[-2] == "      4 done"
+
+
+def waits(pid: int) -> bool:
+    """Whether it sleeps and has no children to hear of any more."""
+    told = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s+(\w+)$", told, re.MULTILINE)[1], 16)
+    return "State:\tS" in told and not caught >> (signal.SIGCHLD - 1) & 1
+
+
+def test_ctrl_c_while_a_slow_reader_is_shown_the_rest_has_the_launch_say_how_it_went(place):
+    write(place, {"t.py": "for n in range(20_000): print('line', n)\n"})
+    line = f"farmx sweep.yml -i {NAMED}"
+    with subprocess.Popen(shlex.split(line), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until(lambda: len(list(place.glob("runs/sweep/*/attempts/1.0/end.json"))) == 4)
+        until(lambda: waits(process.pid))
+        process.send_signal(2)
+        told = process.stderr.read().decode().splitlines()
+        assert process.wait(PATIENCE_S) == 130
+    rest = "      not all that the runs said was shown; their logs have it: farmx logs RUN"
+    assert told[-3:] == [rest, "      4 done", "next  sumx sweep"]
 
 
 # ---------------------------------------------------------------- help, completion, pipes

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farmx import breaker, launcher, layout, stages, status
 from farmx.cli import notifying, screen
@@ -19,8 +19,10 @@ from farmx.farms.gpus import Slot
 from farmx.farms.gpus import slots as slots_of
 from farmx.orders import Order, Summary, some
 from farmx.processes import Inbox
-from farmx.runner import Outcome
 from farmx.spec import Job, Run, Submission
+
+if TYPE_CHECKING:
+    from farmx.farms.terminal import Seat
 
 ONCE = ("--prune", "-y", "--yes")  # what a command that is to be typed again does not agree to anew
 
@@ -96,6 +98,7 @@ class Here:
         self._places, self._lives_on = places, lives_on
         self.counts = screen.Counts()
         self.stopped = self.held = False
+        self._enough = False  # Ctrl-C came when all runs had ended, and some of what they said was yet to be shown
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Resources are what farms give; here is what there is. Raises FarmError where GPUs cannot be shared."""
@@ -107,53 +110,66 @@ class Here:
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """Run them, or up to the first stop signal."""
-        counts = screen.Counts()
-        for submission in submissions:
-            if not self.stopped:
-                self._run(submission)
-                counts.states.update(self.counts.states)
-        self.counts = counts
-
-    def _run(self, submission: Submission) -> list[Outcome]:
-        job = local.announce(submission)
-        try:
-            outcomes = self._foreground(submission) if self._places is None else self._pool(submission, self._places)
-        finally:
-            if self._lives_on:  # else our end says it
-                local.finish(submission, job)
-        self.held = self.held or bool(breaker.held(submission.path))
-        return outcomes
-
-    def _foreground(self, submission: Submission) -> list[Outcome]:
+        if self._places is not None:
+            self._all(submissions, partial(self._pool, places=self._places))
+            return
         from farmx.farms import terminal  # pools do without one
 
         seat = terminal.Seat()
         try:
-            with Inbox() as inbox:
-                watch = screen.Foreground(commands(submission, "\n"), seat.put)
-                self.counts = watch.counts
-                inbox.heard = lambda count: watch.stopping(1, count > 1)
-                outcomes = local.foreground(submission, watch, inbox, partial(terminal.console, seat))
-                self.stopped = bool(inbox.stops)
-            return outcomes
+            self._all(submissions, partial(self._foreground, seat=seat))
         finally:
-            if not seat.close(1.0 if self.stopped else None):
-                tell("      not all that the runs said was shown; their logs have it: farmx logs RUN")
+            self._leave(seat)
 
-    def _pool(self, submission: Submission, places: Sequence[Slot]) -> list[Outcome]:
+    def _all(self, submissions: Sequence[Submission], run: Callable[[Submission], None]) -> None:
+        counts = screen.Counts()
+        for submission in submissions:
+            if not self.stopped:
+                self._run(submission, run)
+                counts.states.update(self.counts.states)
+        self.counts = counts
+
+    def _run(self, submission: Submission, run: Callable[[Submission], None]) -> None:
+        job = local.announce(submission)
+        try:
+            run(submission)
+        finally:
+            if self._lives_on:  # else our end says it
+                local.finish(submission, job)
+        self.held = self.held or bool(breaker.held(submission.path))
+
+    def _foreground(self, submission: Submission, seat: "Seat") -> None:
+        from farmx.farms import terminal
+
+        with Inbox() as inbox:
+            watch = screen.Foreground(commands(submission, "\n"), seat.put)
+            self.counts = watch.counts
+            inbox.heard = lambda count: watch.stopping(1, count > 1)
+            local.foreground(submission, watch, inbox, partial(terminal.console, seat))
+            self.stopped = bool(inbox.stops)
+
+    def _leave(self, seat: "Seat") -> None:
+        """Show what is behind, which a stop cuts short."""
+        try:
+            shown = seat.close(1.0 if self.stopped else None)
+        except KeyboardInterrupt:
+            shown, self._enough = False, True
+        if not shown:
+            tell("      not all that the runs said was shown; their logs have it: farmx logs RUN")
+
+    def _pool(self, submission: Submission, places: Sequence[Slot]) -> None:
         with Inbox() as inbox:
             watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(slot.width for slot in places))
             self.counts = watch.counts
             try:
-                outcomes = local.pool(submission, places, watch, inbox)
+                local.pool(submission, places, watch, inbox)
             finally:
                 watch.close()
             self.stopped = bool(inbox.stops)
-        return outcomes
 
     def code(self) -> int:
         """The exit code of a command that ran this."""
-        if self.stopped:
+        if self.stopped or self._enough:
             return 130
         return 1 if self.counts.states["failed"] + self.counts.states["interrupted"] else 0
 
