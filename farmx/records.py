@@ -113,9 +113,16 @@ def _attempt(path: str, number: tuple[int, int], before: Attempt | None) -> Atte
     end = of(path, layout.END, layout.ATTEMPT_FORMAT)
     owner = of(path, layout.OWNER, layout.ATTEMPT_FORMAT) if end is None else end
     for record, name in ((owner, "started"), (end, "ended")):
-        if record is not None and not isinstance(record.get(name), (int, float)):
+        if record is not None and not _is_time(record.get(name)):
             raise RecordError(f"{path}: its record does not say when it {name}; restore it or move it away")
+    if end is not None and not _is_end(end):
+        raise RecordError(f"{os.path.join(path, layout.END)}: not a record of ours; restore it or move it away")
     return Attempt(path, number, owner, end)
+
+
+def _is_end(record: Mapping[str, Any]) -> bool:
+    said = {key: value for key, value in record.items() if value is not None}
+    return _maybe(said, str, ("state", "note", "signal", "cause")) and _maybe(said, int, ("code",))
 
 
 _KINDS = {
@@ -134,7 +141,7 @@ def _sound(record: Mapping[str, Any]) -> bool:
         return False
     if not _maybe(record, dict, _MAPPINGS) or not _maybe(record, str, ("script",)):
         return False
-    if not isinstance(record["code"].get("max_mb", 0.0), (int, float)):
+    if not isinstance(record["code"].get("max_mb", 0.0), (int, float)) or not _is_retry(record.get(layout.RETRY)):
         return False
     code, goal = record["code"], record.get("goal") or {"metric": "", "mode": ""}
     texts = [*record["env_pass"], *record["pythonpath"], *record["env"].values()]
@@ -149,6 +156,19 @@ def _sound(record: Mapping[str, Any]) -> bool:
     return goals and all(isinstance(text, str) for text in (*texts, *words))
 
 
+def _is_retry(told: Any) -> bool:
+    """Whether RETRY of a run.json says what policy reads."""
+    if not told:
+        return True
+    from farmx import policy  # spares runs without
+
+    try:
+        policy.rules(told)
+    except (policy.Wrong, KeyError):
+        return False
+    return True
+
+
 def _maybe(record: Mapping[str, Any], kind: type, names: Sequence[str]) -> bool:
     """Whether each of these is of that kind where it is said."""
     return all(isinstance(record[name], kind) for name in names if name in record)
@@ -156,6 +176,40 @@ def _maybe(record: Mapping[str, Any], kind: type, names: Sequence[str]) -> bool:
 
 def _fits(record: Mapping[str, Any], kinds: Mapping[type, Sequence[str]]) -> bool:
     return all(isinstance(record.get(name), kind) for kind, names in kinds.items() for name in names)
+
+
+# ---------------------------------------------------------------- of submissions
+
+_TEXTS = ("farm", "executor", "name", "user", layout.AFTER)
+_PARTS = ("node", "resources", "pack", "cluster")
+
+
+def job(submission: str) -> dict[str, Any]:
+    """job.json of the submission directory, {} when there is none. Raises RecordError."""
+    record = of(submission, layout.JOB, layout.JOB_FORMAT) or {}
+    said = {key: value for key, value in record.items() if value is not None}
+    sound = _maybe(said, str, _TEXTS) and _maybe(said, dict, _PARTS) and _is_time(said.get("submitted", 0.0))
+    asked = said.get("ask", {}) if said.get("executor") == layout.COMMAND else {}
+    if not sound or not _is_pack(said.get("pack")) or not _is_ask(asked):
+        raise RecordError(f"{os.path.join(submission, layout.JOB)}: not a record of ours; restore it or move it away")
+    return record
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it is one that people can be told of."""
+    return isinstance(value, (int, float)) and abs(value) < 1e11
+
+
+def _is_pack(told: Any) -> bool:
+    return told is None or all(type(told.get(key)) is int and told[key] > 0 for key in ("slots", "each"))
+
+
+def _is_ask(told: Any) -> bool:
+    """Whether it says, as far as it says anything, how a farm of commands is asked."""
+    if not isinstance(told, dict) or not _maybe(told, str, ("line",)) or not _maybe(told, dict, ("words",)):
+        return False
+    commands = [told.get(key) or [] for key in ("status", "cancel")]
+    return all(isinstance(each, list) and all(isinstance(word, str) for word in each) for each in commands)
 
 
 # ---------------------------------------------------------------- of launches

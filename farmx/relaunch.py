@@ -271,7 +271,7 @@ def _listed(experiment: str) -> dict[str, Mapping[str, Any]]:
     """
     found: dict[str, tuple[tuple[int, int], Mapping[str, Any]]] = {}
     for path in layout.submissions(os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)):
-        if record := records.of(path, layout.JOB, layout.JOB_FORMAT):
+        if record := records.job(path):
             for run, number in (*layout.runs_of(path), *layout.runs_of(path, layout.REFUSED)):
                 attempt = os.path.join(experiment, run, layout.ATTEMPTS, layout.attempt_name(*number))
                 newest = run not in found or number >= found[run][0]  # clocks that name submissions may be wrong
@@ -291,7 +291,7 @@ def _job(run: Run) -> Mapping[str, Any]:
         owner = records.of(attempt.path, layout.OWNER, layout.ATTEMPT_FORMAT) or {}
         if owner.get("submission"):  # else a cancel took it
             home, _ = verdicts.submission(run, attempt)
-            return records.of(home, layout.JOB, layout.JOB_FORMAT) or {"farm": owner.get("farm")}
+            return records.job(home) or {"farm": owner.get("farm")}
     return {}
 
 

@@ -373,7 +373,7 @@ def _handed(experiment: str) -> _Handed:
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     found = _Handed({}, {}, {})
     for path in layout.submissions(home):
-        record = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
+        record = records.job(path)
         dead = record.get("executor", layout.LOCAL) == layout.LOCAL and not base.submission_alive(path, record)
         why, over = _stopped(path)
         found.stopped[os.path.basename(path)] = why

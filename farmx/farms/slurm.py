@@ -205,7 +205,7 @@ def _wanting(experiment: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
     home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for path in layout.submissions(home):
-        record = records.of(path, layout.JOB, layout.JOB_FORMAT) if sentinel.wanted(path) else None
+        record = records.job(path) if sentinel.wanted(path) else None
         if record and record.get("executor") == layout.SLURM and record.get("cluster") == here():
             found[str(record.get("name"))] = path, record
     return found

@@ -45,10 +45,10 @@ def out(experiment: str, now: float) -> list[Left]:
 def _left(path: str, now: float) -> Iterator[Left]:
     if os.path.exists(os.path.join(path, layout.QUEUED)) or not os.path.exists(os.path.join(path, layout.SCRIPT)):
         return
-    told = records.of(path, layout.JOB, layout.JOB_FORMAT) or {}
+    told = records.job(path)
     after = str(told.get(layout.AFTER) or "")
     home, experiment = os.path.dirname(path), layout.experiment_of(path)
-    before = records.of(os.path.join(home, after), layout.JOB, layout.JOB_FORMAT) if after else None
+    before = records.job(os.path.join(home, after)) if after else None
     if not before or told.get("cluster") != here():
         return
     listed = layout.runs_of(path)
