@@ -280,6 +280,16 @@ def test_what_was_queued_without_an_answer_is_found_and_not_queued_again(fake, t
     assert fake.calls("squeue")[1] == ["squeue", "-h", "-t", "all", "--name=sweep.id", "-o", "%F"]
 
 
+def test_a_value_that_only_the_call_that_queues_refuses_is_named(fake, tmp_path):
+    fake.says("sbatch", "", "sbatch: error: Batch job submission failed: Invalid qos specification\n", 1)
+    with pytest.raises(FarmError) as error:
+        submit(submission(tmp_path, count=1, qos="it's", mem=1))
+    assert str(error.value) == (
+        "sbatch exited 1 for run run0: Batch job submission failed: Invalid qos specification (RESOURCES.qos: it's); "
+        "what was queued before is kept, the rest is staged: the same command goes on"
+    )
+
+
 @pytest.mark.parametrize(
     ("said", "tries"),
     [("sbatch: error: Batch job submission failed: Invalid qos specification\n", 1), (SLOW, 4),

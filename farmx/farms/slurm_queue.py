@@ -91,8 +91,11 @@ class Queue:
         self.limit = limited(said.error) or self.limit
         if limited(said.error):
             return None
-        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: "
-                        f"{slurm_words.reason(said.error or said.output)}; "
+        why = slurm_words.reason(said.error or said.output)
+        # Other words name several things, of which one is meant.
+        key = slurm_words.blamed(why, submission.resources) if "Invalid " in why else None
+        asked = f" (RESOURCES.{key}: {slurm_script.said(submission.resources[key])})" if key else ""
+        raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: {why}{asked}; "
                         "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
 
     def once(self, argv: Sequence[str], name: str, known: Collection[str] = ()) -> tuple[str | None, Said]:

@@ -371,6 +371,18 @@ def test_runs_whose_experiment_was_moved_while_they_waited_say_so_and_go_on_wher
     assert sorted(site.notes()) == ["1 1", "2 1"]
 
 
+def test_runs_that_were_renamed_while_they_waited_begin_under_their_new_names(site):
+    site.setup(HELD)
+    site.sweep("note(n, os.path.basename(os.environ['FARMX_RUN']))", "{n: [1, 2]}")
+    site.ok("sweep.yml")
+    job, one = site.job().partition("_")[0], site.told()[0]["run"]
+    site.named(one).rename(site.named("it's; $HOME ✓"))
+    site.slurm.run("scontrol", "release", job)
+    assert site.ended() == ["done"] * 2
+    assert sorted(site.notes()) == ["1 it's; $HOME ✓", f"2 {site.told()[1]['run']}"]
+    assert "2 done" in site.ok("sweep.yml").err
+
+
 AWAY = {  # which of them Slurm says depends on what else waits
     "a node that it needs is down, drained or reserved",
     "its nodes are down, drained or kept for a partition that goes first",
