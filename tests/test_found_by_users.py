@@ -126,7 +126,8 @@ def test_a_stop_is_passed_on_before_it_is_told():
 
 
 BREAKS = """
-        while not os.path.exists(given["jobs"][0][0] + "/ready"): pass
+        import time
+        while not os.path.exists(given["jobs"][0][0] + "/ready"): time.sleep(0.01)
         raise OSError(5, "Input/output error")
 """
 

@@ -362,12 +362,14 @@ def test_a_reader_that_pauses_for_many_runs_costs_no_open_files(place):
 
 
 SOCKET = """
-import os, socket, threading
+import os, signal, socket, threading, time
 ours, theirs = socket.socketpair()
 shown = os.dup(1)
 if os.fork() == 0:
+    signal.alarm(90)  # a fork inherits none
     ours.close()
-    while not all(os.path.exists(f"{run}/attempts/1.0/end.json") for run in os.sys.argv[1].split(":")): pass
+    while not all(os.path.exists(f"{run}/attempts/1.0/end.json") for run in os.sys.argv[1].split(":")):
+        time.sleep(0.01)
     while more := theirs.recv(65536):
         os.write(shown, more)
     os._exit(0)
