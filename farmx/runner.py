@@ -185,10 +185,13 @@ class Attempt:
 
     def cancelled(self) -> bool:
         """Whether somebody asked for this attempt's end, and not for that of one before it in our process."""
-        with suppress(OSError):  # the run may have been renamed, and another taken its place
-            ours = os.path.exists(self.path) and os.path.samestat(os.stat(self.path), os.fstat(self._home))
-            return layout.wished(self.path) if ours else layout.CANCEL in os.listdir(self._home)
+        with suppress(OSError):
+            return layout.wished(self.path) if self._in_place() else layout.CANCEL in os.listdir(self._home)
         return False
+
+    def _in_place(self) -> bool:
+        """Whether it is where it began: the run may have been renamed, and another taken its name. Raises OSError."""
+        return os.path.exists(self.path) and os.path.samestat(os.stat(self.path), os.fstat(self._home))
 
     def event(self, event: str, **more: Any) -> None:
         """Append one line; a full disk loses the line, never the run."""
@@ -203,7 +206,19 @@ class Attempt:
         self._pulse()
         with suppress(OSError):
             os.utime(layout.HEARTBEAT, dir_fd=self._home)
-        return not self._deleted() and newer(self.path) is None
+        return not self._deleted() and not self._superseded()
+
+    def _superseded(self) -> bool:
+        """Whether a newer attempt of the run has begun, wherever that is by now; no, where that cannot be looked at."""
+        with suppress(OSError):
+            if self._in_place():  # by its path, since over NFS the list of what is open may be an old one
+                return newer(self.path) is not None
+            attempts = os.open(os.pardir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._home)
+            try:
+                return _after(os.path.basename(self.path), os.listdir(attempts)) is not None
+            finally:
+                os.close(attempts)
+        return False
 
     def _deleted(self) -> bool:
         """Whether somebody deleted it, not just renamed the run: another run of its point may have begun."""

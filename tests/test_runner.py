@@ -845,6 +845,30 @@ def test_a_wish_for_a_run_that_took_the_place_of_ours_is_not_for_us(place):
     assert finish(process).state == "done"
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_newer_attempt_ends_the_program_wherever_the_run_is_by_now(place, renamed):
+    run = place.shell("echo > LOGDIR/ready; sleep 99")
+    process = started(run, beat_s=0.02)
+    if renamed:
+        os.rename(run, run := f"{run}.renamed")
+    Path(run, "attempts/2.0").mkdir()
+    assert finish(process).state == "interrupted"
+    assert end(run)["signal"] == "SIGTERM"
+
+
+def test_an_attempt_of_a_run_that_took_the_place_of_ours_is_none_of_ours(place):
+    run = place.shell("trap 'exit 7' TERM; echo > LOGDIR/ready; until [ -e go ]; do sleep 0.02; done")
+    process = started(run, beat_s=0.02)
+    os.rename(run, ours := f"{run}.renamed")
+    Path(run, "attempts/2.0").mkdir(parents=True)
+    heart = Path(ours, "attempts/1.0/heartbeat")
+    for _ in range(2):  # it beats, then looks
+        os.utime(heart, (1, 1))
+        until(lambda: heart.stat().st_mtime > 1)
+    Path(ours, "code/go").touch()
+    assert finish(process).state == "done"
+
+
 def test_a_wish_that_comes_while_a_run_is_preempted_cancels_it(place):
     run = place.shell('trap \'touch "$FARMX_ATTEMPT_DIR/cancel"; exit 0\' TERM; echo > LOGDIR/ready; sleep 9 & wait')
     process = started(run, notice_s=60)
