@@ -2,8 +2,9 @@
 
 What was read of a run that has ended is kept outside LOGROOT, so that the next look at ten thousand runs opens only
 those that may have changed. The run directory is the truth: what is remembered may be deleted at any time, and counts
-only while the directory is the same (its name and inode), no farm was handed anything for it since, no scheduler began
-it again by itself, and it had ended long enough before that nobody's clock or cache can have hidden a change.
+only while the directory is the same (its name and inode, and when it changed, where runs came or went since), no farm
+was handed anything for it since, no scheduler began it again by itself, and it had ended long enough before that
+nobody's clock or cache can have hidden a change.
 """
 
 import json
@@ -18,7 +19,7 @@ from farmx.errors import RecordError, StageError
 from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
-_FORMAT = 4  # in those before less was kept of run.json
+_FORMAT = 5  # in those before less was kept of a run
 _OVER = (State.DONE, State.CANCELLED)  # what no scheduler's restart executes again
 _KEPT = ("point", "digest", "goal", "generation", "stages", stages.ONLY, stages.AGAIN)
 
@@ -252,7 +253,10 @@ class Shelf:
         self._experiment = experiment
         label = f"{os.path.basename(experiment)}-{zlib.crc32(os.fsencode(experiment)):08x}"
         self._path = os.path.join(cache, "runs", f"{label}.json") if cache else None
+        self._listed = self._time(experiment, "st_mtime_ns")
+        self._quiet = False  # whether no run came or went since all that is kept was looked at
         self._kept = self._load()
+        self._made: dict[str, int] = {}
         self._fresh: dict[str, list[Any]] = {}
         self._touched: dict[str, int] = {}
         self._changed = False
@@ -266,6 +270,7 @@ class Shelf:
             return {}
         ours = (told.get("format"), told.get("experiment")) == (_FORMAT, self._experiment)
         kept = told.get("runs") if ours else None
+        self._quiet = told.get("listed") == self._listed and _past(self._listed / 1e9)
         return kept if isinstance(kept, dict) else {}
 
     def get(self, path: str, name: str, inode: int, handed: Handed) -> Reading | None:
@@ -274,7 +279,9 @@ class Shelf:
         handed: as it is now, NOTHING for none.  Raises RecordError.
         """
         row = self._kept.get(name)
-        if not isinstance(row, list) or len(row) != 6 or row[:2] != [inode, [*handed]]:
+        whole = isinstance(row, list) and len(row) == 7
+        made = self._made[name] = row[6] if row and whole and self._quiet else self._time(path, "st_ctime_ns")
+        if not row or not whole or [*row[:2], row[6]] != [inode, [*handed], made]:
             self._look(path, name)
             return None
         known = tuple(Attempt(os.path.join(path, layout.ATTEMPTS, layout.attempt_name(*number)), tuple(number), owner,
@@ -292,11 +299,15 @@ class Shelf:
     def _look(self, path: str, name: str) -> int:
         """When an attempt came last, by the clock of the disk, 0 for never: asked before they are read, so that none
         that comes then is overlooked later."""
-        try:
-            self._touched[name] = os.stat(os.path.join(path, layout.ATTEMPTS)).st_mtime_ns if self._path else 0
-        except OSError:
-            self._touched[name] = 0
+        self._touched[name] = self._time(os.path.join(path, layout.ATTEMPTS), "st_mtime_ns")
         return self._touched[name]
+
+    def _time(self, path: str, which: str) -> int:
+        """When it was changed, 0 where that cannot be told, or is not kept."""
+        try:
+            return int(getattr(os.stat(path), which)) if self._path else 0
+        except OSError:
+            return 0
 
     def put(self, reading: Reading, inode: int, handed: Handed) -> None:
         """Remember it."""
@@ -304,7 +315,8 @@ class Shelf:
             return
         told = [[attempt.number, attempt.owner if attempt.end is None else {"started": attempt.started}, attempt.end]
                 for attempt in reading.attempts]  # fmt: skip
-        row = [inode, handed, reading.record, reading.hparams, told, self._settled(reading, handed)]
+        row = [inode, handed, reading.record, reading.hparams, told, self._settled(reading, handed),
+               self._made.get(reading.name, 0)]  # fmt: skip
         kept = self._kept.get(reading.name)
         if kept is None or json.dumps(kept) != json.dumps(row):  # of a first look there is nothing to compare
             self._changed = True
@@ -327,12 +339,15 @@ class Shelf:
         What cannot be kept is read again then.
         """
         gone = [name for name in self._kept if name not in there]
-        if self._path is None or not (self._changed or gone):
+        all_seen = not self._quiet and self._kept.keys() - gone <= self._fresh.keys() and _past(self._listed / 1e9)
+        if self._path is None or not (self._changed or gone or all_seen):
             return
+        listed = self._listed if self._quiet or all_seen else 0
         runs = {**{name: row for name, row in self._kept.items() if name in there}, **self._fresh}
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            layout.write_json(self._path, {"format": _FORMAT, "experiment": self._experiment, "runs": runs})
+            layout.write_json(self._path, {"format": _FORMAT, "experiment": self._experiment, "listed": listed,
+                                           "runs": runs})  # fmt: skip
         except (OSError, StageError):
             return
 

@@ -87,7 +87,7 @@ def _age(cache: str) -> None:
     """As if what is remembered had been read a thousand seconds ago."""
     (shelf,) = Path(cache, "runs").iterdir()
     told = json.loads(shelf.read_text())
-    for *_, attempts, _ in told["runs"].values():
+    for *_, attempts, _, _ in told["runs"].values():
         for _, _, end in attempts:
             end["ended"] -= 1000
     shelf.write_text(json.dumps(told))
@@ -188,6 +188,51 @@ def test_what_changed_since_is_read_anew(place, cache, change):
     look(place, cache)
     CHANGES[change](run, place)
     assert look(place, cache) == look(place, None)
+
+
+def _same_inode(cache: str, run: str) -> None:
+    """As if the directory that was read had had the inode of the one that is there now."""
+    (shelf,) = Path(cache, "runs").iterdir()
+    told = json.loads(shelf.read_text())
+    told["runs"][os.path.basename(run)][0] = os.stat(run).st_ino
+    shelf.write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_run_restored_from_a_backup_is_read_anew_though_it_has_the_inode_of_the_deleted_one(
+    place, cache, opened, state, looks
+):
+    run, other = place.run(name="a", hparams={"n": 1}), place.run(name="b", hparams={"n": 2})
+    backup = place.experiment.parent.parent / "backup"
+    shutil.copytree(run, backup, symlinks=True)
+    for each in (run, other):
+        ended(each, state)
+    os.utime(place.experiment, (1, 1))
+    for _ in range(looks):
+        look(place, cache)
+    shutil.rmtree(run)
+    shutil.copytree(backup, run, symlinks=True)
+    _same_inode(cache, run)
+    opened.clear()
+    assert look(place, cache) == {"a": State.STAGED, "b": State(state)}
+    assert f"b/{layout.RUN}" not in of_runs(opened, place)
+
+
+def test_a_look_at_one_run_checks_no_other(place, cache):
+    run, other = place.run(name="a"), place.run(name="b")
+    backup = place.experiment.parent.parent / "backup"
+    shutil.copytree(run, backup, symlinks=True)
+    for each in (run, other):
+        ended(each)
+    look(place, cache)
+    shutil.rmtree(run)
+    shutil.copytree(backup, run, symlinks=True)
+    os.utime(place.experiment, (1, 1))
+    _same_inode(cache, run)
+    for _ in range(2):
+        status.of(str(place.experiment), ["b"], cache)
+    assert look(place, cache) == {"a": State.STAGED, "b": State.DONE}
 
 
 def test_a_run_whose_attempts_were_deleted_and_that_was_launched_again_is_read_anew(place, cache):
