@@ -7,7 +7,7 @@ Carried there with runner; which scheduler it is, only the submission's job.json
                             are set: of an array the last job has the array's own id, and all would be meant
     restarted               in place of that: the variables of which one tells that it was restarted, not how often
     each                    the words that start a command once a task
-    spread                  such, and tell, where the first that is set of the variables `by` says that there are several
+    spread                  such, and tell, where the first that is set of the variables `by` says that it has several
     notice_s, grace_s       how long before the end NOTICE comes; how long a program has after a stop
     requeue, max_requeues   the command that, with the job's id, requeues it, and how often
     code                    in place of that: the exit code by which a job asks for it, None for none; others are 0, 1
