@@ -49,7 +49,7 @@ def launch(
     at = surroundings()
     flags = {"LOGROOT": _path("logroot", logroot), "FARM": _text("farm", farm)}
     request = compose.Request(
-        sweep=_path("sweep", sweep) or "",
+        sweep=_named("sweep", sweep),
         flags={key: value for key, value in flags.items() if value is not None},
         config_file=_path("config_file", config_file),
         name=_text("name", name),
@@ -89,7 +89,7 @@ def runs(
     """
     at = surroundings()
     root = logroot_of(_path("logroot", logroot, "runs"), _path("config_file", config_file, "runs"), at)
-    name = located(_path("experiment", experiment, "runs") or "", at)
+    name = located(_named("experiment", experiment, "runs"), at)
     return list(status.aimed(os.path.join(root, name), _readable(status.read(root, name))))
 
 
@@ -121,8 +121,12 @@ def _how(interactive: bool, jobs: int | None, gpus: str | None, max_runs: int) -
 
 
 def _path(name: str, value: Any, function: str = "launch") -> str | None:
+    return None if value is None else _named(name, value, function)
+
+
+def _named(name: str, value: Any, function: str = "launch") -> str:
     try:
-        return None if value is None else os.fsdecode(value)
+        return os.fsdecode(value)
     except TypeError:
         raise UsageError(f"{function}(): {name}={value!r} is no path; give a text or a Path") from None
 

@@ -164,6 +164,7 @@ WRONG = [
      "this machine"),
     ({"sweep": "sweep.yml", "interactive": False, "farm": "bare"},
      "farm 'bare' has neither EXECUTOR nor SUBMIT_CMD; add one, or give -i to run here"),
+    ({"sweep": None}, "launch(): sweep=None is no path; give a text or a Path"),
     ({"sweep": 3}, "launch(): sweep=3 is no path; give a text or a Path"),
     ({"sweep": "sweep.yml", "logroot": 3}, "launch(): logroot=3 is no path; give a text or a Path"),
     ({"sweep": "sweep.yml", "config_file": 3}, "launch(): config_file=3 is no path; give a text or a Path"),
@@ -205,6 +206,7 @@ ABSENT = [
     ("sub/", "no experiment named 'sub' in {here}/runs; there are none"),
     ("./sub", "{here}/sub holds no runs; name an experiment; there are none"),
     (3, "runs(): experiment=3 is no path; give a text or a Path"),
+    (None, "runs(): experiment=None is no path; give a text or a Path"),
 ]
 
 
