@@ -27,7 +27,6 @@ _PR_SET_PDEATHSIG = 1
 
 # Names
 
-
 def host() -> str:
     """What this machine calls itself."""
     return os.uname().nodename
@@ -36,27 +35,38 @@ def host() -> str:
 @lru_cache
 def boot_id() -> str:
     """What tells this boot of this machine from all others; '' where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read().strip().decode()
-    except OSError:
-        return ""
+    return _text("/proc/sys/kernel/random/boot_id").strip().decode()
+
+
+@lru_cache
+def machine() -> str:
+    """What tells machines of one name apart; '' where the system does not say. Not the id itself, which is nobody's."""
+    from zlib import crc32  # spares who only looks
+
+    told = _text("/etc/machine-id").strip()
+    return f"{crc32(told):08x}" if told else ""
 
 
 def birth(pid: int) -> str:
     """When process `pid` was born, in the kernel's ticks: with the pid, a name no other process has. '' when gone."""
+    fields = _text(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return "" if not fields or fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def _text(path: str) -> bytes:
+    """What the system says there; b"" when it says nothing."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
-        return ""
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+        return b""
 
 
 def this() -> dict[str, Any]:
-    """What names this process among all: host, boot, namespace of pids, pid and birth."""
+    """What names this process among all: host, machine, boot, namespace of pids, pid and birth."""
     pid = os.getpid()
-    return {"host": host(), "boot": boot_id(), "pids": pid_namespace(), "pid": pid, "birth": _own_birth(pid)}
+    return {"host": host(), "machine": machine(), "boot": boot_id(), "pids": pid_namespace(), "pid": pid,
+            "birth": _own_birth(pid)}  # fmt: skip
 
 
 @lru_cache
@@ -77,8 +87,8 @@ def alive(owner: Mapping[str, Any]) -> bool | None:
     """Whether the process a record names still lives; None when this host cannot say."""
     if owner.get("host") != host():
         return None
-    if owner.get("boot") != boot_id():
-        return False
+    if owner.get("boot") != boot_id():  # of this machine, or of another that has its name
+        return False if owner.get("machine", machine()) == machine() else None
     if owner.get("pids", pid_namespace()) != pid_namespace():  # a container's pids say nothing out here
         return None
     pid = owner.get("pid")
@@ -239,18 +249,10 @@ def marked(marks: Sequence[str]) -> list[int]:
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
         if not name.isdigit() or int(name) == os.getpid():
             continue
-        environ = b"\0" + _environ(name)
+        environ = b"\0" + _text(f"/proc/{name}/environ")
         if any(mark in environ for mark in sought):
             found.append(int(name))
     return found
-
-
-def _environ(pid: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 def clear(marks: Sequence[str], seconds: float = 5.0) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -62,6 +63,8 @@ def test_a_record_of_this_process_says_that_it_lives():
         ({"host": "elsewhere"}, None),
         ({"host": "elsewhere", "boot": "other"}, None),
         ({"boot": "other"}, False),
+        ({"boot": "other", "machine": "other"}, None),
+        ({"boot": "other", "machine": ""}, None),
         ({"birth": "1"}, False),
         ({"birth": None}, False),
         ({"pid": 2**22 + 1}, False),
@@ -74,6 +77,18 @@ def test_a_record_of_this_process_says_that_it_lives():
 )
 def test_a_record_of_a_process_that_is_no_more_says_so(change, told):
     assert processes.alive({**processes.this(), **change}) is told
+
+
+def test_a_record_that_names_no_machine_is_of_the_one_that_has_its_host():
+    """As those were that farmx wrote before."""
+    owner = {key: value for key, value in processes.this().items() if key != "machine"}
+    assert (processes.alive(owner), processes.alive({**owner, "boot": "other"})) == (True, False)
+
+
+def test_a_machine_is_told_by_what_hides_its_id():
+    told = Path("/etc/machine-id").read_text().strip() if os.path.exists("/etc/machine-id") else ""
+    assert re.fullmatch(r"[0-9a-f]{8}" if told else "", processes.machine())
+    assert not told or processes.machine() not in told
 
 
 def test_an_empty_record_is_of_no_host():

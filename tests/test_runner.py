@@ -98,6 +98,7 @@ def test_an_owner_says_who_where_and_since_when(place):
     assert told == owner(run) == {
         "format": 1,
         "host": socket.gethostname(),
+        "machine": processes.machine(),
         "boot": processes.boot_id(),
         "pid": os.getpid(),
         "birth": processes.birth(os.getpid()),
