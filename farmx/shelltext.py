@@ -13,6 +13,11 @@ _SHELL = re.compile(
     r"|^\s*(?:[.:!{]|case|cd|eval|exec|exit|export|for|function|if|set|source|time|trap|ulimit|umask|until|while)(?!\S)"
 )
 
+# How a line ends that a shell reads the same when the next one stands behind it: with an operator, or where a command
+# is to begin. And how such a next line begins.
+_GOES_ON = re.compile(r"(?:[;&|(]|(?:^|[;&|(){])\s*(?:do|then|else|\{)|\bcase\s+\S+\s+in)$")
+_GOES_WITH = (")", ";", "&", "|")
+
 
 def words(cmd: str, where: str) -> tuple[str, ...]:
     """A command as the words of a POSIX shell, quotes taken away, nothing expanded, newlines as blanks.
@@ -51,7 +56,7 @@ def second_command(cmd: str) -> str:
     """The first line of `cmd` that a shell would take for another command, and `one_line` does not; '' for none."""
     for found in _PIECE.finditer(cmd):
         before, after = bare(one_line(cmd[: found.start()])), cmd[found.end() :].strip()
-        if found[0] == "\n" and before and after and not before.endswith(("&&", "|")):
+        if found[0] == "\n" and before and after and not (_GOES_ON.search(before) or after.startswith(_GOES_WITH)):
             return after.partition("\n")[0]
     return ""
 

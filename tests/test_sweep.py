@@ -1,6 +1,8 @@
 """sweep: what a sweep file says, by runx's rules."""
 
 import math
+import re
+import subprocess
 import tracemalloc
 
 import pytest
@@ -345,9 +347,33 @@ def test_shell_syntax_in_cmd_is_allowed(cmd):
     assert read("CMD: |\n  " + cmd).cmd == cmd
 
 
-@pytest.mark.parametrize("operator", ["&&", "||", "|"])
+@pytest.mark.parametrize("operator", ["&&", "||", "|", ";", "&"])
 def test_a_line_that_ends_with_an_operator_goes_on_as_in_a_shell(operator):
     assert read(f"CMD: |\n  cd x {operator} \n\n  python t.py\n").cmd == f"cd x {operator}   python t.py"
+
+
+JOINED = [
+    "for i in 1 2; do\n  echo $i;\ndone; echo end",
+    "(\ncd /tmp;\npwd\n) ||\necho no; echo end",
+    "{\necho a; echo b; } &&\necho c",
+    "f() {\necho f; }; f",
+    "if false; then\necho a;\nelse\necho b;\nfi; echo end",
+    "case x in\n(y) echo a;;\nx) echo b\n;;\nesac; echo end",
+    "while false; do\n:;\ndone; echo $(\necho é 'a\nb')",
+]
+
+
+@pytest.mark.parametrize("lines", JOINED)
+def test_lines_that_a_shell_reads_the_same_when_they_are_one_are_joined(lines):
+    cmd = read("CMD: |\n  " + lines.replace("\n", "\n  ")).cmd
+    assert cmd == re.sub("\n(?!b'\\))", " ", lines)
+    asked, given = (subprocess.run(["bash", "-c", each], capture_output=True, text=True) for each in (lines, cmd))
+    assert (given.returncode, given.stdout, given.stderr) == (0, asked.stdout, "")
+
+
+@pytest.mark.parametrize("operator", ["&&", "||", "|"])
+def test_a_line_may_begin_with_an_operator_though_a_shell_has_it_end_the_line_before(operator):
+    assert read(f"CMD: |\n  cd x\n  {operator} python t.py\n").cmd == f"cd x {operator} python t.py"
 
 
 # ---------------------------------------------------------------- warnings
@@ -389,8 +415,8 @@ def test_other_keys_are_warned_of_and_anchors_alone_are_not():
 # ---------------------------------------------------------------- what is wrong
 
 LINES = (
-    "has several lines, and is one command: {!r} would be words of the line before it; write > in place of |, or end "
-    "that line with \\, for one command, a mapping of stages or SETUP for several"
+    "has several lines, and {!r} would be words of the line before it; end that line with \\ for one command "
+    "(or write > in place of |), with ; or && for two, or write a mapping of stages or SETUP"
 )
 REFUSED = [
     ("", "s.yml: the file is empty; write at least CMD: <command>"),
@@ -420,6 +446,14 @@ REFUSED = [
     ("CMD: |\n  a &&\n\n  b \\\\\n  c\n  d", f"s.yml:1:6: CMD {LINES.format('c')}"),
     ('CMD: "a\\nb"', f"s.yml:1:6: CMD {LINES.format('b')}"),
     ("CMD:\n  one: a\n  two: |\n    b\n    c\n", f"s.yml:3:8: two {LINES.format('c')}"),
+    ("CMD: |\n  for i in 1 2\n  do\n  a; done", f"s.yml:1:6: CMD {LINES.format('do')}"),
+    ("CMD: |\n  if a; then b\n  else c; fi", f"s.yml:1:6: CMD {LINES.format('else c; fi')}"),
+    ("CMD: |\n  for i in 1; do a; done\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
+    ("CMD: |\n  echo do\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
+    ("CMD: |\n  echo {\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
+    ("CMD: |\n  find . -exec rm {} \\;\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
+    ("CMD: |\n  echo 'a;'\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
+    ("CMD: |\n  for i in\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
     ("CMD: a &", "s.yml:1:6: CMD ends with &, so the values would be a command of their own; leave it out"),
     ("CMD: 'a ;'", "s.yml:1:6: CMD ends with ;, so the values would be a command of their own; leave it out"),
     # HPARAMS
