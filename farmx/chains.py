@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import farms, layout, needs
+from farmx import farms, layout, needs, whereabouts
 from farmx.farms import base
 from farmx.farms.base import Farm
 from farmx.spec import Job, Run, RunSpec, Submission
@@ -95,8 +95,10 @@ def written(home: str, name: str, farm: Farm, chains: Sequence[Chain]) -> list[S
                 batches.append((base.Batch(jobs, members[0].links[place].resources), True))
     made = base.submissions(home, name, [batch for batch, _ in batches])
     claims = {chain.jobs[0].run: chain.claim for chain in chains}
+    inodes = whereabouts.inodes(os.path.dirname(os.path.dirname(home)))
     for each in made:
-        layout.write(os.path.join(each.path, layout.CLAIMED), "".join(f"{claims[job.run]}\n" for job in each.jobs))
+        told = whereabouts.lines(inodes, ((job.run, claims[job.run]) for job in each.jobs))
+        layout.write(os.path.join(each.path, layout.CLAIMED), told)
     return [
         each._replace(after=before.id if waits else "")
         for before, each, (_, waits) in zip([*made[:1], *made], made, batches)

@@ -31,7 +31,7 @@ TREE = "code"
 # LOGROOT/<experiment>/.farmx/submissions/<id>/
 RUNS = "runs"  # launch: line i: attempt and run of index i
 REFUSED = "refused"  # the farm: the lines of RUNS that it took out, since it has no room for them
-CLAIMED = "claimed"  # launch: line i: which generation of which point that run holds; another may get its name
+CLAIMED = "claimed"  # launch: line i: which generation of which point that run holds, and its inode; names change
 JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
 SCRIPT = "script"  # the farm: what it was handed
 FINISH = "finish."  # the farm: finish.<n>: who queues what a killed launch left out; the next number is for the next

@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from farmx import breaker, containers, layout, notices, outfit, packed, packs, processes, remedies, runner, stages
+from farmx import breaker, containers, layout, notices, packed, packs, processes, remedies, runner, stages, whereabouts
 from farmx.errors import RecordError, StageError
 from farmx.processes import Inbox
 from farmx.remedies import Remedy
@@ -239,7 +239,7 @@ class Held(NamedTuple):
     """A run that the job holds: index `place` of the submission at `home`, with its job.json.
 
     log: the scheduler's index, which names the job's output.  restarts: of the job.  packed: whether it holds others,
-    too.  claim: of which generation of which point it was when it was queued, '' where nobody says.
+    too.  claim: what the submission says of which run it is, '' where it does not.
     """
 
     home: str
@@ -307,8 +307,8 @@ class Held(NamedTuple):
         well, whatever the scheduler made of that, or the run was queued again without it, or another has its name.
         Raises RecordError."""
         record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
-        if outfit.another(record, self.claim):
-            return outfit.ANOTHER
+        if whereabouts.another(record, self.claim):
+            return whereabouts.ANOTHER
         if why := self.kept():
             self._hold(scheduler, why)
             return why
@@ -393,7 +393,7 @@ def main(argv: Sequence[str]) -> int:
     experiment, held = layout.experiment_of(home), list[Held]()
     for place in (place for place in pack.places(int(index)) if place < len(runs)):
         (name, (queued, _)), claim = runs[place], claims[place] if place < len(claims) else ""
-        run = outfit.found(os.path.join(experiment, name), claim)
+        run = whereabouts.found(os.path.join(experiment, name), claim)
         held.append(Held(home, job, int(index), place, run, queued, _restarts(node, run, queued), pack != packs.ALONE,
                          claim))  # fmt: skip
     if not held:

@@ -12,43 +12,6 @@ from typing import Any
 
 from farmx import layout
 
-ANOTHER = "the run that was queued was deleted, and another has its name"
-
-
-def another(record: Mapping[str, Any] | None, claim: str) -> bool:
-    """Whether this run.json is not that of the run that was queued, which somebody deleted: it has its name.
-
-    claim: of which generation of which point that was, '' where nobody says.
-    """
-    told = record and layout.claim_name(record.get("point"), record.get("generation"))
-    return bool(told) and claim not in ("", told)
-
-
-def found(run: str, claim: str) -> str:
-    """Where the run is that was queued as the one at this path: there, or where somebody has renamed it to since.
-
-    By the index of points, which a launch mends after that, else by the records of the experiment's runs, of which each
-    says whose it is. claim: as in another().
-    """
-    if not claim or _is(run, claim):
-        return run
-    experiment, names = os.path.dirname(run), list[str]()
-    with suppress(OSError):
-        names.append(os.path.basename(os.readlink(os.path.join(experiment, layout.FARMX, layout.POINTS, claim))))
-    with suppress(OSError):
-        names += sorted(name for name in os.listdir(experiment) if not name.startswith("."))
-    return next((path for path in (os.path.join(experiment, name) for name in names) if _is(path, claim)), run)
-
-
-def _is(run: str, claim: str) -> bool:
-    """Whether the run at this path is the one that the claim names."""
-    try:
-        record = json.loads(_text(os.path.join(run, layout.RUN)))
-        return bool(layout.claim_name(record.get("point"), record.get("generation")) == claim)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 # ---------------------------------------------------------------- files
 
 

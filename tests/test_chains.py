@@ -107,13 +107,17 @@ def test_what_waits_has_the_index_of_what_it_waits_for(place):
     ]
 
 
-def test_each_submission_says_of_which_point_its_runs_are(place):
+def test_each_submission_says_of_which_point_its_runs_are_and_which_directories(place):
     home = str(place.experiment / ".farmx/submissions")
     there = run([1], [])._replace(path=str(place.experiment / "it's $HOME"), generation=3)
     links = [Link(("a",), CPU), Link(("b",), GPU)]
     group = [chains.chain_of(str(place.experiment / "new"), links, "p1-new.1"), chains.chain_of(there, links)]
     made = chains.written(home, "s", Farm(), group)
     assert [Path(each.path, "claimed").read_text() for each in made] == ["p1-new.1\np1-0.3\n"] * 2
+    (place.experiment / "new").mkdir(parents=True)
+    made = chains.written(home, "t", Farm(), group)
+    inode = (place.experiment / "new").stat().st_ino
+    assert [Path(each.path, "claimed").read_text() for each in made] == [f"p1-new.1 {inode}\np1-0.3\n"] * 2
 
 
 def test_a_farm_that_chains_no_jobs_is_told_of():

@@ -21,7 +21,7 @@ LADDER = (
     ("version", "errors"),
     ("layout",),
     ("spec", "yaml12", "processes", "lines", "several", "needs", "surroundings", "interpreter", "provenance",
-     "shelltext", "stages", "containers"),
+     "shelltext", "stages", "containers", "whereabouts"),
     ("policy", "evidence", "packs", "outfit", "pickles"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),
     ("remedies", "notices"),
@@ -72,12 +72,13 @@ ALONE = {
     "breaker": {"errors", "evidence", "layout"},
     "remedies": {"breaker", "evidence", "layout", "needs", "policy", "runner", "stages"},
     "outfit": {"layout"},
+    "whereabouts": {"errors", "layout"},
     "runner": {"errors", "layout", "outfit", "processes", "stages"},
     "notices": {"breaker", "errors", "evidence", "layout"},
     "packs": {"needs"},
     "packed": {"processes", "runner"},
-    "node": {"breaker", "containers", "errors", "layout", "notices", "outfit", "packed", "packs", "processes",
-             "remedies", "runner", "stages"},
+    "node": {"breaker", "containers", "errors", "layout", "notices", "packed", "packs", "processes", "remedies",
+             "runner", "stages", "whereabouts"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

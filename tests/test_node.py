@@ -13,7 +13,7 @@ import pytest
 from launching import ROOT, Place, end, until
 from schedulers import Scheduler
 
-from farmx import breaker, layout, node, notices, packs, runner, status, verdicts, why
+from farmx import breaker, layout, node, notices, packs, runner, status, verdicts, whereabouts, why
 from farmx.farms import base, slurm_script
 from farmx.policy import Verdict
 from farmx.runner import Outcome
@@ -260,33 +260,41 @@ def test_a_run_that_was_deleted_while_it_waited_is_one_line(place):
     )
 
 
-@pytest.mark.parametrize("healed", [False, True])
 @pytest.mark.parametrize("pack", [False, True])
-def test_a_run_that_was_renamed_while_it_waited_runs_under_its_new_name(place, pack, healed):
+def test_a_run_that_was_renamed_while_it_waited_runs_under_its_new_name(place, pack):
     run = place.shell("echo in $FARMX_RUN")
     submission = handed(place, run)
     if pack:
         packed(submission)
-    claim = json.loads(Path(run, "run.json").read_text())["point"] + ".1"
-    Path(submission, "claimed").write_text(f"{claim}\n")
-    for other in ("a torn one", "b without a record", "zz copied"):
-        shutil.copytree(run, place.experiment / other)
-    (place.experiment / "a torn one" / "run.json").write_text("{")
-    (place.experiment / "b without a record" / "run.json").unlink()
+    claimed(submission, run)
+    shutil.copytree(run, place.experiment / "a backup")
     moved = place.experiment / "it's; renamed ✓"
     os.rename(run, moved)
-    if healed:
-        (place.experiment / ".farmx/points").mkdir(exist_ok=True)
-        os.symlink(f"../../{moved.name}", place.experiment / ".farmx/points" / claim)
     assert start(submission).wait() == 0
     assert said(submission) == f"{moved.name} 1.0 done\n"
     assert (moved / "output.log").read_text() == f"in {moved}\n"
-    os.rename(moved, run)  # and one that took its name meanwhile begins nothing
-    record = json.loads(Path(run, "run.json").read_text())
-    Path(run, "run.json").write_text(json.dumps({**record, "point": "p1-another"}))
-    shutil.rmtree(place.experiment / "zz copied")
-    assert start(submission).wait() == 0
-    assert said(submission).endswith("another has its name\n")
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_deleted_run_does_not_begin_in_its_copy(place, pack):
+    run = place.run()
+    submission = handed(place, run)
+    if pack:
+        packed(submission)
+    claimed(submission, run)
+    backup = place.experiment / "a-backup"
+    shutil.copytree(run, backup)
+    shutil.rmtree(run)
+    assert start(submission).wait() == 1
+    assert said(submission).endswith(f"{run}/attempts is gone: was the run moved or deleted while it waited?\n")
+    assert not (backup / "attempts").exists()
+
+
+def claimed(submission: str, run: str) -> None:
+    """Have the submission say whose point its only run holds, as a launch does."""
+    point = json.loads(Path(run, "run.json").read_text())["point"]
+    inodes = whereabouts.inodes(os.path.dirname(run))
+    Path(submission, "claimed").write_text(whereabouts.lines(inodes, [(run, f"{point}.1")]))
 
 
 def a_file(run: str, submission: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import layout, notices, outfit, processes, runner
+from farmx import layout, notices, processes, runner, whereabouts
 from farmx.errors import FarmError, StageError
 from farmx.farms import shares
 from farmx.farms.gpus import Gpu, Slot
@@ -74,8 +74,8 @@ def execute(
         handed.beat()
         grip.touch()
 
-    if claim and outfit.another(runner.read(os.path.join(run, layout.RUN), layout.RUN_FORMAT), claim):
-        return Outcome("held", note=outfit.ANOTHER)
+    if claim and whereabouts.another(runner.read(os.path.join(run, layout.RUN), layout.RUN_FORMAT), claim):
+        return Outcome("held", note=whereabouts.ANOTHER)
     try:
         outcome = runner.execute(run, number, handed.facts(), inbox, console, grip.env, pulse=pulse)
         notices.note(handed.path, run, number, outcome.state)
