@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, script, state, until
 
-from farmx import layout, processes, runner
+from farmx import layout, processes, runner, whereabouts
 from farmx.errors import FarmError
 from farmx.farms import base, local, shares, worker
 from farmx.farms.gpus import Gpu, Slot
@@ -128,6 +129,22 @@ def test_a_run_that_has_the_name_of_a_deleted_one_is_not_begun_in_its_place(plac
     more = {} if claimed is None else {"claimed": claimed.format(point=point)}
     told, states = finish(farm(place, run, slots=slots, **more))
     assert (states, told[-1][3], os.path.exists(f"{run}/attempts")) == ([state], state, state == "done")
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+@pytest.mark.parametrize(("kept", "state"), [(True, "done"), (False, "interrupted")])
+def test_a_run_that_was_renamed_while_it_waited_begins_and_a_copy_of_one_does_not(place, kept, state, slots):
+    run, moved = place.run(), place.experiment / "it's; renamed ✓"
+    point = layout.read_json(f"{run}/run.json", layout.RUN_FORMAT)["point"]
+    (line,) = whereabouts.lines(whereabouts.inodes(str(place.experiment)), [(run, f"{point}.1")]).splitlines()
+    shutil.copytree(run, place.experiment / "a-backup")
+    if kept:
+        os.rename(run, moved)
+    else:
+        shutil.rmtree(run)
+    told, states = finish(farm(place, run, slots=slots, claimed=line))
+    assert (states, told[-1][3], os.path.exists(f"{moved}/attempts")) == ([state], state, kept)
+    assert not (place.experiment / "a-backup/attempts").exists()
 
 
 @pytest.mark.parametrize("slots", [None, 1])

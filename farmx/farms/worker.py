@@ -67,13 +67,14 @@ def execute(
 ) -> Outcome:
     """Execute attempt `number` of the run directory `run` in this process; what keeps it from that interrupts it.
 
-    claim: of which generation of which point it was when it was handed over, '' where nobody says.
+    claim: what the submission says of which run it is, '' where it does not; that may have been renamed since.
     """
 
     def pulse() -> None:
         handed.beat()
         grip.touch()
 
+    run = whereabouts.found(run, claim)
     if claim and whereabouts.another(runner.read(os.path.join(run, layout.RUN), layout.RUN_FORMAT), claim):
         return Outcome("held", note=whereabouts.ANOTHER)
     try:
