@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, until
+from launching import PATIENCE_S, Place, end, exists, gone, number, output, python, script, until
 
 FOREGROUND = """
 tty = sys.argv[2]
@@ -359,6 +359,62 @@ def test_a_reader_that_pauses_for_many_runs_costs_no_open_files(place):
         until(lambda: all(map(end, runs)))
         assert process.stdout.read() == "".join(map(output, runs))
     assert [end(run)["state"] for run in runs] == ["done"] * 40
+
+
+def test_where_a_thousand_files_are_open_already_all_is_shown_too(place):
+    run = place.shell("yes | head -n 90000; echo last")
+    many = "import os, resource\nhard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+    many += "resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))\nheld = [os.dup(0) for _ in range(1100)]\n"
+    with python(many + FOREGROUND, run, "", "") as process:
+        until(lambda: end(run) or process.poll())
+        assert process.stdout.read() == output(run) == "y\n" * 90_000 + "last\n"
+    assert process.returncode == 0
+
+
+PIPES = """
+import select
+from farmx.farms import terminal
+said, seat, readers = os.fdopen(os.dup(1), "w"), terminal.Seat(), {}
+for to in (1, 2):
+    readers[to], writer = os.pipe()
+    os.dup2(writer, to)
+def ready():
+    return any(select.select([descriptor], [], [], 0)[0] for descriptor in seat.descriptors())
+def take(to):
+    return len(os.read(readers[to], 65536))
+"""
+
+WAKES = """
+for to in (1, 2, 1):
+    seat.put(b"x" * 100_000, to)
+for to in (1, 2, 1):
+    print(ready(), take(to) > 60_000, ready(), seat.flush(), ready(), file=said)
+print(take(1) > 60_000, ready(), seat.flush(), seat.descriptors(), seat.close(None), file=said)
+"""
+
+
+def test_only_the_end_that_is_waited_for_wakes_whether_that_is_our_output_or_our_errors(place):
+    assert script(PIPES + WAKES) == "False True True None False\n" * 3 + "True True None [] True\n"
+
+
+GONE = """
+log = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+os.write(log, b"x" * 200_000)
+seat.show(b"x" * 200_000, log)
+seat.put(b"last", 1)
+exec(sys.argv[2])
+took = take(1)
+seat.flush()
+print(took + take(1), seat.close(1.0), file=said)
+"""
+
+
+@pytest.mark.parametrize(("what", "more"), [
+    ("os.unlink(sys.argv[1])", 4), ("os.rename(sys.argv[1], sys.argv[1] + ' x')", 4),
+    ("os.truncate(sys.argv[1], 70_000)", 70_000 - 65536 + 4),
+])  # fmt: skip
+def test_what_was_yet_to_be_shown_of_a_log_that_is_gone_is_not_taken_for_shown(tmp_path, what, more):
+    assert script(PIPES + GONE, str(tmp_path / "größe's\nlog"), what) == f"{65536 + more} False\n"
 
 
 SOCKET = """

@@ -4,6 +4,7 @@ The log is the truth, and what is shown a courtesy: nothing waits for a reader t
 """
 
 import fcntl
+import math
 import os
 import select
 import signal
@@ -34,18 +35,22 @@ class _Part(NamedTuple):
     end: int = 0
 
     def next(self) -> bytes:
-        """What comes first of it; b"" when that is all."""
+        """What comes first of it; b"" when it cannot be read any more: its run was renamed or deleted, a disk fails."""
         if not self.log:
             return self.text
         try:
             with open(self.log, "rb", buffering=0) as file:
                 return os.pread(file.fileno(), min(_CHUNK, self.end - self.begin), self.begin)
-        except OSError:  # its disk fails, the run was deleted
+        except OSError:
             return b""
 
     def after(self, count: int) -> "_Part":
         """What is left of it after so many bytes."""
         return self._replace(text=self.text[count:], begin=self.begin + count)
+
+    def empty(self) -> bool:
+        """Whether that was all of it."""
+        return not self.text and self.begin >= self.end
 
 
 class Seat:
@@ -58,7 +63,9 @@ class Seat:
         self.typed = b""  # and not yet read by any program
         self._behind: deque[_Part] = deque()
         self._ends: dict[int, tuple[int, bool]] = {}
+        self._lost = False  # whether some of what they were behind with is gone
         self._waker: select.epoll | None = None  # can be read once they take more
+        self._wakes = 0  # where: 1, 2; 0 for nowhere
 
     def put(self, text: bytes, to: int) -> None:
         """Show what is said on our output or errors (1, 2)."""
@@ -91,29 +98,37 @@ class Seat:
             self._behind[0] = part.after(len(said) - len(left))
             if left:
                 return
-            if not self._behind[0].next():
+            self._lost = self._lost or not said
+            if not said or self._behind[0].empty():
                 self._behind.popleft()
 
     def descriptors(self) -> list[int]:
         """What can be read once they take more; flush() then."""
-        if not self._behind and self._waker is not None:
-            self._waker.close()
-            self._waker = None
-        if self._behind and self._waker is None and hasattr(select, "epoll"):  # else they see more with what comes next
-            self._waker = select.epoll()
-            with suppress(OSError):
-                self._waker.register(self._end(self._behind[0].to)[0], select.EPOLLOUT)
+        to = self._behind[0].to if self._behind else 0
+        if to != self._wakes:
+            self._wakes = to
+            self._wake(to)
         return [self._waker.fileno()] if self._waker is not None else []
 
+    def _wake(self, to: int) -> None:
+        """Be woken once more is taken there, and nowhere else: where there is room it would be at once, for ever."""
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
+        if to and hasattr(select, "epoll"):  # else they see more with what comes next
+            self._waker = select.epoll()
+            with suppress(OSError):
+                self._waker.register(self._end(to)[0], select.EPOLLOUT)
+
     def close(self, patience_s: float | None) -> bool:
-        """All runs have ended: wait until what is behind was taken; whether it was.
+        """All runs have ended: wait until what is behind was taken; whether all that was ever behind was shown.
 
         patience_s: how long at most where nothing is taken; None for as long as it lasts, or to Ctrl-C.
         """
         try:
-            while self._behind and select.select([], [self._end(self._behind[0].to)[0]], [], patience_s)[1]:
+            while self._behind and _ready(self._end(self._behind[0].to)[0], select.POLLOUT, patience_s):
                 self.flush()
-            return not self._behind
+            return not self._behind and not self._lost
         finally:
             self._behind.clear()
             self.descriptors()
@@ -125,7 +140,7 @@ class Seat:
         """Write as much as is taken now, or all where nobody is there any more (`| head`); what is left."""
         end, asks = self._end(to)
         try:
-            while text and not (asks and not select.select([], [end], [], 0)[1]):
+            while text and not (asks and not _ready(end, select.POLLOUT)):
                 text = text[os.write(end, text[: select.PIPE_BUF] if asks else text) :]
         except BlockingIOError:
             return text
@@ -150,6 +165,13 @@ def _end(to: int) -> tuple[int, bool]:
         return os.open(f"/proc/self/fd/{to}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), False
     except OSError:  # a socket, a terminal of somebody else's
         return to, True
+
+
+def _ready(descriptor: int, event: int, patience_s: float | None = 0.0) -> bool:
+    """Whether that can be done there, or fails at once, within so long; None for as long as it takes."""
+    poller = select.poll()  # which takes any number, unlike select
+    poller.register(descriptor, event)
+    return bool(poller.poll(None if patience_s is None else math.ceil(patience_s * 1000)))
 
 
 # ---------------------------------------------------------------- where programs speak
@@ -187,7 +209,7 @@ def _move(source: int, log: int, seat: Seat) -> int:
 def _drain(source: int, log: int, seat: Seat) -> None:
     """Move what is left of a program that has gone; what it left behind may talk on, and is not listened to."""
     left = 2 * _CHUNK  # more than a pipe or a terminal holds
-    while left > 0 and select.select([source], [], [], 0)[0]:
+    while left > 0 and _ready(source, select.POLLIN):
         moved = _move(source, log, seat)
         left = left - moved if moved else 0
 
