@@ -20,7 +20,7 @@ def launch(
     sweep: str | os.PathLike[str],
     *,
     farm: str | None = None,
-    interactive: bool = True,
+    interactive: bool | None = None,
     jobs: int | None = None,
     gpus: str | int | Sequence[int | str] | None = None,
     logroot: str | os.PathLike[str] | None = None,
@@ -35,15 +35,15 @@ def launch(
 ) -> list[Run]:
     """Do what `farmx SWEEP -i` does (`-j`, `--gpus` with `jobs`, `gpus`); return the runs of its points, in order.
 
-    interactive=False without these is `farmx SWEEP`: the runs are left to the farm, and this returns at once. Points
-    that had a run before keep it, so the list is the same however often this is called. Raises FarmxError for whatever
-    is wrong, before anything is made, more points than `max_runs` among it, and KeyboardInterrupt after Ctrl-C; a run
-    that fails raises nothing: look at its `state`.
+    `farm`, or interactive=False, without these is `farmx SWEEP`: the runs are left to the farm, and this returns at
+    once; interactive=True runs them here all the same. Points that had a run before keep it, so the list is the same
+    however often this is called. Raises FarmxError for whatever is wrong, before anything is made, more points than
+    `max_runs` among it, and KeyboardInterrupt after Ctrl-C; a run that fails raises nothing: look at its `state`.
     """
     jobs, gpus = _count("jobs", jobs), _gpus(gpus)
     max_runs = _count("max_runs", max_runs) or 0
     pooled = jobs is not None or gpus is not None
-    here_now = interactive or pooled
+    here_now = pooled or (farm is None if interactive is None else interactive)
     if here_now and threading.current_thread() is not threading.main_thread():
         raise UsageError("launch() answers Ctrl-C, and only the main thread of a program can; call it there")
     at = surroundings()
@@ -66,7 +66,7 @@ def launch(
     for warning in made.sweep.warnings:
         tell(warning)
     order = compose.order(made, at, user(), here_now)
-    same = shlex.join(launching.words_of(request, _how(interactive, jobs, gpus, max_runs)))
+    same = shlex.join(launching.words_of(request, _how(here_now, jobs, gpus, max_runs)))
     if not here_now:
         there.run(order, there.farm(_elsewhere(made.config)), same)
     elif here.run(order, slots(jobs, gpus) if pooled else None, lives_on=True, same=same) == 130:

@@ -236,6 +236,11 @@ AGAIN = [
      "--no-cooldir"),
     ("'sweep.yml', first=1, farm='box', interactive=False, config_file='c.yaml'",
      "farmx sweep.yml --farm box -c c.yaml --first 1"),
+    ("'sweep.yml', first=1, farm='box', config_file='c.yaml'", "farmx sweep.yml --farm box -c c.yaml --first 1"),
+    ("'sweep.yml', first=1, farm='box', interactive=True, config_file='c.yaml'",
+     "farmx sweep.yml -i --farm box -c c.yaml --first 1"),
+    ("'sweep.yml', first=1, farm='box', jobs=1, config_file='c.yaml'",
+     "farmx sweep.yml -j 1 --farm box -c c.yaml --first 1"),
 ]  # fmt: skip
 
 

@@ -310,8 +310,9 @@ def test_two_launches_of_two_experiments_are_two_pools(box):
     assert box.states() == ["done"] * 3
 
 
-def test_from_python_the_runs_are_there_and_queued(box):
-    code = "import farmx; print(*(run.state for run in farmx.launch('sweep.yml', farm='local', interactive=False)))"
+@pytest.mark.parametrize("more", ["", ", interactive=False"])
+def test_from_python_the_runs_are_there_and_queued(box, more):
+    code = f"import farmx; print(*(run.state for run in farmx.launch('sweep.yml', farm='local'{more})))"
     told = ran(f"{sys.executable} -c {json.dumps(code)}", box.path, SIDE=str(box.side))
     assert told.code == 0, told.err
     assert set(told.out.split()) <= {"queued", "running"} and len(told.out.split()) == 3
