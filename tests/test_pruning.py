@@ -59,6 +59,14 @@ def test_a_retry_of_the_experiment_leaves_what_it_cancelled_and_a_launch_takes_i
     assert states(waiting) == {1: "done", 2: "done", 3: "done"}
 
 
+def test_what_is_told_to_type_next_counts_nothing_that_it_cancelled(waiting):
+    waiting.ok("sweep.yml", "-i", "--prune", "-y")
+    waiting.write("note.sh", "exit 3\n")
+    told = waiting("retry", "sweep", "--state", "done", "--code", "now").err
+    assert told.endswith("next  sumx sweep\nnext  farmx retry sweep  # 2 failed or cancelled\n"), told
+    assert states(waiting) == {1: "failed", 2: "failed", 3: "cancelled"}
+
+
 @pytest.mark.parametrize("sure", ["-y", "--yes"])
 def test_what_is_told_to_type_again_agrees_to_nothing(waiting, sure):
     waiting("sweep.yml", "-i", "--prune", sure)
@@ -190,6 +198,16 @@ def test_what_waits_in_a_queue_leaves_it_and_what_runs_or_is_wanted_stays(queued
     assert ((queued / "queue").read_text(), (queued / "ended").read_text()) == ("1 PEND\n4 RUN\n", "2 3\n")
     assert states(project) == {1: "queued", 2: "cancelled", 3: "cancelled", 4: "running"}
     assert (queued / "count").read_text().count("x") == 4
+
+
+def test_what_is_told_to_type_next_counts_nothing_that_left_the_queue(queued, project: Project):
+    project.ok("sweep.yml", "--prune", "-y")
+    (queued / "queue").write_text("1 PEND\n")
+    ended = {"format": 1, "state": "failed", "code": 3, "cause": None, "note": None, "started": 1.0, "ended": 2.0}
+    (by_n(project)[4] / "attempts/1.0/end.json").write_text(json.dumps(ended))
+    told = project.ok("retry", "sweep").err
+    assert "runs  1 again, 3 left alone\n" in told
+    assert told.endswith("next  farmx cancel sweep\nnext  sumx sweep\n"), told
 
 
 def test_what_is_not_agreed_to_stays_in_the_queue(queued, project: Project):

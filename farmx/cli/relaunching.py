@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import compose, naming, relaunch, status, yaml12
+from farmx import compose, naming, relaunch, status, steps, yaml12
 from farmx.cli import here, looking, notifying, there
 from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
 from farmx.errors import FarmxError, NoFarmError, UsageError, nearest
@@ -195,10 +195,11 @@ def _tell_next(groups: Sequence[Group], left: Sequence[Run], on: str) -> None:
 
 
 def _called(groups: Sequence[Group], left: Sequence[Run]) -> tuple[list[str], Counter[str]]:
-    """What commands call the experiments of the groups, and the states of those of `left` that are of them."""
+    """What commands call the experiments of the groups, and the states of those of `left` that are of them, without what
+    --prune cancelled, which no retry of an experiment takes."""
     homes = list(dict.fromkeys(group.home for group in groups))
-    states = Counter(str(run.state) for run in left if os.path.dirname(run.path) in homes)
-    return [here.called(home) for home in homes], states
+    these = (run for run in left if os.path.dirname(run.path) in homes and not steps.dropped(run))
+    return [here.called(home) for home in homes], Counter(str(run.state) for run in these)
 
 
 def _on(given: Mapping[str, Any], states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -> str:
