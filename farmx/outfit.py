@@ -15,6 +15,21 @@ from farmx import layout
 # ---------------------------------------------------------------- files
 
 
+def whole(record: Mapping[str, Any]) -> bool:
+    """Whether run.json has what is needed of it here and by the runner, whatever hand was at it.
+
+    That of an earlier format has neither script nor hparams.
+    """
+    try:
+        stages = [stage["name"] for stage in record["stages"]]
+        texts = [record[name] for name in ("digest", "experiment", "point")] + [record["code"]["staging"], *stages]
+    except (KeyError, TypeError):
+        return False
+    texts.append(record.get("script", ""))
+    typed = all(isinstance(text, str) for text in texts) and isinstance(record.get("hparams", {}), dict)
+    return bool(stages) and typed
+
+
 def unfold(run: str, record: Mapping[str, Any]) -> str:
     """Make launch.sh and hparams.json say what run.json does; return the shell that launch.sh is written for.
 

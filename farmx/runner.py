@@ -77,8 +77,9 @@ def take(run: str, number: str, facts: Mapping[str, Any]) -> tuple[str | None, d
     try:
         layout.rename(aside, attempt, lambda: _owner(attempt) == owner)
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.EPERM) or not os.path.isdir(attempt):
-            raise  # EPERM is sshfs's word for it
+        there = error.errno in (errno.EEXIST, errno.ENOTEMPTY)  # a look may tell what NFS remembers from before
+        if not there and not (error.errno == errno.EPERM and os.path.isdir(attempt)):  # sshfs's word for it
+            raise
         outfit.remove(aside)
         return None, _owner(attempt)
     return attempt, owner
@@ -284,9 +285,16 @@ def execute(
     more: dict[str, Any] = {"again": True} if outcome.again else {}
     more |= {"cause": outcome.cause} if outcome.cause else {}
     attempt.end(outcome.state, code=outcome.code, signal=outcome.signal, note=outcome.note, **more)
-    if outcome.state == "preempted" and layout.wished(taken) and close(run, layout.attempt_after(number)):
+    if outcome.state == "preempted" and layout.wished(taken) and _closed(run, layout.attempt_after(number)):
         outcome = outcome._replace(state="cancelled", note="before its next attempt", again=False)
     return outcome._replace(seconds=seconds)
+
+
+def _closed(run: str, number: str) -> bool:
+    """close(), where that can be; else it is for who would begin that attempt: the end of this one is recorded."""
+    with suppress(OSError):
+        return close(run, number)
+    return False
 
 
 def _held(attempt: str, owner: Mapping[str, Any]) -> Outcome:
@@ -314,8 +322,8 @@ def _run_stages(start: _Start) -> Outcome:
     run, attempt = start.run, start.attempt
     if after := newer(attempt.path):  # it came while we took ours
         return Outcome("interrupted", note=f"attempt {after} of this run has begun")
-    record = _what_to_run(run)
-    if record is None:
+    record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
+    if record is None or not outfit.whole(record):
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:
         clear(attempt.path)  # what a killed runner left
@@ -336,22 +344,6 @@ def _run_stages(start: _Start) -> Outcome:
         if outcome.state != "done":
             break
     return outcome
-
-
-def _what_to_run(run: str) -> dict[str, Any] | None:
-    """run.json; None when it lacks what is needed here, whatever hand was at it.
-
-    That of an earlier format has neither script nor hparams.
-    """
-    record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT) or {}
-    try:
-        stages = [stage["name"] for stage in record["stages"]]
-        texts = [record[name] for name in ("digest", "experiment", "point")] + [record["code"]["staging"], *stages]
-    except (KeyError, TypeError):
-        return None
-    texts.append(record.get("script", ""))
-    whole = all(isinstance(text, str) for text in texts) and isinstance(record.get("hparams", {}), dict)
-    return record if stages and whole else None
 
 
 def clear(attempt: str) -> None:

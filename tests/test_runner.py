@@ -138,6 +138,18 @@ def test_an_attempt_that_somebody_has_is_not_given_in_whichever_words_the_file_s
     assert os.listdir(f"{run}/attempts") == ["1.0"]
 
 
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOTEMPTY])
+def test_an_attempt_that_somebody_has_is_not_given_where_a_look_still_says_that_nothing_is_there(
+    place, monkeypatch, error
+):
+    run = place.run()
+    _, first = runner.take(run, "1.0", {})
+    refusing(monkeypatch, error)
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)  # as NFS may, which remembers what was not there
+    assert runner.take(run, "1.0", {}) == (None, first)
+    assert os.listdir(f"{run}/attempts") == ["1.0"]
+
+
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.EIO])
 def test_an_attempt_that_nobody_has_and_that_cannot_be_made_is_an_error(place, monkeypatch, error):
     run = place.run()
@@ -876,6 +888,26 @@ def test_a_wish_that_comes_while_a_run_is_preempted_cancels_it(place):
     process = started(run, notice_s=60)
     process.send_signal(signal.SIGUSR2)
     assert finish(process).state == "cancelled"
+
+
+WISHED = """
+from farmx import processes, runner
+def full(path, *more, **named):
+    raise OSError(28, "No space left on device", path)
+def judge(outcome):
+    open(os.path.join(sys.argv[1], "attempts", "1.0", "cancel"), "w").close()
+    os.mkdir = full
+    return outcome._replace(state="preempted", again=True, note="its job is queued again")
+with processes.Inbox() as inbox:
+    print(runner.execute(sys.argv[1], "1.0", {}, inbox, judge=judge)._replace(seconds=0.0))
+"""
+
+
+def test_a_recorded_end_stands_where_a_full_disk_keeps_the_next_attempt_from_being_cancelled(place):
+    run = place.shell("exit 3")
+    told = runner.Outcome("preempted", 3, note="its job is queued again", again=True)
+    assert script(WISHED, run) == f"{told}\n"
+    assert (end(run)["state"], os.listdir(f"{run}/attempts")) == ("preempted", ["1.0"])
 
 
 def test_a_run_that_is_deleted_meanwhile_is_one_line(place):
