@@ -195,8 +195,8 @@ def _tell_next(groups: Sequence[Group], left: Sequence[Run], on: str) -> None:
 
 
 def _called(groups: Sequence[Group], left: Sequence[Run]) -> tuple[list[str], Counter[str]]:
-    """What commands call the experiments of the groups, and the states of those of `left` that are of them, without what
-    --prune cancelled, which no retry of an experiment takes."""
+    """What commands call the experiments of the groups, and the states of those of `left` that are of them, but of none
+    that --prune cancelled, which no retry of an experiment takes."""
     homes = list(dict.fromkeys(group.home for group in groups))
     these = (run for run in left if os.path.dirname(run.path) in homes and not steps.dropped(run))
     return [here.called(home) for home in homes], Counter(str(run.state) for run in these)
