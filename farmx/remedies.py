@@ -41,7 +41,7 @@ def of_job(
     wants = [needs.over(resources, each.get("resources") or {}) for each in stages_told]
     if all(each == wants[0] for each in wants):
         return list(causes)
-    at = [wants[stages.reached(run, after, stages_told)] for after in (*numbers[1:], "")]
+    at = [wants[place] for place in stages.reached(run, numbers, stages_told)]
     own = [cause if each == at[-1] else None for each, cause in zip(at, causes)]
     return own + list(causes[len(own) :])
 

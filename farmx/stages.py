@@ -5,7 +5,7 @@ Carried to nodes with the runner: standard library only.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -79,11 +79,16 @@ def standing(run: str, stages: Sequence[Mapping[str, Any]], end: Mapping[str, An
     return [stage.get("form", "") in forms for stage in stages]
 
 
-def reached(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> int:
-    """The place of the stage that attempts before `number` ('': all) had still to bring to its end, the last where none
-    was left. stages: of run.json."""
-    done = _done(run, number, stages)
-    return next((place for place in range(len(stages)) if place not in done), len(stages) - 1)
+def reached(run: str, numbers: Iterable[str], stages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The place of the stage that was still to be brought to its end after each attempt, the last where none was left.
+
+    numbers: of the attempts from the first on, oldest first.  stages: of run.json.
+    """
+    attempts = (os.path.join(run, layout.ATTEMPTS, number) for number in numbers)
+    return [
+        next((place for place in range(len(stages)) if place not in done), len(stages) - 1)
+        for done in _after_each(attempts, stages)
+    ]
 
 
 def _form(stage: Mapping[str, Any]) -> dict[str, str]:
@@ -91,19 +96,24 @@ def _form(stage: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _done(run: str, number: str, stages: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-    """The places of the stages that attempts before `number` ('': all) brought to their end, as they are now.
+    """The places of the stages that attempts before `number` ('': all) brought to their end, as they are now."""
+    return [frozenset[int](), *_after_each(_before(run, number), stages)][-1]
+
+
+def _after_each(attempts: Iterable[str], stages: Sequence[Mapping[str, Any]]) -> Iterator[frozenset[int]]:
+    """After each of these directories of attempts, oldest first: the places of the stages that are done.
 
     A stage that was begun once more takes away what came after it.
     """
     forms: dict[int, str] = {}
-    for attempt in _before(run, number):
+    for attempt in attempts:
         for row in rows(attempt):
             place = row.get("place", 0)
             if row.get("event") == "started":
                 forms = {other: form for other, form in forms.items() if other < place}
             elif row.get("event") == "ended" and (row["state"] if "state" in row else _state(attempt)) == DONE:
                 forms[place] = row.get("form", "")
-    return frozenset(place for place, stage in enumerate(stages) if forms.get(place) == stage.get("form", ""))
+        yield frozenset(place for place, stage in enumerate(stages) if forms.get(place) == stage.get("form", ""))
 
 
 def _before(run: str, number: str) -> Iterator[str]:

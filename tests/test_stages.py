@@ -1,5 +1,6 @@
 """stages: which stages of a run are done, by what its attempts left, and which the next attempt runs."""
 
+import builtins
 import json
 from pathlib import Path
 
@@ -75,6 +76,26 @@ def test_what_is_asked_for_again_runs_whether_it_is_done_or_not(tmp_path):
     assert plan(tmp_path, again={"8": ["train"]}).run == (2,)
     assert plan(tmp_path, again=3, only=None).run == (2,)
     assert plan(tmp_path, again={"9": 3}, only={"9": None}).run == (2,)
+
+
+REACHED = [  # what attempts did -> the stage that was still to come after each
+    ([], []),
+    (["train-", "train+", "avg-", "avg+ test-", "test+"], ["train", "avg", "avg", "test", "test"]),
+    (["train+ avg+ test-", "train", "train+ avg"], ["test", "train", "avg"]),
+    (["train-"] * 20, ["train"] * 20),
+]
+
+
+@pytest.mark.parametrize(("before", "reached"), REACHED)
+def test_the_stage_that_attempts_had_reached_is_told_with_one_look_at_each(before, reached, tmp_path, monkeypatch):
+    numbers = [f"1.{count}" for count in range(len(before))]
+    for number, text in zip(numbers, before):
+        attempt(tmp_path, number, happened(text))
+    opened: list[str] = []
+    real = open
+    monkeypatch.setattr(builtins, "open", lambda path, **more: opened.append(path) or real(path, **more))
+    assert [ALL[place]["name"] for place in stages.reached(str(tmp_path), numbers, ALL)] == reached
+    assert opened == [f"{tmp_path}/attempts/{number}/events.jsonl" for number in numbers]
 
 
 def test_what_another_attempt_was_asked_for_is_its_own(tmp_path):
