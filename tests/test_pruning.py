@@ -101,11 +101,25 @@ def test_a_point_that_another_file_of_the_experiment_holds_has_not_left_it(waiti
     assert states(waiting) == {1: "done", 2: "cancelled", 3: "staged"}, told
     (other / "sweep.yml").write_text("CMD: [")
     waiting.sweep("{n: [4]}")
-    told = waiting("sweep.yml", "-i", "--prune", "-y")
-    assert (told.code, f"{other}/sweep.yml:" in told.err) == (2, True), told
+    why = f"--prune looks at {other}/sweep.yml, which this experiment was launched from, too: {other}/sweep.yml:2:1: "
+    wrong = "expected a value here; quote it if it is text"
+    assert waiting("sweep.yml", "-i", "--prune", "-y").line(2) == why + wrong
     shutil.rmtree(other)
     waiting.ok("sweep.yml", "-i", "--prune", "-y")
     assert states(waiting) == {1: "done", 2: "cancelled", 3: "cancelled", 4: "done"}
+
+
+def test_another_file_of_the_experiment_is_read_as_it_was_launched(waiting):
+    other = waiting.path / "it's other"
+    other.mkdir()
+    (other / "my conf.yml").write_text("near: {RESOURCES: {}}\n")
+    (other / "sweep.yml").write_text("CMD: sh note.sh\nFARM: near\nHPARAMS: {n: [3]}\n")
+    (other / "note.sh").write_text(":\n")
+    waiting.ok("sweep.yml", "-i", "-c", "my conf.yml", cwd=other)
+    shutil.rmtree(by_n(waiting)[3] / "attempts")
+    waiting.sweep("{n: [1]}")
+    waiting.ok("sweep.yml", "-i", "--prune", "-y")
+    assert states(waiting) == {1: "done", 2: "cancelled", 3: "staged"}
 
 
 def test_a_point_of_other_stages_has_not_left_the_file(project: Project):

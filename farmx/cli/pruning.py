@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from farmx import compose, plan, records, relaunch, steps, sweep
 from farmx.cli.surroundings import SHOWN, tell
 from farmx.compose import Composed, Request
-from farmx.errors import UsageError
+from farmx.errors import ConfigError, SweepError, UsageError
 from farmx.orders import Order
 from farmx.spec import Run, Surroundings
 
@@ -30,11 +30,11 @@ def show(made: Composed, order: Order, at: Surroundings) -> list[Run]:
     """Show what waits in the order's experiment and is not in its sweep file any more; return it.
 
     The file is what counts, all its points: what --first leaves out of an order has not left it. Nor has what another
-    sweep file of the experiment holds today. Raises SweepError where that file is wrong.
+    sweep file of the experiment holds today. Raises SweepError or ConfigError where that is wrong.
     """
     runs = relaunch.left_behind(order.experiment, order.sweep, _points(made))
     if runs:
-        wanted = set().union(*(_points(compose.read(Request(file), at)) for file in _others(order)))
+        wanted = set().union(*(_points(made) for made in _others(order, at)))
         runs = [run for run in runs if run.identity not in wanted]
     if runs:
         _show(runs)
@@ -46,10 +46,19 @@ def _points(made: Composed) -> set[str]:
     return {spec.identity for spec in plan.specs(made.template, sweep.points(made.sweep))}
 
 
-def _others(order: Order) -> Iterable[str]:
-    """The other sweep files that the experiment was launched from and that are still there."""
-    files = dict.fromkeys(str(told.get("sweep") or "") for told in records.launches(order.experiment))
-    return (file for file in files if file != order.sweep and os.path.exists(file))
+def _others(order: Order, at: Surroundings) -> Iterator[Composed]:
+    """The other sweep files that the experiment was launched from and that are still there, with the directory and the
+    configuration file that each was last launched with. Raises SweepError or ConfigError."""
+    launches = {str(told.get("sweep") or ""): told for told in reversed(list(records.launches(order.experiment)))}
+    for file, told in launches.items():
+        if file == order.sweep or not os.path.exists(file):
+            continue
+        cwd = str(told.get("cwd")) if os.path.isdir(str(told.get("cwd"))) else at.cwd
+        try:
+            yield compose.read(Request(file, config_file=told.get("config")), at._replace(cwd=cwd))
+        except (SweepError, ConfigError) as error:
+            why = f"--prune looks at {file}, which this experiment was launched from, too"
+            raise type(error)(f"{why}: {error}") from error
 
 
 def _show(runs: list[Run]) -> None:
