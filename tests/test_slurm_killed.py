@@ -13,7 +13,8 @@ from faults import KILL, Fault
 from schedulers import HELP
 
 SBATCH = """#!/bin/sh
-case "$*" in *--help*) cat {home}/help; exit;; *--test-only*) exit;; esac
+case "$*" in *--help*) cat {home}/help; exit;; *--tiem*) echo "sbatch: unrecognized option '--tiem'" >&2; exit 1;;
+*--test-only*) exit;; esac
 id=$(($(wc -l <{home}/queue) + 1))
 for word; do case $word in --job-name=*) name=${{word#--job-name=}};; esac; done
 echo "$id $name $word" >>{home}/queue
