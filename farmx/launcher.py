@@ -37,7 +37,7 @@ def launch(
     before anything is made for what is wrong, later with all that was staged kept for the same command to finish.
     """
     here = farm.executor == layout.LOCAL
-    code = check(order, farm, progress)
+    code = order.code or check(order, farm.executor, farm, progress)
     _prepare(order)
     _finish(order, farm)
     choices = choose(order)
@@ -69,19 +69,10 @@ def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return list({repr(each): each for each in wanted}.values())
 
 
-def check(order: Order, farm: Farm, progress: Progress = unseen) -> snapshot.Listing:
-    """The code to snapshot, after all that can be wrong with launching the order on `farm` was looked at, by the farm,
-    too; nothing is made."""
-    code = checked(order, farm.executor == layout.LOCAL, progress)
-    programs.check_containers(order.specs, farm.executor, order.environ, order.experiment)
-    farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
-    return code
+def check(order: Order, executor: str, farm: Farm | None = None, progress: Progress = unseen) -> snapshot.Listing:
+    """The code to snapshot, after all that can be wrong with launching the order there was looked at; nothing is made.
 
-
-def checked(order: Order, here: bool, progress: Progress = unseen) -> snapshot.Listing:
-    """The code to snapshot, after everything that can be wrong with the order was looked at; nothing is made.
-
-    here: whether it runs on this machine.
+    farm: is asked, too; None to leave out what only it can say.
     """
     logroot = os.path.dirname(order.experiment)
     if os.path.exists(logroot) and not os.path.isdir(logroot):
@@ -89,7 +80,10 @@ def checked(order: Order, here: bool, progress: Progress = unseen) -> snapshot.L
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
     code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)], progress)
     programs.check_paths(order.specs, order.source, code)
-    programs.check_first(order.specs, order.source, order.environ, code, here)
+    programs.check_first(order.specs, order.source, order.environ, code, executor == layout.LOCAL)
+    programs.check_containers(order.specs, executor, order.environ, order.experiment)
+    if farm:
+        farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
     return code
 
 

@@ -17,7 +17,7 @@ class Order(NamedTuple):
     specs: distinct, in order.  staging: 'link', 'copy', 'share' or None to decide by the number of files.
     told: what the launch record repeats (argv, cwd, user, host, the sweep as composed).  only: the stages to run, ()
     for all.  notify: the addresses that are told what becomes of it; they are written nowhere.  notes: what people
-    should know of its settings, a line each.
+    should know of its settings, a line each.  code: what check() found, None where that is yet to look.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Order(NamedTuple):
     only: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    code: snapshot.Listing | None = None
 
 
 class Choice(NamedTuple):

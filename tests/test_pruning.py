@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from commands import Done, Project, hparams, read
+from schedulers import Scheduler
 from submitting import configure, put
 
 
@@ -160,6 +162,26 @@ def test_a_launch_that_is_refused_has_cancelled_nothing(waiting, more, how, prob
     told = waiting("sweep.yml", "--prune", "-y", *how)
     assert told.line(2) == problem.format(cwd=waiting.path)
     assert states(waiting) == {1: "done", 2: "staged", 3: "staged"}
+
+
+def test_what_may_be_wrong_with_the_launch_is_looked_at_once(waiting, tmp_path, monkeypatch):
+    fake = Scheduler(tmp_path / "slurm", monkeypatch)
+    fake.says("sbatch", "7\n")
+    git = f'#!/bin/sh\ncase "$*" in *ls-files*) echo x >> {fake.home}/listed;; esac\nexec {shutil.which("git")} "$@"\n'
+    (fake.home / "git").write_text(git)
+    (fake.home / "git").chmod(0o755)
+    subprocess.run(["git", "init", "-q"], cwd=waiting.path, check=True)
+    waiting.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm, RESOURCES: {partition: gpu}}\n")
+
+    def looks(*options: str) -> tuple[str, str]:
+        for name in ("sbatch-test.count", "listed"):
+            (fake.home / name).unlink(missing_ok=True)
+        waiting.ok("sweep.yml", *options)
+        return (fake.home / "sbatch-test.count").read_text(), (fake.home / "listed").read_text()
+
+    pruned = looks("--prune", "-y")
+    assert len(fake.calls("sbatch")) == 1 and states(waiting)[3] == "cancelled"
+    assert pruned == looks() and pruned[0] == "1\n"
 
 
 def test_what_ended_or_is_another_files_is_left(waiting):

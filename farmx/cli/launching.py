@@ -54,8 +54,7 @@ def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:
 
     order = compose.order(made, at, user(), asked_here)
     executor = LOCAL if asked_here else made.config.farm.executor
-    code = launcher.checked(order, executor == LOCAL)
-    programs.check_containers(order.specs, executor, order.environ, order.experiment)
+    code = launcher.check(order, executor)
     for note in (*programs.bare(order.specs, order.source, code), *code.warnings):
         tell(f"note  {note}")
 
@@ -68,7 +67,7 @@ def _order(made: Composed, given: Mapping[str, Any], at: Surroundings, farm: "Fa
         from farmx import launcher  # only who asks for it
         from farmx.cli import pruning
 
-        launcher.check(order, farm)  # a launch that is refused has ended nothing
+        order = order._replace(code=launcher.check(order, farm.executor, farm))  # one that is refused has ended nothing
         pruning.prune(made, order, at, given["sure"])
     return order
 
