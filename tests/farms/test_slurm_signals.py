@@ -49,4 +49,6 @@ def test_a_job_whose_shell_runner_or_memory_was_ended_is_told_as_killed_with_its
     why = [json.loads(site.ok("why", run.name, "--json").out)["why"] for run in (memory, shell, runner)]
     assert why == [f"{KILLED}: its memory was used up", KILLED, KILLED]
     until(lambda: not site.alive())
-    assert site.slurm.says("squeue", "-h", "-t", "F", "-r", "-o", "%r").split() == ["JobLaunchFailure"] * 3
+    # Slurm remembers the jobs of other tests, too.
+    ours = f"--jobs={','.join(site.job(run.name) for run in (memory, shell, runner))}"
+    assert site.slurm.says("squeue", "-h", "-t", "F", ours, "-o", "%r").split() == ["JobLaunchFailure"] * 3
