@@ -560,7 +560,7 @@ def test_a_run_that_is_cancelled_while_its_end_is_judged_is_not_queued_again(
     env = {"SIDE": side, "ASKED": tmp_path / "asked", "FARMX_WISH": f"{run}/attempts/1.0/cancel"}
     for name, path in env.items():
         monkeypatch.setenv(name, str(path))
-    submission = handed(place, run)
+    submission = handed(place, run, notice_s=0.4)  # of which it has half: it is told by Slurm, which is not here
     job = start(submission)
     until(lambda: side.read_text() == "began\n")
     with open(os.path.join(submission, "0.log"), "a") as log:
