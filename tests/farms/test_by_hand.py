@@ -7,17 +7,10 @@ import time
 import pytest
 from launching import until
 
-from farms.site import PYTHON, Site, attempts
+from farms.site import PYTHON, attempts
 from farmx import records
 
 pytestmark = pytest.mark.farm
-
-
-@pytest.fixture
-def site(slurm, project):
-    made = Site(project, slurm)
-    made.setup()
-    return made
 
 
 def test_what_runs_again_by_hand_is_never_told_to_have_failed_however_long_ago_that_was(site, tmp_path):

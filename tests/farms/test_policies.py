@@ -14,13 +14,6 @@ from farms.site import PYTHON, Site, attempts
 pytestmark = pytest.mark.farm
 
 
-@pytest.fixture
-def site(slurm, project):
-    made = Site(project, slurm)
-    made.setup()
-    return made
-
-
 def tended(site: Site, *names: str) -> list[tuple[str, bool]]:
     """What tend says and does: (why, whether again) of each run."""
     return [(each["why"], each["again"]) for each in json.loads(site.ok("tend", *names, "--json").out)]

@@ -19,14 +19,6 @@ GO = "wait(os.environ['SIDE'] + '.go')"
 
 
 @pytest.fixture
-def site(slurm, project):
-    made = Site(project, slurm)
-    made.setup()
-    yield made
-    made.end()
-
-
-@pytest.fixture
 def plain(slurm_plain, project):
     made = Site(project, slurm_plain)
     made.setup()

@@ -8,17 +8,9 @@ import pytest
 from commands import read
 from launching import until
 
-from farms.site import Site, attempts
+from farms.site import attempts
 
 pytestmark = pytest.mark.farm
-
-
-@pytest.fixture
-def site(slurm, project):
-    made = Site(project, slurm)
-    made.setup()
-    yield made
-    made.end()
 
 
 FILLS = """

@@ -11,14 +11,6 @@ from farms.test_slurm_farm import SAVES, TASK
 pytestmark = pytest.mark.farm
 
 
-@pytest.fixture
-def site(slurm, project):
-    made = Site(project, slurm)
-    made.setup()
-    yield made
-    made.end()
-
-
 def wanted(site: Site, what: str) -> str:
     wants = {"gpus": {"gpus": 8}, "tasks": {"gpus": 2, "gpus_per_task": 1}, "nodes": {"nodelist": [*site.slurm.nodes]}}
     return f"RESOURCES: {json.dumps(wants[what])}\n"
