@@ -352,7 +352,10 @@ def read_json(path: str, newest: int | None) -> dict[str, Any]:
 
     try:
         with open(path, "rb", buffering=0) as file:
-            record = json.loads(file.read().decode())
+            text = file.read().decode()
+        record = json.loads(text)
+        if "\\u" in text:  # half of a pair is no character: nobody could show it, or open a file of that name
+            json.dumps(record, ensure_ascii=False).encode(errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

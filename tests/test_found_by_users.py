@@ -181,6 +181,20 @@ def test_a_value_that_the_terminal_has_no_letters_for_is_spelled_out(project):
     assert (said.code, said.out, "Traceback" in said.err) == (0, line, False)
 
 
+def test_half_a_character_in_a_record_or_a_metric_is_no_traceback(project):
+    project.ok("sweep.yml", "-i", "--tag", "r", "--no-cooldir", "--first", "1")
+    run = project.experiment / "r"
+    row = {"time": 1.0, "phase": "val", "step": 0, "metrics": {"\ud800": 1.0}}
+    (run / "attempts" / "1.0" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    env = {**project.env, "PYTHONIOENCODING": "utf-8"}
+    said = ran("sumx sweep", project.path, **env)
+    assert (said.code, said.out.split()[:2], said.err) == (0, ["run", "\\ud800"], "")
+    end = run / "attempts" / "1.0" / "end.json"
+    end.write_text(json.dumps({**read(end), "note": "\ud800"}))
+    why = f"farmx: {end}: cannot be read: it is not json; restore it or move it away\n"
+    assert ran("farmx why sweep/r", project.path, **env) == (3, "", why)
+
+
 def test_a_table_for_a_full_disk_is_one_line(project):
     project.ok("sweep.yml", "-i")
     said = ran("sumx sweep >/dev/full", project.path, **project.env)

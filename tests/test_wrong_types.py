@@ -24,7 +24,7 @@ ENV: {{A: it's}}
 big: {{SUBMIT_CMD: '{submit} {{name}} {{mem}} {{script}}', STATUS_CMD: /bin/true, PACK: {{runs: 2}}}}
 """
 WORK = ". ./note.sh; case $2 in 2) exit 3;; 3) kill -9 $PPID;; esac\n"
-WRONG = [None, "x", -1, [], ["x"], {"a": 1}, True, 10**30]
+WRONG = [None, "x", -1, [], ["x"], {"a": 1}, True, 10**30, "\ud800"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -16,6 +17,7 @@ from farmx.errors import FarmxError, RecordError, UsageError
 MAX_RUNS = 1000  # more are not launched unless somebody says so
 SHOWN = 20  # runs that are named one by one before they go
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk has against our output
+_ANYTHING = "farmx.shown"  # our error handler
 
 if TYPE_CHECKING:
     from farmx.spec import Surroundings
@@ -162,4 +164,13 @@ def one_line(function: Function) -> Function:
 def _show_anything(stream: TextIO) -> None:
     """Let no text fail: a name that is no text is shown as it is, what the terminal's encoding lacks is spelled out."""
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")
+        codecs.register_error(_ANYTHING, _shown)
+        stream.reconfigure(errors=_ANYTHING if stream.encoding.lower() == "utf-8" else "backslashreplace")
+
+
+def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The bytes of a name that is no text; what is no character at all (half of a pair, in a record) spelled out."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.backslashreplace_errors(error)
