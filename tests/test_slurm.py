@@ -280,13 +280,21 @@ def test_what_was_queued_without_an_answer_is_found_and_not_queued_again(fake, t
     assert fake.calls("squeue")[1] == ["squeue", "-h", "-t", "all", "--name=sweep.id", "-o", "%F"]
 
 
-def test_a_value_that_only_the_call_that_queues_refuses_is_named(fake, tmp_path):
-    fake.says("sbatch", "", "sbatch: error: Batch job submission failed: Invalid qos specification\n", 1)
+@pytest.mark.parametrize(
+    ("asked", "why", "named"),
+    [
+        ({"qos": "it's"}, "Invalid qos specification", "RESOURCES.qos: it's"),
+        ({"partition": "gpux"}, "Invalid partition name specified", "a.yaml:3:5: RESOURCES.partition: gpux"),
+        ({"partition": "cpux"}, "Invalid partition name specified", "s.yml:2:9: RESOURCES.partition: cpux"),  # stage
+    ],
+)
+def test_a_value_that_only_the_call_that_queues_refuses_is_named(fake, tmp_path, asked, why, named):
+    fake.says("sbatch", "", f"sbatch: error: Batch job submission failed: {why}\n", 1)
     with pytest.raises(FarmError) as error:
-        submit(submission(tmp_path, count=1, qos="it's", mem=1))
+        submit(submission(tmp_path, count=1, mem=1, **asked))
     assert str(error.value) == (
-        "sbatch exited 1 for run run0: Batch job submission failed: Invalid qos specification (RESOURCES.qos: it's); "
-        "what was queued before is kept, the rest is staged: the same command goes on"
+        f"sbatch exited 1 for run run0: Batch job submission failed: {why} ({named}); what was queued before is kept, "
+        "the rest is staged: the same command goes on"
     )
 
 

@@ -81,7 +81,7 @@ class Farm(NamedTuple):
         heard: Callable[[Submission, int], None],
     ) -> None:
         """Queue what is written down. Raises FarmError for what is not queued."""
-        queue, unwatched = Queue(self.delays_s, self.tell), ""
+        queue, unwatched = Queue(self.delays_s, self.tell, self.origins), ""
         left: list[Job] = []
         for submission in submissions:
             pack, behind = packs.of(self.pack, submission.resources), shares[submission.id].behind

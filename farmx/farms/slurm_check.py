@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, needs
-from farmx.errors import ConfigError, FarmError, nearest, where
+from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import slurm_script, slurm_words
 from farmx.farms.calls import Said, call, transient
 
@@ -33,7 +33,7 @@ class _Check(NamedTuple):
 
     def names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
         for key, value in resources.items():
-            name, told = needs.plain(key), self._where(key, value)
+            name, told = needs.plain(key), slurm_words.resource(key, value, self.origins)
             if name in CLUSTERS:
                 raise ConfigError(f"{told}: set SLURM_CLUSTERS in the environment, for all commands")
             if name in OURS:
@@ -58,12 +58,9 @@ class _Check(NamedTuple):
         if said.code == 0 or transient(said.error) or _for_now(said.error):
             return
         key = slurm_words.blamed(why, resources) or _culprit(resources)
-        where = f"{self._where(key, resources[key])} {resources[key]!r}" if key else f"farm '{self.farm}': RESOURCES"
+        named = f"{slurm_words.resource(key, resources[key], self.origins)} {resources[key]!r}" if key else ""
+        where = named or f"farm '{self.farm}': RESOURCES"
         raise ConfigError(f"{where}: sbatch says: {why}{_known(key, resources)}")
-
-    def _where(self, key: str, value: Any) -> str:
-        stage = self.origins.get(needs.of_stage(key, value))
-        return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", self.origins)
 
 
 def _notice(told: str, signal: str, time: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from farmx import layout, needs
@@ -33,9 +33,15 @@ class Part(NamedTuple):
 class Queue:
     """The arrays of a launch, queued one after the other. limit: what Slurm calls the limit that was reached, or ''."""
 
-    def __init__(self, delays_s: Sequence[float], tell: Callable[[str], None] = lambda line: None) -> None:
-        """delays_s: between attempts to reach a controller that does not answer.  tell: why it takes so long."""
-        self._delays_s, self._tell, self.limit = delays_s, tell, ""
+    def __init__(
+        self,
+        delays_s: Sequence[float],
+        tell: Callable[[str], None] = lambda line: None,
+        origins: Mapping[str, str] = {},
+    ) -> None:
+        """delays_s: between attempts to reach a controller that does not answer.  tell: why it takes so long.  origins:
+        where each resource is from."""
+        self._delays_s, self._tell, self._origins, self.limit = delays_s, tell, origins, ""
         self._full: set[str] = set()
         self._parts: dict[str, list[Part]] = {}
         self._behind: dict[str, list[str]] = {}
@@ -94,7 +100,8 @@ class Queue:
         why = slurm_words.reason(said.error or said.output)
         # Other words name several things, of which one is meant.
         key = slurm_words.blamed(why, submission.resources) if "Invalid " in why else None
-        asked = f" (RESOURCES.{key}: {slurm_script.said(submission.resources[key])})" if key else ""
+        value = submission.resources[key] if key else None
+        asked = f" ({slurm_words.resource(key, value, self._origins)}: {slurm_script.said(value)})" if key else ""
         raise FarmError(f"sbatch exited {said.code} for {_runs(submission)}: {why}{asked}; "
                         "what was queued before is kept, the rest is staged: the same command goes on")  # fmt: skip
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from farmx import needs
+from farmx.errors import where
 from farmx.farms.base import Answer
 from farmx.spec import State
 
@@ -163,6 +164,12 @@ def seconds(limit: str) -> int | None:
     numbers = [int(part) for part in parts]
     hours, minutes, secs = (numbers + [0, 0])[:3] if dash else ([0] * (len(parts) < 3) + numbers + [0])[:3]
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + secs
+
+
+def resource(key: str, value: Any, origins: Mapping[str, str]) -> str:
+    """How a message calls a resource: with where it is from, in its stage where a stage asks for it."""
+    stage = origins.get(needs.of_stage(key, value))
+    return f"{stage}: RESOURCES.{key}" if stage else where(f"RESOURCES.{key}", origins)
 
 
 def blamed(reason: str, resources: Mapping[str, Any]) -> str | None:
