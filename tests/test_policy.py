@@ -21,19 +21,34 @@ def test_a_cause_is_given_attempts_a_factor_or_both(cause, value, rule):
     assert policy.rule(cause, value) == rule
 
 
+COUNT = ("{} is not allowed; it must be a whole number of further attempts, a factor such as x1.5, or a mapping such "
+         "as {{mem: x1.5, max: 128G}}")  # fmt: skip
+FACTOR = "{} is not allowed; it must be a factor above 1, such as x1.5"
+MOST = "{} is not allowed; it must be an amount such as 128G, 2-00:00:00 or 16"
+TIMES = "{} is not allowed; it must be a whole number of attempts"
+GROWS = "{} is to grow; name one resource: {{mem: x1.5, max: 128G}}"
 WRONG = [
-    True, -1, 1.5, None, "", "x", "x1", "x0.5", "2x", "x1.5G", "xinf", "x-2", [3], {}, {"mem": 2},
-    {"mem": "x2", "max": 0}, {"mem": "x2", "max": True}, {"mem": "x2", "max": ["1G"]}, {"mem": "x2", "times": True},
-    {"mem": "x2", "times": "2"},
+    *[("oom", value, COUNT.format(repr(value)), "")
+      for value in (True, -1, 1.5, "", "x", "x1", "x0.5", "2x", "x1.5G", "xinf", "x-2", "x 2", "X2", [3])],
+    ("oom", None, COUNT.format("nothing"), ""),
+    ("error", "x2", "'x2': error is about no resource; write {mem: x2}, or whichever is to grow", ""),
+    ("oom", {}, GROWS.format("no resource"), ""),
+    ("oom", {"max": "1G", "times": 1}, GROWS.format("no resource"), ""),
+    ("oom", {"mem": "x2", "it's": "x2"}, GROWS.format("mem, it's"), ""),
+    ("oom", {"mem": 2}, FACTOR.format("2"), "mem"),
+    ("oom", {"mem": "x1"}, FACTOR.format("'x1'"), "mem"),
+    ("oom", {"mem": None}, FACTOR.format("nothing"), "mem"),
+    *[("oom", {"mem": "x2", "max": value}, MOST.format(repr(value)), "max") for value in (0, -1, True, ["1G"], "1X")],
+    ("oom", {"mem": "x2", "max": None}, MOST.format("nothing"), "max"),
+    *[("oom", {"mem": "x2", "times": value}, TIMES.format(repr(value)), "times") for value in (True, "2", -1, 1.0)],
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", WRONG, ids=repr)
-def test_anything_else_is_wrong_and_says_what_it_may_be(value):
+@pytest.mark.parametrize(("cause", "value", "problem", "key"), WRONG)
+def test_anything_else_is_wrong_and_says_what_it_may_be_and_which_key_it_is(cause, value, problem, key):
     with pytest.raises(policy.Wrong) as wrong:
-        policy.rule("oom", value)
-    assert "\n" not in str(wrong.value) and ("it must be" in str(wrong.value) or "name one" in str(wrong.value))
-    assert wrong.value.key in (value if isinstance(value, dict) else ("",)) or wrong.value.key == ""
+        policy.rule(cause, value)
+    assert (str(wrong.value), wrong.value.key) == (problem, key)
 
 
 SCALED = [
