@@ -385,12 +385,16 @@ def test_what_runx_wrote_is_a_run_of_unknown_state(place):
     assert run.note == "not launched by farmx"
 
 
-@pytest.mark.parametrize("mark", ["metrics.jsonl", "metrics.csv", "hparams.json", "run.json"])
-def test_a_visible_directory_with_a_mark_is_a_run_or_a_problem(place, mark):
-    (place.experiment / "marked").mkdir()
-    (place.experiment / "marked" / mark).write_text("")
+@pytest.mark.parametrize(
+    ("mark", "record"), [("metrics.jsonl", False), ("metrics.csv", False), ("hparams.json", True), ("run.json", True)]
+)
+def test_a_visible_directory_with_a_mark_is_a_run_or_a_problem(place, mark, record):
+    path = place.experiment / "marked" / mark
+    path.parent.mkdir()
+    path.write_text("")
     look = status.of(str(place.experiment), ["marked"])
-    assert len(look.runs) + len(look.problems) == 1
+    problem = f"{path}: {TORN}"
+    assert ([run.name for run in look.runs], look.problems) == (([], (problem,)) if record else (["marked"], ()))
 
 
 def test_what_is_no_run_is_left_out(place):
@@ -402,30 +406,31 @@ def test_what_is_no_run_is_left_out(place):
     assert states(place) == {}
 
 
-DAMAGE = ["", "{", "[]", '"x"', "\x00", "nul", '{"format": 99}', '{"format": "new"}']
+TORN = "cannot be read: it is not json; restore it or move it away"
+OTHER = "not a record of ours; restore it or move it away"
+DAMAGE = [*((text, TORN) for text in ("", "{", "\x00", "nul")),
+          *((text, OTHER) for text in ("[]", '"x"', '{"format": "new"}')),
+          ('{"format": 99}', "written by a newer farmx (format 99); upgrade farmx to read it")]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", DAMAGE)
+@pytest.mark.parametrize(("text", "why"), DAMAGE)
 @pytest.mark.parametrize("name", ["run.json", "attempts/1.0/end.json", "attempts/1.0/owner.json"])
-def test_a_damaged_record_is_one_line_and_the_other_runs_are_read(place, name, text):
+def test_a_damaged_record_is_one_line_and_the_other_runs_are_read(place, name, text, why):
     path = place.run()
     began(path)
     place.run(name="two")
     Path(path, name).write_text(text)
     look = status.read(str(place.experiment.parent), "sweep")
-    assert [run.name for run in look.runs] == ["two"]
-    (problem,) = look.problems
-    assert problem.startswith(f"{path}/{name}: ")
-    assert "\n" not in problem
+    assert ([run.name for run in look.runs], look.problems) == (["two"], (f"{path}/{name}: {why}",))
 
 
-@pytest.mark.parametrize("text", DAMAGE)
-def test_a_damaged_record_of_a_submission_is_one_line(place, text):
+@pytest.mark.parametrize(("text", "why"), DAMAGE)
+def test_a_damaged_record_of_a_submission_is_one_line(place, text, why):
     submission = place.submission(Job(place.run(), "1.0"))
     Path(submission.path, layout.JOB).write_text(text)
     with pytest.raises(RecordError) as caught:
         status.read(str(place.experiment.parent), "sweep")
-    assert str(caught.value).startswith(f"{submission.path}/job.json: ")
+    assert str(caught.value) == f"{submission.path}/job.json: {why}"
 
 
 def test_looking_changes_nothing(place):
@@ -473,10 +478,13 @@ def test_a_run_that_was_claimed_and_not_yet_put_in_place_has_its_state(project):
     assert set(project.states()) == {path.name for path in project.runs()}
 
 
-def test_a_claim_that_goes_while_it_is_looked_at_is_none(place, monkeypatch):
-    os.rename(place.run(), place.experiment / ".farmx" / "staging" / "one")
-    monkeypatch.setattr(os.path, "islink", lambda path: True)
-    assert "one" not in {os.path.basename(name) for name in status.candidates(str(place.experiment))}
+@pytest.mark.parametrize(("claim", "found"), [(None, []), ("../../two", []), ("../../one", [".farmx/staging/one"])])
+def test_what_is_staged_is_a_run_where_the_claim_of_its_point_leads_to_it(place, claim, found):
+    staged = Path(place.run()).rename(place.experiment / ".farmx" / "staging" / "one")
+    if claim:
+        point = json.loads((staged / "run.json").read_text())["point"]
+        (place.experiment / ".farmx" / "points" / f"{point}.1").symlink_to(claim)
+    assert status.candidates(str(place.experiment)) == [".farmx", *found]
 
 
 KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
