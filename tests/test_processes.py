@@ -61,12 +61,16 @@ def test_a_record_of_this_process_says_that_it_lives():
     "change, told",
     [
         ({"host": "elsewhere"}, None),
+        ({"host": None}, None),
         ({"host": "elsewhere", "boot": "other"}, None),
         ({"boot": "other"}, False),
+        ({"boot": None}, False),
         ({"boot": "other", "machine": "other"}, None),
         ({"boot": "other", "machine": ""}, None),
-        ({"birth": "1"}, False),
+        ({"birth": "1"}, False),  # the pid was given to another process since
+        ({"birth": ""}, False),
         ({"birth": None}, False),
+        ({"pids": "pid:[1]"}, None),  # of a container
         ({"pid": 2**22 + 1}, False),
         ({"pid": None}, False),
         ({"pid": "1"}, False),

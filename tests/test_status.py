@@ -141,35 +141,6 @@ def dead():
     return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 
 
-OWNERS = [
-    ({}, True),
-    ({"birth": "1"}, False),  # the pid was given to another process since
-    ({"birth": ""}, False),
-    ({"birth": None}, False),
-    ({"boot": "another boot"}, False),
-    ({"boot": None}, False),
-    ({"pid": "1"}, False),
-    ({"pid": None}, False),
-    ({"pid": 2**22 + 1}, False),
-    ({"host": "another host"}, None),
-    ({"host": None}, None),
-    ({"host": "another host", "boot": "another boot"}, None),
-]
-
-
-@pytest.mark.parametrize("changed, alive", OWNERS)
-def test_an_owner_is_alive_when_host_boot_pid_and_birth_are_its_own(changed, alive):
-    assert processes.alive({**processes.this(), **changed}) is alive
-
-
-def test_a_process_that_ended_is_not_alive(dead):
-    assert processes.alive(dead) is False
-
-
-def test_a_record_that_names_nobody_is_nobodys_to_say():
-    assert processes.alive({}) is None
-
-
 @pytest.mark.parametrize(
     "changed, age_s, alive",
     [({}, 0, True), ({}, 1e6, True), ({"birth": "1"}, 0, False), ({"host": "far"}, 0, True),
