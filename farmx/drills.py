@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from farmx import layout
-from farmx.errors import RecordError
+from farmx import layout, stages
 from farmx.spec import Attempt, State
 
 EPOCHS = 2  # of metrics, after which a program that has saved nothing by logx is not waited for
@@ -44,7 +41,7 @@ class Signs(NamedTuple):
 
 def signs(attempt: Attempt) -> Signs:
     """What logx left in it so far."""
-    rows = _lines(os.path.join(attempt.path, layout.METRICS))
+    rows = list(stages.rows(attempt.path, layout.METRICS))
     told = [row for row in rows if row.get("metrics") and isinstance(row.get("step"), (int, float))]
     steps = tuple((str(row.get("phase")), float(row["step"])) for row in told)
     used = bool(rows) or os.path.exists(os.path.join(attempt.path, layout.ARGS))
@@ -52,27 +49,12 @@ def signs(attempt: Attempt) -> Signs:
     return Signs(used, steps, os.path.exists(os.path.join(run, layout.CHECKPOINTS)))
 
 
-def _lines(path: str) -> list[Mapping[str, Any]]:
-    """The lines of a file of json that are whole."""
-    try:
-        texts = layout.read_lines(path)
-    except (OSError, RecordError):
-        return []
-    found = []
-    for text in texts:
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            continue
-    return [row for row in found if isinstance(row, dict)]
-
-
 # ---------------------------------------------------------------- checks
 
 
 def told(attempt: Attempt) -> Check:
     """Whether its program got SIGTERM and ended by itself."""
-    rows = _lines(os.path.join(attempt.path, layout.EVENTS))
+    rows = list(stages.rows(attempt.path))
     sent = {row.get("signal"): row.get("time") for row in rows if row.get("event") == "signalled"}
     if "SIGTERM" not in sent:
         return Check(False, "the program was not told to end (SIGTERM)", "farmx why says how it ended")

@@ -123,9 +123,9 @@ def _before(run: str, number: str) -> Iterator[str]:
     yield from (os.path.join(home, layout.attempt_name(*other)) for other in found)
 
 
-def rows(attempt: str) -> Iterator[dict[str, Any]]:
-    """The events of an attempt; a torn line is none."""
-    with suppress(OSError), open(os.path.join(attempt, layout.EVENTS), encoding="utf-8", errors="replace") as file:
+def rows(attempt: str, name: str = layout.EVENTS) -> Iterator[dict[str, Any]]:
+    """The rows of a file of an attempt that has one a line, by default its events; a torn line is none."""
+    with suppress(OSError), open(os.path.join(attempt, name), encoding="utf-8", errors="replace") as file:
         for line in file:
             with suppress(ValueError):
                 row = json.loads(line)

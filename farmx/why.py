@@ -1,12 +1,11 @@
 """What became of a run, in plain words, and what to do next; read from its records, its log and what its farm said."""
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import evidence, layout, logs, processes, runner, status, verdicts
+from farmx import evidence, layout, logs, processes, runner, stages, status, verdicts
 from farmx.farms import base
 from farmx.spec import Attempt, Run, State
 
@@ -104,7 +103,7 @@ def _sentence(run: Run) -> str:
 def _of_attempt(told: Account, run: Run, last: Attempt) -> Account:
     """What the newest attempt adds."""
     owner = runner.read(os.path.join(last.path, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
-    events = _events(last)
+    events = list(stages.rows(last.path))
     printed = logs.of(run.path, layout.attempt_name(*last.number))
     lines = evidence.tail(printed[-1].path) if printed else []
     end = last.end or {}
@@ -136,7 +135,7 @@ def _ended(told: Account, run: Run, lines: list[str], farm: list[str], pids: Seq
     cause, said = evidence.farm_word([run.note, *farm, *evidence.of_farm(lines)])
     if (known := _RECORDED.get(str((run.attempts[-1].end or {}).get("cause")), cause)) != cause:
         cause, said = known, ""
-    if not cause and killed and (said := evidence.killed_by_kernel(pids)):
+    if killed and not said and cause in ("", "memory") and (said := evidence.killed_by_kernel(pids)):
         cause = "memory"
     if run.state is State.FAILED and not cause and (said := evidence.gpu_memory(lines, trace)):
         cause = "gpu memory"
@@ -162,18 +161,6 @@ def _why(told: Account, run: Run, cause: str) -> str:
 
 
 # ---------------------------------------------------------------- what is read
-
-
-def _events(attempt: Attempt) -> list[dict[str, Any]]:
-    """What the runner noted, in order; a torn line is none."""
-    found = []
-    for line in evidence.tail(os.path.join(attempt.path, layout.EVENTS)):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        found += [event] if isinstance(event, dict) else []
-    return found
 
 
 def _pids(owner: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list[int]:
