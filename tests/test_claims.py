@@ -192,6 +192,19 @@ def test_an_older_generation_does_not_stand_in_for_a_newer_one(experiment):
     assert claims.holders(str(experiment)) == {"p1-a": Holder(2, None)}
 
 
+def test_claims_follow_runs_that_swapped_their_names_and_stay_with_originals(experiment):
+    one, two = held(experiment), held(experiment, "p1-b", run="two")
+    shutil.copytree(held(experiment, "p1-c", run="three"), experiment / "a-copy")
+    one.rename(experiment / "was-one")
+    two.rename(one)
+    (experiment / "was-one").rename(two)
+    shutil.rmtree(held(experiment, "p1-d", run="gone"))
+    (experiment / "notes").mkdir()
+    claims.reindex(str(experiment))
+    assert links(experiment) == {"p1-a.1": "../../two", "p1-b.1": "../../one", "p1-c.1": "../../three",
+                                 "p1-d.1": "../../gone"}  # fmt: skip
+
+
 def test_visible_runs_hold_their_points_when_the_index_was_lost(experiment):
     held(experiment)
     held(experiment, generation=2, run="two")

@@ -288,6 +288,24 @@ def test_what_begins_first_says_whether_a_breaker_holds_a_run_of_several_jobs(pl
         assert (found.state, found.note) == (State.QUEUED, note)
 
 
+@pytest.mark.parametrize(
+    ("end", "state", "held"),
+    [(None, "staged", True), ({"state": "interrupted", "cause": "error"}, "staged", True),  # as RETRY leaves it
+     ({"state": "interrupted"}, "interrupted", False), ({"state": "interrupted", "cause": "oom"}, "interrupted", False),
+     ({"state": "failed"}, "failed", False), ({"state": "cancelled"}, "cancelled", False),
+     ({"state": "done"}, "done", False)],
+)  # fmt: skip
+def test_a_breaker_keeps_what_has_yet_to_begin_and_nothing_that_ended_by_itself(place, dead, end, state, held):
+    run = place.run()
+    submission = place.submission(Job(run, "1.0")).path
+    layout.write_json(os.path.join(submission, layout.JOB), {"format": 1, **dead})
+    layout.write_json(os.path.join(submission, layout.BREAKER), {"format": 1, "held": True, "why": "it's $HOME"})
+    if end:
+        layout.write_json(str(began(run) / layout.END), {"format": 1, "started": 1.0, "ended": 2.0, **end})
+    (found,) = status.of(str(place.experiment), ["one"]).runs
+    assert (found.state, found.note) == (State(state), "held: it's $HOME" if held else "")
+
+
 @pytest.mark.parametrize("key", [stages.ONLY, stages.AGAIN])
 @pytest.mark.parametrize("remembered", [False, True], ids=["", "remembered"])
 def test_a_later_job_that_run_json_names_no_more_is_not_what_a_run_waits_for(place, tmp_path, key, remembered):
