@@ -392,7 +392,7 @@ class FarmContract:
         site.fill('echo "no such option" >&2; exit 2', BREAKER=1)
         site.go()
         until(lambda: site.states().count("failed") == site.parallel)
-        (waits,) = (run["run"] for run in site.told() if run["state"] != "failed")
+        (waits,) = until(lambda: [run["run"] for run in site.told() if run["note"].startswith("held: ")])
         assert len(site.starts()) == site.parallel
         site.program()
         site.ok("retry", "--release", "sweep")
@@ -436,9 +436,12 @@ class FarmContract:
     def test_a_cancel_that_the_farm_refuses_is_told_and_what_waits_never_begins(self, site: Site) -> None:
         ends = _called(site.ends)
         site.fill()
+        (waits,) = (run["run"] for run in site.told() if run["state"] == "queued")
         site.refuse(ends)
         assert site("cancel", "sweep").out.count(REFUSAL) == site.parallel + 1
-        assert site.states().count("cancelled") == 1
+        states = {run["run"]: run["state"] for run in site.told()}
+        assert states.pop(waits) == "cancelled"
+        assert set(states.values()) <= {"running", "cancelled"}  # whose runner saw the wish already
         site.answer(ends)
         site.ok("cancel", "sweep")
         assert site.ended() == ["cancelled"] * (site.parallel + 1)
