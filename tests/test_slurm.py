@@ -581,6 +581,30 @@ def test_a_run_queued_anew_is_queued_though_the_job_of_its_lost_attempt_is_remem
     assert (told.state, told.note) == (State.QUEUED, "others go before it")
 
 
+NEVER = "not started, and the scheduler does not list it: probably cancelled"
+
+
+@pytest.mark.parametrize(("more", "state", "note"), [
+    ({}, State.LOST, NEVER), ({"node": {"fence": False}}, State.LOST, NEVER),
+    ({"pack": {"slots": 1, "each": 1}}, State.LOST, NEVER),
+    ({"node": {"fence": True}}, State.STAGED, "held: it's $HOME"),
+    ({"pack": {"slots": 2, "each": 4}}, State.STAGED, "held: it's $HOME"),
+])  # fmt: skip
+def test_a_job_that_has_gone_is_held_by_a_breaker_where_it_was_the_job_that_looked_for_one(
+    fake, tmp_path, more, state, note
+):
+    place = Place(tmp_path)
+    made = place.submission(Job(place.run(), "1.0"))
+    record = {"format": 1, "executor": "slurm", "farm": "big", "name": "sweep.s", "user": "root", **more}
+    layout.write_json(os.path.join(made.path, layout.JOB), record)
+    base.record_queued(made.path, 0, 0, "7")
+    layout.write_json(os.path.join(made.path, layout.BREAKER), {"format": 1, "held": True, "why": "it's $HOME"})
+    fake.says("sacct", "", "Slurm accounting storage is disabled\n", 1)
+    fake.says("squeue", "")
+    (told,) = status.of(str(place.experiment), ["one"]).runs
+    assert (told.state, told.note) == (state, note)
+
+
 def test_each_array_that_is_held_is_let_go_by_one_call(fake, tmp_path):
     fake.says("squeue", "8|sweep.id\n8|sweep.id\n9|sweep.id\n7|other\n")
     slurm.release(helds(submission(tmp_path))[0])
