@@ -4,14 +4,11 @@ Carried to nodes with node: standard library only.
 """
 
 import os
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import breaker, evidence, layout, needs, policy, runner, stages
 from farmx.runner import Outcome
-
-KILLED = 128 + signal.SIGKILL  # what a shell says of a program that was killed
 
 
 def of_runner(pid: int, status: int) -> Outcome:
@@ -85,7 +82,7 @@ class Remedy(NamedTuple):
 
     def _cause(self, outcome: Outcome) -> str | None:
         """What its log says; None after a KILL, of which the scheduler may say more once we are gone."""
-        if outcome.signal == "SIGKILL" or outcome.code == KILLED:
+        if outcome.killed():
             return None
         lines = evidence.newest_log(os.path.join(self.run, layout.ATTEMPTS, self.number))
         return "oom" if evidence.out_of_memory(lines) else "error"

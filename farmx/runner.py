@@ -38,6 +38,10 @@ class Outcome(NamedTuple):
     again: bool = False
     cause: str | None = None
 
+    def killed(self) -> bool:
+        """Whether SIGKILL ended its program, or one of that, as a shell says it."""
+        return self.signal == "SIGKILL" or self.code == 128 + signal.SIGKILL
+
 
 # ---------------------------------------------------------------- records
 

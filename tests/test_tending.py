@@ -1,6 +1,7 @@
 """farmx tend, and a launch, do what RETRY says of runs that ended other than well; farmx retry gives what it says."""
 
 import json
+import os
 
 import pytest
 from commands import Project, read
@@ -135,6 +136,21 @@ def test_a_retried_run_keeps_its_code(pool):
     pool.write("fail.sh", "exit 0\n")
     pool.ok("tend", UNTIL="9")
     assert states(pool) == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("here", [("--farm", "pool"), ("-i",)])
+@pytest.mark.parametrize(("kernel", "due"), [('cat "$SIDE.kernel"', ["sweep/R  again: oom"]), ("exit 1", [])])
+def test_what_this_machines_kernel_killed_for_memory_is_attempted_again_as_that(pool, tmp_path, here, kernel, due):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "dmesg").write_text(f"#!/bin/sh\n{kernel}\n")
+    (tools / "dmesg").chmod(0o755)
+    pool.write("eat.sh", 'echo "Memory cgroup out of memory: Killed process $$ (sh)" > "$SIDE.kernel"; kill -KILL $$\n')
+    pool.sweep("{n: 1}", "sh eat.sh", "RETRY: {oom: 2, error: 0}\n")
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    pool("sweep.yml", *here, PATH=path)
+    assert states(pool) == ["failed"]
+    assert lines(pool, pool.ok("tend", "sweep")) == due  # whoever asks, though no kernel tells it any more
 
 
 # ---------------------------------------------------------------- launch and retry

@@ -203,8 +203,9 @@ def test_of_a_run_between_two_attempts_it_is_told_how_the_first_ended(place):
     assert found.next == ("farmx logs -f sweep/one",)
 
 
-def test_the_kernels_word_counts_for_a_program_of_this_boot(place, typed, tmp_path, monkeypatch):
-    run = died(place, code=None, signal="SIGKILL", note="main was ended by SIGKILL")
+@pytest.mark.parametrize(("recorded", "known"), [({}, ""), ({"cause": "oom"}, "memory")])
+def test_the_kernels_word_counts_for_a_program_of_this_boot(place, typed, tmp_path, monkeypatch, recorded, known):
+    run = died(place, code=None, signal="SIGKILL", note="main was ended by SIGKILL", **recorded)
     home = run / "attempts/1.0"
     (home / "events.jsonl").write_text('{"event": "started", "pid": 4711}\n{"event": "ended", "max_rss_mb": 900}\n{"to')
     (tmp_path / "bin").mkdir()
@@ -212,7 +213,7 @@ def test_the_kernels_word_counts_for_a_program_of_this_boot(place, typed, tmp_pa
     (tmp_path / "bin/dmesg").write_text(f"#!/bin/sh\necho '{kernel}'\n")
     (tmp_path / "bin/dmesg").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
-    assert told(typed)["cause"] == ""
+    assert told(typed)["cause"] == known
     owner = json.loads((home / "owner.json").read_text())
     (home / "owner.json").write_text(json.dumps({**owner, "host": processes.host(), "boot": processes.boot_id()}))
     found = told(typed)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farmx import layout, notices, processes, runner, whereabouts
+from farmx import layout, notices, processes, runner, stages, whereabouts
 from farmx.errors import FarmError, StageError
 from farmx.farms import shares
 from farmx.farms.gpus import Gpu, Slot
@@ -78,7 +78,8 @@ def execute(
     if claim and whereabouts.another(runner.read(os.path.join(run, layout.RUN), layout.RUN_FORMAT), claim):
         return Outcome("held", note=whereabouts.ANOTHER)
     try:
-        outcome = runner.execute(run, number, handed.facts(), inbox, console, grip.env, pulse=pulse)
+        judge = partial(_judged, os.path.join(run, layout.ATTEMPTS, number))
+        outcome = runner.execute(run, number, handed.facts(), inbox, console, grip.env, pulse=pulse, judge=judge)
         notices.note(handed.path, run, number, outcome.state)
         return outcome
     except StageError as error:
@@ -87,6 +88,16 @@ def execute(
         return Outcome("interrupted", note="its directory was moved or deleted while it waited")
     except OSError as error:  # it was not taken, or its end not recorded: to be queued again
         return Outcome("interrupted", note=f"{error.filename or run}: {error.strerror}")
+
+
+def _judged(attempt: str, outcome: Outcome) -> Outcome:
+    """An end with its cause, where only this machine's kernel tells that, and only while it remembers."""
+    if outcome.state != "failed" or not outcome.killed():
+        return outcome
+    from farmx import evidence  # spares who is not killed
+
+    pids = [row["pid"] for row in stages.rows(attempt) if "pid" in row]
+    return outcome._replace(cause="oom") if evidence.killed_by_kernel(pids[-1:]) else outcome
 
 
 # ---------------------------------------------------------------- in the pool
