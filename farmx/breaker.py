@@ -79,10 +79,8 @@ def counted_with(submission: str) -> list[str]:
 
 def _after(submission: str) -> str:
     """The submission that it waits for, '' for none."""
-    try:
-        return str(layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT).get(layout.AFTER) or "")
-    except (OSError, RecordError):
-        return ""
+    record = layout.read_or_none(os.path.join(submission, layout.JOB), layout.JOB_FORMAT) or {}
+    return str(record.get(layout.AFTER) or "")
 
 
 def _errors(launch: Sequence[str], most: int) -> tuple[list[str | None], bool]:
@@ -108,10 +106,7 @@ def failed(state: str | None, cause: str | None) -> bool:
 
 def read(submission: str) -> dict[str, Any] | None:
     """What is known of a submission: `held`, and `why`; None while its first runs do not tell."""
-    try:
-        return layout.read_json(os.path.join(submission, layout.BREAKER), layout.BREAKER_FORMAT)
-    except (OSError, RecordError):
-        return None
+    return layout.read_or_none(os.path.join(submission, layout.BREAKER), layout.BREAKER_FORMAT)
 
 
 def held(submission: str) -> str:
@@ -180,15 +175,8 @@ def _standing(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for run, (queued, _) in layout.runs_of(submission):
         numbers = [each for each in layout.attempt_numbers(os.path.join(home, run)) if each[0] == queued]
         paths = [os.path.join(home, run, layout.ATTEMPTS, layout.attempt_name(*number)) for number in numbers]
-        ends = ((path, end) for path in reversed(paths) if (end := _end(path)) is not None)
+        ends = ((path, end) for path in reversed(paths) if (end := layout.of_attempt(path, layout.END)) is not None)
         yield next(ends, (paths[-1] if paths else "", {}))
-
-
-def _end(attempt: str) -> dict[str, Any] | None:
-    try:
-        return layout.read_json(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT)
-    except (OSError, RecordError):
-        return None
 
 
 def _error(attempt: str, end: dict[str, Any]) -> str | None:
@@ -206,9 +194,7 @@ def _error(attempt: str, end: dict[str, Any]) -> str | None:
 
 def _anywhere(line: str, attempt: str) -> str:
     """`line` with LOGDIR for the directory of its run, which would tell it from that of every other run."""
-    owner: dict[str, Any] = {}
-    with suppress(OSError, RecordError):
-        owner = layout.read_json(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT)
+    owner = layout.of_attempt(attempt, layout.OWNER) or {}
     names = {attempt, os.path.realpath(attempt), str(owner.get("path") or attempt)}
     for run in sorted(map(os.path.dirname, map(os.path.dirname, names)), key=len, reverse=True):
         line = line.replace(run, layout.ENV_LOGDIR)

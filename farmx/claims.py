@@ -193,10 +193,8 @@ def _dead(staging: str) -> list[str]:
 
 
 def _ended(path: str) -> bool:
-    try:
-        return processes.alive(layout.read_json(path, layout.LAUNCH_FORMAT)) is False
-    except (FileNotFoundError, RecordError):  # it ended well just now, or nobody can tell
-        return False
+    record = layout.read_or_none(path, layout.LAUNCH_FORMAT)  # None: it ended well just now, or nobody can tell
+    return record is not None and processes.alive(record) is False
 
 
 def _old(path: str, now: float) -> bool:

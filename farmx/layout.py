@@ -372,6 +372,19 @@ def read_json(path: str, newest: int | None) -> dict[str, Any]:
     return record
 
 
+def read_or_none(path: str, newest: int) -> dict[str, Any] | None:
+    """The same; None when there is none or it cannot be read."""
+    try:
+        return read_json(path, newest)
+    except (OSError, RecordError):
+        return None
+
+
+def of_attempt(attempt: str, name: str) -> dict[str, Any] | None:
+    """The record OWNER or END of the attempt in this directory, likewise."""
+    return read_or_none(os.path.join(attempt, name), ATTEMPT_FORMAT)
+
+
 def read_lines(path: str) -> list[str]:
     """The lines of the file at `path` without their ends, a torn last one too; [] when there is none.
 

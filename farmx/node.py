@@ -66,8 +66,7 @@ class Scheduler:
         for count in range(self.restarts):
             name = layout.attempt_name(self._queued, count)
             place = os.path.join(self._run, layout.ATTEMPTS, name)
-            owner, end = (runner.read(os.path.join(place, record), layout.ATTEMPT_FORMAT) or {}
-                          for record in (layout.OWNER, layout.END))  # fmt: skip
+            owner, end = (layout.of_attempt(place, record) or {} for record in (layout.OWNER, layout.END))
             if owner.get("job") not in (None, "", self.job):
                 return f"attempt {name} is that of job {owner['job']}"
             if end.get("state") in self._over:
@@ -110,7 +109,7 @@ class Scheduler:
         """How many attempts of this job ended so that we requeued it, those left out that RETRY gave."""
         home = os.path.join(self._run, layout.ATTEMPTS)
         numbers = [layout.attempt_name(self._queued, count) for count in range(self.restarts)]
-        ends = (runner.read(os.path.join(home, name, layout.END), layout.ATTEMPT_FORMAT) for name in numbers)
+        ends = (layout.of_attempt(os.path.join(home, name), layout.END) for name in numbers)
         return sum(end is not None and end.get("again") is True and "cause" not in end for end in ends)
 
     def told(self) -> bool:
@@ -220,7 +219,7 @@ def _left(run: str, number: str, job: str) -> bool:
     job: '' for one that was not.
     """
     place = os.path.join(run, layout.ATTEMPTS, number)
-    owner, end = (runner.read(os.path.join(place, name), layout.ATTEMPT_FORMAT) for name in (layout.OWNER, layout.END))
+    owner, end = (layout.of_attempt(place, name) for name in (layout.OWNER, layout.END))
     if end is not None and end.get("state") != "interrupted":
         return end.get("state") == "preempted"
     return bool(job) and (owner or {}).get("job") == job
@@ -306,7 +305,7 @@ class Held(NamedTuple):
         """Why it must not begin: the breaker holds it, and nothing else did, or the job that it waits for did not end
         well, whatever the scheduler made of that, or the run was queued again without it, or another has its name.
         Raises RecordError."""
-        record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
+        record = layout.read_or_none(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
         if whereabouts.another(record, self.claim):
             return whereabouts.ANOTHER
         if why := self.kept():
@@ -314,7 +313,7 @@ class Held(NamedTuple):
             return why
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
-        end = runner.read(os.path.join(self.run, layout.ATTEMPTS, name, layout.END), layout.ATTEMPT_FORMAT) or {}
+        end = layout.of_attempt(os.path.join(self.run, layout.ATTEMPTS, name), layout.END) or {}
         if layout.AFTER not in self.job:
             return None
         if end.get("state") != "done":

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from farmx import breaker, evidence, layout
-from farmx.errors import FarmxError, RecordError, StageError
+from farmx.errors import FarmxError, StageError
 
 FAILED, HELD, ENDED = EVENTS = ("failed", "held", "ended")  # as they happen
 LINE = 500  # characters of an error that are told
@@ -87,10 +87,7 @@ def post(experiment: str, launch: str, event: str, facts: Mapping[str, Any]) -> 
 
 def read(experiment: str, name: str) -> dict[str, Any] | None:
     """A record of the outbox; None when there is none, or it cannot be read."""
-    try:
-        return layout.read_json(os.path.join(outbox(experiment), name), layout.OUTBOX_FORMAT)
-    except (OSError, RecordError):
-        return None
+    return layout.read_or_none(os.path.join(outbox(experiment), name), layout.OUTBOX_FORMAT)
 
 
 def _error(attempt: str) -> str:

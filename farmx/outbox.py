@@ -172,10 +172,9 @@ def _settle(experiment: str, wanted: Mapping[str, Any], over: Collection[str]) -
 
 def _live(submission: str) -> bool:
     """Whether the farm may still begin what it has not; of a scheduler that is what its answers say."""
-    try:
-        job = layout.read_json(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
-    except (OSError, FarmxError):
-        return True  # not handed over yet, or unreadable
+    job = layout.read_or_none(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
+    if job is None:  # not handed over yet, or unreadable
+        return True
     return job.get("executor", layout.LOCAL) != layout.LOCAL or base.submission_alive(submission, job)
 
 

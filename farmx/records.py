@@ -264,10 +264,7 @@ class Shelf:
     def _load(self) -> dict[str, Any]:
         if self._path is None:
             return {}
-        try:
-            told = layout.read_json(self._path, _FORMAT)
-        except (OSError, RecordError):
-            return {}
+        told = layout.read_or_none(self._path, _FORMAT) or {}
         ours = (told.get("format"), told.get("experiment")) == (_FORMAT, self._experiment)
         kept = told.get("runs") if ours else None
         self._quiet = told.get("listed") == self._listed and _past(self._listed / 1e9)

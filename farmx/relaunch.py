@@ -378,7 +378,7 @@ def _never(run: Run, why: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
 
 def _left(attempt: Attempt) -> bool:
     """Whether it ended so that another follows it; its runner, once it has written that, looks for our wish again."""
-    end = runner.read(os.path.join(attempt.path, layout.END), layout.ATTEMPT_FORMAT) or {}
+    end = layout.of_attempt(attempt.path, layout.END) or {}
     return end.get("state") == State.PREEMPTED
 
 

@@ -62,7 +62,7 @@ class Remedy(NamedTuple):
         if outcome.state != "failed":
             return outcome
         outcome = outcome._replace(cause=outcome.cause or self._cause(outcome))
-        record = runner.read(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT) or {}
+        record = layout.read_or_none(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT) or {}
         told, resources = record.get(layout.RETRY) or {}, record.get("resources") or {}
         if not (told and self.requeues and outcome.cause) or breaker.held(self.submission):
             return outcome
@@ -91,9 +91,7 @@ class Remedy(NamedTuple):
         """The causes of the attempts up to this one, as far as their records tell and they count here."""
         home, mine = os.path.join(self.run, layout.ATTEMPTS), layout.attempt_number(self.number) or (0, 0)
         before = [layout.attempt_name(*number) for number in layout.attempt_numbers(self.run) if number < mine]
-        ends: list[Mapping[str, Any] | None] = [
-            runner.read(os.path.join(home, name, layout.END), layout.ATTEMPT_FORMAT) for name in before
-        ]
+        ends = [layout.of_attempt(os.path.join(home, name), layout.END) for name in before]
         causes = [*("node_fail" if end is None else end.get("cause") for end in ends), cause]
         stages_told, resources = record.get("stages") or (), record.get("resources") or {}
         return of_job(self.run, [*before, self.number], causes, stages_told, resources)

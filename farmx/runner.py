@@ -43,17 +43,6 @@ class Outcome(NamedTuple):
         return self.signal == "SIGKILL" or self.code == 128 + signal.SIGKILL
 
 
-# ---------------------------------------------------------------- records
-
-
-def read(path: str, newest: int) -> dict[str, Any] | None:
-    """The record at `path` in a format up to `newest`; None when there is none or it cannot be read."""
-    try:
-        return layout.read_json(path, newest)
-    except (OSError, RecordError):
-        return None
-
-
 # ---------------------------------------------------------------- taking an attempt
 
 
@@ -101,7 +90,7 @@ def close(run: str, number: str, **more: str) -> bool:
 
 
 def _owner(attempt: str) -> dict[str, Any]:
-    return read(os.path.join(attempt, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+    return layout.of_attempt(attempt, layout.OWNER) or {}
 
 
 def owned(attempt: str, pid: int, birth: str | None = None) -> dict[str, Any] | None:
@@ -133,7 +122,7 @@ def _after(number: str, names: Iterable[str]) -> str | None:
 
 def _counts(attempt: str) -> bool:
     """Whether somebody took the attempt to execute it: a cancel takes one that waits so that nobody does."""
-    return (read(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT) or {}).get("begun") is not False
+    return (layout.of_attempt(attempt, layout.END) or {}).get("begun") is not False
 
 
 def end_record(owner: Mapping[str, Any], state: str, **more: Any) -> dict[str, Any]:
@@ -303,7 +292,7 @@ def _closed(run: str, number: str) -> bool:
 
 def _held(attempt: str, owner: Mapping[str, Any]) -> Outcome:
     """What became of an attempt that was not ours to take."""
-    end = read(os.path.join(attempt, layout.END), layout.ATTEMPT_FORMAT) or {}
+    end = layout.of_attempt(attempt, layout.END) or {}
     if end.get("state") == "cancelled":
         return Outcome("cancelled", note="cancelled before it began")
     return Outcome("held", note=f"taken by process {owner.get('pid')} on {owner.get('host')}")
@@ -326,7 +315,7 @@ def _run_stages(start: _Start) -> Outcome:
     run, attempt = start.run, start.attempt
     if after := newer(attempt.path):  # it came while we took ours
         return Outcome("interrupted", note=f"attempt {after} of this run has begun")
-    record = read(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
+    record = layout.read_or_none(os.path.join(run, layout.RUN), layout.RUN_FORMAT)
     if record is None or not outfit.whole(record):
         return Outcome("interrupted", note=f"{os.path.join(run, layout.RUN)} does not say what to run")
     if attempt.owner["ordinal"] > 1:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import evidence, layout, logs, processes, runner, stages, status, verdicts
+from farmx import evidence, layout, logs, processes, stages, status, verdicts
 from farmx.farms import base
 from farmx.spec import Attempt, Run, State
 
@@ -102,7 +102,7 @@ def _sentence(run: Run) -> str:
 
 def _of_attempt(told: Account, run: Run, last: Attempt) -> Account:
     """What the newest attempt adds."""
-    owner = runner.read(os.path.join(last.path, layout.OWNER), layout.ATTEMPT_FORMAT) or {}
+    owner = layout.of_attempt(last.path, layout.OWNER) or {}
     events = list(stages.rows(last.path))
     printed = logs.of(run.path, layout.attempt_name(*last.number))
     lines = evidence.tail(printed[-1].path) if printed else []

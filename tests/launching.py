@@ -131,7 +131,7 @@ class Place:
 
 def end(run: str, number: str = "1.0") -> dict | None:
     """The end record of an attempt without what differs each time; None when there is none."""
-    record = runner.read(os.path.join(run, layout.ATTEMPTS, number, layout.END), layout.ATTEMPT_FORMAT)
+    record = layout.of_attempt(os.path.join(run, layout.ATTEMPTS, number), layout.END)
     return record and {key: each for key, each in record.items() if key not in ("started", "ended")}
 
 

@@ -87,7 +87,7 @@ def children(pid: int) -> list[int]:
 
 
 def owner(run: str) -> dict:
-    return until(lambda: runner.read(f"{run}/attempts/1.0/owner.json", 1))
+    return until(lambda: layout.read_or_none(f"{run}/attempts/1.0/owner.json", 1))
 
 
 WAIT = "echo $$ > LOGDIR/ready; while [ ! -e LOGDIR/go ]; do sleep 0.01; done"

@@ -982,7 +982,7 @@ def test_a_link_is_pointed_at_once_and_over_leftovers(tmp_path):
 def test_a_record_that_cannot_be_read_is_none(tmp_path, text):
     if text is not None:
         (tmp_path / "x").write_text(text)
-    assert runner.read(str(tmp_path / "x"), 1) is None
+    assert layout.read_or_none(str(tmp_path / "x"), 1) is None
 
 
 def test_copied_code_is_the_runs_own_to_write(place):

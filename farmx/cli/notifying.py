@@ -300,7 +300,4 @@ def _goes_on(paths: Sequence[str], alone: bool, pause_s: float) -> bool:
 
 
 def _alive(path: str) -> bool:
-    try:
-        return base.submission_alive(path, layout.read_json(os.path.join(path, layout.JOB), layout.JOB_FORMAT))
-    except (OSError, FarmxError):
-        return False
+    return base.submission_alive(path, layout.read_or_none(os.path.join(path, layout.JOB), layout.JOB_FORMAT) or {})

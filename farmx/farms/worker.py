@@ -75,7 +75,8 @@ def execute(
         grip.touch()
 
     run = whereabouts.found(run, claim)
-    if claim and whereabouts.another(runner.read(os.path.join(run, layout.RUN), layout.RUN_FORMAT), claim):
+    record = layout.read_or_none(os.path.join(run, layout.RUN), layout.RUN_FORMAT) if claim else None
+    if whereabouts.another(record, claim):
         return Outcome("held", note=whereabouts.ANOTHER)
     try:
         judge = partial(_judged, os.path.join(run, layout.ATTEMPTS, number))
