@@ -41,8 +41,8 @@ def _line(root: str, name: str) -> str:
     try:
         with opened(path) as file:
             told = os.fstat(file.fileno())
-            digest = hashlib.sha256(file.read() if told.st_size < CHUNK else b"")
-            while chunk := file.read(CHUNK):
+            digest = hashlib.sha256()
+            for chunk in chunks(file, told.st_size):
                 digest.update(chunk)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -55,6 +55,13 @@ def opened(path: str) -> FileIO:
         return open(path, "rb", buffering=0)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def chunks(file: FileIO, size: int) -> Iterator[bytes]:
+    """What is in the file up to `size`: one that grows as fast as it is read has no end."""
+    while size > 0 and (chunk := file.read(min(size, CHUNK))):
+        size -= len(chunk)
+        yield chunk
 
 
 def _unreadable(path: str, error: OSError) -> StageError:

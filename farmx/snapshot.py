@@ -387,16 +387,17 @@ def _copy_file(source: str, target: str, name: str) -> str:
     """Copy, hashing on the way, so that the manifest says what the copy holds and not what the source became."""
     digest, size = hashlib.sha256(), 0
     with manifest.opened(source) as reader:
-        mode = os.fstat(reader.fileno()).st_mode
-        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o555 if mode & stat.S_IXUSR else 0o444)
+        told = os.fstat(reader.fileno())
+        mode = 0o555 if told.st_mode & stat.S_IXUSR else 0o444
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
-            while chunk := reader.read(manifest.CHUNK):
+            for chunk in manifest.chunks(reader, told.st_size):
                 digest.update(chunk)
                 size += len(chunk)
                 _write_all(writer, chunk)
         finally:
             os.close(writer)
-    return manifest.file_line(name, mode, size, digest.hexdigest())
+    return manifest.file_line(name, told.st_mode, size, digest.hexdigest())
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

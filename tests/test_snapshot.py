@@ -646,6 +646,28 @@ def test_a_file_that_changes_after_it_was_hashed_is_in_the_manifest_as_it_was_co
     assert take(source, farmx) == snapshot.Snapshot(snap.digest, snap.path, new=False)
 
 
+def test_a_file_that_grows_as_fast_as_it_is_copied_is_kept_as_it_was_when_that_began(source, farmx, monkeypatch):
+    write(source, "a.log", text="x" * 10)
+    written = os.write
+
+    def write_and_grow(descriptor: int, data: bytes) -> int:
+        with (source / "a.log").open("a") as log:
+            log.write("y" * 10)
+            assert log.tell() < 100, "the copy has no end"
+        return written(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_and_grow)
+    snap = take(source, farmx)
+    assert Path(snap.path, "code/a.log").read_text() == "x" * 10
+    assert manifest.matches(snap.path)
+
+
+def test_of_a_file_that_holds_more_than_it_says_no_more_is_read_to_compare_it():
+    nothing = hashlib.sha256().hexdigest()
+    assert Path("/proc/version").read_text() and Path("/proc/version").stat().st_size == 0
+    assert manifest.of("/proc", ["version"], {}) == manifest.file_line("version", 0o444, 0, nothing)
+
+
 def test_how_far_it_is_is_told_file_by_file(source, farmx):
     write(source, "a.py", "b.py", "c.py")
     os.symlink("a.py", source / "link")
