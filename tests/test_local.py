@@ -284,7 +284,8 @@ def test_a_worker_that_is_killed_while_it_waits_costs_no_other(place):
     runs = [place.shell(WAIT, "a"), place.run(name="b")]
     process = farm(place, *runs, slots=2)
     exists(f"{runs[0]}/ready")
-    until(lambda: end(runs[1]))
+    while json.loads(process.stdout.readline())[:2] != ["ended", "b"]:
+        continue
     busy = owner(runs[0])["pid"]
     for pid in children(process.pid):
         if pid != busy:

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from launching import ROOT, until
+from launching import ROOT, gone, until
 
 from farmx import packed, processes
 from farmx.processes import Inbox
@@ -245,7 +245,7 @@ def test_runs_die_with_their_job(tmp_path):
     (child,) = children(pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    until(lambda: not Path(f"/proc/{child}").exists())
+    gone(child)
 
 
 def children(pid: int) -> list[int]:
