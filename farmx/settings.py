@@ -109,28 +109,20 @@ def _either(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " or " + words[-1]
 
 
-def _number(kinds: tuple[type, ...]) -> Callable[[Node], Any]:
+def _number(fits: Callable[[float], bool], *kinds: type) -> Callable[[Node], Any]:
     def read(node: Node) -> Any:
         data = node.data if isinstance(node, Scalar) else None
-        if type(data) not in kinds or not isinstance(data, (int, float)) or not 0 < data < float("inf"):
+        if type(data) not in kinds or not isinstance(data, (int, float)) or not fits(data):
             raise Bad(node=node)
         return data
 
     return read
 
 
-def _count(node: Node) -> int:
-    data = node.data if isinstance(node, Scalar) else None
-    if type(data) is not int or data < 0:
-        raise Bad(node=node)
-    return data
-
-
-def _code(node: Node) -> int:
-    data = node.data if isinstance(node, Scalar) else None
-    if type(data) is not int or not 0 < data < 256:
-        raise Bad(node=node)
-    return data
+_from_0 = _number(lambda count: count >= 0, int)
+_above_0 = _number(lambda count: count > 0, int)
+_size = _number(lambda size: 0 < size < float("inf"), int, float)
+_code = _number(lambda code: 0 < code < 256, int)
 
 
 def _name(name: str, node: Node) -> str:
@@ -286,7 +278,7 @@ TABLE = (
     Setting("EXECUTOR", "how the farm is reached", _either(EXECUTORS), _executor),
     Setting("OPTIONS", "what the farm of another package is to know; merged by key", "a mapping", _options),
     Setting("SUBMIT_CMD", "the command that submits a job to the farm", "a command", _text),
-    Setting("SUBMIT_PARALLEL", "how many submit commands run at once", "a whole number above 0", _number((int,)), 16),
+    Setting("SUBMIT_PARALLEL", "how many submit commands run at once", "a whole number above 0", _above_0, 16),
     Setting("JOB_ID", "where a job's id is in what SUBMIT_CMD prints", "a regular expression with a group", _pattern()),
     Setting("STATUS_CMD", "the command that tells how jobs stand, {ids} for which", "a command", _text),
     Setting("STATUS_LINE", "how a line of what STATUS_CMD prints is read",
@@ -299,8 +291,8 @@ TABLE = (
     Setting("CODE_LINK", "live paths that runs see in their code, such as data", "a path or a list", _texts, ()),
     Setting("CODE_INCLUDE", "ignored paths to put into snapshots all the same", "a path or a list", _texts, ()),
     Setting("CODE_STAGING", "whether a run has its own tree", "link, copy or share", _choice("link", "copy", "share")),
-    Setting("CODE_MAX_FILES", "refuse a snapshot of more files", "a whole number above 0", _number((int,)), 20_000),
-    Setting("CODE_MAX_MB", "refuse a snapshot of more megabytes", "a number above 0", _number((int, float)), 200.0),
+    Setting("CODE_MAX_FILES", "refuse a snapshot of more files", "a whole number above 0", _above_0, 20_000),
+    Setting("CODE_MAX_MB", "refuse a snapshot of more megabytes", "a number above 0", _size, 200.0),
     Setting("ENV", "variables for the program", "a mapping of names to texts", _environ, {}),
     Setting("ENV_PASS", "variables passed on by name, never written down", "a comma list or a list", _names, ()),
     Setting("SETUP", "shell lines before the program", "text or a list of lines", _joined("\n"), ""),
@@ -310,13 +302,13 @@ TABLE = (
     Setting("ARG_STYLE", "how values are spelled", "gnu, equals or hydra", _choice("gnu", "equals", "hydra"), "gnu"),
     Setting("RETRY", "which ends of a run call for another attempt",
             "a mapping of oom, node_fail, time or error to what they are given", _retry, {}),
-    Setting("BREAKER", "how many first runs that fail alike hold the rest", "a whole number, 0 for never", _count, 5),
+    Setting("BREAKER", "how many first runs that fail alike hold the rest", "a whole number, 0 for never", _from_0, 5),
     Setting("SENTINEL", "whether a job of its own does what RETRY says when the runs have ended", "true or false",
             _truth),
     Setting("NOTIFY", "who is told when a launch has ended, fails first or is held",
             "an address of apprise's, slurm, or a list", _addresses, ()),
     Setting("MAX_REQUEUES", "how often a run whose time is up is queued again by itself", "a whole number, 0 for never",
-            _count, 3),
+            _from_0, 3),
     Setting("REQUEUE_CODE", "the exit code by which a job asks the scheduler to run it again",
             "a whole number from 1 to 255", _code),
     Setting("PACK", "how many runs share a job of the farm",
