@@ -249,7 +249,7 @@ def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequenc
                           "which runs cannot share; take out one of the two, or write PACK: {runs: 1}")  # fmt: skip
     begins = ((spec, next(each for each in spec.stages if not only or each.name in only)) for spec in specs)
     wanted = (needs.over(spec.resources, stage.resources) for spec, stage in begins)
-    together.check(pack, list({repr(each): each for each in wanted}.values()), settings.origins)
+    together.check(pack, needs.distinct(wanted), settings.origins)
 
 
 def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 from farmx import claims, layout, plan, programs, records, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
+from farmx.needs import distinct
 from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, record, retry_changed, summary_of
+from farmx.provenance import in_repository
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
 
@@ -65,10 +66,6 @@ def _makes(choices: Sequence[Choice]) -> bool:
     return any(each.job == "new" for each in choices)
 
 
-def _distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return list({repr(each): each for each in wanted}.values())
-
-
 def check(order: Order, executor: str, farm: Farm | None = None, progress: Progress = unseen) -> snapshot.Listing:
     """The code to snapshot, after all that can be wrong with launching the order there was looked at; nothing is made.
 
@@ -78,12 +75,12 @@ def check(order: Order, executor: str, farm: Farm | None = None, progress: Progr
     if os.path.exists(logroot) and not os.path.isdir(logroot):
         raise ConfigError(f"LOGROOT: {logroot} is a file; name a directory")
     stage.check_passed((name for spec in order.specs for name in spec.env_pass), order.environ)
-    code = snapshot.listing(order.source, order.wish, [os.path.dirname(order.experiment)], progress)
+    code = snapshot.listing(order.source, order.wish, [logroot], progress)
     programs.check_paths(order.specs, order.source, code)
     programs.check_first(order.specs, order.source, order.environ, code, executor == layout.LOCAL)
     programs.check_containers(order.specs, executor, order.environ, order.experiment)
     if farm:
-        farm.check(_distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
+        farm.check(distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
     return code
 
 
@@ -161,7 +158,7 @@ def _prepare(order: Order) -> None:
     claims.prepare(order.experiment)
     logroot = os.path.dirname(order.experiment)
     ignore = os.path.join(logroot, ".gitignore")
-    inside = _in_repository(logroot) or os.path.realpath(logroot).startswith(os.path.realpath(order.source) + os.sep)
+    inside = in_repository(logroot) or os.path.realpath(logroot).startswith(os.path.realpath(order.source) + os.sep)
     if inside and not os.path.lexists(ignore) and _only_runs(logroot):
         layout.write(ignore, "*\n")
 
@@ -171,13 +168,6 @@ def _finish(order: Order, farm: Farm) -> None:
     finish = getattr(farm, "finish", None)
     if finish is not None:
         finish(order.experiment)
-
-
-def _in_repository(path: str) -> bool:
-    path = os.path.realpath(path)
-    while not os.path.exists(os.path.join(path, ".git")) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return os.path.exists(os.path.join(path, ".git"))
 
 
 def _only_runs(logroot: str) -> bool:

@@ -26,6 +26,11 @@ def spelled(keys: Iterable[str]) -> dict[str, str]:
     return {plain(key): key for key in keys}
 
 
+def distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each of these resources once, in order."""
+    return list({repr(each): each for each in wanted}.values())
+
+
 def of_stage(key: str, value: Any) -> str:
     """By what name the origins of settings know a resource that a stage asks for itself."""
     return f"RESOURCES.{key} {value!r}"

@@ -98,7 +98,7 @@ def retry(
     _check_stages(chosen, only)
     _check_containers(chosen, records, farm, environ)
     made = tuple(_chain(run, records[run.path], only, farm, asked) for run in chosen)
-    farm.check(list({repr(link.resources): link.resources for each in made for link in each.links}.values()))
+    farm.check(needs.distinct(link.resources for each in made for link in each.links))
     codes = _todays_code({path: record for path, record in records.items() if path in fresh}, recipes)
     stages = {run.path: _stages(run, each, only) for run, each in zip(chosen, made) if len(run.stages) > 1}
     jobs = tuple(each.jobs[0] for each in made)
