@@ -69,7 +69,7 @@ def rules(told: Mapping[str, Any]) -> dict[str, Rule]:
 def rule(cause: str, value: Any) -> Rule:
     """What `value` gives the cause. Raises Wrong."""
     if isinstance(value, Mapping):
-        return _mapped(cause, value)
+        return _mapped(value)
     if type(value) is int and value >= 0:
         return Rule(value)
     factor = _factor(value)
@@ -81,7 +81,7 @@ def rule(cause: str, value: Any) -> Rule:
     return Rule(TIMES, tuple(CAUSES[cause]), factor)
 
 
-def _mapped(cause: str, told: Mapping[str, Any]) -> Rule:
+def _mapped(told: Mapping[str, Any]) -> Rule:
     times = told.get(TIMES_KEY, TIMES)
     if type(times) is not int or times < 0:
         raise Wrong(f"{_shown(times)} is not allowed; it must be a whole number of attempts", TIMES_KEY)

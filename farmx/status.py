@@ -61,7 +61,7 @@ def decide(last: Attempt | None, hold: Hold | None, alive: bool | None, silent_s
     host = last.owner.get("host", "?") if last.owner else "?"
     if alive and (same is None or same.answer is None or same.answer.state is not State.RUNNING):
         return State.RUNNING, f"on {host}"
-    if same is not None and (told := _unended(same, host, silent_s)):
+    if same is not None and (told := _unended(same, host)):
         return told
     if alive is False and same is None:
         return State.INTERRUPTED, "its launcher or pool ended"
@@ -105,7 +105,7 @@ def _between(hold: Hold | None, silent_s: float) -> tuple[State, str]:
     return State.INTERRUPTED, f"preempted, and its job is not queued again: {hold.answer.note}"
 
 
-def _unended(hold: Hold, host: str, silent_s: float) -> tuple[State, str] | None:
+def _unended(hold: Hold, host: str) -> tuple[State, str] | None:
     """What the farm says of an attempt without an end; None when only the heartbeat can tell."""
     if hold.answer is None:
         return (State.CANCELLED, "its job ended when it was asked to") if hold.asked else None

@@ -93,8 +93,7 @@ def read(text: str, file: str) -> Sweep:
         wrong(root.marks[key], f"{key} stands among the values of HPARAMS; write HPARAMS: {{{key}: ...}}")
     items = _items(keys.get("HPARAMS"))
     cmd, stages = _cmd(keys, root.marks, file)
-    if stages:
-        _check_stages(stages, items)
+    _check_stages(stages, items)
     return Sweep(
         file=file,
         name=os.path.splitext(os.path.basename(file))[0],

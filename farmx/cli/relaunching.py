@@ -72,7 +72,7 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
         tell(f"refused  {other}")
     if refused:
         raise refused[0]
-    _tell_next(groups, left, _on(given, states, again, at))
+    _tell_next(groups, left, _on(states, again, at))
     if code != STOPPED and not all(isinstance(group.farm, here.Here) for group in groups):
         notifying.act(given, at)
     return code
@@ -202,7 +202,7 @@ def _called(groups: Sequence[Group], left: Sequence[Run]) -> tuple[list[str], Co
     return [here.called(home) for home in homes], Counter(str(run.state) for run in these)
 
 
-def _on(given: Mapping[str, Any], states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -> str:
+def _on(states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -> str:
     """The command that goes on with these runs after it was stopped: typed again, it may mean others."""
     found = {run.state for run in runs}
     rest, wanted = "what was interrupted" if State.DONE in found else "the rest", {State.INTERRUPTED, *found}
