@@ -16,7 +16,7 @@ from farmx.cli.surroundings import begin, import_path, tell
 from farmx.errors import FarmError, FarmxError
 from farmx.farms import base, gpus, local, shares
 from farmx.farms.base import Batch
-from farmx.farms.gpus import Gpu, Slot
+from farmx.farms.gpus import Slot
 from farmx.processes import Inbox
 from farmx.spec import Job, Submission
 
@@ -132,7 +132,8 @@ def main(given: Mapping[str, Any]) -> None:
 
 
 def _work(given: Mapping[str, Any]) -> None:
-    pools = [_Pool(_submission(name, path), _slots(slots), given["farm"]) for name, path, slots in given["pools"]]
+    pools = [_Pool(_submission(name, path), tuple(map(gpus.slot_of, slots)), given["farm"])
+             for name, path, slots in given["pools"]]  # fmt: skip
     os.write(given["ready"], b"1")
     os.close(given["ready"])
     while pools:
@@ -144,10 +145,6 @@ def _submission(name: str, path: str) -> Submission:
     home = layout.experiment_of(path)
     jobs = [Job(os.path.join(home, run), layout.attempt_name(*number)) for run, number in layout.runs_of(path)]
     return Submission(name, path, tuple(jobs))
-
-
-def _slots(told: Sequence[Any]) -> tuple[Slot, ...]:
-    return tuple(Slot(name, tuple(Gpu(*each) for each in chosen), idle) for name, chosen, idle in told)
 
 
 class _Pool:

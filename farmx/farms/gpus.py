@@ -42,6 +42,12 @@ class Slot(NamedTuple):
         return len(self.name) + self.idle * len(" 0")
 
 
+def slot_of(told: Sequence[Any]) -> Slot:
+    """A slot that came as json."""
+    name, gpus, idle = told
+    return Slot(name, tuple(Gpu(*each) for each in gpus), idle)
+
+
 class _Asked(NamedTuple):
     """Who asked for GPUs, for messages: where, which error it is, what to give instead."""
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import layout, notices, processes, runner, stages, whereabouts
 from farmx.errors import FarmError, StageError
-from farmx.farms import shares
-from farmx.farms.gpus import Gpu, Slot
+from farmx.farms import gpus, shares
+from farmx.farms.gpus import Slot
 from farmx.processes import Console, Inbox
 from farmx.runner import Outcome
 
@@ -168,8 +168,7 @@ _REQUESTS, _ANSWERS = 0, 1  # its standard input and output
 
 def main(told: Mapping[str, Any]) -> None:
     """The life of a worker."""
-    name, gpus, idle = told["slot"]
-    slot, handed = Slot(name, tuple(Gpu(*each) for each in gpus), idle), Handed(*told["handed"])
+    slot, handed = gpus.slot_of(told["slot"]), Handed(*told["handed"])
     with Inbox() as inbox:
         signal.pthread_sigmask(signal.SIG_SETMASK, told["mask"])
         processes.die_with_parent(signal.SIGTERM, told["parent"])
