@@ -75,11 +75,9 @@ class Message(NamedTuple):
 def _made(path: str) -> bool:
     """Whether it was us who made the file, with who we are in it; False when it is there."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        layout.new(path, json.dumps(_me()).encode())
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(_me(), file)
     return True
 
 
