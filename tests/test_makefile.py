@@ -22,7 +22,8 @@ case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/bin/pip"; echo "venv" >>"$STATE/log" ;;
   "-m pip --version") [ -e "$here/pip" ] ;;
   "-m compileall "*) echo "$*" >>"$STATE/log"; exit 1 ;;  # it does where a file is none
-  "-m pip install "*) echo "pip $*" >>"$STATE/log"; [ ! -e "$STATE/killed" ] || kill -9 $PPID ;;
+  "-m pip install "*) echo "pip $*" >>"$STATE/log"; [ ! -e "$STATE/killed" ] || kill -9 $PPID
+    ! rm "$STATE/stumble" 2>/dev/null || { [ ! -e "$STATE/again" ] || mv "$STATE/again" "$STATE/stumble"; exit 1; } ;;
   *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
 """
@@ -35,7 +36,7 @@ INSTALL = "pip -m pip install --quiet --disable-pip-version-check --no-compile -
 COMPILE = "-m compileall -qq -j 0 -x site-packages/.*/tests/ .venv/lib"
 PIP = [f"{INSTALL} --editable . scikit-learn", COMPILE]
 GET = ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends python3-venv"]
-TOOLS = ("sh", "env", "cat", "cksum", "cp", "dirname", "flock", "mkdir", "rm", "touch")
+TOOLS = ("sh", "env", "cat", "cksum", "cp", "dirname", "flock", "mkdir", "mv", "rm", "touch")
 
 
 def program(path: Path, text: str) -> None:
@@ -114,6 +115,16 @@ def test_an_environment_killed_while_it_was_made_is_made_again_from_nothing(plac
     assert place.log() == ["venv", *PIP]
     left = sorted(path.name for path in (place.path / ".venv").iterdir())
     assert left == [".ready-demo", "bin"]
+
+
+@pytest.mark.parametrize(("times", "asked"), [(1, PIP), (2, PIP[:1])])
+def test_an_index_that_stumbles_is_asked_once_more(place, times, asked):
+    for name in ("stumble", "again")[:times]:
+        (place.state / name).touch()
+    done = place.venv(*DEMO)
+    assert (done.returncode, done.stderr.count("make: pip failed; once more")) == (times - 1, 1)
+    assert place.log() == ["venv", PIP[0], *asked]
+    assert (place.path / ".venv/.unfinished").exists() == (times == 2)
 
 
 def test_an_environment_without_pip_is_made_again(place):
