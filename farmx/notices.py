@@ -86,8 +86,21 @@ def post(experiment: str, launch: str, event: str, facts: Mapping[str, Any]) -> 
 
 
 def read(experiment: str, name: str) -> dict[str, Any] | None:
-    """A record of the outbox; None when there is none, or it cannot be read."""
-    return layout.read_or_none(os.path.join(outbox(experiment), name), layout.OUTBOX_FORMAT)
+    """A record of the outbox; None when there is none, or it cannot be read, or is no record of ours."""
+    told = layout.read_or_none(os.path.join(outbox(experiment), name), layout.OUTBOX_FORMAT)
+    needed = ("launch", "submissions") if name.endswith(layout.WANTED_SUFFIX) else ()
+    return told if told is not None and _sound(told, needed) else None
+
+
+_KINDS = {"launch": str, "event": str, "submissions": list, "reached": list, "tries": int, "counts": dict}
+
+
+def _sound(told: Mapping[str, Any], needed: Sequence[str]) -> bool:
+    """Whether all that is said is of the kind that everybody takes for granted, and what is needed is said."""
+    if not all(type(told[key]) is kind for key, kind in _KINDS.items() if key in told):
+        return False
+    names = (*told.get("submissions", ()), *told.get("reached", ()))
+    return all(isinstance(name, str) for name in names) and all(key in told for key in needed)
 
 
 def _error(attempt: str) -> str:

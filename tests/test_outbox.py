@@ -48,6 +48,17 @@ def events(place: Place) -> dict[str, dict]:
 # ---------------------------------------------------------------- written down
 
 
+@pytest.mark.parametrize("told", [{}, {"launch": "s"}, {"launch": 1, "submissions": ["s"]},
+                                  {"launch": "s", "submissions": -1}, {"launch": "s", "submissions": [1]}])
+def test_a_word_that_does_not_say_of_which_launch_it_is_ends_no_run_and_no_sender(place, told):
+    run = place.run(name="one")
+    path = handed(place, run)
+    (Path(notices.outbox(str(place.experiment))) / "s.wanted").write_text(json.dumps({"format": 1, **told}))
+    notices.note(path, run, ended(run, "failed"), "failed")
+    outbox.settle(str(place.experiment))
+    assert events(place) == {}
+
+
 def test_the_last_attempt_that_ends_writes_the_end_down(place):
     one, two = place.run(name="one"), place.run(name="two")
     path = handed(place, one, two)

@@ -14,6 +14,8 @@ import pytest
 from commands import Commands, Project, project
 from typed import Typed
 
+from farmx import processes
+
 SUBMIT = "#!/bin/sh\necho 7\n"
 CONFIG = """\
 LOGROOT: ../root
@@ -23,13 +25,16 @@ BREAKER: 2
 ENV: {{A: it's}}
 big: {{SUBMIT_CMD: '{submit} {{name}} {{mem}} {{script}}', STATUS_CMD: /bin/true, PACK: {{runs: 2}}}}
 """
+HELD = "CMD: sh fail.sh\nHPARAMS: {n: [1, 2, 3]}\nNOTIFY: [json://$NOWHERE/]\n"
+DEAD = {"format": 1, "host": processes.host(), "boot": processes.boot_id(), "pid": 2**22, "birth": "1"}
 WORK = ". ./note.sh; case $2 in 2) exit 3;; 3) kill -9 $PPID;; esac\n"
 WRONG = [None, "x", -1, [], ["x"], {"a": 1}, True, 10**30, "\ud800"]
 
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory) -> Iterator[Project]:
-    """sweep: a run done, one failed and one interrupted, of a pool; more: two that a farm took and lost."""
+    """sweep: a run done, one failed and one interrupted, of a pool; more: two that a farm took and lost; held: one that
+    a breaker holds, of which two events wait to be told: one could not be sent, the sender of the other died."""
     path = tmp_path_factory.mktemp("launched")
     with Commands() as commands:
         made = project(path, commands)
@@ -41,6 +46,11 @@ def launched(tmp_path_factory) -> Iterator[Project]:
         made.write("work.sh", WORK)
         assert made("sweep.yml", "-j", "1", "--tag", "{n}", "--no-cooldir").code == 1
         made.ok("more.yml", "--farm", "big", "--tag", "{n}", "--no-cooldir")
+        made.write("fail.sh", "echo it is not there; exit 2\n")
+        made.write("held.yml", HELD)
+        assert made("held.yml", "-j", "1", "--tag", "{n}", "--no-cooldir").code == 1
+        (event,) = (made.root / "held/.farmx/outbox").glob("*.held.json")
+        event.with_suffix(".claim").write_text(json.dumps(DEAD))
         yield made
 
 
@@ -55,9 +65,16 @@ RECORDS = [
     "sweep/.farmx/submissions/*/job.json",
     "sweep/.farmx/launches/*.json",
     "more/.farmx/submissions/*/job.json",
+    "held/.farmx/submissions/*/breaker.json",
+    "held/.farmx/outbox/*.wanted",
+    "held/.farmx/outbox/*.failed.json",
+    "held/.farmx/outbox/*.failed.tries",
+    "held/.farmx/outbox/*.held.json",
+    "held/.farmx/outbox/*.held.claim",
 ]
 LOOKS = ["farmx status {0}", "farmx status {0} --json", "farmx why {0}/{1}", "sumx {0}", "farmx tend {0}",
          "farmx cancel {0}"]  # fmt: skip
+TOLD = ["farmx notify --json", "farmx notify --flush"]  # of what waits
 
 
 def fields(record: object, path: tuple = ()) -> Iterator[tuple]:
@@ -80,8 +97,8 @@ def put(record: object, path: tuple, value: object) -> object:
 
 def made(experiment: Path) -> list[str]:
     """What a command that acts makes."""
-    return sorted(str(path) for pattern in (".farmx/submissions/*", "*/attempts/*", "*/attempts/*/cancel")
-                  for path in experiment.glob(pattern))  # fmt: skip
+    patterns = (".farmx/submissions/*", ".farmx/outbox/*", "*/attempts/*", "*/attempts/*/cancel")
+    return sorted(str(path) for pattern in patterns for path in experiment.glob(pattern))
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -95,6 +112,7 @@ def test_a_field_of_another_kind_is_no_traceback(launched, monkeypatch, capfd, t
     told = [json.loads(line) for line in text.splitlines()] if lines else json.loads(text)
     experiment, run = name.split("/")[:2]
     looks = [line.format(experiment, run if run.isdigit() else "1") for line in LOOKS]
+    looks += TOLD if experiment == "held" else []
     before = made(tmp_path / "root" / experiment)
     for place, path in enumerate(fields(told)):
         for value in WRONG if os.environ.get("FARMX_STEPS") == "all" else [WRONG[place % len(WRONG)]]:
