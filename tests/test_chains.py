@@ -1,10 +1,14 @@
 """The jobs of a run whose stages ask for resources of their own: which share one, their numbers, their submissions."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from commands import Project, read
 from launching import Place, spec
+from test_slurm_killed import run_all, slurm
 
 from farmx import chains, node
 from farmx.chains import Chain, Link
@@ -158,3 +162,49 @@ def test_a_job_begins_only_after_the_one_it_waits_for_and_where_run_json_names_i
     assert node.main([made.path, "0"]) == 0
     assert capfd.readouterr().out == f"one 2.0 {said}\n"
     assert Path(run, "attempts/2.0").exists() == (said == "done")
+
+
+def handed(project: Project) -> list[tuple]:
+    """What each submission holds, in order: the attempt, what it asks for, whether it waits for another."""
+    paths = sorted((project.experiment / ".farmx" / "submissions").iterdir())
+    jobs = [read(path / "job.json") for path in paths]
+    numbers = [(path / "runs").read_text().split()[0] for path in paths]
+    return [(number, job["resources"], "after" in job) for number, job in zip(numbers, jobs)]
+
+
+@pytest.fixture
+def queue(project, tmp_path, monkeypatch) -> Path:
+    """What waits on the small Slurm that the project's farm is, in order."""
+    home = slurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", str(home), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    project.write(".farmx.yaml", f"FARM: big\nbig: {{EXECUTOR: slurm, RESOURCES: {json.dumps(CPU)}}}\n")
+    return home / "queue"
+
+
+@pytest.mark.parametrize(("words", "first", "left"), [
+    ([], [("1.0", CPU, False), ("2.0", GPU, True)], [("3.0", GPU, False)]),
+    (["--stage", "train"], [("1.0", CPU, False)], [("2.0", CPU, False), ("3.0", GPU, True)]),
+])  # fmt: skip
+def test_a_launch_asks_for_the_stages_that_are_to_come_each_with_its_own_resources(project, queue, words, first, left):
+    test = '{cmd: "true", RESOURCES: {gpus: 2}}'
+    project.sweep("{n: [1]}", f"{{train: '. ./note.sh', look: 'true', test: {test}}}")
+    project.ok("sweep.yml", *words)
+    assert handed(project) == first
+    queue.write_text(queue.read_text().splitlines(keepends=True)[0])
+    run_all(queue.parent, project.env)
+    queue.write_text("")  # what waited was cancelled
+    project.ok("sweep.yml")
+    assert handed(project)[len(first) :] == left
+
+
+def test_a_launch_goes_on_with_the_stage_that_failed_where_retry_gives_that_more(project, queue):
+    test = '{cmd: "exit 3", RESOURCES: {mem: 6}}'
+    project.sweep("{n: [1]}", f"{{train: '. ./note.sh', test: {test}}}", "RETRY: {error: {mem: x2}}\n")
+    project.ok("sweep.yml")
+    with pytest.raises(subprocess.CalledProcessError):  # of the second job
+        run_all(queue.parent, project.env)
+    queue.write_text("")
+    project.ok("sweep.yml")
+    assert handed(project)[2:] == [("3.0", {"mem": 12, "gpus": 0}, False)]
+    assert project.starts() == [f"sweep/{project.runs()[0].name}/1.0"]
