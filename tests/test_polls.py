@@ -11,7 +11,7 @@ from farmx.farms.base import Answer
 from farmx.spec import Held, State
 
 ONE, TWO = Held("/s", 0, 1, {}), Held("/s", 1, 1, {})
-SAID = {("/s", 0): Answer(State.QUEUED, "it's größe\n"), ("/s", 1): Answer(State.RUNNING)}
+SAID = {("/s", 0): Answer(State.QUEUED, "it's größe\n"), ("/s", 1): Answer(State.UNKNOWN, "no answer")}
 
 
 class Farm:
@@ -26,7 +26,10 @@ class Farm:
 
 
 @pytest.fixture
-def farm():
+def farm(monkeypatch):
+    """One that is asked while no time passes: what it said is fresh for seconds only."""
+    now = time.time()
+    monkeypatch.setattr(polls.time, "time", lambda: now)
     return Farm()
 
 
@@ -149,3 +152,13 @@ def test_without_a_cache_the_farm_is_asked_each_time(farm, tmp_path):
         polls.ask("big", [ONE], [0], farm, cache)
         polls.ask("big", [ONE], [0], farm, cache)
         assert len(farm.asked) == 2
+
+
+def test_where_the_answer_cannot_be_kept_the_farm_is_asked_each_time(farm, cache):
+    polls.ask("big", [ONE], [0], farm, cache)
+    path = kept(cache)
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        assert polls.ask("big", [ONE], [0], farm, cache) == {("/s", 0): SAID["/s", 0]}
+    assert len(farm.asked) == 3

@@ -102,6 +102,25 @@ def test_one_that_was_superseded_without_an_end_was_lost(place):
     attempt(path, "1.0", {}, None)
     attempt(path, "2.0", {"main": b""}, "failed", code=1)
     assert verdicts.causes(run_of(path)) == ["node_fail", "error"]
+    attempt(path, "3.0", {"main": b""}, None)
+    assert verdicts.causes(run_of(path, State.INTERRUPTED)) == ["node_fail", "error", None]
+
+
+HELD = [
+    ("error", {"error": 1, "oom": 1}, True, Verdict(False, "error: it's $HOME")),
+    ("error", {"error": 1}, False, Verdict(True, "error")),
+    ("oom", {"error": 1, "oom": 1}, True, Verdict(True, "oom")),
+    ("error", {"oom": 1}, True, Verdict(False, "")),
+]
+
+
+@pytest.mark.parametrize(("cause", "retry", "held", "verdict"), HELD)
+def test_what_failed_by_a_fault_of_the_code_waits_while_its_launch_is_held(place, cause, retry, held, verdict):
+    path = staged(place)
+    farm_log(place, path, attempt(path, "1.0", {"main": b""}, "failed", cause=cause), "")
+    record = {"format": 1, "held": held, "why": "it's $HOME"}
+    (place.experiment / ".farmx" / "submissions" / "s;1" / "breaker.json").write_text(json.dumps(record))
+    assert verdicts.of(run_of(path), retry, {}) == verdict
 
 
 def test_a_job_that_never_began_counts_each_time_it_was_queued(place):
