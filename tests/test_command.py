@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from conftest import BIN
-from launching import Place, until
+from launching import PATIENCE_S, Place, until
 from submitting import calls, configure, submission
 
 from farmx.farms import base, command, command_words
@@ -135,7 +135,7 @@ def test_what_is_accepted_when_ctrl_c_comes_is_waited_for_and_recorded(big, hold
     while taken.stderr.readline() not in (f"      {WAITS}\n", ""):
         pass
     (hold / "go").touch()
-    assert (taken.wait(60), taken.stderr.read()) == (130, "      2 queued\n")
+    assert (taken.wait(PATIENCE_S), taken.stderr.read()) == (130, "      2 queued\n")
     assert list(big.states().values()) == ["queued", "queued"]
 
 
@@ -146,7 +146,7 @@ def test_a_second_ctrl_c_ends_submit_commands_that_never_answer(big, taken):
         told = taken.stderr.readline()
         assert told, "it ended at once"
     os.killpg(taken.pid, signal.SIGINT)
-    assert (taken.wait(60), list(big.states().values())) == (130, ["staged", "staged"])
+    assert (taken.wait(PATIENCE_S), list(big.states().values())) == (130, ["staged", "staged"])
 
 
 def test_who_waits_for_slow_submit_commands_hears_that_none_has_ended(tmp_path, hold, monkeypatch):
