@@ -1,5 +1,6 @@
 """launcher: the same command brings every point to a run and touches nothing else, whatever people did meanwhile."""
 
+import errno
 import json
 import os
 import shutil
@@ -368,7 +369,10 @@ def test_a_run_renamed_to_what_is_no_text_is_shown_and_retried(project):
     assert project("cancel", "sweep").code == 0
 
 
-def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_nobodys(monkeypatch, capfd, tmp_path):
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_nobodys(
+    monkeypatch, capfd, tmp_path, settled
+):
     """Not by one that this launch has for a later run: else each run after it would be named anew, too."""
     write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [1, 2, 3]}\n",
                      ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})  # fmt: skip
@@ -377,7 +381,9 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
     def mkdir(path: str, *more: object) -> None:
         if os.path.basename(path) == "x" and not refused:
             refused.append(path)
-            raise FileExistsError(path)
+            if not settled:
+                raise FileExistsError(path)
+            write(tmp_path, {"runs/sweep/x/hparams.json": "{}"})  # which is in place by now
         real(path, *more)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
@@ -385,6 +391,18 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
     assert typed("farmx sweep.yml --no-cooldir --tag x").code == 0
     runs = {path.parent.name: read(path)["hparams"]["n"] for path in (tmp_path / "runs/sweep").glob("*/run.json")}
     assert (runs, len(refused)) == ({"x_4": 1, "x_2": 2, "x_3": 3}, 1)
+    assert staging(tmp_path / "runs/sweep") == []
+
+
+def test_a_run_whose_point_cannot_be_claimed_leaves_nothing_staged(monkeypatch, capfd, tmp_path):
+    write(tmp_path, {"sweep.yml": "CMD: 'true'\n"})
+
+    def refused(target: str, path: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", target, None, path)
+
+    monkeypatch.setattr(os, "symlink", refused)
+    assert Typed(monkeypatch, capfd, tmp_path)("farmx sweep.yml -i").code == 3
+    assert [name for name in staging(tmp_path / "runs/sweep") if not name.startswith(".launch-")] == []
 
 
 # ---------------------------------------------------------------- LOGROOT in the tree

@@ -150,9 +150,14 @@ def test_an_attempt_that_somebody_has_is_not_given_where_a_look_still_says_that_
     assert os.listdir(f"{run}/attempts") == ["1.0"]
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.EIO])
-def test_an_attempt_that_nobody_has_and_that_cannot_be_made_is_an_error(place, monkeypatch, error):
+@pytest.mark.parametrize(("error", "had"), [(errno.EPERM, False), (errno.EACCES, False), (errno.EIO, False),
+                                            (errno.EACCES, True), (errno.EIO, True)])  # fmt: skip
+def test_an_attempt_that_cannot_be_made_is_an_error_where_nothing_says_that_somebody_has_it(
+    place, monkeypatch, error, had
+):
     run = place.run()
+    if had:
+        runner.take(run, "1.0", {})
     refusing(monkeypatch, error)
     with pytest.raises(OSError) as caught:
         runner.take(run, "1.0", {})

@@ -148,6 +148,14 @@ def test_several_gpus_are_had_together_and_what_is_not_enough_is_let_go():
     assert sorted(path.suffix for path in Path(shares.folder()).iterdir()) == [".line", ".line", ".list", ".list"]
 
 
+@pytest.mark.parametrize("name", ["0@x@1", "0@1@x", "0@1", "0", "0@@"])
+def test_what_others_leave_among_the_locks_is_nobodys_part_of_a_gpu(name):
+    take(ONE).close()
+    Path(shares.folder(), name).touch()
+    take(ONE).close()
+    assert Path(shares.folder(), name).exists()
+
+
 def test_what_is_held_is_kept_young_and_its_loss_by_a_cleaner_is_no_error():
     grip = take(ONE)
     (path,) = Path(shares.folder()).glob("0@*")
