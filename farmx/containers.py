@@ -81,8 +81,6 @@ def _mount(text: str) -> list[str]:
 
 def located(container: Mapping[str, Any], base: str, expand: Callable[[str], str]) -> dict[str, Any]:
     """CONTAINER with absolute paths. expand: replaces ~ and $VAR.  base: what a relative image starts from."""
-    if not container:
-        return {}
     image = expand(container["image"])
     if _is_path(image, container["runtime"]):
         image = os.path.normpath(os.path.join(base, image))

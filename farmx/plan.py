@@ -164,18 +164,13 @@ def _pieces(template: templates.Template) -> Iterator[str | _Piece]:
             yield part if isinstance(part, str) else _Piece((part.name,), partial(templates.quoted, part))
     for parts in template.words:
         names = tuple(part.name for part in parts if not isinstance(part, str))
-        piece = _Piece(names, partial(_joined, parts))
-        yield piece if names else piece.text({}, _no_flags)
+        yield _Piece(names, partial(_joined, parts)) if names else f" {shlex.quote(''.join(map(str, parts)))}"
 
 
 def _joined(parts: tuple[templates.Part, ...], values: Mapping[str, Value], flags: templates.Flags) -> str:
     from farmx import templates  # spares a sweep of one command
 
     return "".join(f" {shlex.quote(word)}" for word in templates.word_of(parts, values, flags))
-
-
-def _no_flags(key: str, value: Value) -> tuple[str, ...]:
-    return ()
 
 
 def _distinct(points: Iterator[Point]) -> Iterator[Point]:

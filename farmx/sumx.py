@@ -245,7 +245,7 @@ def _named(filled: Sequence[_Filled]) -> list[_Filled]:
     names: dict[int, str] = {}
     for i in sorted(range(len(filled)), key=lambda i: (bool(filled[i].longer), filled[i].column.kind == "metric")):
         name = filled[i].column.name
-        name = filled[i].longer or name if name in names.values() else name
+        name = filled[i].longer if name in names.values() else name
         while name in names.values():
             name += "*"
         names[i] = name

@@ -44,8 +44,6 @@ class Detached:
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """Start the pool; it holds all of them when this returns."""
-        if not submissions:
-            return
         pools = [[each.id, each.path, self._slots(each.resources)] for each in submissions]
         _start({"farm": self.name, "pools": pools}, _log(submissions[0]))
         for submission in submissions:

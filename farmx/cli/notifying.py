@@ -223,7 +223,7 @@ class _Told:
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """As the farm does."""
         notices.want(submission.path for submission in submissions)
-        if self.executor != layout.LOCAL or not submissions:
+        if self.executor != layout.LOCAL:
             self._farm.submit(submissions, heard)
             return
         detached = not hasattr(self._farm, "counts")

@@ -146,8 +146,6 @@ def _there(
     try:
         settings = compose.settled(home, at, given["config_file"], {"FARM": name})
     except NoFarmError as error:
-        if given["farm"]:
-            raise
         runs = "1 run" if count == 1 else f"{count} runs"
         raise NoFarmError(f"{os.path.basename(home)}: {runs} to go back to {name}: {error}; give --farm NAME, or -i to "
                           "run here") from None  # fmt: skip

@@ -103,8 +103,8 @@ class Farm(Protocol):
         """The jobs with the resources each wants, in as many submissions as this farm needs, in order."""
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
-        """Write job.json of every submission (`record`), then queue its `jobs`, each recorded (`record_queued`) as soon
-        as it is queued. heard: so many more runs of a submission are queued and recorded.
+        """Write job.json of every submission (`record`), one at least, then queue its `jobs`, each recorded
+        (`record_queued`) as soon as it is queued. heard: so many more runs of a submission are queued and recorded.
 
         Raises FarmError at the first that the farm refuses: what was heard of is queued and recorded, the rest staged.
         """

@@ -60,7 +60,7 @@ class Farm(NamedTuple):
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """One sbatch for each array, more where a limit lets in only parts of it, and one for its sentinel."""
-        kill_wait_s = _setting("KillWait", KILL_WAIT_S) if submissions else KILL_WAIT_S
+        kill_wait_s = _setting("KillWait", KILL_WAIT_S)
         tasks = [packs.of(self.pack, each.resources).jobs(len(each.jobs)) for each in submissions]
         shares = slurm_script.shares(list(zip(submissions, tasks)))
         try:
