@@ -33,7 +33,7 @@ class Order(NamedTuple):
     staging: str | None = None
     cool: bool = True
     again: bool = False
-    told: Mapping[str, Any] | None = None
+    told: Mapping[str, Any] = {}
     only: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def _elsewhere(order: Order) -> Iterator[str]:
 
 def _copied(order: Order, code: snapshot.Listing) -> Iterator[str]:
     """That an address of NOTIFY, which may hold a secret, stands in a file that is copied with the code."""
-    origin = str(((order.told or {}).get("origins") or {}).get("NOTIFY", ""))
+    origin = str((order.told.get("origins") or {}).get("NOTIFY", ""))
     file = origin.rsplit(":", 2)[0]
     if file and any("$" not in url for url in order.notify) and code.has(file):
         yield f"{file} is copied with the code, and NOTIFY in it, too; write $VAR for what is secret in an address"
@@ -214,7 +214,7 @@ def record(order: Order, summary: Summary, choices: Sequence[Choice]) -> None:
         "sweep": order.sweep,
         "arg_style": order.arg_style,
         "farm": order.farm,
-        **(order.told or {}),
+        **order.told,
         **provenance.git(order.source),
         "snapshot": summary.digest,
         "counts": dict(summary.counts),

@@ -106,7 +106,7 @@ class Here:
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """All together."""
-        return [Batch(tuple(job for job, _ in jobs), {})] if jobs else []
+        return [Batch(tuple(job for job, _ in jobs), {})]
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """Run them, or up to the first stop signal."""
@@ -210,7 +210,7 @@ def held(runs: Sequence[Run]) -> list[str]:
 
 def typed(order: Order) -> str:
     """The command that made the order, to be typed again."""
-    return retyped((order.told or {}).get("argv") or ())
+    return retyped(order.told.get("argv") or ())
 
 
 def retyped(argv: Sequence[str]) -> str:
