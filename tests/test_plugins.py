@@ -1,19 +1,23 @@
 """EXECUTOR may name what another package brings: as the built-in ones do, or one line says what is wrong."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import project as made
 from launching import until
 from own_farms import HOME, installed
 from test_farmx_httpq import queue
+from typed import ran
 
 __all__ = ["queue"]
 
 INSTALL = "; or install the package that brings it"
 BROUGHT = "it must be local, slurm, command or httpq"
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
 FROM = "EXECUTOR httpq: farmx-httpq 1.0 (httpq = {})"
 FARM = "class Farm:\n    executor = '{}'\n    check = batches = submit = print\n"
@@ -129,6 +133,26 @@ def test_what_is_broken_is_one_line_that_says_who_brings_it(project, own_farm, v
     (own_farm / "farmx_httpq-1.0.dist-info/entry_points.txt").write_text(f"[farmx.farms]\nhttpq = {value}\n")
     assert project("sweep.yml").line(4) == f"{FROM.format(value)}: {why}; mend what is installed"
     assert not project.root.exists()
+
+
+@pytest.mark.parametrize(("raised", "told"), [
+    ("ValueError('two\\nlines')", "ValueError: two lines"),
+    ("BrokenPipeError(32, 'Broken pipe')", "BrokenPipeError: [Errno 32] Broken pipe"),  # not that of our stdout
+])  # fmt: skip
+def test_a_bug_in_it_keeps_its_traceback_and_then_says_who_brings_it_and_loses_nothing(project, own_farm, raised, told):
+    path = own_farm / "farmx_httpq.py"
+    whole, there = path.read_text(), "                job = {"
+    path.write_text(whole.replace(there, f"                if index == 2: raise {raised}\n{there}"))
+    project.sweep("{n: [1, 2, 3, 4, 5]}")
+    done = ran("farmx sweep.yml", project.path, **project.env, PATH=PATH)
+    assert (done.code, done.err.count("Traceback"), "      2 queued\n" in done.err) == (1, 1, True)
+    who = FROM.format("farmx_httpq")
+    assert done.err.splitlines()[-1] == f"farmx: {who}: {told}; mend what is installed"
+    assert sorted(project.states().values())[-3:] == ["staged"] * 3
+    path.write_text(whole)
+    project.ok("sweep.yml")
+    until(lambda: list(project.states().values()) == ["done"] * 5)
+    assert len(project.starts()) == 5
 
 
 def test_of_two_that_bring_it_none_is_chosen(project, own_farm):

@@ -20,6 +20,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk has 
 _ANYTHING = "farmx.shown"  # our error handler
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from farmx.spec import Surroundings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -139,6 +141,7 @@ def one_line(function: Function) -> Function:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         _show_anything(sys.stdout)
         _show_anything(sys.stderr)
+        sys.excepthook = _bug
         try:
             made = function(*args, **kwargs)
             sys.stdout.flush()
@@ -146,19 +149,33 @@ def one_line(function: Function) -> Function:
         except FarmxError as error:
             print(f"{_program()}: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
-        except BrokenPipeError:  # `| head` has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            sys.exit(0)
         except OSError as error:
-            if error.filename is not None or error.errno not in _FULL:  # a bug of ours
+            if _theirs(error):  # click takes a broken pipe of anybody's for one of ours
+                _bug(type(error), error, error.__traceback__)
+                sys.exit(1)
+            if error.filename is not None or error.errno not in (errno.EPIPE, *_FULL):  # a bug of ours
                 raise
-            print(f"{_program()}: the output cannot be written: {error.strerror}", file=sys.stderr)
+            if error.errno != errno.EPIPE:  # else `| head` has enough
+                print(f"{_program()}: the output cannot be written: {error.strerror}", file=sys.stderr)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            sys.exit(1)
+            sys.exit(int(error.errno != errno.EPIPE))
         except KeyboardInterrupt:
             sys.exit(130)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Its traceback, and then whose it is where that is not us."""
+    sys.__excepthook__(kind, error, trace)
+    if said := _theirs(error):
+        print(f"{_program()}: {said}", file=sys.stderr)
+
+
+def _theirs(error: BaseException) -> FarmxError | None:
+    from farmx import farms  # spares who meets no bug
+
+    return farms.theirs(error)
 
 
 def _show_anything(stream: TextIO) -> None:

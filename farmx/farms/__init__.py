@@ -96,6 +96,20 @@ def plugin(name: str) -> Plugin:
     return cast("Plugin", made)
 
 
+def theirs(error: BaseException) -> FarmError | None:
+    """What to say, after its traceback, of an error that came out of what another package brings; None of any other."""
+    if not plugin.cache_info().currsize:
+        return None
+    from farmx import settings  # spares who meets none
+
+    at, names = error.__traceback__, set[str]()
+    while at:
+        names.add(str(at.tb_frame.f_globals.get("__name__")).partition(".")[0])
+        at = at.tb_next
+    found = next((each for each in settings.plugins() if each.module.partition(".")[0] in names), None)
+    return _wrong(found, f"{type(error).__name__}: {error}") if found else None
+
+
 def _found(name: str) -> EntryPoint:
     from farmx import settings  # spares who has none
 
