@@ -24,7 +24,7 @@ LADDER = (
      "shelltext", "stages", "containers", "whereabouts"),
     ("policy", "evidence", "packs", "outfit", "pickles"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),
-    ("remedies", "notices"),
+    ("remedies", "notices", "scheduler"),
     ("logx", "pipeline", "packed"),
     ("node", "config", "sweep", "metrics", "manifest", "records"),
     ("snapshot",),
@@ -75,10 +75,11 @@ ALONE = {
     "whereabouts": {"errors", "layout"},
     "runner": {"errors", "layout", "outfit", "processes", "stages"},
     "notices": {"breaker", "errors", "evidence", "layout"},
+    "scheduler": {"breaker", "errors", "layout", "runner"},
     "packs": {"needs"},
     "packed": {"processes", "runner"},
     "node": {"breaker", "containers", "errors", "layout", "notices", "packed", "packs", "processes", "remedies",
-             "runner", "stages", "whereabouts"},
+             "runner", "scheduler", "stages", "whereabouts"},
 }
 STDLIB_AT_IMPORT = ("layout", "logx", "runner", "processes")  # by training scripts and on nodes
 LEAVES = ("farms.", "reports.")  # import none of:

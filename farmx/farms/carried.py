@@ -15,7 +15,7 @@ from farmx import layout
 
 # With what they import: the standard library only.
 MODULES = ("errors", "layout", "whereabouts", "processes", "stages", "outfit", "needs", "policy", "evidence", "breaker",
-           "runner", "remedies", "notices", "containers", "packs", "packed", "node")  # fmt: skip
+           "runner", "scheduler", "remedies", "notices", "containers", "packs", "packed", "node")  # fmt: skip
 _UNCHECKED = (1).to_bytes(4, "little")
 _MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
 
