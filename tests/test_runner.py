@@ -273,6 +273,22 @@ def test_a_run_that_somebody_else_has_is_held(place):
     assert not os.path.exists(f"{run}/ran")
 
 
+def test_an_attempt_that_a_newer_one_overtakes_as_it_is_taken_runs_nothing(place, monkeypatch):
+    run, rename = place.shell("touch LOGDIR/ran"), os.rename
+
+    def overtaken(source: str, target: str, **more: object) -> None:
+        rename(source, target, **more)
+        if target.endswith("attempts/1.0"):
+            os.mkdir(f"{run}/attempts/2.0")
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    with processes.Inbox() as inbox:
+        outcome = runner.execute(run, "1.0", FACTS, inbox)
+    assert (outcome.state, outcome.note) == ("interrupted", "attempt 2.0 of this run has begun")
+    assert end(run) == {"format": 1, "state": "interrupted", "code": None, "signal": None, "note": outcome.note}
+    assert not os.path.exists(f"{run}/ran")
+
+
 # ---------------------------------------------------------------- the run's own code
 
 
