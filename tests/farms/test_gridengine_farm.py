@@ -54,8 +54,8 @@ def test_runs_are_queued_and_record_how_they_ended(big):
     assert [run["note"] for run in big.told()] == ["", "main exited with 3"]
     assert len(big.starts()) == 2
     (place,) = (big.experiment / ".farmx/submissions").iterdir()
-    lines = sorted((place / f"{index}.log").read_text().partition(" ")[2] for index in (0, 1))
-    assert lines == ["1.0 done\n", "1.0 failed: main exited with 3\n"]
+    lines = ["1.0 done\n", "1.0 failed: main exited with 3\n"]  # which a job prints once its run has ended
+    until(lambda: sorted((place / f"{index}.log").read_text().partition(" ")[2] for index in (0, 1)) == lines)
 
 
 def test_status_tells_what_waits_and_what_runs(big):
@@ -85,6 +85,7 @@ def test_what_runs_and_what_waits_is_cancelled(big):
     big.become(*["running"] * 4)
     big.ok("sweep.yml")
     big.become(*["running"] * 4, "queued")
+    until(lambda: len(big.starts()) == 4)
     first, *_, last = names(big)
     big.ok("cancel", first, last)
     big.become("cancelled", *["running"] * 3, "cancelled")
@@ -116,7 +117,7 @@ def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(big
 
     for snapshot in (big.experiment / ".farmx" / "snapshots").iterdir():
         os.utime(snapshot, (0, 0))  # one that is younger than a day stays
-    jobs = sorted(big.farm.jobs())
+    jobs = until(lambda: found if len(found := sorted(big.farm.jobs())) == 2 else [])  # that of what failed has gone
     told = big.ok("clean", "-y", "--failed", "--snapshots", "sweep")
     assert told.err.endswith("left    1 running, 1 queued\nremoved 2 of 2\n")
     assert [run.name for run in big.runs()] == sorted([two, three])

@@ -94,7 +94,7 @@ def suspended(big: Farmer) -> None:
 
 
 WARNED = [
-    ("its time is up", "-l s_rt=0:0:6", lambda big: None),
+    ("its time is up", "-l s_rt=0:0:12", lambda big: None),
     ("rescheduled", "-r y", rescheduled),
     ("suspended", "-r y", suspended),
 ]
@@ -105,9 +105,9 @@ def test_a_program_that_is_warned_has_its_grace_and_goes_on_in_the_next_attempt(
     big.configure(submit, REQUEUE)
     saving(big)
     big.ok("sweep.yml")
-    until(lambda: big.starts(), 60)
+    until(lambda: big.starts())
     warn(big)
-    assert big.ended(90) == ["done"]
+    assert big.ended() == ["done"]
     (name,) = names(big)
     assert (told(big), big.starts()) == (["told 1"], [f"{name}/1.0", f"{name}/1.1"])
     assert attempts(big) == {"1.0": "preempted", "1.1": "done"}
@@ -116,10 +116,10 @@ def test_a_program_that_is_warned_has_its_grace_and_goes_on_in_the_next_attempt(
 
 
 def test_at_its_last_limit_a_program_has_its_grace_and_the_next_launch_goes_on(big):
-    big.configure("-l h_rt=0:0:6", REQUEUE)  # Grid Engine runs such a job again for no code
+    big.configure("-l h_rt=0:0:12", REQUEUE)  # Grid Engine runs such a job again for no code
     saving(big)
     big.ok("sweep.yml")
-    assert big.ended(90) == ["interrupted"]
+    assert big.ended() == ["interrupted"]
     assert big.told()[0]["note"] == "preempted, and its job is not queued again"
     big.ok("sweep.yml")
     assert big.ended() == ["done"]
@@ -128,18 +128,18 @@ def test_at_its_last_limit_a_program_has_its_grace_and_the_next_launch_goes_on(b
 
 def test_the_template_has_a_run_go_on_when_its_time_is_up(big):
     text = sites.site("sge", os.environ["PATH"])[0].text
-    big.write(".farmx.yaml", text.replace("s_rt: 4:00:00", "s_rt: 0:0:8") + f"LOGROOT: {big.root}\n")
+    big.write(".farmx.yaml", text.replace("s_rt: 4:00:00", "s_rt: 0:0:12") + f"LOGROOT: {big.root}\n")
     saving(big)
     big.ok("sweep.yml")
-    assert big.ended(90) == ["done"]
+    assert big.ended() == ["done"]
     assert (told(big), attempts(big)) == (["told 1"], {"1.0": "preempted", "1.1": "done"})
 
 
 def test_a_run_is_queued_again_so_often_and_then_has_failed(big):
-    big.configure("-l s_rt=0:0:4", REQUEUE + "MAX_REQUEUES: 1\n")
+    big.configure("-l s_rt=0:0:10", REQUEUE + "MAX_REQUEUES: 1\n")
     saving(big, test="lt 9")
     big.ok("sweep.yml")
-    assert big.ended(90) == ["failed"]
+    assert big.ended() == ["failed"]
     assert attempts(big) == {"1.0": "preempted", "1.1": "failed"}
     assert big.told()[0]["note"] == "it was told that its time is up, and it was requeued once (MAX_REQUEUES)"
     big.emptied()
@@ -149,7 +149,7 @@ def test_what_is_cancelled_while_it_is_warned_is_not_run_again(big):
     big.configure(more=REQUEUE)
     saving(big)
     big.ok("sweep.yml")
-    until(lambda: big.starts(), 60)
+    until(lambda: big.starts())
     assert big.ok("cancel", "sweep").out.endswith("  asked to end\n")
     assert big.ended() == ["cancelled"]
     big.emptied()
@@ -169,7 +169,7 @@ def test_an_exit_code_is_attempted_again_by_the_runner_in_its_own_job(big):
     big.configure(more=REQUEUE)
     big.sweep("{n: [1]}", 'exit $((FARMX_ATTEMPT < 3))', "RETRY: {error: 3}\n")
     big.ok("sweep.yml")
-    assert big.ended(90) == ["done"]
+    assert big.ended() == ["done"]
     assert attempts(big) == {"1.0": "preempted", "1.1": "preempted", "1.2": "done"}
     assert len(big.queued()) == 1
 
@@ -223,7 +223,7 @@ def test_a_job_in_error_has_failed_and_is_queued_anew_or_taken_out(big):
 def test_what_is_suspended_says_so_and_ends_when_it_is_cancelled(big):
     waiting(big, "{n: [1, 2]}")
     big.ok("sweep.yml")
-    until(lambda: len(big.starts()) == 2, 60)
+    until(lambda: len(big.starts()) == 2)
     big.farm.says("qmod", "-sj", *big.farm.jobs())
     until(lambda: [run["note"].partition(", ")[2] for run in big.told()] == ["farm big says s"] * 2)
     first, _ = names(big)
@@ -264,7 +264,7 @@ def test_what_a_limit_keeps_out_is_told_and_queued_by_the_same_command_later(few
     )
     assert few.states().count("staged") == 2
     go(few)
-    until(lambda: sorted(few.states()) == ["done"] * 3 + ["staged"] * 2, 60)
+    until(lambda: sorted(few.states()) == ["done"] * 3 + ["staged"] * 2)
     few.emptied()
     few.ok("sweep.yml")
     assert few.ended() == ["done"] * 5
@@ -275,13 +275,13 @@ def test_what_a_limit_keeps_out_is_told_and_queued_by_the_same_command_later(few
 
 
 def test_a_job_holds_several_runs_and_comes_back_once_for_those_that_are_left(big):
-    big.configure("-l s_rt=0:0:20", REQUEUE)
+    big.configure("-l s_rt=0:0:30", REQUEUE)
     saving(big, "{n: [1, 2, 3, 4]}", 'lt 2 ] && [ "$2" -lt 3')
     packed(big, "{runs: 2, each: 4}")
     big.ok("sweep.yml")
     big.become("running", "running", "queued", "queued")
     assert big.told()[2]["note"] == "waits for a slot"
-    assert big.ended(90) == ["done"] * 4
+    assert big.ended() == ["done"] * 4
     assert told(big) == ["told 1", "told 1"]
     again = {"1.0": "preempted", "1.1": "done"}
     assert [attempts(big, place) for place in range(4)] == [again, again, {"1.0": "done"}, {"1.0": "done"}]
@@ -292,9 +292,9 @@ def test_cancel_ends_one_run_of_a_packed_job_and_leaves_the_others(big):
     waiting(big, "{n: [1, 2, 3]}")
     packed(big, "{runs: 2, each: 3}")
     big.ok("sweep.yml")
-    until(lambda: len(big.starts()) == 2, 60)
+    until(lambda: len(big.starts()) == 2)
     assert big.ok("cancel", names(big)[0]).out.endswith("  asked to end\n")
-    until(lambda: len(big.starts()) == 3, 60)
+    until(lambda: len(big.starts()) == 3)
     assert big.states() == ["cancelled", "running", "running"]
     go(big)
     assert big.ended() == ["cancelled", "done", "done"]
@@ -304,7 +304,7 @@ def test_cancel_of_all_that_a_job_holds_ends_the_job(big):
     saving(big, "{n: [1, 2, 3]}")
     packed(big, "{runs: 2, each: 3}")
     big.ok("sweep.yml")
-    until(lambda: len(big.starts()) == 2, 60)
+    until(lambda: len(big.starts()) == 2)
     big.ok("cancel", "sweep")
     assert big.ended() == ["cancelled"] * 3
     big.emptied()
@@ -317,7 +317,7 @@ def test_cancel_of_all_that_a_job_holds_ends_the_job(big):
 def test_a_program_in_a_container_is_warned_and_goes_on_in_the_next_attempt(big):
     if not images.possible():
         lack("no mount namespaces here")
-    big.configure("-l s_rt=0:0:8", REQUEUE)
+    big.configure("-l s_rt=0:0:12", REQUEUE)
     home = big.path.parent
     runtime = images.Runtime(home / "it's a runtime")
     apptainer = runtime.bin / "apptainer"
@@ -328,6 +328,6 @@ def test_a_program_in_a_container_is_warned_and_goes_on_in_the_next_attempt(big)
     image = {"image": "$IMAGE", "mounts": [str(home)]}
     big.write("sweep.yml", (big.path / "sweep.yml").read_text() + f"CONTAINER: {json.dumps(image)}\n")
     big.ok("sweep.yml", PATH=f"{runtime.bin}:{big.env()['PATH']}", IMAGE=str(runtime.image))
-    assert big.ended(90) == ["done"]
+    assert big.ended() == ["done"]
     assert (told(big), attempts(big)) == (["told 1"], {"1.0": "preempted", "1.1": "done"})
     assert [call["image"] for call in runtime.calls()] == [str(runtime.image)] * 2

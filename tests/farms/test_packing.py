@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from launching import until
+from launching import gone, until
 
 from farms.site import Site, attempts
 
@@ -132,7 +132,7 @@ def test_a_job_that_others_preempt_comes_back_and_each_program_was_told_once(sit
     asked = ["-p", "high", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 2"]
     others = site.slurm.run("sbatch", "--parsable", *asked)
     site.noted("saved 1 1", "saved 2 1")
-    assert site.ended(seconds=120) == ["done"] * 3
+    assert site.ended() == ["done"] * 3
     site.slurm.run("scancel", others.stdout.strip())
     lines = [f"{what} {n} 1" for n in "12" for what in ("began", "told", "saved")]
     assert sorted(site.notes()) == sorted([*lines, "began 1 2", "began 2 2", "began 3 1"])
@@ -150,8 +150,8 @@ def test_a_job_whose_runner_is_killed_leaves_its_runs_to_the_next_launch(site):
     job = parent(owner["pid"])
     os.kill(job, signal.SIGKILL)
     until(lambda: not site.alive())
-    programs = [int(line.split()[3]) for line in site.notes()]
-    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in programs))
+    for line in site.notes():
+        gone(int(line.split()[3]))
     assert site.states()[2] == "lost"
     site.go()
     site.ok("retry", "sweep")

@@ -230,7 +230,7 @@ note(n, attempt, "went on", os.environ.get("RANK"))
 
 
 def test_each_task_is_told_once_and_has_its_grace_when_the_time_is_nearly_up(site):
-    site.sweep(SAVES, "{n: 1}", "RESOURCES: {nodes: 2}\nENV: {SLOW: 5}\n")  # longer than KillWait
+    site.sweep(SAVES, "{n: 1}", "RESOURCES: {nodes: 2}\nENV: {SLOW: 8}\n")  # longer than KillWait
     site.ok("sweep.yml")
     site.noted("1 1 began 0", "1 1 began 1")
     site.slurm.run("scancel", "--batch", "--signal=USR2", site.job())
@@ -328,7 +328,8 @@ def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(sit
     assert nothing.out == ""
     assert nothing.err == f"{four} has printed nothing, it is queued: {why}; -f waits for it\n"
 
-    alive, snapshots = sorted(site.alive()), site.project.experiment / ".farmx" / "snapshots"
+    alive = until(lambda: found if len(found := sorted(site.alive())) == 2 else [])  # the jobs of what ended are gone
+    snapshots = site.project.experiment / ".farmx" / "snapshots"
     for snapshot in snapshots.iterdir():
         os.utime(snapshot, (0, 0))  # one that is younger than a day stays
     assert site.ok("clean", "-y", three, four).out == "nothing to remove\n"
@@ -498,7 +499,7 @@ def test_a_run_whose_time_is_up_resumes_until_it_has_been_requeued_often_enough(
 
 
 def test_before_its_time_limit_a_run_is_told_and_queued_again(plain):
-    plain.setup('{"time": 1}', more="MAX_REQUEUES: 1\n")
+    plain.setup('{"time": 1, "signal": "B:USR2@20"}', more="MAX_REQUEUES: 1\n")  # sent up to 30 s before that
     plain.sweep(SAVES, "{n: 1}", "ENV: {SLOW: 0.1}\n")
     plain.ok("sweep.yml")
     plain.noted("1 1 saved None")

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_
     own.sweep("note(n, attempt)", "{n: [1, 2], SUBMIT_JOB.PARTITION: [main, low]}")
     folder = own.project.path.parent / "bin"
     folder.mkdir()
-    kill = f"{sys.executable} -c 'import os, signal; os.kill({own.slurm.pids('slurmctld')[0]}, signal.SIGKILL)'"
+    kill = f"kill -KILL {' '.join(map(str, own.slurm.pids('slurmctld')))} 2>/dev/null"
     (folder / "sbatch").write_text(
         f'#!/bin/sh\ncase "$*" in *--help*|*--test-only*) exec {shutil.which("sbatch")} "$@";; esac\n'
         f'[ -e {folder}/called ] && exec {shutil.which("sbatch")} "$@"\n'
@@ -136,7 +135,7 @@ def test_a_controller_killed_during_a_submission_holds_each_run_once_when_it_is_
     assert sorted(own.alive()) == sorted(f"{name} {index}" for name in names for index in (0, 1))
     for name in names:
         own.slurm.run("scontrol", "release", f"jobname={name}")
-    assert own.ended(seconds=90) == ["done"] * 4
+    assert own.ended() == ["done"] * 4
     assert sorted(own.notes()) == ["1 1", "1 1", "2 1", "2 1"]
     assert (own.submissions()[0] / "queued").read_text().count("\n") == 1
 
@@ -201,7 +200,7 @@ def test_a_job_cancelled_as_it_starts_is_cancelled_and_its_program_ends(site):
     assert site.ended() == ["cancelled"] * 8
     until(lambda: not site.alive())
     assert site.states() == ["cancelled"] * 8
-    assert not [pid for pid, env in environments() if f"SIDE={site.project.side}".encode() in env]
+    until(lambda: not [pid for pid, env in environments() if f"SIDE={site.project.side}".encode() in env])
     assert site.ok("sweep.yml").err.count("queued") == 0
 
 

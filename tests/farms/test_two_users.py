@@ -1,8 +1,10 @@
 """Two users who share a LOGROOT by their group, and one who may only read it, on a Slurm that hides jobs of others."""
 
 import json
+import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,9 +110,12 @@ def test_what_one_user_launched_the_others_see_end_and_run_again_as_far_as_they_
     assert lab.states(MATE) == lab.states(GUEST) == ["running"] * 3
     denied = f"not cancelled: {root}/{first}/attempts/1.0/cancel: Permission denied"
     assert lab(GUEST, "cancel", first) == Done(1, f"{first}  {denied}\n", "")
+    runner = json.loads((root / first / "attempts/1.0/owner.json").read_text())["pid"]
+    os.kill(runner, signal.SIGSTOP)  # so that it does not look before Slurm ends it
     assert lab(MATE, "cancel", first) == Done(0, f"{first}  asked to end; its runner will see that: {hidden}\n", "")
     assert lab.jobs() == [f"{USER} RUNNING"] * 3
-    assert lab(USER, "cancel", first) == Done(0, f"{first}  asked to end\n", "")  # sooner than its runner looks
+    assert lab(USER, "cancel", first) == Done(0, f"{first}  asked to end\n", "")
+    os.kill(runner, signal.SIGCONT)
     until(lambda: lab.states(MATE) == ["cancelled", "running", "running"])
     lab.go.touch()
     until(lambda: lab.states(MATE) == ["cancelled", "done", "failed"])
