@@ -115,7 +115,7 @@ KILLS = "trap 'kill -KILL $PPID' TERM\nwhile :; do sleep 0.1; done\n"
 def test_a_run_that_records_no_end_is_told(project):
     project.write("job.sh", KILLS)
     project.sweep("{n: [1, 2]}", "sh job.sh")
-    done = project("drill", "sweep.yml", "--after", "1")
+    done = project("drill", "sweep.yml", "--after", "3")
     (run,) = runs(project.root / "sweep-drill")
     (line,) = lines(done.out)
     assert (done.code, line.endswith(f"; see farmx why {run.name}")) == (1, True)
