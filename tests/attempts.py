@@ -7,6 +7,15 @@ from launching import Place
 
 from farmx import layout
 
+TORN = "cannot be read: it is not json; restore it or move it away"
+OTHER = "not a record of ours; restore it or move it away"
+NEWER = "written by a newer farmx (format 99); upgrade farmx to read it"
+DAMAGED = {  # the text of a record -> why it is none
+    **dict.fromkeys(("", "{", "\x00", "nul"), TORN),
+    **dict.fromkeys(("[]", '"x"', '{"format": "new"}'), OTHER),
+    '{"format": 99}': NEWER,
+}
+
 
 def staged(place: Place, *stages: str, name: str = "one") -> Path:
     """A run of these stages that nobody has begun."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from attempts import DAMAGED
 from launching import lost
 from rights import ordinary_rights
 
@@ -233,26 +234,22 @@ def decimal_like() -> object:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "why"),
     [
-        "",
-        "{",
-        "[]",
-        '{"format": 99}',
-        "{}",
-        '{"last": {}, "best": [], "dropped": []}',
-        '{"last": null, "best": [], "dropped": ["../../precious"]}',
-        '{"last": {"file": "/etc/passwd", "epoch": 1, "metric": 1, "higher_better": true, "steps": {}}, "best": [], '
-        '"dropped": []}',
-        '{"last": null, "best": 3, "dropped": []}',
+        *DAMAGED.items(),
+        ("{}", "not a record of ours"),
+        ('{"last": {}, "best": [], "dropped": []}', "not a record of ours"),
+        ('{"last": null, "best": [], "dropped": ["../../precious"]}', "not a record of ours"),
+        ('{"last": {"file": "/etc/passwd", "epoch": 1, "metric": 1, "higher_better": true, "steps": {}}, "best": [], '
+         '"dropped": []}', "not a record of ours"),
+        ('{"last": null, "best": 3, "dropped": []}', "not a record of ours"),
     ],
-)
-def test_a_record_that_is_none_gives_way_to_the_names_and_says_so(store, tmp_path, said, text):
+)  # fmt: skip
+def test_a_record_that_is_none_gives_way_to_the_names_and_says_so(store, tmp_path, said, text, why):
     runx(tmp_path, "best_checkpoint_ep3.pth", 0.9)
     (tmp_path / "checkpoints.json").write_text(text)
     assert store().best() == f"{tmp_path}/best_checkpoint_ep3.pth"
-    assert len(said) == 1 and said[0].startswith(f"{tmp_path}/checkpoints.json: ")
-    assert said[0].endswith("; going by the names of the checkpoints")
+    assert said == [f"{tmp_path}/checkpoints.json: {why}; going by the names of the checkpoints"]
     assert save(store(), 4, 0.1) is False
     assert files(tmp_path) == ["best3", "last4"]
 

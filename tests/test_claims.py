@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attempts import DAMAGED
 from launching import lost
 
 from farmx import claims, processes
@@ -226,13 +227,13 @@ def test_what_is_no_run_of_ours_is_passed_over(experiment):
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "nul", '{"format": 99}', '{"format": "x"}'])
-def test_a_damaged_run_stops_what_might_make_its_point_twice(experiment, text):
+@pytest.mark.parametrize(("text", "why"), DAMAGED.items())
+def test_a_damaged_run_stops_what_might_make_its_point_twice(experiment, text, why):
     held(experiment).rename(experiment / "renamed")
     (experiment / "renamed" / "run.json").write_text(text)
     with pytest.raises(RecordError) as caught:
         claims.holders(str(experiment))
-    assert str(caught.value).startswith(f"{experiment}/renamed/run.json: ")
+    assert str(caught.value) == f"{experiment}/renamed/run.json: {why}"
 
 
 def test_a_damaged_copy_stops_nothing_while_no_point_misses_its_run(experiment):

@@ -192,7 +192,8 @@ def test_a_retry_runs_in_what_the_run_was_staged_with(project, runtime):
     project.write("note.sh", "exit 0\n")
     project.sweep()
     refused = project("retry", "sweep", "-i", **{**env, "PATH": "/usr/bin:/bin"}).line(2)
-    assert refused.partition(": ")[2].startswith("CONTAINER: there is neither apptainer nor singularity in PATH")
+    why = "there is neither apptainer nor singularity in PATH; install one, or launch on a farm that has it"
+    assert refused.partition(": ")[2] == f"CONTAINER: {why}"
     assert "2 done" in project.ok("retry", "sweep", "-i", **env).err
     assert len(runtime.calls()) == 4
 

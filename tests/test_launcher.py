@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attempts import DAMAGED, TORN
 from commands import Project, claims, key, read, staging
 from launching import tree
 from typed import Typed, write
@@ -96,7 +97,7 @@ def test_failed_and_cancelled_runs_are_left_and_the_command_for_them_is_told(pro
     launched(project, code=1)
     told = launched(project, code=1)
     assert told["runs"] == [f"2: 2 failed  in {project.experiment}"]
-    assert [line for line in told["next"] if line.startswith("farmx retry")] != []
+    assert told["next"] == ["sumx sweep", "farmx retry sweep  # 2 failed or cancelled"]
     attempts = [path.name for path in project.experiment.glob("*/attempts/*")]
     assert attempts == ["1.0", "1.0"]
 
@@ -446,7 +447,6 @@ def test_a_logroot_of_the_repository_is_kept_out_of_git_from_wherever_it_is_laun
 # ---------------------------------------------------------------- damaged records
 
 
-DAMAGE = ["", "{", "[]", '"x"', "\x00", '{"format": 99}', '{"format": "new"}']
 STOPPING = ["RUN/run.json", "RUN/attempts/1.0/end.json", ".farmx/submissions/S/job.json"]
 
 
@@ -455,11 +455,11 @@ def test_a_damaged_record_is_one_line_with_its_path_and_nothing_starts(project, 
     launched(project)
     (submission,) = os.listdir(project.experiment / ".farmx" / "submissions")
     path = project.experiment / name.replace("RUN", by_n(project)[1].name).replace("S", submission)
-    for text in DAMAGE:
+    for text, why in DAMAGED.items():
         path.write_text(text)
-        assert project("sweep.yml", "-i").line(3).startswith(f"{path}: "), text
+        assert project("sweep.yml", "-i").line(3) == f"{path}: {why}", text
         retried = project("retry", "sweep")
-        assert (retried.code, retried.err.count(f"{path}: ")) == (3, 1), text
+        assert (retried.code, retried.err.count(f"{path}: {why}\n")) == (3, 1), text
         assert len(project.starts()) == 2, text
 
 
@@ -468,11 +468,11 @@ def test_a_damaged_owner_is_one_line_and_nothing_starts(project):
     attempt = by_n(project)[1] / "attempts" / "1.0"
     (attempt / "end.json").unlink()
     (attempt / "owner.json").write_text("{")
-    assert project("sweep.yml", "-i").line(3).startswith(f"{attempt}/owner.json: ")
+    assert project("sweep.yml", "-i").line(3) == f"{attempt}/owner.json: {TORN}"
     assert len(project.starts()) == 2
 
 
-NONSENSE = [*DAMAGE, "{}", '{"again": null, "shared": null, "sweep": null}', '{"shared": [], "sweep": "x"}',
+NONSENSE = [*DAMAGED, "{}", '{"again": null, "shared": null, "sweep": null}', '{"shared": [], "sweep": "x"}',
             '{"again": [], "sweep": "x"}', '{"again": {"p": 1}, "sweep": "x", "shared": 1}', '{"again": 7}']
 
 

@@ -143,7 +143,7 @@ def test_several_gpus_are_had_together_and_what_is_not_enough_is_let_go():
     one.close()
     grip = take(both)
     assert (grip.name, dict(grip.env)) == ("gpu 1+0", {"CUDA_VISIBLE_DEVICES": "1,0"})
-    assert waits_for(ONE) != []
+    assert waits_for(ONE) == [f"process {os.getpid()} uses it for sweep/b"]
     grip.close()
     assert sorted(path.suffix for path in Path(shares.folder()).iterdir()) == [".line", ".line", ".list", ".list"]
 

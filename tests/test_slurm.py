@@ -730,7 +730,7 @@ def chain(home: Path, fake: Scheduler) -> tuple[Submission, Submission]:
     second = base.submission(os.path.dirname(first.path), "id-2", later, {"mem": 4})._replace(after="id")
     fake.says("sbatch", "7\n", call=1)
     fake.says("sbatch", "", "sbatch: error: no\n", 1, call=2)
-    with pytest.raises(FarmError):
+    with pytest.raises(FarmError, match="^sbatch exited 1 for 2 runs from run0 on: no; what was queued before is kept"):
         farm().submit([first, second], lambda *heard: None)
     return first, second
 

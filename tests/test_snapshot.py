@@ -464,8 +464,10 @@ def test_too_many_bytes_are_refused_and_the_largest_named(source, farmx):
 def test_too_many_files_are_refused_and_where_most_are_named(source):
     write(source, "a.py", *(f"many/{index}" for index in range(8)))
     write(source, "large.bin", text="x" * 1000)
-    assert wrong(source, max_files=9).startswith(
-        "the code is 10 files, 1.0 kB, above the guard of 9 files and 200 MB; largest: many (8 files)"
+    assert wrong(source, max_files=9) == (
+        "the code is 10 files, 1.0 kB, above the guard of 9 files and 200 MB; largest: many (8 files), a.py (1 file), "
+        "large.bin (1 file); keep data out with CODE_IGNORE_PATTERNS or CODE_LINK, or raise CODE_MAX_FILES or "
+        "CODE_MAX_MB"
     )
     assert len(listed(source, max_files=10)) == 10
 
@@ -725,11 +727,13 @@ def test_a_directory_that_cannot_be_read_is_one_line(source):
     with ordinary_rights():
         told = wrong(source)
     (source / "secret").chmod(0o755)
-    assert told.startswith(f"{source}/secret: cannot be read for the snapshot: Permission denied")
+    why = f"Permission denied; the code is all of {source}: call farmx in the project"
+    assert told == f"{source}/secret: cannot be read for the snapshot: {why}"
 
 
 def test_a_source_that_has_gone_is_one_line(source):
-    assert wrong(source).startswith(f"{source}/: cannot be read for the snapshot: No such file or directory")
+    why = f"No such file or directory; the code is all of {source}: call farmx in the project"
+    assert wrong(source) == f"{source}/: cannot be read for the snapshot: {why}"
 
 
 def test_a_file_that_vanishes_before_it_is_hashed_is_one_line(source, farmx):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from attempts import TORN
 from launching import HOSTILE, PLACE, Place, execute, output, spec, tree
 from rights import ordinary_rights
 
@@ -367,8 +368,9 @@ def test_renewing_a_run_of_the_same_code_does_not_rewrite_its_record(place):
 def test_renewing_a_run_whose_record_is_torn_is_one_line(place):
     run = place.run(PYTHON)
     Path(run, "run.json").write_text('{"format"')
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError) as caught:
         stage.renew(run, "d", {})
+    assert str(caught.value) == f"{run}/run.json: {TORN}"
 
 
 CHANGES = [

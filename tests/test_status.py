@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attempts import DAMAGED, TORN
 from launching import Place, tree
 
 from farmx import layout, processes, stage, stages, status
@@ -395,14 +396,7 @@ def test_what_is_no_run_is_left_out(place):
     assert states(place) == {}
 
 
-TORN = "cannot be read: it is not json; restore it or move it away"
-OTHER = "not a record of ours; restore it or move it away"
-DAMAGE = [*((text, TORN) for text in ("", "{", "\x00", "nul")),
-          *((text, OTHER) for text in ("[]", '"x"', '{"format": "new"}')),
-          ('{"format": 99}', "written by a newer farmx (format 99); upgrade farmx to read it")]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "why"), DAMAGE)
+@pytest.mark.parametrize(("text", "why"), DAMAGED.items())
 @pytest.mark.parametrize("name", ["run.json", "attempts/1.0/end.json", "attempts/1.0/owner.json"])
 def test_a_damaged_record_is_one_line_and_the_other_runs_are_read(place, name, text, why):
     path = place.run()
@@ -413,7 +407,7 @@ def test_a_damaged_record_is_one_line_and_the_other_runs_are_read(place, name, t
     assert ([run.name for run in look.runs], look.problems) == (["two"], (f"{path}/{name}: {why}",))
 
 
-@pytest.mark.parametrize(("text", "why"), DAMAGE)
+@pytest.mark.parametrize(("text", "why"), DAMAGED.items())
 def test_a_damaged_record_of_a_submission_is_one_line(place, text, why):
     submission = place.submission(Job(place.run(), "1.0"))
     Path(submission.path, layout.JOB).write_text(text)
