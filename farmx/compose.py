@@ -292,14 +292,12 @@ def settled(experiment: str | None, at: Surroundings, config_file: str | None = 
     raise wrong  # never: of what says nothing, nothing is wrong
 
 
-def recipe(experiment: str, at: Surroundings, config_file: str | None = None,
-           flags: Mapping[str, str] = {}) -> dict[str, Any]:  # fmt: skip
-    """How the experiment's newest launch would make its code today: run.json's `code`, but None for a staging that goes
-    by the number of files; {} where there was no launch. Raises ConfigError."""
+def recipe(experiment: str, settings: config.Config) -> dict[str, Any]:
+    """How the experiment's newest launch would make its code with these settings: run.json's `code`, but None for a
+    staging that goes by the number of files; {} where there was no launch."""
     from farmx import records  # spares a -n
 
     source = records.last_launch(experiment).get("cwd")
-    settings = settled(experiment, at, config_file, flags)
     return {"staging": settings.code_staging, "source": source, **_wish(settings)._asdict()} if source else {}
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from farmx import compose, naming, relaunch, status, steps, yaml12
 from farmx.cli import here, looking, notifying, there
 from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
+from farmx.config import Config
 from farmx.errors import FarmxError, NoFarmError, UsageError, nearest
 from farmx.farms import gpus
 from farmx.farms.base import Farm
@@ -95,13 +96,11 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
         by_place.setdefault((home, name), []).append(run)
     groups = []
     for (home, name), group in sorted(by_place.items(), key=lambda each: each[0][1] == ""):
+        settings = _settings(home, name, len(group), given, at)
         pack = relaunch.pack_of(jobs[run.path] for run in group)
-        farm = _there(home, name, len(group), given, at, asked, pack) if name else here.Here(places)
-        recipe = compose.recipe(home, at, given["config_file"], {"FARM": name} if name else {})
-        urls, notes = notifying.routes(home, given["config_file"], at), tuple[str, ...]()
-        if farm.executor == LOCAL:
-            settings = compose.settled(home, at, given["config_file"], {"FARM": name} if name else {})
-            notes = tuple(compose.idle(settings, here=not name))
+        farm = _there(settings, asked, pack) if name else here.Here(places)
+        notes = tuple(compose.idle(settings, here=not name)) if farm.executor == LOCAL else ()
+        urls, recipe = notifying.addresses(settings.notify), compose.recipe(home, settings)
         groups.append(Group(home, group, farm, urls, recipe, notes))
     return groups
 
@@ -109,7 +108,7 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
 def _recipes(runs: Sequence[Run], given: Mapping[str, Any], at: Surroundings) -> dict[str, Mapping[str, Any]]:
     """Directory of each experiment of what a breaker holds -> the recipe of today's code."""
     homes = {os.path.dirname(run.path) for run in runs if status.is_held(run)}
-    return {home: compose.recipe(home, at, given["config_file"]) for home in homes}
+    return {home: compose.recipe(home, compose.settled(home, at, given["config_file"])) for home in homes}
 
 
 def _holder(job: Mapping[str, Any]) -> str:
@@ -133,24 +132,22 @@ def _default(home: str, config_file: str | None, at: Surroundings) -> str:
     return settings.farm.name if there.elsewhere(settings) else ""
 
 
-def _there(
-    home: str,
-    name: str,
-    count: int,
-    given: Mapping[str, Any],
-    at: Surroundings,
-    asked: Mapping[str, Any],
-    pack: Mapping[str, int],
-) -> Farm:
-    """The farm that so many runs of an experiment go to. pack: as their last jobs were packed."""
+def _settings(home: str, name: str, count: int, given: Mapping[str, Any], at: Surroundings) -> Config:
+    """The settings of an experiment of which so many runs go to the farm of that name, '' for this machine."""
     try:
-        settings = compose.settled(home, at, given["config_file"], {"FARM": name})
+        return compose.settled(home, at, given["config_file"], {"FARM": name} if name else {})
     except NoFarmError as error:
+        if not name:
+            raise
         runs = "1 run" if count == 1 else f"{count} runs"
         raise NoFarmError(f"{os.path.basename(home)}: {runs} to go back to {name}: {error}; give --farm NAME, or -i to "
                           "run here") from None  # fmt: skip
+
+
+def _there(settings: Config, asked: Mapping[str, Any], pack: Mapping[str, int]) -> Farm:
+    """The farm that they name. pack: as the last jobs of its runs were packed."""
     if not there.elsewhere(settings):
-        raise here.unreachable(name)
+        raise here.unreachable(settings.farm.name)
     origins = {**settings.origins, **{f"RESOURCES.{key}": "--resources" for key in asked}}
     return there.farm(settings._replace(farm=settings.farm._replace(pack=settings.farm.pack or pack), origins=origins))
 
