@@ -170,6 +170,11 @@ def submissions(home: str) -> list[str]:
     return [os.path.join(home, name) for name in sorted(there, key=lambda name: _launched(name, there))]
 
 
+def executor_of(job: Mapping[str, Any]) -> str:
+    """What holds the jobs of a submission, by its job.json; one that does not say is of this machine."""
+    return str(job.get("executor", LOCAL))
+
+
 def launched_with(submission: str) -> list[str]:
     """The submission directories of the same launch as this one, itself among them, in order. Raises RecordError."""
     home, name = os.path.split(submission)
@@ -401,12 +406,7 @@ def read_lines(path: str) -> list[str]:
 
 def names(path: str) -> list[str]:
     """What is in the directory `path`, in no order; [] when there is none. Raises RecordError."""
-    try:
-        return os.listdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    return list(inodes(path))
 
 
 def numbered(name: str) -> list[str | int]:

@@ -173,7 +173,7 @@ def _live(submission: str) -> bool:
     job = layout.read_or_none(os.path.join(submission, layout.JOB), layout.JOB_FORMAT)
     if job is None:  # not handed over yet, or unreadable
         return True
-    return job.get("executor", layout.LOCAL) != layout.LOCAL or base.submission_alive(submission, job)
+    return layout.executor_of(job) != layout.LOCAL or base.submission_alive(submission, job)
 
 
 def _under_way(run: Run, live: bool) -> bool:

@@ -402,7 +402,7 @@ def _next(run: Run) -> str:
 
 
 def _elsewhere(run: Run) -> tuple[Held, ...]:
-    return tuple(held for held in run.held if held.record.get("executor", layout.LOCAL) != layout.LOCAL)
+    return tuple(held for held in run.held if layout.executor_of(held.record) != layout.LOCAL)
 
 
 def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:

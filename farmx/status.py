@@ -325,8 +325,7 @@ def _noted(run: Run, handed: _Handed) -> Run:
 
 def _waited(run: Run) -> bool:
     """Whether the run had a job, or shares one, that did not begin it where a breaker holds it."""
-    begun = run.attempts[-1].number[0] if run.attempts else 0
-    return any(held.number > begun and (_fenced(held) or _shares(held)) for held in run.held)
+    return any(_fenced(held) or _shares(held) for held in base.ahead(run))
 
 
 def is_held(run: Run) -> bool:
@@ -374,7 +373,7 @@ def _handed(experiment: str) -> _Handed:
     found = _Handed({}, {}, {})
     for path in layout.submissions(home):
         record = records.job(path)
-        dead = record.get("executor", layout.LOCAL) == layout.LOCAL and not base.submission_alive(path, record)
+        dead = layout.executor_of(record) == layout.LOCAL and not base.submission_alive(path, record)
         why, over = _stopped(path)
         found.stopped[os.path.basename(path)] = why
         for run, held in base.held(path, record):
@@ -400,7 +399,7 @@ def _ask(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
     answers: dict[tuple[str, int], Answer] = {}
     elsewhere: list[tuple[Held, int]] = []
     for held, begun in helds:
-        if held.record.get("executor", layout.LOCAL) == layout.LOCAL:
+        if layout.executor_of(held.record) == layout.LOCAL:
             answers[held.submission, held.place] = Answer(State.QUEUED, WAITS)
         else:
             elsewhere.append((held, begun))

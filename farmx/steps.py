@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from farmx import layout, records, stages
+from farmx.farms import base
 from farmx.spec import Run, RunSpec, Stage, Standing, State
 
 TAKEN = (State.STAGED, State.INTERRUPTED, State.LOST)  # what the next launch takes up by itself
@@ -59,9 +60,8 @@ def left_out(run: Run) -> Collection[str]:
     ended, or waits for a launch."""
     if len(run.stages) < 2 or run.state in (*TAKEN, *_ENDED):
         return ()
-    begun = run.attempts[-1].number[0] if run.attempts else 0
-    runs = [begun] if run.attempts and run.attempts[-1].end is None else []
-    numbers = sorted({*runs, *(held.number for held in run.held if held.number > begun)})
+    runs = [each.number[0] for each in run.attempts[-1:] if each.end is None]
+    numbers = sorted({*runs, *(held.number for held in base.ahead(run))})
     record = records.of(run.path, layout.RUN, layout.RUN_FORMAT)
     if record is None or not numbers or not all(stages.named(record, str(number)) for number in numbers):
         return ()  # one of all stages

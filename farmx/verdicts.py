@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farmx import breaker, evidence, layout, needs, policy, records, remedies
+from farmx.farms import base
 from farmx.policy import Verdict
 from farmx.spec import Attempt, Run, State
 
@@ -82,9 +83,8 @@ def causes(run: Run) -> list[str | None]:
     """
     last = run.attempts[-1] if run.attempts else None
     found = [_cause(run, attempt, attempt is last) for attempt in run.attempts]
-    first = 1 + (last.number[0] if last else 0)
     # One that waits for the stage before it is nobody's failure.
-    waited = [held for held in run.held if held.name and held.number >= first and not held.record.get(layout.AFTER)]
+    waited = [held for held in base.ahead(run) if held.name and not held.record.get(layout.AFTER)]
     return found + ["node_fail"] * len(waited) if run.state in JUDGED else found
 
 

@@ -17,8 +17,8 @@ ANOTHER = "the run that was queued was deleted, and another has its name"
 
 def inodes(experiment: str) -> dict[str, int]:
     """name -> inode of what is in the directory of an experiment: a rename keeps that, a copy has another."""
-    with suppress(OSError), os.scandir(experiment) as entries:
-        return {entry.name: entry.inode() for entry in entries}
+    with suppress(RecordError):
+        return layout.inodes(experiment)
     return {}
 
 

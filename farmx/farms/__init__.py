@@ -46,7 +46,7 @@ class Plugin(Leaf, Protocol):
 
 def leaf(record: Mapping[str, Any]) -> Leaf:
     """The leaf that wrote this job.json. Raises RecordError where nobody brings it, FarmError where it is broken."""
-    return _leaf(str(record.get("executor", layout.LOCAL)))
+    return _leaf(layout.executor_of(record))
 
 
 def release(record: Mapping[str, Any]) -> Callable[[Held], None] | None:
