@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from farmx import errors, layout, packs
@@ -155,20 +156,18 @@ def _listed(ask: Mapping[str, Any], said: Said) -> dict[str, tuple[str, str]]:
 
 
 def _others(helds: Sequence[Held], listed: Mapping[str, tuple[str, str]]) -> set[tuple[str, int]]:
-    """Of which of these, by submission and index, another job has the number since, as the names that are listed tell.
+    """The (submission, index) of those whose number the scheduler has given to another job since, by the names listed.
 
     A scheduler may show less than all of a name.
     """
-    runs: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    runs_of = cache(layout.runs_of)
     others = set()
     for held in helds:
         name, experiment = listed.get(str(held.name), ("", ""))[1].rstrip("*"), held.record.get("experiment")
         if not name or not isinstance(experiment, str):
             continue
-        if held.submission not in runs:
-            runs[held.submission] = layout.runs_of(held.submission)
         pack = packs.recorded(held.record)
-        first, _ = runs[held.submission][pack.places(pack.job(held.place)).start]
+        first, _ = runs_of(held.submission)[pack.places(pack.job(held.place)).start]
         if not command_words.job_name(os.path.join(experiment, first)).startswith(name):
             others.add((held.submission, held.place))
     return others
@@ -186,11 +185,9 @@ def _answer(word: str, name: str, record: Mapping[str, Any], farm: str) -> Answe
 
 def _unasked(helds: Sequence[Held], why: str) -> Iterator[tuple[tuple[str, int], Answer]]:
     """Nobody can say how these stand: what has not begun is queued as far as we know, the rest its heartbeat tells."""
-    runs: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    runs_of = cache(layout.runs_of)
     for held in helds:
-        if held.submission not in runs:
-            runs[held.submission] = layout.runs_of(held.submission)
-        state = State.UNKNOWN if _begun(held, runs[held.submission][held.place][0]) else State.QUEUED
+        state = State.UNKNOWN if _begun(held, runs_of(held.submission)[held.place][0]) else State.QUEUED
         yield (held.submission, held.place), Answer(state, why)
 
 

@@ -267,8 +267,7 @@ def _by_cluster(helds: Sequence[Held]) -> Iterator[tuple[Mapping[str, str], Sequ
 def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
     names = {str(held.record.get("name")): held for held in helds}
     users = ",".join(sorted({str(held.record.get("user")) for held in helds}))
-    by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
-    ask = ["squeue", "-h", "-r", "-t", "all", "-u", users, *by_name, "-o", "%K|%T|%r|%j"]
+    ask = ["squeue", "-h", "-r", "-t", "all", "-u", users, *_by_name(names), "-o", "%K|%T|%r|%j"]
     said = call(ask, cluster=cluster)
     if said.code != 0:
         why = f"Slurm cannot be asked: {slurm_words.reason(said.error)}"
@@ -336,9 +335,8 @@ def _accounted(
     wanted = {held.submission for held in helds}
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SKEW_S))
-    by_name = [name for name, held in names.items() if held.submission in wanted]
-    more = [f"--name={','.join(sorted(by_name))}"] if len(by_name) <= NAMED else []
-    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *more, "-o", "JobID,State,ExitCode,JobName"]
+    by_name = _by_name([name for name, held in names.items() if held.submission in wanted])
+    ask = ["sacct", "-n", "-P", "-X", "-u", users, "-S", start, *by_name, "-o", "JobID,State,ExitCode,JobName"]
     said = call(ask, cluster=cluster)
     rows = _rows(said.output) if said.code == 0 else []
     ended = [row for row in rows if slurm_words.answer(row[1], row[2]).state not in (State.QUEUED, State.RUNNING)]
@@ -397,14 +395,18 @@ def hurry(record: Mapping[str, Any], job: str) -> None:
 
 def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(id, name) of each array in the queue that has one of these names, once a line of squeue. Raises FarmError."""
-    by_name = [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
-    said = call(["squeue", "-h", *by_name, "-o", "%F|%j"], cluster=cluster)
+    said = call(["squeue", "-h", *_by_name(names), "-o", "%F|%j"], cluster=cluster)
     if said.code is None:
         raise FarmError("there is no squeue here; cancel from a machine of the cluster")
     if said.code != 0:
         raise FarmError(f"squeue: {slurm_words.reason(said.error)}")
     rows = (line.partition("|") for line in said.output.splitlines())
     yield from ((job, name) for job, _, name in rows if name in names)
+
+
+def _by_name(names: Collection[str]) -> list[str]:
+    """What has squeue or sacct list the jobs of these names alone, where they are not too many for that."""
+    return [f"--name={','.join(sorted(names))}"] if len(names) <= NAMED else []
 
 
 def _ranges(places: Sequence[int]) -> str:
