@@ -178,9 +178,17 @@ class Attempt:
         os.close(os.open(layout.HEARTBEAT, flags, 0o666, dir_fd=self._home))
 
     def cancelled(self) -> bool:
-        """Whether somebody asked for this attempt's end, and not for that of one before it in our process."""
+        """Whether somebody asked for this attempt's end, and not for that of one before it in our process.
+
+        Who looked before our job was restarted asked for the end of what it ran then.
+        """
         with suppress(OSError):
-            return layout.wished(self.path) if self._in_place() else layout.CANCEL in os.listdir(self._home)
+            if not self._in_place():
+                return layout.CANCEL in os.listdir(self._home)
+            home, name = os.path.split(self.path)
+            queued, restarted = layout.attempt_number(name) or (0, 0)
+            names = (layout.attempt_name(queued, count) for count in range(restarted, -1, -1))
+            return any(layout.wished(os.path.join(home, name)) for name in names)
         return False
 
     def _in_place(self) -> bool:

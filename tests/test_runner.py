@@ -867,6 +867,24 @@ def test_a_wish_to_cancel_that_no_signal_tells_of_is_found_wherever_the_run_is_b
     assert end(run)["state"] == "cancelled"
 
 
+@pytest.mark.parametrize(("number", "wished", "told", "state"), [
+    ("1.2", "1.1", "TERM", "cancelled"), ("1.2", "1.0", None, "cancelled"), ("2.0", "1.0", "TERM", "interrupted"),
+    ("1.0", "1.1", "TERM", "interrupted"),
+])  # fmt: skip
+def test_a_wish_for_an_attempt_whose_job_was_restarted_meanwhile_is_for_the_one_that_it_runs(
+    place, number, wished, told, state
+):
+    run = place.shell(HEED)
+    process = start(run, number, look_s=60.0 if told else 0.05)
+    exists(f"{run}/ready")
+    Path(run, "attempts", wished).mkdir()
+    Path(run, "attempts", wished, "cancel").touch()
+    if told:
+        process.send_signal(getattr(signal, f"SIG{told}"))
+    assert finish(process).state == state
+    assert end(run, number)["state"] == state
+
+
 def test_a_wish_for_a_run_that_took_the_place_of_ours_is_not_for_us(place):
     run = place.shell("trap 'exit 7' TERM; echo > LOGDIR/ready; until [ -e go ]; do sleep 0.02; done")
     process = started(run, look_s=0.02, beat_s=0.02)
