@@ -49,61 +49,55 @@ class Code(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """What is about to be queued again. jobs: the first of each run.  chains: all of them.  fresh: the jobs that get
-    today's code; the others keep their own.  codes: that code.  records: of runs that ask for other resources now, as
-    they are to be.  stages: path of a run -> which each attempt is to run, and how run.json calls that."""
+    """What is about to be queued again. chains: the jobs of each run.  codes: the code of today, and which runs get it;
+    the others keep their own.  records: of runs that ask for other resources now, as they are to be.  stages: path of a
+    run -> which each attempt is to run, and how run.json calls that."""
 
-    jobs: tuple[Job, ...]
     chains: tuple[Chain, ...]
-    fresh: tuple[Job, ...]
-    left: tuple[Run, ...]
-    codes: tuple[Code, ...] = ()
-    records: Mapping[str, Mapping[str, Any]] = {}
-    stages: Mapping[str, tuple[Mapping[str, Sequence[str]], str]] = {}
+    codes: tuple[Code, ...]
+    records: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[str, tuple[Mapping[str, Sequence[str]], str]]
 
     @property
-    def code(self) -> str:
-        """How much code of today it is in all, '' for none."""
-        return ", ".join(dict.fromkeys(code.listing.told() for code in self.codes))
+    def jobs(self) -> list[Job]:
+        """The first of each run."""
+        return [chain.jobs[0] for chain in self.chains]
+
+    @property
+    def fresh(self) -> list[Job]:
+        """Those of the runs that get today's code."""
+        renewed = {path for code in self.codes for path in code.runs}
+        return [job for job in self.jobs if job.run in renewed]
 
 
 def retry(
-    runs: Iterable[Run],
-    states: Sequence[State] | None,
+    runs: Sequence[Run],
     code: str | None,
     environ: Mapping[str, str],
     farm: Farm,
     only: Sequence[str] = (),
-    release: bool = False,
     asked: Mapping[str, Any] = {},
     recipes: Mapping[str, Mapping[str, Any]] = {},
 ) -> Retry:
-    """Choose what to queue again: the runs in `states`, or whatever has ended other than well when None.
+    """How these runs, which are `wanted`, are queued again on the farm. Nothing is changed.
 
-    code: 'now', 'own' or None for the rule: a run that failed by its own exit code takes today's code.  only: the
-    stages to run, done or not, and so by default of runs that are done, too; () for all from the first that is not
-    done, of a run that is done for all.  release: also those that a breaker held and nobody has; they take today's
-    code as those do that made it trip.  asked: resources that go over what the runs and their stages have, from now
-    on, None for none of that name.  recipes: directory of an experiment -> compose.recipe of it. Nothing is changed.
-    Raises FarmxError when `environ` lacks what a run is to be passed, `farm` would refuse what a run wants, a run lacks
-    a stage or is gone, or today's code cannot be had.
+    code: 'now', 'own' or None for the rule: a run that failed by its own exit code, or that a breaker held since others
+    did, takes today's code.  only: the stages to run, done or not; () for all from the first that is not done, of a run
+    that is done for all.  asked: resources that go over what the runs and their stages have, from now on, None for none
+    of that name.  recipes: directory of an experiment -> compose.recipe of it.  Raises FarmxError when `environ` lacks
+    what a run is to be passed, `farm` would refuse what a run wants, a run lacks a stage or is gone, or today's code
+    cannot be had.
     """
-    chosen: list[Run] = []
-    left: list[Run] = []
-    for run in runs:
-        (chosen if wanted(run, states, only, release) else left).append(run)
-    fresh = {run.path for run in chosen if code == "now" or (code is None and _at_fault(run))}
-    records = {run.path: stage.asking(stage.recorded(run.path), asked) for run in chosen}
+    fresh = {run.path for run in runs if code == "now" or (code is None and _at_fault(run))}
+    records = {run.path: stage.asking(stage.recorded(run.path), asked) for run in runs}
     stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
-    _check_stages(chosen, only)
-    _check_containers(chosen, records, farm, environ)
-    made = tuple(_chain(run, records[run.path], only, farm, asked) for run in chosen)
+    _check_stages(runs, only)
+    _check_containers(runs, records, farm, environ)
+    made = tuple(_chain(run, records[run.path], only, farm, asked) for run in runs)
     farm.check(needs.distinct(link.resources for each in made for link in each.links))
     codes = _todays_code({path: record for path, record in records.items() if path in fresh}, recipes)
-    stages = {run.path: _stages(run, each, only) for run, each in zip(chosen, made) if len(run.stages) > 1}
-    jobs = tuple(each.jobs[0] for each in made)
-    return Retry(jobs, made, tuple(job for job in jobs if job.run in fresh), tuple(left), codes,
-                 records if asked else {}, stages)  # fmt: skip
+    stages = {run.path: _stages(run, each, only) for run, each in zip(runs, made) if len(run.stages) > 1}
+    return Retry(made, codes, records if asked else {}, stages)
 
 
 def settle(chosen: Sequence[Retry], environ: Mapping[str, str]) -> None:
@@ -125,7 +119,9 @@ def settle(chosen: Sequence[Retry], environ: Mapping[str, str]) -> None:
 def wanted(
     run: Run, states: Sequence[State] | None, only: Sequence[str] = (), release: bool = False, alone: bool = True
 ) -> bool:
-    """Whether a retry that is asked so queues the run again. alone: it is named by itself, not with its experiment."""
+    """Whether a retry queues the run again. states: of which runs, None for whatever has ended other than well.  only:
+    the stages that it is to run, and so by default of runs that are done, too.  release: also those that a breaker held
+    and nobody has.  alone: the run is named by itself, not with its experiment."""
     meant = run.state in (states or RETRIED) and bool(states or alone or not steps.dropped(run))
     meant = meant or (release and status.is_held(run))
     meant = meant or bool(only and not states and _in_part(run))

@@ -69,16 +69,14 @@ RETRIED = [
 @pytest.mark.parametrize("states, names", RETRIED)
 def test_what_ended_other_than_well_is_queued_or_what_was_asked_for(all_states, states, names):
     runs = look(all_states).runs
-    chosen = relaunch.retry(runs, states, "own", os.environ, Here(None))
+    chosen = relaunch.retry([run for run in runs if relaunch.wanted(run, states)], "own", os.environ, Here(None))
     number = "1.0" if names == ["staged"] else "2.0"
-    assert chosen.jobs == tuple(Job(str(all_states.experiment / name), number) for name in names)
-    assert sorted(run.name for run in chosen.left) == sorted({run.name for run in runs} - set(names))
-    assert (chosen.fresh, chosen.code) == ((), "")
+    assert chosen.jobs == [Job(str(all_states.experiment / name), number) for name in names]
+    assert (chosen.fresh, chosen.codes) == ([], ())
 
 
 def test_why_a_run_is_left_is_its_state_with_what_would_run_it(all_states):
-    chosen = relaunch.retry(look(all_states).runs, None, "own", os.environ, Here(None))
-    assert relaunching.why_left(chosen.left) == (
+    assert relaunching.why_left([run for run in look(all_states).runs if not relaunch.wanted(run, None)]) == (
         "1 done (--state done runs it), 1 queued, 1 staged (--state staged runs it), 1 pruned (--state pruned runs it)"
         ", 1 unknown (not launched by farmx), 1 unknown (--state unknown runs it)"
     )
@@ -99,7 +97,8 @@ def test_what_failed_by_itself_takes_todays_code(all_states, code, fresh):
         path.write_text(json.dumps({**read(path), "code": recipe}))
     old = all_states.snapshot()
     (all_states.source / "t.py").write_text("print('new')\n")
-    chosen = relaunch.retry(look(all_states).runs, None, code, {"PATH": "/new bin"}, Here(None))
+    runs = [run for run in look(all_states).runs if relaunch.wanted(run, None)]
+    chosen = relaunch.retry(runs, code, {"PATH": "/new bin"}, Here(None))
     assert {run.digest for run in look(all_states).runs} <= {None, old}
     relaunch.settle([chosen], {"PATH": "/new bin"})
     assert [os.path.basename(job.run) for job in chosen.fresh] == fresh
@@ -108,14 +107,14 @@ def test_what_failed_by_itself_takes_todays_code(all_states, code, fresh):
     for name in ("cancelled", "failed", "interrupted", "lost"):
         script = read(all_states.experiment / name / "run.json")["script"]
         assert ("export PATH='/new bin'\n" in script) == (name in fresh)
-    assert chosen.code == ("1 file, 0.0 kB" if fresh else "")
+    assert [each.listing.told() for each in chosen.codes] == ["1 file, 0.0 kB"] * bool(fresh)
 
 
 def test_the_next_attempt_comes_after_the_last_whatever_the_scheduler_restarted(place):
     path = place.run()
     for number in ("1.0", "9.0", "10.3"):
         ended(path, "failed", number)
-    assert relaunch.retry(look(place).runs, None, "own", {}, Here(None)).jobs == (Job(path, "11.0"),)
+    assert relaunch.retry(look(place).runs, "own", {}, Here(None)).jobs == [Job(path, "11.0")]
 
 
 def test_a_run_that_was_deleted_since_it_was_looked_at_is_one_line_and_no_other_is_changed(all_states):
@@ -124,7 +123,7 @@ def test_a_run_that_was_deleted_since_it_was_looked_at_is_one_line_and_no_other_
     shutil.rmtree(runs[-1].path)
     before = [path.read_text() for path in records[:-1]]
     with pytest.raises(RecordError) as caught:
-        relaunch.retry(runs, None, "own", {}, Here(None), asked={"mem": 7})
+        relaunch.retry(runs, "own", {}, Here(None), asked={"mem": 7})
     assert str(caught.value) == f"{records[-1]}: it is gone: was the run moved or deleted meanwhile?"
     assert [path.read_text() for path in records[:-1]] == before
 

@@ -47,18 +47,15 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     for home in dict.fromkeys(os.path.dirname(run.path) for run in runs if given["farm"]):
         compose.settled(home, at, given["config_file"], {"FARM": given["farm"]})  # a wrong name is told, needed or not
     groups = _groups(given, again, at, asked)
-    wish = given["stages"], given["release"], asked
-    chosen = [
-        relaunch.retry(each.runs, states, given["code"], at.environ, each.farm, *wish, {each.home: each.recipe})
-        for each in groups
-    ]
+    chosen = [relaunch.retry(each.runs, given["code"], at.environ, each.farm, given["stages"], asked,
+                             {each.home: each.recipe}) for each in groups]  # fmt: skip
     gone = relaunch.let_go(runs, given["code"], at.environ, _recipes(runs, given, at)) if given["release"] else []
     if gone:
         tell(f"      {len(gone)} let go")
     relaunch.settle(chosen, at.environ)
     taken = {run.path for run in (*again, *gone)}
     left = [run for run in runs if run.path not in taken]
-    _tell(_together(chosen, left), given["as_json"])
+    _tell(chosen, left, given["as_json"])
     for note in dict.fromkeys(note for group in groups for note in group.notes):
         tell(f"note  {note}")
     refused: list[FarmxError] = []
@@ -152,17 +149,6 @@ def _there(settings: Config, asked: Mapping[str, Any], pack: Mapping[str, int]) 
     return there.farm(settings._replace(farm=settings.farm._replace(pack=settings.farm.pack or pack), origins=origins))
 
 
-def _together(parts: Sequence[Retry], left: Sequence[Run]) -> Retry:
-    """What is told of all of them. left: what none of them was asked for."""
-    return Retry(
-        jobs=tuple(job for part in parts for job in part.jobs),
-        chains=tuple(chain for part in parts for chain in part.chains),
-        fresh=tuple(job for part in parts for job in part.fresh),
-        left=tuple(left),
-        codes=tuple(code for part in parts for code in part.codes),
-    )
-
-
 def _queue(group: Group, submissions: Sequence[Submission]) -> int:
     """Hand over the jobs of a group, or run them here; the exit code that this calls for."""
     told = notifying.telling(group.farm, group.urls)
@@ -181,7 +167,7 @@ def _tell_next(groups: Sequence[Group], left: Sequence[Run], on: str) -> None:
     lines: list[str] = []
     if others:
         names, counts = _called(others, left)
-        lines += there.next_lines(names, sum(len(group.runs) for group in others), counts)
+        lines += there.next_lines(names, [run.path for group in others for run in group.runs], counts)
     if ours:
         names, counts = _called([group for group, _ in ours], left)
         lines += here.next_lines(names, [farm for _, farm in ours], counts, on)
@@ -238,21 +224,23 @@ def states_of(text: str | None) -> list[State] | None:
     return [State(word) for word in words]
 
 
-def _tell(chosen: Retry, as_json: bool) -> None:
+def _tell(chosen: Sequence[Retry], left: Sequence[Run], as_json: bool) -> None:
+    """What is queued again, and what is left alone."""
+    jobs = [job for each in chosen for job in each.jobs]
+    fresh = {job for each in chosen for job in each.fresh}
     if as_json:
-        fresh = set(chosen.fresh)
-        queued = [_fields(job, job in fresh) for job in chosen.jobs]
-        left = [{"run": run.name, "state": str(run.state)} for run in chosen.left]
-        print(json.dumps({"queued": queued, "left": left}), flush=True)
-    own = len(chosen.jobs) - len(chosen.fresh)
-    if chosen.fresh:
-        tell(f"code  {len(chosen.fresh)} with today's code, {chosen.code}")
-    if own:
+        queued = [_fields(job, job in fresh) for job in jobs]
+        told = [{"run": run.name, "state": str(run.state)} for run in left]
+        print(json.dumps({"queued": queued, "left": told}), flush=True)
+    if fresh:
+        sizes = dict.fromkeys(code.listing.told() for each in chosen for code in each.codes)
+        tell(f"code  {len(fresh)} with today's code, {', '.join(sizes)}")
+    if own := len(jobs) - len(fresh):
         tell(f"code  {own} with their own")
-    tell(f"runs  {len(chosen.jobs)} again, {len(chosen.left)} left alone")
-    if told := why_left(chosen.left):
-        tell(f"left  {told}")
-    for line in here.held(chosen.left):
+    tell(f"runs  {len(jobs)} again, {len(left)} left alone")
+    if why := why_left(left):
+        tell(f"left  {why}")
+    for line in here.held(left):
         tell(line)
 
 
@@ -278,10 +266,11 @@ def cancel(names: Sequence[str], as_json: bool, given: str | None, config_file: 
     def note(run: Run, what: str) -> None:
         told.append({"run": run.name, "did": what})
         if not as_json:
-            print(f"{run.name}  {what}")
+            print(f"{run.name:<{width}}  {what}")
 
     problems: list[str] = []
     runs = naming.find(root, [located(name, at) for name in names], problems=problems, full=unattended())
+    width = max((len(run.name) for run in runs), default=0)
     relaunch.cancel(runs, note)
     if as_json:
         print(json.dumps(told, indent=2))

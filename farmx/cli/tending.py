@@ -111,7 +111,7 @@ def _queue(dues: Sequence[Due], config_file: str | None, at: Surroundings) -> in
         try:
             urls = notifying.routes(home, config_file, at)
             farm = _farm(record, relaunch.pack_of([record]), home, config_file, at)
-            chosen = relaunch.retry(runs, [run.state for run in runs], "own", at.environ, farm)
+            chosen = relaunch.retry(runs, "own", at.environ, farm)
             relaunch.settle([chosen], at.environ)
             made = relaunch.submissions(chosen, farm, compose.launch_id(at.now, home))
             there.queue(notifying.telling(farm, urls), made)
