@@ -90,7 +90,7 @@ _STYLES: Mapping[str, Callable[[str, Value], tuple[str, ...]]] = {"gnu": _gnu, "
 
 def stages_of(template: Template, point: Point) -> tuple[Stage, ...]:
     """The commands of a point; LOGDIR still stands for the run's directory."""
-    flags = partial(_flags, template.arg_style)
+    flags = partial(flag_words, style=template.arg_style)
     if not template.stages:
         last = (word for key, value in point.values.items() for word in flags(key, value))
         return (Stage(STAGE, (*template.words, *last), template.shell),)
@@ -103,10 +103,6 @@ def _stage_of(stage: StageTemplate, values: Mapping[str, Value], flags: template
     given = stage.template
     shell = None if given.shell is None else templates.shell(given, values, flags)
     return Stage(stage.name, templates.words(given, values, flags), shell, stage.form, stage.resources)
-
-
-def _flags(style: str, key: str, value: Value) -> tuple[str, ...]:
-    return flag_words(key, value, style)
 
 
 def commands(template: Template, points: Iterator[Point]) -> Iterator[str]:
@@ -131,7 +127,7 @@ def commands(template: Template, points: Iterator[Point]) -> Iterator[str]:
 def stage_lines(template: Template, points: Iterator[Point]) -> Iterator[str]:
     """commands() where CMD is a mapping: a line for each stage of each point, the stage's name in front."""
     width = max(len(each.name) for each in template.stages)
-    flags = partial(_flags, template.arg_style)
+    flags = partial(flag_words, style=template.arg_style)
     stages = [(f"{each.name:<{width}} ", [*_pieces(each.template)]) for each in template.stages]
     quoted: dict[tuple[int, tuple[int, ...]], str] = {}
     for point in _distinct(points):
