@@ -61,6 +61,14 @@ def second_command(cmd: str) -> str:
     return ""
 
 
+def how_on_one_line(cmd: str) -> str:
+    """The end of a message about such a line: what to write instead."""
+    if "<<" in bare(cmd):
+        return "a here-document (<<) has no place on one line: put it into a script file and run that"
+    return ("end that line with \\ for one command (or write > in place of |), with ; or && for two, or write a "
+            "mapping of stages or SETUP")  # fmt: skip
+
+
 # ---------------------------------------------------------------- what stands in which quotes
 
 

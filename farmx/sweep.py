@@ -170,9 +170,8 @@ def _command(node: Node, name: str, stage: bool = False) -> str:
         why = "" if stage else ", so the values would be a command of their own"
         wrong(node, f"{name} ends with {bare[-1]}{why}; leave it out")
     if node.lines and (other := shelltext.second_command(node.text)):
-        told = f"{name} has several lines, and {other!r} would be words of the line before it; end that line with"
-        wrong(node, f"{told} \\ for one command (or write > in place of |), with ; or && for two, "
-                    "or write a mapping of stages or SETUP")  # fmt: skip
+        told = f"{name} has several lines, and {other!r} would be words of the line before it"
+        wrong(node, f"{told}; {shelltext.how_on_one_line(node.text)}")
     return cmd
 
 

@@ -418,6 +418,10 @@ LINES = (
     "has several lines, and {!r} would be words of the line before it; end that line with \\ for one command "
     "(or write > in place of |), with ; or && for two, or write a mapping of stages or SETUP"
 )
+HERE = (
+    "has several lines, and {!r} would be words of the line before it; a here-document (<<) has no place on one line: "
+    "put it into a script file and run that"
+)
 REFUSED = [
     ("", "s.yml: the file is empty; write at least CMD: <command>"),
     ("# only a comment", "s.yml: the file is empty; write at least CMD: <command>"),
@@ -444,6 +448,8 @@ REFUSED = [
     ("CMD: |\n  python a.py\n    --lr 1", f"s.yml:1:6: CMD {LINES.format('--lr 1')}"),
     ("CMD: |\n  a \\\n    --b 'c\n  d'\n\n  é $HOME", f"s.yml:1:6: CMD {LINES.format('é $HOME')}"),
     ("CMD: |\n  a &&\n\n  b \\\\\n  c\n  d", f"s.yml:1:6: CMD {LINES.format('c')}"),
+    ("CMD: |\n  python - <<EOF\n  print(1)\n  EOF", f"s.yml:1:6: CMD {HERE.format('print(1)')}"),
+    ("CMD: |\n  echo '<<'\n  b", f"s.yml:1:6: CMD {LINES.format('b')}"),
     ('CMD: "a\\nb"', f"s.yml:1:6: CMD {LINES.format('b')}"),
     ("CMD:\n  one: a\n  two: |\n    b\n    c\n", f"s.yml:3:8: two {LINES.format('c')}"),
     ("CMD: |\n  for i in 1 2\n  do\n  a; done", f"s.yml:1:6: CMD {LINES.format('do')}"),
