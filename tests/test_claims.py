@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -327,14 +328,14 @@ def test_a_launch_says_that_it_is_at_work_until_it_has_staged_or_was_broken_off(
 
 def test_a_staged_run_that_another_launch_puts_in_place_meanwhile_is_passed_over(experiment, monkeypatch):
     make(experiment / STAGING / "one")
-    listed = os.listdir
+    listed = os.scandir
 
-    def listdir(path):
-        names = listed(path)
-        if str(path).endswith(STAGING) and "one" in names:
+    def scandir(path):
+        entries = list(listed(path))
+        if str(path).endswith(STAGING) and "one" in [entry.name for entry in entries]:
             os.rename(experiment / STAGING / "one", experiment / "one")
-        return names
+        return nullcontext(entries)
 
-    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     claims.sweep_staging(str(experiment))
     assert (experiment / "one" / "run.json").exists()

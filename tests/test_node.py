@@ -148,14 +148,14 @@ def test_where_the_name_of_an_array_cannot_be_read_nothing_is_held_and_it_is_sai
 def test_where_the_submissions_cannot_be_listed_what_is_held_ends_and_it_is_said(place, failing, monkeypatch, capfd):
     path, _ = failing
     layout.write_json(os.path.join(path, layout.BREAKER), {"format": 1, "held": True, "why": WHY})
-    listdir = os.listdir
+    scandir = os.scandir
 
     def broken(at):
         if at == os.path.dirname(path):
             raise OSError(errno.EIO, "Input/output error", at)
-        return listdir(at)
+        return scandir(at)
 
-    monkeypatch.setattr(os, "listdir", broken)
+    monkeypatch.setattr(os, "scandir", broken)
     assert node.main([path, "0"]) == 0
     told = f"id a 1.0 cannot hold the rest, which ends as it begins: {WHY}\nid a 1.0 held: {WHY}\n"
     assert capfd.readouterr().out == told
