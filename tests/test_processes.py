@@ -128,6 +128,15 @@ def test_a_terminal_that_goes_asks_once_though_shell_and_kernel_tell_of_it_and_h
         assert (inbox.stops, inbox.asked(), heard) == (stops, len(stops), [*range(1, len(stops) + 1)])
 
 
+@pytest.mark.parametrize("come", ["INT", "USR1", "USR2", "TERM"])
+def test_a_request_that_came_before_a_program_is_known_to_have_been_missed(come):
+    with Inbox(notice_s=60.0) as inbox:
+        inbox.overhear(signal.SIGTERM)
+        assert not inbox.missed()
+        os.kill(os.getpid(), getattr(signal, f"SIG{come}"))
+        assert inbox.missed()
+
+
 def test_an_inbox_says_which_descriptors_can_be_read():
     one, two = os.pipe(), os.pipe()
     with Inbox() as inbox:

@@ -265,6 +265,16 @@ def test_a_run_that_somebody_deleted_is_not_made_again(place):
     assert not os.path.exists(run)
 
 
+def test_a_program_that_begins_after_its_scheduler_asked_for_its_end_is_asked_by_us(place):
+    """The scheduler told all processes of the job: this one was not there."""
+    run = place.shell("exec sleep 100")
+    with processes.Inbox(told=lambda: True) as inbox:
+        os.kill(os.getpid(), signal.SIGTERM)
+        outcome = runner.execute(run, "1.0", FACTS, inbox, grace_s=2.0)
+    assert (outcome.state, outcome.signal) == ("interrupted", "SIGTERM")
+    assert [row["signal"] for row in events(run) if row["event"] == "signalled"] == ["SIGTERM"]
+
+
 def test_a_run_that_somebody_else_has_is_held(place):
     run = place.shell("touch LOGDIR/ran")
     runner.take(run, "1.0", {})
