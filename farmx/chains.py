@@ -31,8 +31,8 @@ class Chain(NamedTuple):
     claim: str = ""
 
     def asked(self, only: Sequence[str]) -> dict[str, Sequence[str]]:
-        """What run.json says of them: attempt (the number of its queuing) -> its stages. only: of a single job, () for
-        all, of which it says nothing."""
+        """What run.json says of the jobs: the number (queued by us) of each attempt -> its stages. only: the stages of
+        a single job, () for all, of which run.json says nothing."""
         if len(self.jobs) == 1 and not only:
             return {}
         several = zip(self.jobs, self.links)
@@ -70,9 +70,10 @@ def chain_of(run: Run | str, made: Sequence[Link], claim: str = "") -> Chain:
 
 
 def _first(run: Run) -> int:
-    """The number to queue next. What waited for an attempt that did not end well may wait yet: its number is used up.
+    """The number of the attempt to queue next.
 
-    Anything else that was queued and has not begun is queued again by its own number, so that it starts once.
+    A job that waits for an attempt which did not end well may wait for ever: its number is used up. Anything else that
+    was queued and has not begun is queued again under the number that it has, so that it starts once.
     """
     ahead = base.ahead(run)
     if not ahead:

@@ -54,7 +54,7 @@ def _inside(path: str, tree: str) -> str | None:
 
 
 def pythonpath(roots: Sequence[str], words: Sequence[str], environ: Mapping[str, str], tree: str) -> tuple[str, ...]:
-    """PYTHONPATH `roots` with what leads into the live `tree` led into the snapshot, each once.
+    """PYTHONPATH: `roots`, and what would be imported from the live `tree`, from the snapshot instead; each once.
 
     Import roots of editable installs come first, entries of the shell's own PYTHONPATH last. words: of the command.
     """

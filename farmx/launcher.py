@@ -130,8 +130,8 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
 
 
 def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> dict[str, int]:
-    """The generation each point is to reach: what it was to by its last --again while one of these points has not, else
-    one more."""
+    """The generation that each point is to reach: that of the last --again while it is unfinished, which is continued
+    then, else one more than there is."""
     wanted = [spec.identity for spec in order.specs]
     goals: dict[str, int] = {}
     for told in records.launches(order.experiment):
@@ -142,7 +142,7 @@ def _again(order: Order, held: Mapping[str, claims.Holder], runs: Mapping[str, R
 
 
 def _reached(goals: Mapping[str, int], held: Mapping[str, claims.Holder], runs: Mapping[str, Run]) -> bool:
-    """Whether every point got a run of its generation and none waits; one that was deleted since has been there."""
+    """Whether an --again is finished: every point got a run of its generation, deleted since or not, and none waits."""
     for key, generation in goals.items():
         run = runs.get(held[key].run or "") if key in held else None
         if key not in held or held[key].generation < generation or (run is not None and run.state in TAKEN):

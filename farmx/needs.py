@@ -32,7 +32,7 @@ def distinct(wanted: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def of_stage(key: str, value: Any) -> str:
-    """By what name the origins of settings know a resource that a stage asks for itself."""
+    """The key in Config.origins of a resource that a stage asks for itself."""
     return f"RESOURCES.{key} {value!r}"
 
 

@@ -108,9 +108,11 @@ class Held(NamedTuple):
             self._say(f"cannot hold the rest, which ends as it begins: {why}")
 
     def _early(self, scheduler: Scheduler) -> str | None:
-        """Why it must not begin: the breaker holds it, and nothing else did, or the job that it waits for did not end
-        well, whatever the scheduler made of that, or the run was queued again without it, or another has its name.
-        Raises RecordError."""
+        """Why it must not begin, None where it may. Raises RecordError.
+
+        Another run has its name; or the breaker holds it; or the job that it waits for did not end well, whatever the
+        scheduler made of that; or the run was queued again without this job.
+        """
         record = layout.read_or_none(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
         if whereabouts.another(record, self.claim):
             return whereabouts.ANOTHER
@@ -133,7 +135,7 @@ class Held(NamedTuple):
         return self._broke_off(os.getpid(), Outcome("interrupted", note=why))
 
     def kept(self) -> str:
-        """Why the breaker keeps it from beginning, which is recorded, where its own job looks; '' when it does not."""
+        """Why the breaker keeps it from beginning, '' where it does not; that its job ended for that is recorded."""
         why = breaker.bars(self.home) if (self.job.get("node") or {}).get("fence") else ""
         if why:
             breaker.mark(self.home, self.place)

@@ -24,8 +24,8 @@ OPEN = (State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
 class Message(NamedTuple):
     """An event that was not sent. home: the outbox.  name: of the event.  record: what it says.
 
-    tries: how often it could not be sent.  reached: digests of the addresses that have it.  stuck: which claim it was
-    of a sender that ended meanwhile, so that nobody knows whether it was sent; '' for none.
+    tries: how often it could not be sent.  reached: digests of the addresses that have it.  stuck: what tells
+    the claim of a sender that ended meanwhile, so that nobody knows whether it was sent; '' for none.
     """
 
     home: str

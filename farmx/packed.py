@@ -1,8 +1,8 @@
 """A job that holds several runs: each in a process of its own, as many at once as there are slots; never what a run is.
 
-Who ends the job signals all of it. These processes take only what the one that forked them passes on, since a program
-that is told twice is killed: a scheduler's TERM tells them only what began after it and never heard of it; ours is an
-INT.
+Who ends the job signals every process of it. A program that is told twice is killed, so the process of a run heeds only
+what its parent passes on, which is an INT. Of a scheduler's TERM it notes that it came: a program that begins later has
+not heard it.
 
 Carried to nodes with node: standard library only.
 """

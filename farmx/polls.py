@@ -52,8 +52,8 @@ def ask(
 ) -> Answers:
     """What the farm says of `helds`: what it said lately where that is enough for all of them, else its answer now.
 
-    begun: how many attempts the run of each has: what waited then and has begun an attempt since runs.  cache: a
-    directory (layout.cache_folder); None always asks.
+    begun: how many attempts the run of each has; one that waited when the farm said so, and has begun another since,
+    runs.  cache: a directory (layout.cache_folder); None always asks.
     """
     if cache is None:
         return poll(helds)

@@ -105,10 +105,10 @@ class Inbox:
 
     heard: called, in the middle of anything, with how many asked us to stop so far, at each one.  notice_s: NOTICE is
     taken as the word of a scheduler that in so many seconds it will end us; None: it is nobody's word.  told: whether
-    others than us tell the program to end, or did; a second TERM would break into what it does about the first.
-    ending: whether all of our job is being told to end, which we may hear later than the program.  warns: a CANCEL of
-    which farmx cancel knows nothing is such a word, too.  look_s: how often a wish to cancel the program is looked for
-    that no signal tells of.
+    the scheduler tells the program itself to end; a second TERM, ours, would break into what it does about the first.
+    ending: whether all of our job is being told to end, which we may hear later than the program.  warns: whether a
+    CANCEL that farmx cancel did not send is such a word, too.  look_s: how often a wish to cancel the program is looked
+    for that no signal tells of.
     """
 
     def __init__(
@@ -394,7 +394,7 @@ class Stop:
             self.state = "cancelled"
 
     def ended(self, inbox: Inbox) -> None:
-        """The program ended, perhaps well: a scheduler tells all of a job at once, which it may heed first."""
+        """The program ended, perhaps well: a scheduler signals all of a job at once, and it may have heeded that."""
         if self.state is None and inbox.shared():
             inbox.heed(self._cancelled or (lambda: True))
             self.state = self._asked(inbox)[0]

@@ -30,10 +30,10 @@ def of_job(
     stages_told: Sequence[Mapping[str, Any]],
     resources: Mapping[str, Any],
 ) -> list[str | None]:
-    """The causes as they count for the stage at which the run goes on: stages that ask for other resources are jobs of
-    their own, and what ended there is no matter of this one.
+    """The causes of a run's attempts, None in place of those that do not count for the stage at which it goes on.
 
-    numbers: of the attempts that the first causes are of.  stages_told, resources: as of run.json.
+    A stage that asks for other resources is a job of its own, and what ended that job says nothing of this one.
+    numbers: the attempts that the first of the causes belong to.  stages_told, resources: of run.json.
     """
     wants = [needs.over(resources, each.get("resources") or {}) for each in stages_told]
     if all(each == wants[0] for each in wants):

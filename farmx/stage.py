@@ -287,7 +287,7 @@ def set_retry(run: str, retry: Mapping[str, Any]) -> None:
 
 
 def asking(record: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """run.json of a run that asks for this from now on, and so does a stage whose own resources say otherwise."""
+    """run.json, `record`, with the resources that are `asked` for from now on; so in a stage that has its own."""
     if not asked:
         return record
     stages = [_over(stage, asked) for stage in record["stages"]]

@@ -313,7 +313,7 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: base.Clock
 
 
 def _noted(run: Run, handed: _Handed) -> Run:
-    """The run, and why a breaker keeps from beginning what is to begin next of it, where one does."""
+    """The run; where a breaker keeps its next attempt from beginning, its note says so."""
     newest = handed.newest.get(run.name, records.NOTHING).submission
     why = handed.stopped.get(os.path.basename(base.first(run.held).submission) if run.held else newest, "")
     kept = run.state is State.LOST and _waited(run)  # by its job, which has ended

@@ -38,7 +38,7 @@ def run() -> str:
 
 
 def unseen(folder: str) -> str | None:
-    """What to tell of a program that logs to `folder`, in the run it is in, whose table has nothing yet; else None."""
+    """The line for a program that logs to `folder`, inside its run but not where its table looks; None for others."""
     here = attempt(None)
     if here is None or os.path.exists(os.path.join(here, layout.METRICS)):
         return None

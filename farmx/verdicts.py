@@ -79,7 +79,7 @@ def _counted(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[s
 def causes(run: Run) -> list[str | None]:
     """Why each attempt ended, oldest first, None where it ended well or was ended by others.
 
-    What a farm had and never began counts as one: it is the farm's failure.
+    A job that a farm had and never began counts as an attempt whose node failed.
     """
     last = run.attempts[-1] if run.attempts else None
     found = [_cause(run, attempt, attempt is last) for attempt in run.attempts]

@@ -186,9 +186,9 @@ def jobs(made: Submission, pack: Mapping[str, Any]) -> Iterator[tuple[int, int, 
 
 
 def shorten(made: Submission, count: int) -> None:
-    """Take back all but the first jobs of a submission, which the farm refused. Raises StageError.
+    """Take back all but the first jobs of a submission: the farm refused them. Raises StageError.
 
-    Which farm they were meant for is known all the same: it has them next time, too.
+    They are kept in REFUSED, so that a retry knows which farm they were meant for.
     """
     path = os.path.join(made.path, layout.REFUSED)
     refused = "\n".join(layout.read_lines(path)) + _lines(made.jobs[count:])
@@ -234,9 +234,12 @@ def held(path: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Held]]:
 
 
 def counting(helds: Sequence[Held]) -> int:
-    """Of what farms hold for a run, one at least, the number that is to begin first: what was queued last, or of those
-    that wait for others the first. None lower begins once it was taken, and what waits for it does so with it."""
-    alone = [held.number for held in helds if not held.record.get(layout.AFTER)]  # a later one was for a lost one
+    """The number of the attempt that is to begin next, of what farms hold for a run, one at least.
+
+    Of several that wait for no other job that is the last: it was queued in place of a lost one. Of those that wait it
+    is the first. Once that attempt is taken, none of a lower number begins, and none that waits for it.
+    """
+    alone = [held.number for held in helds if not held.record.get(layout.AFTER)]
     return max(alone) if alone else min(held.number for held in helds)
 
 

@@ -61,7 +61,7 @@ def foreground(
 
 
 def _breaks(job: Job, submission: Submission, outcome: Outcome, waiting: int, watch: Watch) -> bool:
-    """Whether this failure is one that holds what waits, here or in what the launch left to us beside; says so."""
+    """Whether this failure trips the breaker for what waits here, or in later submissions of the launch; says so."""
     counts = outcome.state == "failed" and (waiting or _more(submission))
     why = breaker.after(submission.path, job.run) if counts else None
     if why is not None and waiting:
@@ -70,7 +70,7 @@ def _breaks(job: Job, submission: Submission, outcome: Outcome, waiting: int, wa
 
 
 def _more(submission: Submission) -> bool:
-    """Whether its launch left something beside, and after, it; what cannot be listed is not looked for."""
+    """Whether its launch has submissions after this one; no, where they cannot be listed."""
     try:
         return layout.launched_with(submission.path)[-1] != submission.path
     except RecordError:

@@ -113,7 +113,8 @@ def shares(submissions: Sequence[tuple[Submission, int]]) -> dict[str, Share]:
 
 
 def _shared(group: Sequence[tuple[str, int]], limit: int | None) -> list[tuple[str, Share]]:
-    """By the number of their jobs, so that they end together; more arrays than the limit stand in so many rows."""
+    """The limit, shared out by the number of their jobs, so that they end together. Where there are more arrays than it
+    lets in, each has one job at a time, and begins when one before it has ended."""
     names, jobs = zip(*group)
     if limit is None:
         return [(name, Share(None)) for name in names]
