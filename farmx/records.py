@@ -320,8 +320,8 @@ class Shelf:
         self._fresh[reading.name] = row
 
     def _settled(self, reading: Reading, handed: Handed) -> bool | int:
-        """True where a run changes only when a farm is handed a new attempt of it; where a scheduler may restart it, too,
-        the time at which its last attempt came, which is another once it did; False while anything may change."""
+        """True where a run changes only when a farm is handed a new attempt of it; where a scheduler may restart it by
+        itself, the time at which its last attempt came, which is another then; False while anything may change."""
         last = reading.attempts[-1] if reading.attempts else None
         if last is None or last.end is None or last.number[0] < handed.number or not _past(float(last.ended or 0.0)):
             return False

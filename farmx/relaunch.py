@@ -389,7 +389,7 @@ def _told_by_its_farm_alone(run: Run) -> bool:
 
 
 def _next(run: Run) -> str:
-    """The number of the attempt that is to begin next; once that is taken, nothing that farms hold of the run begins."""
+    """The number of the attempt that is to begin next; once that is taken, nothing begins that farms hold for it."""
     queued, restarted = run.attempts[-1].number if run.attempts else (0, 0)
     if run.state is State.PREEMPTED:
         return layout.attempt_after(layout.attempt_name(queued, restarted))
