@@ -756,6 +756,19 @@ def test_a_file_of_runx_that_grew_is_read_as_a_whole(tmp_path, look):
     assert (look(run)[0].series, look(run)[0].unreadable) == ({"val/x": Series(1, 1, 1, 1, 1, 1)}, 1)
 
 
+def test_what_begins_without_times_sums_to_the_same_whenever_it_was_looked_at(tmp_path, look):
+    run = outside(tmp_path / "e" / "run", '{"phase": "val", "step": 1, "metrics": {"x": 1}}\n')
+    look(run)
+    outside(tmp_path / "e" / "run", line("val", 2, {"x": 2}, 5.0), line("val", 3, {"x": 3}, 9.0))
+    assert look(run)[0] == log_of(run) == MetricLog({"val/x": Series(3, 3, 1, 1, 3, 3)}, step=3)
+
+
+def test_an_attempt_that_is_no_directory_has_no_rows(tmp_path):
+    write(tmp_path / "e" / "run" / layout.ATTEMPTS / "1.0", "mine\n")
+    run = run_at(tmp_path / "e" / "run", [(1, 0)])
+    assert (log_of(run), metrics.rows(run)) == (MetricLog(), [])
+
+
 def test_an_attempt_that_vanished_or_came_in_between_is_seen(tmp_path, look):
     run = launched(tmp_path / "e" / "run", *(numbered("val", [i, i + 1], 1 if i else -1) for i in range(3)))
     look(run)

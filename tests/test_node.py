@@ -162,6 +162,26 @@ def test_where_the_submissions_cannot_be_listed_what_is_held_ends_and_it_is_said
     assert holds(place.fake) == []
 
 
+def test_where_the_farm_can_hold_nothing_the_jobs_look_for_themselves(place, failing):
+    path, other = failing
+    for each in failing:
+        record = json.loads(Path(each, "job.json").read_text())
+        del record["node"]["hold"]
+        layout.write_json(os.path.join(each, "job.json"), record)
+    assert start(path).wait() == 2
+    assert said(path).splitlines()[1] == f"id a 1.0 holds the rest: {WHY}"
+    assert [start(each, index="1").wait() for each in (path, other)] == [0, 0]
+    assert said(other) == f"id-2 b 1.0 held: {WHY}\n"
+    assert holds(place.fake) == place.fake.calls("squeue") == []
+
+
+def test_a_job_that_nobody_tells_its_number_asks_nobody_about_it(place, tmp_path, monkeypatch):
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    submission = handed(place, place.shell("exit 3"), ask=["scontrol", "show", "job"], tell=["scancel"])
+    assert start(submission, job="").wait() == 3
+    assert fake.calls() == []
+
+
 def test_where_the_runner_died_while_it_held_the_next_one_does_it_and_nobody_begins(place, failing):
     path, other = failing
     (place.fake.home / "scontrol").write_text('#!/bin/sh\n[ "$1" = show ] || kill -9 $PPID\n')

@@ -160,6 +160,15 @@ def message(place):
     return lambda: outbox.waiting(str(place.experiment))
 
 
+def test_what_waits_is_in_the_order_in_which_it_happens_and_what_a_newer_farmx_tells_comes_first(message, place):
+    for event in ("held", "failed", "newer"):
+        notices.post(str(place.experiment), "s", event, {})
+    notices.post(str(place.experiment), "a", "ended", {})
+    assert [found.name for found in message()][0] == "a.ended"
+    assert sorted(found.name for found in message()[1:3]) == ["s.failed", "s.newer"]
+    assert [found.name for found in message()[3:]] == ["s.held", "s.ended"]
+
+
 def test_of_many_senders_one_gets_it_and_none_once_it_was_sent(message):
     (found,) = message()
     assert sum(at_once(found.claim)) == 1

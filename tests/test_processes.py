@@ -1,5 +1,6 @@
 """processes: names of processes, signals, how a program is started, supervised and ended."""
 
+import builtins
 import json
 import os
 import re
@@ -93,6 +94,19 @@ def test_a_machine_is_told_by_what_hides_its_id():
     told = Path("/etc/machine-id").read_text().strip() if os.path.exists("/etc/machine-id") else ""
     assert re.fullmatch(r"[0-9a-f]{8}" if told else "", processes.machine())
     assert not told or processes.machine() not in told
+
+
+def test_where_the_system_tells_no_births_nobody_can_say_who_lives(monkeypatch):
+    me, real = processes.this(), open
+    assert processes.alive(me) is True
+
+    def refused(path: str, *more: object) -> object:
+        if str(path).endswith("/stat"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *more)
+
+    monkeypatch.setattr(builtins, "open", refused)
+    assert processes.alive(me) is None
 
 
 def test_an_empty_record_is_of_no_host():
