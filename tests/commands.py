@@ -62,7 +62,7 @@ class Commands:
 
     def ask(self, *argv: str, cwd: Path, env=None, fault: Fault | None = None, ordinary=False, program="farmx",
             leave=False) -> None:  # fmt: skip
-        """Begin to run `farmx argv...`, or another program, in `cwd`.
+        """Begin to run `farmx argv...`, or another program (sumx, or python and its code), in `cwd`.
 
         ordinary: even as root, with no more rights than the modes of files give.  leave: what it leaves behind may live
         on when it has ended.
@@ -217,7 +217,7 @@ def _serve() -> None:
     from farmx.cli.sumx import sumx
 
     _load()
-    programs = {"farmx": farmx, "sumx": sumx}
+    programs = {"farmx": farmx, "sumx": sumx, "python": _python}
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what a killed command leaves becomes ours
     for line in sys.stdin:
         told = json.loads(line)
@@ -238,6 +238,12 @@ def _serve() -> None:
         os.close(err)
         os.close(count)
         print(json.dumps(answer), flush=True)
+
+
+def _python(argv: list[str], **_: object) -> None:
+    """As `python -c CODE`."""
+    exec(compile(argv[0], "<string>", "exec"), {"__name__": "__main__"})
+    sys.exit()
 
 
 def _child(program, told: dict, out: int, err: int, count: int) -> None:

@@ -1,11 +1,12 @@
 """farmx from Python: what the commands do, as values; usable again and again, from anywhere in a project."""
 
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import launching
 import pytest
 from typed import everything, write
 
@@ -16,26 +17,31 @@ from farmx.compose import Request
 from farmx.errors import FarmxError, RecordError
 from farmx.spec import State
 
-SWEEP = "CMD: python t.py\nHPARAMS: {lr: [0.2, 0.1], seed: [0, 1, 0]}\n"
+SWEEP = "CMD: sh t.sh\nHPARAMS: {lr: [0.2, 0.1], seed: [0, 1, 0]}\n"
 VALUES = [{"lr": 0.2, "seed": 0}, {"lr": 0.2, "seed": 1}, {"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1}]
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    write(tmp_path, {"sweep.yml": SWEEP, "t.py": "import sys; sys.exit('0.1' in sys.argv)\n", "sub/x": ""})
+    write(tmp_path, {"sweep.yml": SWEEP, "t.sh": "case \" $* \" in *' 0.1 '*) exit 1; esac\n", "sub/x": ""})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["notebook.py", "--flag"])
     return tmp_path
 
 
-def python(code: str, cwd: Path) -> str:
-    """What the code prints, in a process of its own; on stderr it may say anything but a traceback."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def python(commands, place) -> Callable[..., str]:
+    """python(code, cwd=place) -> what the code prints, in a process of its own, once all it began has ended."""
+
+    def run(code: str, cwd: Path = place) -> str:
+        done = commands(code, cwd=cwd, program="python")
+        assert done.code == 0, done.err
+        return done.out
+
+    return run
 
 
-def test_launch_returns_the_runs_in_the_order_of_the_points_however_often(place):
+def test_launch_returns_the_runs_in_the_order_of_the_points_however_often(place, python):
     told = python(
         "import farmx\n"
         "for how in ({}, {'jobs': 2}, {'interactive': True}):\n"
@@ -43,7 +49,6 @@ def test_launch_returns_the_runs_in_the_order_of_the_points_however_often(place)
         "    print('VALUES', [run.hparams for run in runs])\n"
         "    print('STATES', [str(run.state) for run in runs], [len(run.attempts) for run in runs])\n"
         "    print('NAMES', hash(tuple(run.name for run in runs)))\n",
-        place,
     )
     lines = [line for line in told.splitlines() if line.split()[0] in ("VALUES", "STATES", "NAMES")]
     states = "STATES ['done', 'done', 'failed', 'failed'] [1, 1, 1, 1]"
@@ -52,22 +57,21 @@ def test_launch_returns_the_runs_in_the_order_of_the_points_however_often(place)
     assert len(set(lines[2::3])) == 1
 
 
-def test_some_stages_are_launched(place):
-    write(place, {"stages.yml": "CMD:\n  a: python t.py\n  b: 'true'\n"})
+def test_some_stages_are_launched(place, python):
+    write(place, {"stages.yml": "CMD:\n  a: sh t.sh\n  b: 'true'\n"})
     told = python(
         "import farmx\n"
         "for stages in (['a'], ()):\n"
         "    (run,) = farmx.launch('stages.yml', stages=stages)\n"
         "    print('STATE', run.state, [(stage.name, stage.done) for stage in run.stages])\n",
-        place,
     )
     assert [line for line in told.splitlines() if line.startswith("STATE")] == [
         "STATE staged [('a', True), ('b', False)]", "STATE done [('a', True), ('b', True)]"
     ]  # fmt: skip
 
 
-def test_runs_reads_them_back_as_they_were_launched(place):
-    python("import farmx; farmx.launch('sweep.yml', tag='t', first=4)", place)
+def test_runs_reads_them_back_as_they_were_launched(place, python):
+    python("import farmx; farmx.launch('sweep.yml', tag='t', first=4)")
     read = farmx.runs("sweep")
     assert [(run.hparams["lr"], run.hparams["seed"], run.state) for run in read] == [
         (0.2, 0, State.DONE), (0.2, 1, State.DONE), (0.1, 0, State.FAILED),
@@ -76,8 +80,8 @@ def test_runs_reads_them_back_as_they_were_launched(place):
     assert [run.path for run in read] == [str(place / "runs" / "sweep" / run.name) for run in read]
 
 
-def test_an_unreadable_run_is_not_left_out_in_silence(place):
-    python("import farmx; farmx.launch('sweep.yml', first=2)", place)
+def test_an_unreadable_run_is_not_left_out_in_silence(place, python):
+    python("import farmx; farmx.launch('sweep.yml', first=2)")
     torn = Path(farmx.runs("sweep")[1].path, "run.json")
     torn.write_text("{")
     with pytest.raises(RecordError) as caught:
@@ -85,38 +89,36 @@ def test_an_unreadable_run_is_not_left_out_in_silence(place):
     assert str(caught.value) == f"{torn}: cannot be read: it is not json; restore it or move it away"
 
 
-def test_every_parameter_means_what_the_option_means(place):
+def test_every_parameter_means_what_the_option_means(place, python):
     told = python(
         "import farmx\n"
         "runs = farmx.launch('sweep.yml', logroot='elsewhere', name='e', tag='t', first=1, gpus='0')\n"
         "again = farmx.launch('sweep.yml', logroot='elsewhere', name='e', first=1, again=True, jobs=1)\n"
         "last = farmx.launch('sweep.yml', logroot='elsewhere', name='e', first=1)\n"
         "print('TOLD', len(farmx.runs('e', logroot='elsewhere')), runs[0].name[:2], runs != again, again == last)\n",
-        place,
     )
     assert [line for line in told.splitlines() if line.startswith("TOLD")] == ["TOLD 2 t_ True True"]
 
 
-def test_runs_without_cool_names_are_called_by_their_tag(place):
+def test_runs_without_cool_names_are_called_by_their_tag(place, python):
     code = "import farmx; print('RUNS', sorted(run.name for run in farmx.launch('sweep.yml', tag='t', cool=False)))"
-    told = python(code, place)
+    told = python(code)
     assert [line for line in told.splitlines() if line.startswith("RUNS")] == ["RUNS ['t', 't_2', 't_3', 't_4']"]
 
 
-def test_a_configuration_file_is_the_one_that_is_named(place):
+def test_a_configuration_file_is_the_one_that_is_named(place, python):
     write(place, {"it's.yaml": "LOGROOT: elsewhere\n", ".farmx.yaml": "LOGROOT: here\n"})
     told = python(
         "import farmx\n"
         "(run,) = farmx.launch('sweep.yml', first=1, config_file=\"it's.yaml\")\n"
         "print('TOLD', run == farmx.runs('sweep', config_file=\"it's.yaml\")[0], run.path)\n",
-        place,
     )
     (line,) = [line for line in told.splitlines() if line.startswith("TOLD")]
     assert line.startswith(f"TOLD True {place}/elsewhere/sweep/")
 
 
-def test_paths_may_be_paths_and_gpus_numbers_and_a_stage_a_text(place):
-    write(place, {"stages.yml": "CMD:\n  a: python t.py\n  b: 'true'\n", "c.yaml": "ENV: {A: b}\n"})
+def test_paths_may_be_paths_and_gpus_numbers_and_a_stage_a_text(place, python):
+    write(place, {"stages.yml": "CMD:\n  a: sh t.sh\n  b: 'true'\n", "c.yaml": "ENV: {A: b}\n"})
     told = python(
         "import farmx\n"
         "from pathlib import Path\n"
@@ -125,27 +127,26 @@ def test_paths_may_be_paths_and_gpus_numbers_and_a_stage_a_text(place):
         "    (run,) = farmx.launch(Path('stages.yml'), **how, **where)\n"
         "    print('STATE', run.state)\n"
         "print('STATE', [farmx.runs(Path('elsewhere/stages'), **where) == [run]])\n",
-        place,
     )
     lines = [line for line in told.splitlines() if line.startswith("STATE")]
     assert lines == ["STATE staged", "STATE done", "STATE done", "STATE [True]"]
 
 
 @pytest.mark.parametrize("path", ["elsewhere/mine", "./elsewhere/mine", "elsewhere/mine/", "{here}/elsewhere/mine"])
-def test_an_experiment_may_be_a_path(place, path):
-    python("import farmx; farmx.launch('sweep.yml', first=1, name='mine', logroot='elsewhere')", place)
+def test_an_experiment_may_be_a_path(place, python, path):
+    python("import farmx; farmx.launch('sweep.yml', first=1, name='mine', logroot='elsewhere')")
     (run,) = farmx.runs(path.format(here=place))
     assert (run.experiment, run.path) == ("mine", str(place / "elsewhere" / "mine" / run.name))
     assert farmx.runs("mine/", logroot="elsewhere") == [run]
 
 
-def test_so_many_runs_as_max_runs_allows_are_launched(place):
+def test_so_many_runs_as_max_runs_allows_are_launched(place, python):
     told = python("import farmx; print('RUNS', len(farmx.launch('sweep.yml', jobs=2, max_runs=6)))\n"
-                  "print('RUNS', len(farmx.launch('sweep.yml', first=1, max_runs=1)))", place)  # fmt: skip
+                  "print('RUNS', len(farmx.launch('sweep.yml', first=1, max_runs=1)))")  # fmt: skip
     assert [line for line in told.splitlines() if line.startswith("RUNS")] == ["RUNS 4", "RUNS 1"]
 
 
-def test_from_a_subdirectory_the_code_is_what_is_there(place):
+def test_from_a_subdirectory_the_code_is_what_is_there(place, python):
     write(place, {"sub/sweep.yml": "CMD: python here.py\n", "sub/here.py": "print('sub')\n", ".farmx.yaml": "{}"})
     told = python("import farmx; print('STATE', farmx.launch('sweep.yml')[0].state)", place / "sub")
     assert "STATE done" in told
@@ -191,7 +192,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("given", "message"), WRONG, ids=[str(row[0]) for row in WRONG])
 def test_a_mistake_is_a_farmx_error_and_makes_nothing(place, given, message):
-    write(place, {"sub/many.yml": f"CMD: python t.py\nHPARAMS: {{n: {list(range(1001))}}}\n"})
+    write(place, {"sub/many.yml": f"CMD: sh t.sh\nHPARAMS: {{n: {list(range(1001))}}}\n"})
     if given.get("farm") == "bare":
         write(place, {".farmx.yaml": "bare: {RESOURCES: {a: 1}}\n"})
     before = everything(place)
@@ -259,16 +260,15 @@ def test_a_request_as_a_command_line_asks_for_the_same(given):
 
 
 @pytest.mark.parametrize(("given", "line"), AGAIN)
-def test_the_command_that_does_the_same_says_all_that_was_given(place, given, line):
+def test_the_command_that_does_the_same_says_all_that_was_given(place, python, commands, given, line):
     write(place, {"c.yaml": "box: {EXECUTOR: local}\n"})
     code = f"import farmx\nfarmx.launch({given})\n"
-    subprocess.run([sys.executable, "-c", code], cwd=place, check=True, capture_output=True)
-    if "box" in given:
-        launching.until(lambda: "done" in [run.state for run in farmx.runs("sweep")])
-    write(place, {"t.py": "other = 1\n"})
-    for same in (code, f"import os; os.execl('/bin/sh', 'sh', '-c', {line!r})"):
-        done = subprocess.run([sys.executable, "-c", same], cwd=place, capture_output=True, text=True)
-        assert done.stderr.splitlines()[-1] == f"next  {line} --again  # 1 made from other code: t.py"
+    python(code)
+    write(place, {"t.sh": "other=1\n"})
+    _, *words = shlex.split(line)
+    for same, program in (([code], "python"), (words, "farmx")):
+        done = commands(*same, cwd=place, program=program)
+        assert done.err.splitlines()[-1] == f"next  {line} --again  # 1 made from other code: t.sh"
 
 
 def test_the_package_offers_what_is_documented():

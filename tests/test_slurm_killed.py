@@ -1,6 +1,6 @@
 """A launch on Slurm killed around the submission, with a small Slurm that keeps a queue; what it queued and refused.
 
-Killed at every fourth of its steps; tests/farms/test_small_slurm.py has all of them.
+Killed at every eighth of its steps, other ones each day; tests/farms/test_small_slurm.py has all of them.
 """
 
 import os
@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from commands import Project, read
-from faults import KILL, Fault
+from faults import EVERY, KILL, Fault, part
 from schedulers import HELP
 
 SBATCH = """#!/bin/sh
@@ -49,12 +49,12 @@ def run_all(home: Path, env: dict[str, str]) -> None:
         subprocess.run(["bash", script], env=told, check=True, capture_output=True, cwd=os.path.dirname(script))
 
 
-def check_killed(project: Project, home: Path, stride: int) -> None:
-    """Killed at the first step and each `stride` later: the same command queues what is missing, and nothing twice."""
+def check_killed(project: Project, home: Path, first: int, stride: int) -> None:
+    """Killed at step `first`, from 0, and each `stride` later: the same command queues what is missing, none twice."""
     slurm(home)
     project.write(".farmx.yaml", "FARM: big\nbig: {EXECUTOR: slurm}\n")
     env = {"PATH": f"{home}:{os.environ['PATH']}", "XDG_CACHE_HOME": "/dev/null"}
-    step, double = 1, 0
+    step, double = first + 1, 0
     while True:
         shutil.rmtree(project.root, ignore_errors=True)
         project.side.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def check_killed(project: Project, home: Path, stride: int) -> None:
 
 
 def test_killed_at_a_step_of_a_submission_the_same_command_queues_what_is_missing(project: Project, tmp_path):
-    check_killed(project, tmp_path / "slurm", 4)
+    check_killed(project, tmp_path / "slurm", *((0, 8) if EVERY else part(8)))
 
 
 def test_what_waits_for_deleted_runs_does_not_begin_those_that_got_their_names(project: Project, tmp_path):

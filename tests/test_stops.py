@@ -7,6 +7,7 @@ later was told nothing: the one that forks it has to tell it. Each line of that 
 import json
 
 import pytest
+from faults import part
 from launching import Place, script
 
 WALK = """
@@ -14,7 +15,7 @@ from pathlib import Path
 from farmx import packed, processes, runner
 from farmx.processes import Inbox
 
-run, packs, depth, name = json.loads(sys.argv[1])
+run, packs, depth, name, first, stride = json.loads(sys.argv[1])
 number = getattr(signal, name)
 TRACED = {"work", "_begun", "_begin", "_live", "ready", "execute", "_run_stage", "spawn", "_become"}
 FILES = ("packed.py", "runner.py", "processes.py", "<string>")
@@ -77,9 +78,9 @@ def packed_job():
         return outcomes[0] if outcomes else runner.Outcome("left", waiting)
 
 
-step = 0
-while step == 0 or os.path.exists(f"{run}/struck"):
-    step += 1
+step = first + 1 - stride
+while step <= 0 or os.path.exists(f"{run}/struck"):
+    step += stride
     if os.path.exists(f"{run}/struck"):
         os.unlink(f"{run}/struck")
     if os.fork() == 0:
@@ -103,7 +104,9 @@ JOBS = [
 @pytest.mark.parametrize(("packed", "depth", "number", "least"), JOBS)
 def test_a_stop_at_any_step_of_a_start_reaches_the_program(tmp_path, packed, depth, number, least):
     run = Place(tmp_path).shell(PROGRAM)
-    *struck, last = map(json.loads, script(WALK, json.dumps([run, packed, depth, number])).splitlines())
+    first, stride = part(3)
+    told = json.dumps([run, packed, depth, number, first, stride])
+    *struck, last = map(json.loads, script(WALK, told).splitlines())
     assert last == ["done", 0]  # nothing was struck
-    assert len(struck) >= least
-    assert [step for step, (_, code) in enumerate(struck, 1) if code == 0] == []
+    assert len(struck) >= least // stride
+    assert [first + 1 + stride * place for place, (_, code) in enumerate(struck) if code == 0] == []

@@ -16,7 +16,7 @@ def other():
 
 
 def test_killed_at_any_step_of_a_submission_the_same_command_queues_what_is_missing(project: Project, tmp_path):
-    check_killed(project, tmp_path / "slurm", 1)
+    check_killed(project, tmp_path / "slurm", 0, 1)
 
 
 @pytest.mark.parametrize("turn", range(20))
