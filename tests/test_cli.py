@@ -188,6 +188,12 @@ def test_a_second_launch_touches_nothing_and_a_larger_one_makes_what_is_missing(
     assert {run: everything(place / "runs" / "sweep" / run) for run in before} == before
 
 
+def test_a_sweep_whose_points_are_all_skipped_is_no_run_and_no_error(ran, place):
+    write(place, {"sweep.yml": "CMD: 'true'\nHPARAMS: {a: [1, 2], FARMX.SKIP: true}\n"})
+    said = ran("farmx sweep.yml -i", place)
+    assert (said.code, said.out, said.err.splitlines()[2:]) == (0, "", ["runs  none", "next  sumx sweep"])
+
+
 def test_a_failed_run_is_told_and_what_is_told_to_type_works(ran, place, tmp_path):
     (tmp_path / "broken").touch()
     said = ran(f"farmx sweep.yml -i {NAMED}", place)

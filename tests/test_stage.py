@@ -493,3 +493,10 @@ def test_an_attempt_is_asked_for_some_stages(place):
     assert json.loads(Path(run, "run.json").read_text()) == {**before, "again": {"2": ["a", "b"]}}
     stage.ask(run, {})
     assert json.loads(Path(run, "run.json").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("staging", "files", "wanted"), [(None, 2_000, "link"), (None, 2_001, "share"), ("copy", 2_001, "copy")]
+)
+def test_above_two_thousand_files_runs_share_the_snapshot_unless_somebody_decides(staging, files, wanted):
+    assert stage.recipe("/src", {"link": ()}, staging, files) == {"staging": wanted, "source": "/src", "link": ()}

@@ -375,6 +375,13 @@ def test_what_runx_wrote_is_a_run_of_unknown_state(place):
     assert run.note == "not launched by farmx"
 
 
+def test_a_run_of_logx_right_below_logroot_is_an_experiment_of_itself(tmp_path):
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default/metrics.jsonl").write_text("")
+    (run,) = status.read(str(tmp_path), "default").runs
+    assert (run.name, run.path, run.experiment) == ("default", str(tmp_path / "default"), tmp_path.name)
+
+
 @pytest.mark.parametrize(
     ("mark", "record"), [("metrics.jsonl", False), ("metrics.csv", False), ("hparams.json", True), ("run.json", True)]
 )

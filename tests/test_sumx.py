@@ -220,6 +220,11 @@ def test_no_two_columns_have_one_name():
 # Metrics
 
 
+def test_a_column_whose_longer_name_is_taken_too_has_a_star():
+    table = made([(run(name, {"hparams.run": name, "run": name}), None) for name in ("a", "b")])
+    assert columns(table)[:3] == ["run", "hparams.run", "hparams.run*"]
+
+
 def test_a_metric_only_some_runs_have_is_a_column():
     table = made([(run("a"), log(1, loss=3)), (run("b"), log(2, acc=1)), (run("c"), log(3, acc=2, loss=1))])
     assert table.columns[1:3] == (Column("loss", "metric"), Column("acc", "metric"))
