@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from farmx import layout, lines, surroundings
+from farmx import layout, lines, logdirs
 from farmx.errors import LogxError
 
 TYPE_CHECKING = False  # as typing's; importing typing or json here would double the start of a training script
@@ -116,14 +116,14 @@ class LogX:
         values = None if hparams is None else lines.plain(lines.mapping("initialize: hparams", hparams))
         self._close()
         self._forget()
-        self.rank0 = (surroundings.rank() if global_rank is None else global_rank) == 0
+        self.rank0 = (logdirs.rank() if global_rank is None else global_rank) == 0
         self.eager_flush = eager_flush
         self._clock = _no_time if no_timestamp else _time
-        attempt = surroundings.attempt(logdir)
-        self._logdir = surroundings.run() if attempt else surroundings.outside(logdir, coolname, self.rank0)
+        attempt = logdirs.attempt(logdir)
+        self._logdir = logdirs.run() if attempt else logdirs.outside(logdir, coolname, self.rank0)
         if self.rank0:
             self._open(attempt, values)
-            if line := surroundings.unseen(self._logdir):
+            if line := logdirs.unseen(self._logdir):
                 print(line, file=sys.stderr, flush=True)
             self._draws = tensorboard
             if tensorboard:
@@ -316,7 +316,7 @@ class LogX:
 
     def _writes(self, what: str) -> bool:
         if not self.initialized:
-            if surroundings.attempt(None) is None:
+            if logdirs.attempt(None) is None:
                 raise LogxError(f"logx.{what}: logx.initialize() comes first")
             self.initialize()
         return self.rank0

@@ -20,7 +20,7 @@ HOME = ROOT / "farmx"
 LADDER = (
     ("version", "errors"),
     ("layout",),
-    ("spec", "yaml12", "processes", "lines", "several", "needs", "surroundings", "interpreter", "provenance",
+    ("spec", "yaml12", "processes", "lines", "several", "needs", "logdirs", "interpreter", "provenance",
      "shelltext", "stages", "containers", "whereabouts"),
     ("policy", "evidence", "packs", "outfit", "pickles"),
     ("runner", "breaker", "metric_rows", "checkpoints", "boards", "settings", "templates"),

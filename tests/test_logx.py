@@ -92,7 +92,7 @@ def test_what_the_module_has_not_is_no_attribute():
 def test_importing_it_loads_nothing_but_the_smallest_modules(tmp_path):
     # errno is a part of Python itself; some environments have loaded it before.
     code = "import errno, sys; old = {*sys.modules, '__future__'}; import farmx.logx; print(*{*sys.modules} - old)"
-    ours = {"farmx", "farmx.errors", "farmx.layout", "farmx.lines", "farmx.logx", "farmx.surroundings"}
+    ours = {"farmx", "farmx.errors", "farmx.layout", "farmx.lines", "farmx.logdirs", "farmx.logx"}
     assert set(program(code, tmp_path).split()) == ours | {"atexit"}
 
 
