@@ -206,7 +206,7 @@ class Checkpoints:
         except OSError as error:
             raise unwritable(path, error) from error
         finally:
-            _unlink(temporary)
+            layout.remove(temporary)
 
     def _copy(self, name: str, other: str) -> None:
         """Let `other` be the same file as `name`; where the file system has no hard links, a copy of it."""
@@ -216,7 +216,7 @@ class Checkpoints:
             os.link(self._path(name), temporary)
             layout.move(temporary, path)
         except OSError:
-            _unlink(temporary)
+            layout.remove(temporary)
             self._put(other, lambda file: _pour(self._path(name), file))
 
     def _write(self, book: Book) -> None:
@@ -233,7 +233,7 @@ class Checkpoints:
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
-            _unlink(self._path(name))
+            layout.remove(self._path(name))
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
@@ -325,13 +325,6 @@ def _abandoned(name: str) -> bool:
 def _pour(path: str, file: BinaryIO) -> None:
     with open(path, "rb") as source:
         shutil.copyfileobj(source, file)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        return
 
 
 def _mark(path: str) -> tuple[int, ...]:

@@ -164,8 +164,7 @@ def at_work(experiment: str, launch: str) -> Iterator[None]:
     with suppress(StageError):  # who cannot write there says so of the first run
         layout.write_json(path, {"format": layout.LAUNCH_FORMAT, **processes.this()})
     yield
-    with suppress(OSError):
-        os.unlink(path)
+    layout.remove(path)
 
 
 def sweep_staging(experiment: str) -> None:
@@ -208,5 +207,4 @@ def _remove(path: str) -> None:
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):
-            os.unlink(path)
+        layout.remove(path)

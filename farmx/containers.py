@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from farmx import layout
-from farmx.errors import FarmxError
+from farmx.errors import FarmxError, Wrong
 
 APPTAINER, PYXIS = RUNTIMES = ("apptainer", "pyxis")
 OLD_NAME = "singularity"
@@ -29,14 +29,6 @@ OUTER = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")
 PASSED = (layout.ENV_RUN, layout.ENV_ATTEMPT, layout.ENV_ATTEMPT_DIR, layout.ENV_EXPERIMENT, layout.ENV_POINT,
           layout.ENV_STARTED, "PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE", "LOCAL_RANK",
           "NODE_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # fmt: skip
-
-
-class Wrong(Exception):
-    """What is wrong with a part of CONTAINER. key: of the mapping, '' for all of it."""
-
-    def __init__(self, problem: str, key: str = "") -> None:
-        super().__init__(problem)
-        self.key = key
 
 
 # ---------------------------------------------------------------- what CONTAINER says

@@ -71,6 +71,17 @@ class LogxError(FarmxError, ValueError, TypeError):
     """A training script gave logx what it cannot take, or the directory logx writes to does not work."""
 
 
+class Wrong(Exception):
+    """What is wrong with a setting that is a mapping, and what to do; who knows its place makes that a FarmxError.
+
+    key: of the mapping, '' for all of it.
+    """
+
+    def __init__(self, problem: str, key: str = "") -> None:
+        super().__init__(problem)
+        self.key = key
+
+
 KNOWN_AT_MOST = 50  # names that a message lists
 
 

@@ -266,7 +266,7 @@ def write_bytes(path: str, content: bytes, mode: int = 0o666) -> None:
         new(temporary, content, mode)
         rename(temporary, path, lambda: _holds(path, content))
     except OSError as error:
-        _remove(temporary)
+        remove(temporary)
         raise StageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
@@ -329,7 +329,7 @@ def make_json(path: str, record: dict[str, Any]) -> bool:
     except OSError as error:
         raise StageError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _placed(temporary: str, path: str) -> bool:
@@ -439,7 +439,8 @@ def inodes(path: str) -> dict[str, int]:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
+    """The file is gone, as far as we may."""
     try:
         os.unlink(path)
     except OSError:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from farmx import needs
+from farmx.errors import Wrong
 
 RECORD = "pack"  # of job.json
 WORDS = ("runs", "per_gpu", "each")
@@ -41,14 +42,6 @@ class Pack(NamedTuple):
 
 
 ALONE = Pack()
-
-
-class Wrong(Exception):
-    """What is wrong with a PACK, and what to do. key: the word of it that is wrong, '' for all of it."""
-
-    def __init__(self, problem: str, key: str = "") -> None:
-        super().__init__(problem)
-        self.key = key
 
 
 def check(told: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import needs
+from farmx.errors import Wrong
 
 # A cause, and the resources that it is about, the first that a run has counts.
 CAUSES: Mapping[str, Sequence[str]] = {
@@ -31,14 +32,6 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTPkmgtp]?)(i?[Bb]?)")
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 _UNITS = " KMGTP"
 DAY_S = 86400
-
-
-class Wrong(Exception):
-    """What is wrong with a part of RETRY. key: of the mapping, '' for all of it."""
-
-    def __init__(self, problem: str, key: str = "") -> None:
-        super().__init__(problem)
-        self.key = key
 
 
 class Rule(NamedTuple):

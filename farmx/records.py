@@ -15,7 +15,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, stages
-from farmx.errors import RecordError, StageError
+from farmx.errors import RecordError, StageError, Wrong
 from farmx.spec import Attempt, Goal, State, metric_name
 
 SETTLED_S = 60.0  # an end this old is remembered
@@ -165,7 +165,7 @@ def _is_retry(told: Any) -> bool:
 
     try:
         policy.rules(told)
-    except (policy.Wrong, KeyError):
+    except (Wrong, KeyError):
         return False
     return True
 

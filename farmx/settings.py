@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx import yaml12
-from farmx.errors import nearest
+from farmx.errors import Wrong, nearest
 from farmx.yaml12 import Fields, Items, Node, Scalar
 
 if TYPE_CHECKING:  # spares everybody
@@ -213,7 +213,7 @@ def _retry(node: Node) -> dict[str, Any]:
             raise Bad(f"there is no cause {cause!r}{nearest(cause, list(policy.CAUSES))}", _at(cause, node))
         try:
             policy.rule(cause, yaml12.plain(value))
-        except policy.Wrong as wrong:
+        except Wrong as wrong:
             inner = value.items[wrong.key] if isinstance(value, Fields) and wrong.key else value
             raise Bad(f"{cause}: {wrong}", inner) from None
     retry: dict[str, Any] = yaml12.plain(node)
@@ -228,7 +228,7 @@ def _pack(node: Node) -> dict[str, int]:
     told: dict[str, int] = yaml12.plain(node)
     try:
         packs.check(told)
-    except packs.Wrong as wrong:
+    except Wrong as wrong:
         raise Bad(str(wrong), _at(wrong.key, node) if wrong.key else node) from None
     return told
 
@@ -244,7 +244,7 @@ def _container(node: Node) -> dict[str, Any]:
             raise Bad(f"there is no {key!r}{nearest(key, list(containers.KEYS))}", _at(key, node))
     try:
         return containers.read(yaml12.plain(node))
-    except containers.Wrong as wrong:
+    except Wrong as wrong:
         raise Bad(str(wrong), node.items[wrong.key] if wrong.key else node) from None
 
 

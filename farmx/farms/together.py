@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, packs, records
-from farmx.errors import ConfigError, where
+from farmx.errors import ConfigError, Wrong, where
 from farmx.spec import Held, State
 
 
@@ -17,7 +17,7 @@ def check(told: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]], origins:
     for resources in wanted:
         try:
             packs.of(told, resources)
-        except packs.Wrong as wrong:
+        except Wrong as wrong:
             raise ConfigError(f"{where('PACK', origins)}: {wrong}") from None
 
 
