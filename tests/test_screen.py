@@ -1,13 +1,17 @@
 """What people see of runs on this machine: lines that stay lines, a bar that tells the truth, Ctrl-C that is heard."""
 
+import fcntl
 import os
+import re
 import signal
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from commands import read
-from launching import Place
+from launching import Place, until
 
 from farmx.cli import screen
 from farmx.farms import local
@@ -230,6 +234,34 @@ def test_a_bar_that_may_come_later_comes_on_a_terminal_alone_and_shows_how_far_i
     close()
     drawn = [(7, 0, True), (7, 2, True), (7, 3, True), "stop"]
     assert [each.told for each in made] == [[("copying the code", 3), *drawn], [("staging", 3), *drawn]][: 2 * bars]
+
+
+@pytest.mark.parametrize("ends", [os.pipe, os.openpty], ids=["pipe", "terminal"])
+def test_a_reader_of_a_pool_that_pauses_holds_up_no_run_and_gets_every_line_later_in_order(project, ends):
+    project.sweep(f"{{n: {list(range(30))}, x: {'x' * 200}}}")
+    reader, writer = ends()
+    if ends is os.pipe:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # what a terminal holds, too
+    command = [str(Path(sys.executable).parent / "farmx"), "sweep.yml", "-j", "2", "--logroot", str(project.root)]
+    env = {**os.environ, **project.env, "COLUMNS": "400", "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=project.path, env=env, stdin=subprocess.DEVNULL, stderr=writer) as process:
+        os.close(writer)
+        until(lambda: len([*project.experiment.glob("*/attempts/1.0/end.json")]) == 30)
+        said = everything(reader)
+    words = [line.split()[0] for line in said.splitlines() if line.split()]
+    assert [words.count(word) for word in ("START", "DONE")] == [30, 30]
+    assert words[-2:] == ["30", "next"]
+    assert process.returncode == 0
+
+
+def everything(reader: int) -> str:
+    """What is said there to the end, without what moves the cursor or colours."""
+    said = b""
+    with suppress(OSError):  # a terminal whose last program has gone
+        while chunk := os.read(reader, 65536):
+            said += chunk
+    os.close(reader)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r", "\n")
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,11 @@ class Here:
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """Run them, or up to the first stop signal."""
-        if self._places is not None:
-            self._all(submissions, partial(self._pool, places=self._places))
-            return
-        from farmx.farms import terminal  # pools do without one
+        from farmx.farms import terminal  # spares who only looks
 
         seat = terminal.Seat()
         try:
-            self._all(submissions, partial(self._foreground, seat=seat))
+            self._all(submissions, partial(self._foreground if self._places is None else self._pool, seat=seat))
         finally:
             self._leave(seat)
 
@@ -154,12 +151,16 @@ class Here:
             shown = seat.close(1.0 if self.stopped else None)
         except KeyboardInterrupt:
             shown, self._enough = False, True
-        if not shown:
+        if not shown and self._places is None:
             tell("      not all that the runs said was shown; their logs have it: farmx logs RUN")
+        elif not shown:
+            tell("      not all was shown; farmx status has it")
 
-    def _pool(self, submission: Submission, places: Sequence[Slot]) -> None:
+    def _pool(self, submission: Submission, seat: "Seat") -> None:
+        places = self._places or ()
         with Inbox() as inbox:
-            watch = screen.Pool(len(submission.jobs), commands(submission, "; "), max(slot.width for slot in places))
+            width = max(slot.width for slot in places)
+            watch = screen.Pool(len(submission.jobs), commands(submission, "; "), width, seat)
             self.counts = watch.counts
             try:
                 local.pool(submission, places, watch, inbox)

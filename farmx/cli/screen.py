@@ -17,6 +17,7 @@ from farmx.farms.base import Watch
 from farmx.spec import Job, Progress
 
 if TYPE_CHECKING:
+    from farmx.farms.terminal import Seat
     from farmx.runner import Outcome
 
 BAR_AFTER_S = 1.0
@@ -79,11 +80,7 @@ class Foreground(Watch):
         self._say(sys.stderr, f"held  {waiting} not begun: {why}")
 
     def _say(self, stream: TextIO, text: str) -> None:
-        try:
-            to = stream.fileno()
-        except (OSError, ValueError):  # a notebook's
-            to = -1
-        if to in (1, 2):
+        if (to := _descriptor(stream)) in (1, 2):
             self._put(f"{text}\n".encode(stream.encoding, stream.errors or "strict"), to)
         else:
             (show if stream is sys.stdout else tell)(text)
@@ -100,17 +97,49 @@ class Foreground(Watch):
         return
 
 
+def _descriptor(stream: TextIO) -> int:
+    """Where it writes; -1 for a notebook's."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return -1
+
+
+class _Errors:
+    """Our errors as the file that a bar is drawn on, which is never waited for: see Seat."""
+
+    encoding = "utf-8"
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+
+    def write(self, text: str) -> int:
+        self._seat.put(text.encode(errors="surrogateescape"), 2)
+        return len(text)
+
+    def flush(self) -> None:
+        self._seat.flush()
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+
 class Pool(Watch):
     """START, DONE and FAIL lines, and on a terminal a bar below them with an estimate."""
 
     _WORDS = {"done": "DONE", "failed": "FAIL", "held": "HELD", "cancelled": "STOP", "interrupted": "STOP"}
 
-    def __init__(self, jobs: int, labels: Mapping[str, str], width: int) -> None:
-        """width: of the longest slot name.  labels: what to show of a job when it starts."""
+    def __init__(self, jobs: int, labels: Mapping[str, str], width: int, seat: Seat | None = None) -> None:
+        """width: of the longest slot name.  labels: what to show of a job when it starts.  seat: takes what is said on
+        our errors, so that no run waits for who reads it."""
         self.counts = Counts()
         self._labels, self._width = labels, width
-        self._bar = bar("runs", jobs) if sys.stderr.isatty() else None
-        self.tick_s = 1.0 if self._bar else 60.0
+        self._seat = seat if _descriptor(sys.stderr) == 2 else None
+        self._bar = bar("runs", jobs, self._seat and _Errors(self._seat)) if sys.stderr.isatty() else None
+        self.tick()
 
     def started(self, job: Job, slot: str) -> None:
         room = self._bar.console.width if self._bar else LINE
@@ -136,9 +165,13 @@ class Pool(Watch):
         self.say(stopping(running, now))
 
     def tick(self) -> None:
-        if self._bar:
+        if self._seat:
+            self._seat.flush()
+        behind = self._seat is not None and self._seat.behind()
+        if self._bar and not behind:
             with suppress(OSError):  # a terminal that went away stops no run
                 self._bar.refresh()
+        self.tick_s = 1.0 if self._bar or behind else 60.0
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -152,7 +185,10 @@ class Pool(Watch):
     def say(self, text: str) -> None:
         """One line."""
         if not self._bar:
-            tell(text)
+            if self._seat:
+                self._seat.put(f"{text}\n".encode(sys.stderr.encoding, sys.stderr.errors or "strict"), 2)
+            else:
+                tell(text)
             return
         with suppress(OSError):
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -184,8 +220,8 @@ def stopping(running: int, now: bool) -> str:
     return f"stopping: {runs} {have} {GRACE_S:.0f} s to end; Ctrl-C again kills; the rest stays as it is"
 
 
-def bar(what: str, total: int) -> Any:
-    """A started progress bar on stderr with an estimate. No thread draws it: the pool forks."""
+def bar(what: str, total: int, errors: Any = None) -> Any:
+    """A started progress bar on stderr, by way of `errors`, with an estimate. No thread draws it: the pool forks."""
     from rich.console import Console  # only a terminal wants a bar
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.table import Column
@@ -202,7 +238,7 @@ def bar(what: str, total: int) -> Any:
     whole = Column(no_wrap=True)  # the bar gives way on a narrow terminal
     columns = (TextColumn(what, table_column=whole), BarColumn(), MofNCompleteColumn(table_column=whole),
                Times(table_column=whole))  # fmt: skip
-    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+    progress = Progress(*columns, console=Console(file=errors, stderr=True), auto_refresh=False, transient=True)
     progress.add_task(what, total=total)
     progress.start()
     return progress

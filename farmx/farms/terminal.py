@@ -102,6 +102,10 @@ class Seat:
             if not said or self._behind[0].empty():
                 self._behind.popleft()
 
+    def behind(self) -> bool:
+        """Whether there is something that they have yet to see."""
+        return bool(self._behind)
+
     def descriptors(self) -> list[int]:
         """What can be read once they take more; flush() then."""
         to = self._behind[0].to if self._behind else 0
