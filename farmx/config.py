@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from farmx import yaml12
 from farmx.errors import ConfigError, FarmxError, NoFarmError, SweepError, nearest
-from farmx.settings import BY_KEY, COMMAND, EXECUTORS, FARM_KEYS, KEYS, LOCAL, LOGROOT, TABLE, Bad, Setting
+from farmx.settings import BY_KEY, COMMAND, EXECUTORS, FARM_KEYS, KEYS, LOCAL, LOGROOT, TABLE, Bad
 from farmx.yaml12 import Fields, Mark, Node, Scalar
 
 PROJECT_FILE = ".farmx.yaml"
@@ -127,11 +127,6 @@ def compose(
     farm = _farm_name(strong + tops, files)
     layers = strong + [file.farms[farm] for file in files if farm in file.farms] + tops
     return _composed(layers, farm, cwd, home, environ)
-
-
-def table() -> list[Setting]:
-    """Every setting there is, in the order the documentation gives them."""
-    return list(TABLE)
 
 
 def find(cwd: str, home: str, environ: Mapping[str, str], named: str | None = None) -> list[Source]:

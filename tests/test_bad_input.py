@@ -9,7 +9,7 @@ import pytest
 from conftest import BIN
 from typed import Typed, everything, ran, write
 
-from farmx import config
+from farmx.settings import TABLE
 
 SWEEP = "CMD: python t.py\nHPARAMS: {lr: [1, 2]}\n"
 SETTINGS = "ARG_STYLE, BREAKER, CANCEL_CMD, CODE_IGNORE_PATTERNS, CODE_INCLUDE, CODE_LINK, CODE_MAX_FILES, \
@@ -111,7 +111,7 @@ WRONG_SETTINGS = [
 
 
 def test_every_setting_has_a_wrong_value_in_the_table():
-    assert {text.partition(":")[0] for text, _, _ in WRONG_SETTINGS} == {each.key for each in config.table()}
+    assert {text.partition(":")[0] for text, _, _ in WRONG_SETTINGS} == {each.key for each in TABLE}
 
 
 @pytest.mark.parametrize(("text", "column", "message"), WRONG_SETTINGS, ids=[row[0] for row in WRONG_SETTINGS])

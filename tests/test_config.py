@@ -9,9 +9,10 @@ import pytest
 from farmx import config, layout, settings, yaml12
 from farmx.config import Config, Farm
 from farmx.errors import ConfigError, FarmxError, SweepError
+from farmx.settings import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
-KEYS = [setting.key for setting in config.table()]
+KEYS = [setting.key for setting in TABLE]
 
 
 @pytest.fixture
@@ -754,7 +755,7 @@ def test_the_lines_that_are_commented_out_in_the_example_hold_too(place):
                 "JOB_ID", "STATUS_CMD", "STATUS_LINE", "STATUS", "CANCEL_CMD", "RETRY", "PACK",
                 "REQUEUE_CODE", "OPTIONS"}  # fmt: skip
     assert {key for key in KEYS if found.origins[key] == "default"} == of_farms
-    defaults = {setting.key: setting.default for setting in config.table()}
+    defaults = {setting.key: setting.default for setting in TABLE}
     assert (found.code_max_files, found.code_max_mb) == (defaults["CODE_MAX_FILES"], defaults["CODE_MAX_MB"])
     assert found.arg_style == defaults["ARG_STYLE"]
     assert found.setup == "module load cuda/12.4\nsource ~/venv/bin/activate"
@@ -766,4 +767,4 @@ def test_the_example_shows_every_setting():
 
 
 def test_every_setting_has_a_line_of_help():
-    assert [setting.key for setting in config.table() if not (setting.help and setting.allowed)] == []
+    assert [setting.key for setting in TABLE if not (setting.help and setting.allowed)] == []

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from farmx import config, layout
+from farmx import layout
 from farmx.boards import Board
 from farmx.cli.main import farmx
 from farmx.cli.sumx import sumx
 from farmx.logx import LogX
+from farmx.settings import TABLE
 from farmx.spec import State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +66,7 @@ def rows(path: Path) -> dict[str, list[str]]:
     return {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
 
 
-@pytest.mark.parametrize("setting", config.table(), ids=lambda setting: setting.key)
+@pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.key)
 def test_every_setting_has_its_row(setting):
     allowed, default, meaning = rows(ROOT / "docs/config.md")[setting.key]
     assert re.sub("`", "", allowed) == setting.allowed
