@@ -36,14 +36,6 @@ def attempts(place: Path) -> list[str]:
     return sorted(str(path.relative_to(place)) for path in place.glob("runs/*/*/attempts/*"))
 
 
-def parameters(**swept: list) -> list[dict]:
-    """The product of the lists, the last one fastest."""
-    points: list[dict] = [{}]
-    for name, values in swept.items():
-        points = [{**point, name: value} for point in points for value in values]
-    return points
-
-
 # ---------------------------------------------------------------- digits
 
 
@@ -51,22 +43,22 @@ def test_digits_trains_the_points_of_a_seed_and_a_value_added_later_and_sorts_th
     place = example("digits")
     sweep = place / "sweep.yml"
     assert len(shell("farmx sweep.yml -n", place).splitlines()) == 8
-    whole = sweep.read_text().replace("seed: [0, 1]", "seed: [1]")  # half of the points: each loads scikit-learn
-    sweep.write_text(whole.replace("[0.01, 0.1]", "0.1"))
+    # A quarter of the points: each loads scikit-learn.
+    whole = sweep.read_text().replace("seed: [0, 1]", "seed: [1]").replace("[0.01, 0.1]", "0.1")
+    sweep.write_text(whole.replace("[8, 64]", "64"))
     shell("farmx sweep.yml -i -j 2", place)
     first = attempts(place)
     sweep.write_text(whole)
     shell("farmx sweep.yml -i -j 2", place)
     every = attempts(place)
-    assert (len(first), len(every)) == (2, 4) and set(first) < set(every)
+    assert (len(first), len(every)) == (1, 2) and set(first) < set(every)
 
     table = json.loads(shell("sumx sweep --sortwith acc --json", place))
-    swept = parameters(lr=[0.01, 0.1], hidden=[8, 64])
-    assert sorted(map(str, swept)) == sorted(str({name: row[name] for name in swept[0]}) for row in table)
+    assert sorted(row["hidden"] for row in table) == [8, 64]
     best = [row["acc-best"] for row in table]
     assert best == sorted(best, reverse=True)
     assert best[0] > 0.95 and table[0]["hidden"] == 64
-    assert [row["epoch"] for row in table] == [15] * 4
+    assert [row["epoch"] for row in table] == [15] * 2
 
     shell("farmx sweep.yml -i -j 2", place)
     assert attempts(place) == every

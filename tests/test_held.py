@@ -18,7 +18,7 @@ WHY = "the first 3 runs failed with: ValueError: it's $HOME; größe (bad.py:5 i
 def broken(project):
     """A project whose program fails at once, and whose breaker is 3."""
     project.write("bad.py", BAD)
-    project.sweep("{n: [1, 2, 3, 4, 5, 6]}", f"{sys.executable} bad.py", "BREAKER: 3\n")
+    project.sweep("{n: [1, 2, 3, 4, 5, 6]}", f"{sys.executable} -S bad.py", "BREAKER: 3\n")
     return project
 
 
@@ -53,7 +53,7 @@ def test_what_is_held_is_left_by_retry_and_let_go_by_release_with_todays_code(br
 
 
 def test_what_made_the_breaker_trip_is_not_attempted_again_before_it_is_let_go(broken):
-    broken.sweep("{n: [1, 2, 3, 4, 5, 6]}", f"{sys.executable} bad.py", "BREAKER: 3\nRETRY: {error: 1}\n")
+    broken.sweep("{n: [1, 2, 3, 4, 5, 6]}", f"{sys.executable} -S bad.py", "BREAKER: 3\nRETRY: {error: 1}\n")
     broken("sweep.yml", "-i")
     done = broken.ok("tend", "sweep")
     assert [line.partition("  ")[2] for line in done.out.splitlines()] == [f"left: error: {WHY}"] * 3
@@ -92,7 +92,7 @@ def test_the_same_launch_takes_what_is_held_with_todays_code(broken):
 
 @pytest.mark.parametrize("setting", ["BREAKER: 0\n", ""])
 def test_without_a_breaker_or_below_its_count_every_run_is_tried(broken, setting):
-    broken.sweep("{n: [1, 2, 3, 4]}", f"{sys.executable} bad.py", setting)
+    broken.sweep("{n: [1, 2, 3, 4]}", f"{sys.executable} -S bad.py", setting)
     assert "      4 failed\n" in broken("sweep.yml", "-i").err
     assert states(broken) == {"failed": ["main exited with 1"] * 4}
 
@@ -122,7 +122,7 @@ def test_the_pools_of_a_launch_count_together_and_those_to_come_begin_nothing(br
     for gpu, values in enumerate(("[1, 2]", "[3, 4, 5]", "[6, 7]")):
         broken.write(".farmx.yaml", "FARM: pool\npool: {EXECUTOR: local}\n")
         more = f"BREAKER: 3\nRESOURCES: {{gpus: '{gpu}'}}\n"
-        broken.sweep(f"{{n: {values}}}", f"{sys.executable} bad.py", more)
+        broken.sweep(f"{{n: {values}}}", f"{sys.executable} -S bad.py", more)
         broken.ok("sweep.yml")
     launched = os.listdir(broken.experiment / ".farmx" / "submissions")
     until(lambda: states(broken) == {"failed": ["main exited with 1"] * 7})

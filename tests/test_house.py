@@ -134,6 +134,7 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(HOME.rglob("*.py"))}
 NAMED = {name: path for name, path in MODULES.items() if name}  # but farmx/__init__.py
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+NODES = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree)]
 
 
 def level_of(name: str) -> int:
@@ -214,25 +215,23 @@ def test_the_architecture_names_every_module_once():
     assert sorted(name for names in told for name in names) == sorted(tops)
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_a_module_imports_only_from_levels_above_its_own(name):
-    wrong = {other for other in imported(TREES[name]) if level_of(other) >= level_of(name)}
-    assert wrong == set()
+def test_a_module_imports_only_from_levels_above_its_own():
+    both = [(name, other) for name in NAMED for other in imported(TREES[name])]
+    assert [(name, other) for name, other in both if level_of(other) >= level_of(name)] == []
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_some_modules_stand_alone(name):
-    assert imported(TREES[name]) == ALONE[name]
+def test_some_modules_stand_alone():
+    assert {name: imported(TREES[name]) for name in ALONE} == ALONE
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if name.startswith(LEAVES)])
-def test_a_leaf_does_not_know_who_uses_it(name):
-    assert imported(TREES[name]) & ABOVE_LEAVES == set()
+def test_a_leaf_does_not_know_who_uses_it():
+    leaves = [name for name in NAMED if name.startswith(LEAVES)]
+    assert [(name, other) for name in leaves for other in imported(TREES[name]) & ABOVE_LEAVES] == []
 
 
-@pytest.mark.parametrize("name", STDLIB_AT_IMPORT)
-def test_what_programs_import_stands_on_the_standard_library(name):
-    assert others_at_import(TREES[name]) - set(sys.stdlib_module_names) == set()
+def test_what_programs_import_stands_on_the_standard_library():
+    library = set(sys.stdlib_module_names)
+    assert [(name, other) for name in STDLIB_AT_IMPORT for other in others_at_import(TREES[name]) - library] == []
 
 
 def test_pytest_is_imported_by_what_others_test_their_farms_with_alone():
@@ -240,11 +239,10 @@ def test_pytest_is_imported_by_what_others_test_their_farms_with_alone():
     assert inside == ["testing"]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_has_a_docstring_and_fits(name):
-    assert ast.get_docstring(TREES[name])
-    size = len(MODULES[name].read_text().splitlines())
-    assert size <= 450
+def test_a_module_has_a_docstring_and_fits():
+    assert [name for name, tree in TREES.items() if not ast.get_docstring(tree)] == []
+    sizes = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: size for name, size in sizes.items() if size > 450} == {}
 
 
 def test_functions_fit():
@@ -254,21 +252,19 @@ def test_functions_fit():
     assert sum(size <= 25 for size, _ in sizes) >= 0.9 * len(sizes)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_argument_is_typed_and_nothing_catches_everything(name):
-    for node in ast.walk(TREES[name]):
+def test_every_argument_is_typed_and_nothing_catches_everything():
+    for name, node in NODES:
         if isinstance(node, DEF):
-            assert [one.arg for one in arguments(node) if one.annotation is None] == [], node.name
+            assert [one.arg for one in arguments(node) if one.annotation is None] == [], (name, node.name)
         if isinstance(node, ast.ExceptHandler):
             caught = {dotted(one) for one in ast.walk(node.type)} if node.type else {"Exception"}
-            assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
+            assert not caught & {"Exception", "BaseException"}, f"{name}, line {node.lineno}"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_the_edges_see_the_process_around_them(name):
-    seen = {dotted(node) for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute | ast.Name)}
-    whose = "cli" if name.startswith("cli.") else name
-    assert {what for what in seen if whose not in SEES.get(what, {whose})} == set()
+def test_only_the_edges_see_the_process_around_them():
+    both = {(name, dotted(node)) for name, node in NODES if isinstance(node, ast.Attribute | ast.Name)}
+    edges = [("cli" if name.startswith("cli.") else name, what) for name, what in both]
+    assert [(whose, what) for whose, what in edges if whose not in SEES.get(what, {whose})] == []
 
 
 # ---------------------------------------------------------------- weight
@@ -359,7 +355,6 @@ def test_every_error_is_in_the_tree_with_its_exit_code():
     assert all(one.__doc__ for one in tree)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if name != "errors"])
-def test_errors_have_one_home(name):
-    made = [node.name for node in ast.walk(TREES[name]) if isinstance(node, ast.ClassDef)]
-    assert [one for one in made if one.endswith("Error")] == []
+def test_errors_have_one_home():
+    made = [(name, node.name) for name, node in NODES if isinstance(node, ast.ClassDef) and name != "errors"]
+    assert [one for one in made if one[1].endswith("Error")] == []
