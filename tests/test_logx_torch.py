@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from test_pickles import Attack
 
 from farmx.errors import LogxError
 from farmx.logx import LogX
@@ -119,11 +120,6 @@ def test_arrays_and_scalars_of_numpy_are_plain_values_to_torch_too(logx, value):
     assert (type(found["x"]), repr(found["x"])) == (type(value), repr(value))
     assert (found["rng"][1] == numpy.random.get_state()[1]).all()
     assert torch.serialization.get_safe_globals() == before
-
-
-class Attack:
-    def __reduce__(self):
-        return os.mkdir, ("attacked",)
 
 
 @pytest.mark.parametrize(
