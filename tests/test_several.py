@@ -165,10 +165,12 @@ def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_sam
 
 # Slow enough that the sample tells, and that two launches meet.
 SLOW = """
-import os, sys, time
-rename = os.rename
+import glob, os, sys, time
+rename, most = os.rename, int(sys.argv[1])
 def slow(*paths, **homes):
     time.sleep(0.003)
+    while most and len(glob.glob("runs/sweep/*/run.json")) > most:
+        time.sleep(0.01)
     rename(*paths, **homes)
 os.rename, sys.argv = slow, ["farmx", "sweep.yml"]
 from farmx.__main__ import farmx
@@ -176,8 +178,9 @@ farmx()
 """
 
 
-def launched(place: Typed) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", SLOW], cwd=place.cwd, text=True, stdin=subprocess.DEVNULL,
+def launched(place: Typed, most: int = 0) -> subprocess.Popen[str]:
+    """most: once more runs than that are there it stands still, but for what is under way; 0 for never."""
+    return subprocess.Popen([sys.executable, "-c", SLOW, str(most)], cwd=place.cwd, text=True, stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
 
 
@@ -206,7 +209,7 @@ def test_two_launches_that_stage_at_once_make_each_run_once(sweep):
 
 
 def test_a_launch_that_is_killed_while_it_stages_at_once_is_finished_by_the_same_command(sweep):
-    process = launched(sweep)
+    process = launched(sweep, several.SAMPLE + 20)
     home = sweep.cwd / "runs/sweep"
     until(lambda: len(list(home.glob("*/run.json"))) > several.SAMPLE + 20)
     process.kill()

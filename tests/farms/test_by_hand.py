@@ -26,6 +26,7 @@ def test_what_runs_again_by_hand_is_never_told_to_have_failed_however_long_ago_t
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     for _ in range(2):
         assert "failed" in site.ok("status", "sweep", **cache).out
+    until(lambda: not site.alive())
     site.slurm.run("scontrol", "requeue", site.job())
     site.noted("1 2")
     assert " running " in site.ok("status", "sweep", **cache).out

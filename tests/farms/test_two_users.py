@@ -15,6 +15,7 @@ from commands import Done
 from launching import PATIENCE_S, until
 
 from farms import fixtures
+from farms.daemons import send
 from farms.farmer import PYTHON, library
 from farms.gridengine import USER
 from farms.slurm import Slurm
@@ -115,7 +116,7 @@ def test_what_one_user_launched_the_others_see_end_and_run_again_as_far_as_they_
     assert lab(MATE, "cancel", first) == Done(0, f"{first}  asked to end; its runner will see that: {hidden}\n", "")
     assert lab.jobs() == [f"{USER} RUNNING"] * 3
     assert lab(USER, "cancel", first) == Done(0, f"{first}  asked to end\n", "")
-    os.kill(runner, signal.SIGCONT)
+    send([runner], signal.SIGCONT)  # as Slurm did, which ends it
     until(lambda: lab.states(MATE) == ["cancelled", "running", "running"])
     lab.go.touch()
     until(lambda: lab.states(MATE) == ["cancelled", "done", "failed"])
