@@ -138,7 +138,7 @@ def _template(made: sweep.Sweep, settings: config.Config, request: Request) -> p
         env=settings.env,
         env_pass=settings.env_pass,
         setup=settings.setup,
-        pythonpath=_roots("LOGDIR/code" if settings.pythonpath is None else settings.pythonpath),
+        pythonpath=_roots(settings),
         resources=_resources(settings),
         tag=request.tag,
         retry=settings.retry,
@@ -159,7 +159,8 @@ def _resources(settings: config.Config) -> Mapping[str, Any]:
     return wanted if "mail_type" in needs.spelled(wanted) else {**wanted, "mail_type": "END,FAIL"}
 
 
-def _roots(colons: str) -> tuple[str, ...]:
+def _roots(settings: config.Config) -> tuple[str, ...]:
+    colons = "LOGDIR/code" if settings.pythonpath is None else settings.pythonpath
     return tuple(filter(None, colons.split(":")))
 
 
@@ -293,12 +294,16 @@ def settled(experiment: str | None, at: Surroundings, config_file: str | None = 
 
 
 def recipe(experiment: str, settings: config.Config) -> dict[str, Any]:
-    """How the experiment's newest launch would make its code with these settings: run.json's `code`, but None for a
-    staging that goes by the number of files; {} where there was no launch."""
+    """What run.json says that goes with the code, as the experiment's newest launch would make it with these settings:
+    its `code`, but None for a staging that goes by the number of files, and what surrounds the program; {} where there
+    was no launch."""
     from farmx import records  # spares a -n
 
     source = records.last_launch(experiment).get("cwd")
-    return {"staging": settings.code_staging, "source": source, **_wish(settings)._asdict()} if source else {}
+    code = {"staging": settings.code_staging, "source": source, **_wish(settings)._asdict()}
+    around = {"env": dict(settings.env), "env_pass": list(settings.env_pass), "setup": settings.setup,
+              "pythonpath": list(_roots(settings))}  # fmt: skip
+    return {"code": code, **around} if source else {}
 
 
 def _sweeps(told: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Node], Mapping[str, Mark]]]:

@@ -39,8 +39,8 @@ MEANWHILE = "it began, or was ended, meanwhile; cancel it again"
 
 
 class Code(NamedTuple):
-    """The code of today that runs of one experiment take. home: its directory.  recipe: as run.json's `code`.
-    runs: their paths."""
+    """The code of today that runs of one experiment take. home: its directory.  recipe: what their run.json says that
+    goes with it, `code` and what surrounds the program.  runs: their paths."""
 
     home: str
     recipe: Mapping[str, Any]
@@ -90,12 +90,13 @@ def retry(
     """
     fresh = {run.path for run in runs if code == "now" or (code is None and _at_fault(run))}
     records = {run.path: stage.asking(stage.recorded(run.path), asked) for run in runs}
-    stage.check_passed((name for record in records.values() for name in record["env_pass"]), environ)
     _check_stages(runs, only)
     _check_containers(runs, records, farm, environ)
     made = tuple(_chain(run, records[run.path], only, farm, asked) for run in runs)
     farm.check(needs.distinct(link.resources for each in made for link in each.links))
     codes = _todays_code({path: record for path, record in records.items() if path in fresh}, recipes)
+    told = {**records, **{path: code.recipe for code in codes for path in code.runs if "env_pass" in code.recipe}}
+    stage.check_passed((name for each in told.values() for name in each["env_pass"]), environ)
     stages = {run.path: _stages(run, each, only) for run, each in zip(runs, made) if len(run.stages) > 1}
     return Retry(made, codes, records if asked else {}, stages)
 
@@ -212,28 +213,33 @@ def _todays_code(
 ) -> tuple[Code, ...]:
     """The code that each run came from, listed once a source and experiment. Raises StageError for one that is gone.
 
-    Where the newest launch took it from there, too, what is code and what is linked is as settings say today.
     """
     made: dict[tuple[str, str], Code] = {}
     for path, record in records.items():
-        home, recipe = os.path.dirname(path), dict(record["code"])
-        today = recipes.get(home, {})
-        recipe = dict(today) if today.get("source") == recipe["source"] else recipe
-        key = home, repr(sorted(recipe.items()))
+        recipe = _recipe(record, path, recipes)
+        key = os.path.dirname(path), repr(sorted(recipe["code"].items()))
         if key not in made:
-            made[key] = _code(home, recipe)
+            made[key] = _code(key[0], recipe)
         made[key].runs.append(path)
     return tuple(made.values())
 
 
+def _recipe(record: Mapping[str, Any], run: str, recipes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the run.json of a run is to say that goes with today's code: what settings say today of what is code, what
+    is linked and what surrounds the program, where the newest launch took its code from there, too."""
+    today = recipes.get(os.path.dirname(run)) or {"code": {}}
+    return today if today["code"].get("source") == record["code"]["source"] else {"code": record["code"]}
+
+
 def _code(home: str, recipe: Mapping[str, Any]) -> Code:
-    source, staging = str(recipe["source"]), recipe["staging"]
+    source, staging = str(recipe["code"]["source"]), recipe["code"]["staging"]
     if not os.path.isdir(source):
         raise StageError(f"{source}: the code was here and is gone; give --code own to use what the runs have")
-    told = {key: tuple(each) if isinstance(each, list) else each for key, each in recipe.items()}
+    told = {key: tuple(each) if isinstance(each, list) else each for key, each in recipe["code"].items()}
     wish = snapshot.Wish(**{key: told[key] for key in snapshot.Wish._fields if key in told})  # type: ignore[arg-type]
     listing = snapshot.listing(source, wish, [os.path.dirname(home)])
-    return Code(home, stage.recipe(source, wish._asdict(), staging, len(listing.files)), listing, [])
+    code = stage.recipe(source, wish._asdict(), staging, len(listing.files))
+    return Code(home, {**recipe, "code": code}, listing, [])
 
 
 def _taken(codes: Iterable[Code]) -> dict[str, str]:
@@ -247,7 +253,7 @@ def _taken(codes: Iterable[Code]) -> dict[str, str]:
 def _renew(codes: Iterable[Code], digests: Mapping[str, str], environ: Mapping[str, str]) -> None:
     for code in codes:
         for path in code.runs:
-            stage.renew(path, digests[path], environ, code=code.recipe)
+            stage.renew(path, digests[path], environ, more=code.recipe)
 
 
 def last_jobs(runs: Iterable[Run]) -> dict[str, Mapping[str, Any]]:

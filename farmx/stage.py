@@ -261,17 +261,16 @@ def recipe(source: str, wish: Mapping[str, Any], staging: str | None, files: int
 
 
 def renew(path: str, digest: str, environ: Mapping[str, str], stages: Sequence[Stage] = (),
-          code: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+          more: Mapping[str, Any] = {}) -> None:  # fmt: skip
     """Let the next attempt of the run at `path` use snapshot `digest` and this shell's PATH and the like,
-    editable installs that it knows among them, and `stages` and the recipe `code` in place of its own.
+    editable installs that it knows among them, and `stages` and what else `more` says of run.json in place of its own.
 
     run.json is the truth of which code it is, the runner follows it.
     """
     told = recorded(path)
     words, source = told["stages"][0]["words"][:4], told["code"]["source"]
-    roots = interpreter.pythonpath(told["pythonpath"], words, environ, source)
-    fresh = {**told, "format": layout.RUN_FORMAT, "digest": digest, "pythonpath": list(roots)}
-    fresh["code"] = told["code"] if code is None else dict(code)
+    fresh = {**told, **more, "format": layout.RUN_FORMAT, "digest": digest}
+    fresh["pythonpath"] = list(interpreter.pythonpath(fresh["pythonpath"], words, environ, source))
     if stages:
         fresh["stages"] = list(map(_stage_record, stages))
     fresh["script"] = script(fresh, environ)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import Project, key, read
-from launching import PATIENCE_S, Place, end, exists
+from launching import PATIENCE_S, Place, end, exists, tree
 from schedulers import Scheduler
 
 from farmx import layout, processes, relaunch, runner, status
@@ -191,6 +191,39 @@ def test_a_retry_makes_the_tree_of_a_run_as_todays_settings_say(project):
     assert {read(path / "run.json")["code"]["staging"] for path in project.runs()} == {"copy"}
 
 
+MENDED = [
+    # what the file says once it is mended, and what is so of a run with that alone
+    ("ENV: {WORD: \"it's $HOME;\\nü\"}", """test "$WORD" = "it's \\$HOME;\nü\""""),
+    ("SETUP: |\n  WORD='two  words'\n  export WORD", """test "$WORD" = 'two  words'"""),
+    ("PYTHONPATH: LOGDIR/code/src", 'test "$PYTHONPATH" = "$LOGDIR/code/src"'),
+    ("ENV_PASS: [HOME]", """grep -q '"env_pass": ."HOME".' "$LOGDIR/run.json\""""),
+]
+
+
+@pytest.mark.parametrize("place", ["sweep.yml", ".farmx.yaml"])
+@pytest.mark.parametrize("mended, so", MENDED)
+def test_with_todays_code_a_run_gets_what_surrounds_a_program_by_todays_settings(project, mended, so, place):
+    project.sweep(cmd="sh work.sh")
+    project.write("work.sh", f"{so} && . ./note.sh\n")
+    assert project("sweep.yml", "-i", PYTHONPATH="").code == 1
+    with open(project.path / place, "a") as file:
+        file.write(f"{mended}\n")
+    assert project("retry", "sweep", "--code", "own", PYTHONPATH="").code == 1
+    assert project.again() == {(1, 1): "failed", (2, 1): "failed"}
+    project.ok("retry", "sweep", PYTHONPATH="")
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+
+
+def test_what_todays_settings_pass_on_must_be_there_before_a_run_is_changed(project):
+    failing(project)
+    with open(project.path / "sweep.yml", "a") as file:
+        file.write("ENV_PASS: [NOWHERE]\n")
+    before = tree(project.experiment)
+    told = project("retry", "sweep").line(2)
+    assert told == "ENV_PASS: NOWHERE is not set in this shell; export it or take it off the list"
+    assert tree(project.experiment) == before
+
+
 def test_settings_of_another_directory_say_nothing_of_the_code_of_a_run(project, tmp_path):
     failing(project)
     ours = project.runs()[0].name
@@ -266,16 +299,15 @@ def test_where_the_code_of_one_experiment_is_gone_no_run_of_another_is_changed(p
     assert sorted(project.experiment.parent.glob("*/.farmx/snapshots/*")) == snapshots
 
 
-def test_what_a_run_is_to_be_passed_must_be_there_before_anything_changes(project):
+def test_what_a_run_was_to_be_passed_must_be_there_before_anything_changes(project):
     failing(project)
     for path in project.experiment.glob("*/run.json"):
         path.write_text(json.dumps({**read(path), "env_pass": ["A_SECRET"]}))
     before = {path: read(path / "run.json") for path in project.runs()}
-    project.write("work.sh", ". ./note.sh\n")
     told = "ENV_PASS: A_SECRET is not set in this shell; export it or take it off the list"
-    assert project("retry", "sweep").line(2) == told
+    assert project("retry", "sweep", "--code", "own").line(2) == told
     assert {path: read(path / "run.json") for path in project.runs()} == before
-    project.ok("retry", "sweep", A_SECRET="s")
+    assert project("retry", "sweep", "--code", "own", A_SECRET="s").code == 1  # its own code fails once more
 
 
 def test_a_retry_of_nothing_is_no_failure(project):
@@ -357,6 +389,8 @@ CLOSED = [
     ([], [(1, False), (2, True), (3, True)], "queued", "1.0"),
     ([("1.0", "done")], [(1, False), (2, True), (3, True)], "queued", "2.0"),
     ([("1.0", "preempted")], [(1, False), (2, True)], "preempted", "1.1"),
+    ([("1.0", "preempted")], [(1, False), (2, True)], "running", "1.1"),  # as it was when somebody looked
+    ([("1.0", "done")], [(1, False), (2, True), (3, True)], "running", "2.0"),
     ([("1.0", "lost")], [(1, False), (2, True)], "lost", "2.0"),
     # 2 and 3 wait for 1, which failed, so a retry queued 4, 5 and 6
     ([("1.0", "failed")], [(2, True), (3, True), (4, False), (5, True), (6, True)], "queued", "4.0"),
@@ -506,7 +540,9 @@ def test_a_run_that_cannot_be_cancelled_fails_the_command(project):
     done = project("cancel", "sweep")
     lines = sorted(done.out.splitlines())
     assert (done.code, done.err) == (1, "")
-    assert lines == sorted([f"{one.name}  not cancelled: {one}/attempts: Not a directory", f"{two.name}  cancelled"])
+    told = {one.name: f"not cancelled: {one}/attempts: Not a directory", two.name: "cancelled"}
+    width = max(map(len, told))
+    assert lines == sorted(f"{name:<{width}}  {what}" for name, what in told.items())
 
 
 def test_a_run_on_another_host_is_asked_by_its_records(place):
