@@ -111,7 +111,7 @@ class Held(NamedTuple):
         """Why it must not begin, None where it may. Raises RecordError.
 
         Another run has its name; or the breaker holds it; or the job that it waits for did not end well, whatever the
-        scheduler made of that; or the run was queued again without this job.
+        scheduler made of that, or was to be cancelled; or the run was queued again without this job.
         """
         record = layout.read_or_none(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT)
         if whereabouts.another(record, self.claim):
@@ -121,11 +121,16 @@ class Held(NamedTuple):
             return why
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
-        end = layout.of_attempt(os.path.join(self.run, layout.ATTEMPTS, name), layout.END) or {}
+        attempts = os.path.join(self.run, layout.ATTEMPTS)
+        end = layout.of_attempt(os.path.join(attempts, name), layout.END) or {}
         if layout.AFTER not in self.job:
             return None
         if end.get("state") != "done":
             return f"attempt {name}, which comes before it, is not done"
+        if any(layout.wished(os.path.join(attempts, layout.attempt_name(*number))) for number in before):
+            with suppress(OSError):  # too late for that, not for us
+                runner.close(self.run, self.number)
+            return f"attempt {name}, which comes before it, was cancelled"
         return None if record is None or stages.named(record, self.number) else "the run was queued again without it"
 
     def _kept_from(self, error: Exception) -> Outcome:

@@ -24,7 +24,7 @@ from farmx.chains import Chain
 from farmx.errors import ConfigError, FarmError, FarmxError, RecordError, StageError, UsageError, nearest
 from farmx.farms import base, local, together
 from farmx.farms.base import Farm
-from farmx.spec import Attempt, Held, Job, Run, State, Submission
+from farmx.spec import Held, Job, Run, State, Submission
 from farmx.stages import AGAIN, ONLY
 
 RETRIED = (State.FAILED, State.CANCELLED, State.LOST, State.INTERRUPTED)
@@ -365,8 +365,8 @@ def _cancelled(run: Run, why: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
         if run.state not in (State.RUNNING, State.UNKNOWN) or not run.attempts:
             return str(run.state), ()
         (local.request if _elsewhere(run) else local.cancel)(run.attempts[-1])
-        if _left(run.attempts[-1]):
-            return _never(run._replace(state=State.PREEMPTED), why)
+        if waits := _left(run):
+            return _never(run._replace(state=waits), why)
     except (FarmError, StageError) as error:  # the others are cancelled all the same
         return f"not cancelled: {error}", ()
     return ASKED, _elsewhere(run)
@@ -378,10 +378,15 @@ def _never(run: Run, why: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
     return ("cancelled", _elsewhere(run)) if closed else (f"not cancelled: {MEANWHILE}", ())
 
 
-def _left(attempt: Attempt) -> bool:
-    """Whether it ended so that another follows it; its runner, once it has written that, looks for our wish again."""
-    end = layout.of_attempt(attempt.path, layout.END) or {}
-    return end.get("state") == State.PREEMPTED
+def _left(run: Run) -> State | None:
+    """How it waits, where its attempt ended meanwhile so that another follows; None while that runs, or is the last.
+
+    Who ends it, and who begins the next, looks for our wish again.
+    """
+    state = (layout.of_attempt(run.attempts[-1].path, layout.END) or {}).get("state")
+    if state == State.PREEMPTED:
+        return State.PREEMPTED
+    return State.QUEUED if state == State.DONE and base.ahead(run) else None
 
 
 def _told_by_its_farm_alone(run: Run) -> bool:

@@ -164,6 +164,24 @@ def test_a_job_begins_only_after_the_one_it_waits_for_and_where_run_json_names_i
     assert Path(run, "attempts/2.0").exists() == (said == "done")
 
 
+@pytest.mark.parametrize("wished", ["1.0", "1.1"])
+def test_a_job_whose_run_was_cancelled_too_late_for_the_one_before_it_is_cancelled(place, capfd, wished):
+    run = place.shell("true", "one")
+    record = json.loads(Path(run, "run.json").read_text())
+    Path(run, "run.json").write_text(json.dumps({**record, "only": {"2": ["main"]}}))
+    for number, state in (("1.0", "preempted"), ("1.1", "done")):
+        Path(run, "attempts", number).mkdir(parents=True)
+        told = {"format": 1, "state": state, "started": 1.0, "ended": 2.0}
+        Path(run, "attempts", number, "end.json").write_text(json.dumps(told))
+    Path(run, "attempts", wished, "cancel").touch()
+    made = place.submission(Job(run, "2.0"), name="s-2")
+    Path(made.path, "job.json").write_text(json.dumps({"format": 1, "farm": "big", "executor": "slurm", "after": "s"}))
+    assert node.main([made.path, "0"]) == 0
+    assert capfd.readouterr().out == "one 2.0 held: attempt 1.1, which comes before it, was cancelled\n"
+    end = json.loads(Path(run, "attempts/2.0/end.json").read_text())
+    assert (end["state"], end["begun"]) == ("cancelled", False)
+
+
 def handed(project: Project) -> list[tuple]:
     """What each submission holds, in order: the attempt, what it asks for, whether it waits for another."""
     paths = sorted((project.experiment / ".farmx" / "submissions").iterdir())

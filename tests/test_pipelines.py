@@ -226,6 +226,25 @@ def test_a_cancelled_run_goes_on_at_the_stage_that_was_cancelled(pipeline):
     assert did(pipeline) == ["train 1.0", "test 2.0"]
 
 
+WISHED = [
+    ("train", [("train", "done"), ("avg", "left"), ("test", "left")], "cancelled", "before avg began"),
+    ("avg", [("train", "done"), ("avg", "done"), ("test", "left")], "cancelled", "before test began"),
+    ("test", [("train", "done"), ("avg", "done"), ("test", "done")], "done", ""),
+]
+
+
+@pytest.mark.parametrize(("last", "stages", "state", "note"), WISHED)
+def test_a_wish_to_cancel_that_comes_as_a_stage_ends_well_lets_no_later_one_begin(pipeline, last, stages, state, note):
+    pipeline.write("work.sh", f'{WORK}[ "$1" != {last} ] || touch "$FARMX_ATTEMPT_DIR/cancel"\n')
+    pipeline("sweep.yml", "-i")
+    end = read(only(pipeline) / "attempts/1.0/end.json")
+    assert (ended(only(pipeline), "1.0"), end["state"], end["note"]) == (stages, state, note)
+    pipeline.write("work.sh", WORK)
+    did(pipeline)
+    pipeline("retry", "sweep", "-i")
+    assert did(pipeline) == [f"{name} 2.0" for name, how in stages if how == "left"]
+
+
 def test_one_command_that_becomes_the_first_stage_keeps_its_runs(pipeline):
     pipeline.write("sweep.yml", "CMD: sh work.sh train\nHPARAMS: {n: [1]}\n")
     pipeline.ok("sweep.yml", "-i")

@@ -391,6 +391,8 @@ CLOSED = [
     ([("1.0", "preempted")], [(1, False), (2, True)], "preempted", "1.1"),
     ([("1.0", "preempted")], [(1, False), (2, True)], "running", "1.1"),  # as it was when somebody looked
     ([("1.0", "done")], [(1, False), (2, True), (3, True)], "running", "2.0"),
+    ([("1.0", "preempted")], [(1, False), (2, True)], "running", "1.1"),  # as it was when somebody looked
+    ([("1.0", "done")], [(1, False), (2, True), (3, True)], "running", "2.0"),
     ([("1.0", "lost")], [(1, False), (2, True)], "lost", "2.0"),
     # 2 and 3 wait for 1, which failed, so a retry queued 4, 5 and 6
     ([("1.0", "failed")], [(2, True), (3, True), (4, False), (5, True), (6, True)], "queued", "4.0"),
