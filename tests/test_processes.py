@@ -232,6 +232,7 @@ def test_who_was_told_by_a_scheduler_as_we_were_is_told_by_us_only_where_it_had_
 @pytest.mark.parametrize("asked, state", [(True, "cancelled"), (False, "preempted")])
 def test_a_notice_is_a_cancel_where_somebody_asked_for_that(monkeypatch, asked, state):
     monkeypatch.setattr(os, "killpg", lambda *_: None)
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
     with Inbox(notice_s=60.0) as inbox:
         stop = Stop(7, 30.0, lambda number: None, lambda: asked)
         os.kill(os.getpid(), signal.SIGUSR2)
