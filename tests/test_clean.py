@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from attempts import attempt, ended, staged
+from attempts import TORN, attempt, ended, staged
 from commands import Project, key
 from conftest import BIN
 from faults import KILL, Fault
@@ -617,6 +617,17 @@ def test_a_snapshot_of_a_run_being_staged_or_by_its_link_alone_stays(place, type
     assert kept(place) == sorted([first, second])
 
 
+def test_where_a_run_being_staged_cannot_say_what_it_needs_no_snapshot_goes(place, typed):
+    names = sorted(snapshots(place))
+    record = place.experiment / ".farmx/staging/it's $HOME/run.json"
+    record.parent.mkdir()
+    record.write_text("{")
+    said = typed("farmx clean sweep --snapshots -y")
+    assert (said.code, said.out) == (0, "nothing to remove\n")
+    assert said.err == f"left    no snapshot goes: {record}: {TORN}\n"
+    assert kept(place) == names
+
+
 def test_a_snapshot_that_is_asked_for_at_the_last_moment_is_back_in_its_place(place, monkeypatch):
     first, second = snapshots(place)
     items = clean.plan(runs(place), clean.Wish(snapshots=True)).items
@@ -636,13 +647,13 @@ def bare(place: Place, count: int) -> list[str]:
     return [path.name for path in found]
 
 
-TORN = [
+BROKEN = [
     (lambda path: path.write_text("torn"), RecordError, "run.json: cannot be read: it is not json"),
     (lambda path: os.kill(os.getpid(), signal.SIGINT), KeyboardInterrupt, "^$"),
 ]
 
 
-@pytest.mark.parametrize("happens, error, message", TORN)
+@pytest.mark.parametrize("happens, error, message", BROKEN)
 def test_a_look_that_fails_while_snapshots_are_aside_puts_them_back(place, monkeypatch, happens, error, message):
     """Whether anybody needs them by now is not known then: in the trash a later clean would take them."""
     first, _ = snapshots(place)
