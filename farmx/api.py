@@ -83,7 +83,7 @@ def runs(
     logroot: str | os.PathLike[str] | None = None,
     config_file: str | os.PathLike[str] | None = None,
 ) -> list[Run]:
-    """The runs of an experiment, by its name or its path, as they were launched, in the order of the sweep.
+    """The runs of an experiment, by its name or its path, in the order in which they were first launched.
 
     Raises UsageError when there is none, RecordError for an unreadable run.
     """

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import FileIO
 
 from farmx import layout
@@ -12,6 +14,7 @@ from farmx.errors import StageError
 
 NEVER = (".git", "__pycache__")  # in no snapshot
 CHUNK = 1 << 20  # bytes read at once
+_CMD = re.compile(rb"""[\s{]*["']?CMD["']?\s*:""")  # in a line of a sweep file, and in each of them
 _UNREADABLE = (OSError, ValueError, RecursionError)  # of a manifest that is gone, or damaged
 
 
@@ -98,13 +101,19 @@ def _everything(root: str, below: str = "") -> Iterator[str]:
                 yield from _everything(root, name)
 
 
-def differing(farmx: str, one: str, other: str, but: Collection[str]) -> list[str]:
-    """The files that two snapshots do not share, by name, `but` left out; [] where one can no longer be read."""
+def differing(farmx: str, one: str, other: str) -> list[str]:
+    """The files that two snapshots do not share, Python's first, then by name; sweep files are left out.
+
+    [] where one of the two can no longer be read.
+    """
+    paths = [os.path.join(farmx, layout.SNAPSHOTS, digest) for digest in (one, other)]
     try:
-        lines = [_lines(os.path.join(farmx, layout.SNAPSHOTS, digest), but) for digest in (one, other)]
-        return sorted({_named(line) for line in lines[0] ^ lines[1]})
+        lines = [_lines(path) for path in paths]
+        theirs = [_without_sweeps(path, each - other) for path, each, other in zip(paths, lines, reversed(lines))]
+        names = {_named(line) for each in theirs for line in each}
     except _UNREADABLE:
         return []
+    return sorted(names, key=lambda name: (not name.endswith(".py"), name))
 
 
 def _named(line: str) -> str:
@@ -115,21 +124,38 @@ def _named(line: str) -> str:
     return told[0]
 
 
-def alike(snapshots: Mapping[str, str], but: Collection[str]) -> dict[str, str]:
-    """Digest -> the first whose snapshot holds the same files, `but` left out.
+def alike(snapshots: Mapping[str, str]) -> dict[str, str]:
+    """Digest -> the first whose snapshot holds the same files, sweep files left out.
 
     snapshots: digest -> directory.  One that can no longer be read is like no other.
     """
-    found, first = {}, dict[frozenset[str], str]()
+    lines: dict[str, frozenset[str]] = {}
     for digest, path in snapshots.items():
-        try:
-            found[digest] = first.setdefault(_lines(path, but), digest)
-        except _UNREADABLE:
-            found[digest] = digest
+        with suppress(*_UNREADABLE):
+            lines[digest] = _lines(path)
+    shared = frozenset.intersection(*lines.values()) if lines else frozenset()
+    found, first = {digest: digest for digest in snapshots}, dict[frozenset[str], str]()
+    for digest, each in lines.items():
+        with suppress(*_UNREADABLE):
+            found[digest] = first.setdefault(_without_sweeps(snapshots[digest], each - shared), digest)
     return found
 
 
-def _lines(snapshot: str, but: Collection[str]) -> frozenset[str]:
-    begins = tuple(f"[{json.dumps(name)}," for name in but)
+def _without_sweeps(snapshot: str, lines: frozenset[str]) -> frozenset[str]:
+    """These lines of its manifest but those of sweep files, which say what to run and are no part of what runs."""
+    return frozenset(line for line in lines if not _is_sweep(os.path.join(snapshot, layout.TREE, _named(line))))
+
+
+def _is_sweep(path: str) -> bool:
+    if not path.endswith((".yml", ".yaml")):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return any(_CMD.match(line) for line in file)
+    except OSError:  # a link that leads nowhere, a file that is gone
+        return False
+
+
+def _lines(snapshot: str) -> frozenset[str]:
     with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
-        return frozenset(line for line in file if not line.startswith(begins))
+        return frozenset(file)

@@ -61,7 +61,7 @@ class Summary(NamedTuple):
     counts: 'new', 'taken up' and the states of what is left alone -> how many.  changed: how many of the runs left
     alone were made from other code.  differs: the files in which the last of them differs.  notes: what people should
     know, a line each.  held: the runs left alone that a breaker holds.  own: as changed and differs of those that are
-    taken up, which go on with the code they have.
+    taken up, which go on with the code they have.  others: how many points of the experiment are not in the order.
     """
 
     farm: str
@@ -75,6 +75,7 @@ class Summary(NamedTuple):
     jobs: tuple[Job, ...]
     held: tuple[Run, ...] = ()
     own: tuple[int, tuple[str, ...]] = (0, ())
+    others: int = 0
 
 
 def retry_changed(order: Order) -> bool:
@@ -113,7 +114,13 @@ def summary_of(
     held = tuple(filter(status.is_held, left))
     taken = [each.run for each in choices if each.job == "take" and each.run and not each.step.renew]
     own = _changed(order, digest, [run.digest for run in taken if run.digest is not None])
-    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, differs, notes, jobs, held, own)
+    return Summary(order.farm, order.experiment, code.told(), digest, kept, changed, differs, notes, jobs, held, own,
+                   _others(order))  # fmt: skip
+
+
+def _others(order: Order) -> int:
+    claimed = {name.rpartition(".")[0] for name in layout.names(folder(order, layout.POINTS))}
+    return len(claimed - {spec.identity for spec in order.specs})
 
 
 def some(names: Sequence[str]) -> str:
@@ -124,12 +131,11 @@ def some(names: Sequence[str]) -> str:
 def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     """How many of the runs made from these snapshots were made from other code, and the files in which the last is.
 
-    That the sweep file itself changed says nothing: its values and commands are looked at one by one.
+    That a sweep file changed says nothing: its values and commands are looked at one by one.
     """
     farmx = os.path.join(order.experiment, layout.FARMX)
-    sweep = (os.path.relpath(order.sweep, order.source),)
     others = (each for each in dict.fromkeys(made) if each != digest)
-    differs = {each: tuple(manifest.differing(farmx, digest, each, sweep)) for each in others}
+    differs = {each: tuple(manifest.differing(farmx, digest, each)) for each in others}
     changed = [each for each in made if differs.get(each)]
     return len(changed), differs[changed[-1]] if changed else ()
 

@@ -204,8 +204,9 @@ def _ignored(names: list[str], patterns: Sequence[str]) -> tuple[list[str], tupl
         return names, ()
     gone = set(_matching("CODE_IGNORE_PATTERNS", patterns, names))
     python = sorted(name for name in gone if name.endswith(".py"))
-    told = f"CODE_IGNORE_PATTERNS keeps {counted(len(python)).replace(' ', ' .py ')} out of the snapshot"
-    warnings = (f"{told}, {python[0]} among them",) if python else ()
+    many = f", {python[0]} among them" if len(python) > 1 else ""
+    kept = counted(len(python)).replace(" ", " .py ") if many else "".join(python)
+    warnings = (f"CODE_IGNORE_PATTERNS keeps {kept} out of the snapshot{many}",) if python else ()
     return [name for name in names if name not in gone], warnings
 
 

@@ -74,17 +74,15 @@ def table(
 
 
 def codes_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Digest -> the first whose code differs in nothing but the sweep files of these experiments, which is what table
-    wants as `codes`; {} where all runs have one digest."""
+    """Digest -> the first whose code differs in nothing but sweep files, which is what table wants as `codes`; {} where
+    all runs have one digest."""
     homes = {run.digest: layout.home_of(run.path) for run in runs if run.digest}
     if len(homes) < 2:
         return {}
-    from farmx import manifest, records  # spare who looks at runs of one snapshot
+    from farmx import manifest  # spares who looks at runs of one snapshot
 
-    told = map(records.last_launch, set(homes.values()))
-    sweeps = {os.path.relpath(each["sweep"], str(each.get("cwd"))) for each in told if each}
-    places = {digest: os.path.join(home, layout.FARMX, layout.SNAPSHOTS, digest) for digest, home in homes.items()}
-    return manifest.alike(places, sweeps)
+    return manifest.alike({digest: os.path.join(home, layout.FARMX, layout.SNAPSHOTS, digest)
+                           for digest, home in homes.items()})  # fmt: skip
 
 
 # Order

@@ -87,12 +87,12 @@ class Account(NamedTuple):
     next: tuple[str, ...] = ()
 
 
-def account(run: Run, called: str) -> Account:
-    """What became of `run`. called: its name as commands take it."""
+def account(run: Run, called: str, home: str) -> Account:
+    """What became of `run`. called, home: its name and its experiment's, as commands take them."""
     told = Account(run.name, run.experiment, str(run.state), _sentence(run))
     if run.attempts and run.attempts[-1].begun and run.state not in (State.STAGED, State.QUEUED):
         told = _of_attempt(told, run, run.attempts[-1])
-    return told._replace(next=tuple(_next(run, told, called)))
+    return told._replace(next=tuple(_next(run, told, called, home)))
 
 
 def _sentence(run: Run) -> str:
@@ -173,16 +173,16 @@ def _pids(owner: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list
 # ---------------------------------------------------------------- what to do
 
 
-def _next(run: Run, told: Account, called: str) -> Iterator[str]:
+def _next(run: Run, told: Account, called: str, home: str) -> Iterator[str]:
     """Commands to copy, each with why, as a comment."""
-    name = shlex.quote(called)
+    name, home = shlex.quote(called), shlex.quote(home)
     held = status.is_held(run)
     if held:
-        yield f"farmx retry --release {shlex.quote(called.rpartition('/')[0] or called)}  # once that is mended"
+        yield f"farmx retry --release {home}  # once that is mended"
     if (verdict := verdicts.of(run)).again:
         yield f"farmx tend {name}  # does what RETRY says: {verdict.why}"
     if run.state is State.DONE or run.identity is None:
-        yield f"sumx {shlex.quote(called.rpartition('/')[0] or called)}"
+        yield f"sumx {home}"
     elif run.state is State.STAGED:
         yield from () if held else (f"farmx retry --state staged {name}",)  # which would begin it past the breaker
     elif run.state is State.QUEUED:

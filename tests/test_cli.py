@@ -128,7 +128,7 @@ NOTED = [  # what else the sweep file says -> what -n tells before the count
     ("PACK: {runs: 2}",
      "PACK is for jobs; on this machine -j, --gpus or the farm's RESOURCES say how many runs work at once"),
     ("NOTIFY: slurm", "NOTIFY: slurm is Slurm's own mail, and farm local sends none; name an address, as json://host"),
-    ("CODE_IGNORE_PATTERNS: lib.py", "CODE_IGNORE_PATTERNS keeps 1 .py file out of the snapshot, lib.py among them"),
+    ("CODE_IGNORE_PATTERNS: lib.py", "CODE_IGNORE_PATTERNS keeps lib.py out of the snapshot"),
     ("CODE_INCLUDE: [none]", "CODE_INCLUDE: none brings in nothing of {place}"),
     ("CODE_IGNORE_PATTERNS: data",
      "'data' is here but not in the snapshot; if the program means that path, name it in CODE_LINK"),
@@ -139,7 +139,7 @@ NOTED = [  # what else the sweep file says -> what -n tells before the count
 def test_n_tells_what_a_launch_would_say_of_the_settings_and_the_code(ran, place, more, note):
     write(place, {"lib.py": "", "data": "", "sweep.yml": f"CMD: python t.py data\n{more}\n"})
     told = f"note  {note}\n".format(place=place)
-    assert ran("farmx sweep.yml -n", place) == (0, "python t.py data\n", f"{told}1 run: 1 run\n")
+    assert ran("farmx sweep.yml -n", place) == (0, "python t.py data\n", f"{told}1 run\n")
     launched = ran("farmx sweep.yml -i", place).err
     assert "".join(line for line in launched.splitlines(True) if line.startswith("note  ")) == told
 

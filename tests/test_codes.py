@@ -64,7 +64,7 @@ def test_a_sweep_file_whose_name_takes_escapes_is_left_out_too(project):
     assert codes(project) is None
 
 
-def test_the_sweep_files_of_all_experiments_shown_are_left_out(project):
+def test_every_sweep_file_is_left_out(project):
     project.write("other.yml", "CMD: sh note.sh\nHPARAMS: {n: [1, 2]}\n")
     project.ok("sweep.yml", "-i")
     project.ok("other.yml", "-i")
@@ -73,7 +73,8 @@ def test_the_sweep_files_of_all_experiments_shown_are_left_out(project):
     project.write("other.yml", "CMD: sh note.sh\nHPARAMS: {n: [1, 2, 3]}\n")
     project.ok("other.yml", "-i")
     assert codes(project, "sweep", "other") is None
-    assert codes(project, "other") == [0, 0, 2]  # what sweep.yml is to its runs, nobody knows
+    assert codes(project, "other") is None
+    assert "made from" not in project.ok("other.yml", "-i").err
     project.write("note.sh", "true")
     project.write("other.yml", "CMD: sh note.sh\nHPARAMS: {n: [1, 2, 3, 4]}\n")
     project.ok("other.yml", "-i")
@@ -106,11 +107,47 @@ def test_a_snapshot_whose_manifest_is_damaged_is_left_alone_and_like_no_other(pr
     assert codes(project) == [0, 0, 2]
 
 
-def test_what_is_alike_goes_by_all_files_but_some(tmp_path):
-    for digest, lines in {"a": ["x", "y"], "b": ["x", "y", "s"], "c": ["x"], "d": ["s", "x", "y"]}.items():
-        (tmp_path / digest).mkdir()
-        (tmp_path / digest / "manifest").write_text("".join(manifest.file_line(name, 0o644, 1, "0") for name in lines))
-    places = {digest: str(tmp_path / digest) for digest in "abcde"}
-    assert manifest.alike(places, ["s"]) == {"a": "a", "b": "a", "c": "c", "d": "a", "e": "e"}
-    assert manifest.alike(places, []) == {"a": "a", "b": "b", "c": "c", "d": "b", "e": "e"}
-    assert manifest.alike({}, []) == {}
+SWEEPS = ["CMD: true", "x-a: 1\nCMD:\n  train: true", "{CMD: true}", "'CMD' : true", "{'HPARAMS': 1,\n  \"CMD\": true}"]
+CONFIGS = ["cmd: true", "lr: 1\nXCMD: 2", "# CMD: true", "lr: CMD", "", "\udcff"]
+
+
+@pytest.mark.parametrize(("name", "text", "differs"), [
+    *(("s.yml", text, []) for text in SWEEPS),
+    *(("s.yml", text, ["s.yml"]) for text in CONFIGS),
+    ("sub/s.yaml", "CMD: true", []),
+    ("s.py", "CMD: str = 1", ["s.py"]),
+    ("s.txt", "CMD: true", ["s.txt"]),
+], ids=ascii)  # fmt: skip
+def test_a_sweep_file_is_known_by_what_it_says(tmp_path, name, text, differs):
+    for digest, names in {"a": ["z.sh"], "b": ["z.sh", name], "c": ["z.sh", "gone.yml", name]}.items():
+        tree = tmp_path / "snapshots" / digest / "code"
+        (tree / "sub").mkdir(parents=True)
+        (tree / name).write_bytes(text.encode(errors="surrogateescape"))
+        told = "".join(manifest.file_line(each, 0o644, 1, "0") for each in names)
+        (tree.parent / "manifest").write_text(told)
+    assert manifest.differing(str(tmp_path), "a", "b") == differs
+    assert set(manifest.differing(str(tmp_path), "a", "c")) == {*differs, "gone.yml"}
+    places = {digest: str(tmp_path / "snapshots" / digest) for digest in "abcd"}
+    assert manifest.alike(places) == {"a": "a", "b": "b" if differs else "a", "c": "c", "d": "d"}
+    assert manifest.alike({}) == {}
+
+
+def test_of_what_differs_python_comes_first(project):
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "-i")
+    for name in ("a.txt", "b.csv", "c.md", "z.py"):
+        project.write(name, "1")
+    assert changed(project) == "z.py, a.txt, b.csv, ..."
+
+
+def test_a_launch_that_begins_something_tells_of_other_code_too(project):
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "-i")
+    project.write("note.sh", "true")
+    project.sweep("{n: [1, 2, 3]}")
+    said = project.ok("sweep.yml", "-i").err.splitlines()
+    assert "note  2 left alone were made from other code: note.sh" in said
+    assert [line for line in said if line.startswith("next")] == ["next  sumx sweep"]
+    said = project.ok("sweep.yml", "-i").err.splitlines()
+    assert not [line for line in said if line.startswith("note")]
+    assert said[-1] == "next  farmx sweep.yml -i --again  # 2 made from other code: note.sh"

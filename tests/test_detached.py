@@ -109,7 +109,7 @@ def test_a_launch_leaves_its_runs_to_a_pool_and_returns(box):
         f"runs  3: 3 new  in {box.experiment}",
         "      3 queued",
         "next  farmx status sweep",
-        "next  farmx logs RUN -f",
+        f"next  farmx logs -f sweep/{box.run(1)}",
         "next  farmx cancel sweep",
         "next  sumx sweep",
     ]
@@ -217,7 +217,7 @@ def test_when_the_pool_ends_its_runs_are_interrupted_and_the_same_launch_goes_on
 def test_cancel_ends_what_runs_and_what_waits_and_with_them_the_pool(box):
     pid = box.launch()
     box.begun(2)
-    assert [line.split("  ")[1] for line in box("farmx cancel sweep").out.splitlines()] == [
+    assert [line.split(maxsplit=1)[1] for line in box("farmx cancel sweep").out.splitlines()] == [
         "cancelled", "asked to end", "asked to end",
     ]  # fmt: skip
     gone(pid)
@@ -256,7 +256,7 @@ def test_retry_of_two_experiments_is_a_pool_of_each_whose_settings_are_its_own(b
     (box.path / "t.sh").write_text(SCRIPT)
     box.go()
     assert box("farmx retry sweep other").err.splitlines()[-6:] == [
-        "      3 queued", "      1 queued", "next  farmx status sweep other", "next  farmx logs RUN -f",
+        "      3 queued", "      1 queued", "next  farmx status sweep other", f"next  farmx logs -f sweep/{box.run(1)}",
         "next  farmx cancel sweep other", "next  sumx sweep other"]  # fmt: skip
     records = [json.loads(path.read_text()) for path in (*box.jobs()[-1:], *sorted(
         (box.path / "runs" / "other").glob(".farmx/submissions/*/job.json"))[-1:])]  # fmt: skip

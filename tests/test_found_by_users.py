@@ -176,7 +176,7 @@ def test_a_value_that_the_terminal_has_no_letters_for_is_spelled_out(project):
     project.sweep("{name: é}")
     env = {**project.env, "PYTHONIOENCODING": "ascii"}
     line = "sh note.sh --name '\\xe9'\n"
-    assert ran("farmx sweep.yml -n", project.path, **env) == (0, line, "1 run: 1 run\n")
+    assert ran("farmx sweep.yml -n", project.path, **env) == (0, line, "1 run\n")
     said = ran("farmx sweep.yml -i", project.path, **env)
     assert (said.code, said.out, "Traceback" in said.err) == (0, line, False)
 

@@ -7,7 +7,11 @@ from attempts import TORN
 from launching import Place
 
 from farmx import naming
+from farmx.cli.surroundings import from_here, located
 from farmx.errors import RecordError, UsageError
+from farmx.spec import Surroundings
+
+AT = Surroundings(cwd="/", home="/", environ={}, now=0.0, host="", argv=())
 
 
 def found(place: Place, *names: str) -> list[str]:
@@ -47,6 +51,39 @@ NAMED = [
 def test_a_name_is_an_experiment_a_run_or_a_path(two, names, runs):
     logroot = str(two.experiment.parent)
     assert found(two, *(name.replace("LOGROOT", logroot) for name in names)) == runs
+
+
+TYPED = [  # typed in a directory that has `runs` with the experiment `exp`, a run `bare`, and `plain` with neither
+    ("exp", "exp"),
+    ("exp/", "exp"),
+    ("runs/exp", "/at/runs/exp"),
+    ("runs/exp/", "/at/runs/exp"),
+    ("runs/none/", "runs/none"),
+    ("plain/", "plain"),
+    ("./plain/", "/at/plain"),
+    ("bare", "bare"),
+    ("bare/", "/at/bare"),
+    ("own/", "/at/own"),
+    (".", "/at"),
+]
+
+
+@pytest.mark.parametrize(("typed", "meant"), TYPED)
+def test_what_is_typed_is_a_path_where_it_looks_like_one_or_ends_like_one_that_holds_runs(tmp_path, typed, meant):
+    for name in ("runs/exp/.farmx", "bare", "plain", "own/.farmx"):
+        (tmp_path / "at" / name).mkdir(parents=True)
+    (tmp_path / "at/bare/metrics.jsonl").touch()
+    at = AT._replace(cwd=str(tmp_path / "at"))
+    assert located(typed, at).replace(str(tmp_path), "") == meant
+
+
+@pytest.mark.parametrize("name", ["runs/exp", "bare", ".", ".."])
+def test_a_path_that_is_told_is_typed_as_it_is_told(tmp_path, name):
+    at = AT._replace(cwd=str(tmp_path / "at"))
+    (tmp_path / "at").mkdir()
+    (tmp_path / "at" / name).mkdir(parents=True, exist_ok=True)
+    path = (tmp_path / "at" / name).resolve()
+    assert located(from_here(str(path), at), at) == str(path)
 
 
 UNKNOWN = [

@@ -715,7 +715,7 @@ def test_a_run_whose_runner_was_killed_failed_and_the_job_goes_on(place, tmp_pat
     assert os.listdir(place.experiment / ".farmx/outbox").count("id.failed.json") == 1
     (seen,) = status.of(str(place.experiment), ["one"]).runs
     assert (seen.state, verdicts.of(seen)) == (State.FAILED, again)
-    assert why.account(seen, "sweep/one").cause == ("memory" if cause else "")
+    assert why.account(seen, "sweep/one", "sweep").cause == ("memory" if cause else "")
 
 
 def test_processes_that_nobody_may_look_for_keep_no_end_of_a_killed_runner_from_being_recorded(place, monkeypatch):

@@ -61,6 +61,17 @@ def test_a_retry_of_the_experiment_leaves_what_it_cancelled_and_a_launch_takes_i
     assert states(waiting) == {1: "done", 2: "done", 3: "done"}
 
 
+def test_what_is_told_to_type_next_says_that_it_takes_points_that_left_the_file_too(project):
+    project.sweep("{n: [1, 2, 3]}", "sh note.sh", "ENV: {N: 0}\n")
+    project.write("note.sh", "exit 1\n")
+    assert project("sweep.yml", "-i").err.endswith("next  farmx retry sweep  # 3 failed or cancelled\n")
+    for left, more in (("[1, 2]", "1 other point"), ("[1]", "2 other points")):
+        project.sweep(f"{{n: {left}}}", "sh note.sh", "ENV: {N: 0}\n")
+        failed = f"{left.count(',') + 1} failed or cancelled, and what did of {more}"
+        assert project("sweep.yml", "-i").err.endswith(f"next  farmx retry sweep  # {failed}\n")
+    assert "3 again, 0 left alone" in project("retry", "sweep", "-i").err
+
+
 def test_what_is_told_to_type_next_counts_nothing_that_it_cancelled(waiting):
     waiting.ok("sweep.yml", "-i", "--prune", "-y")
     waiting.write("note.sh", "exit 3\n")

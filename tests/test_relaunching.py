@@ -210,7 +210,8 @@ def nexts(done: Done) -> list[str]:
 
 def test_what_a_farm_takes_again_is_followed_as_after_a_launch(lost):
     done = lost.ok("retry", "sweep")
-    assert nexts(done) == ["farmx status sweep", "farmx logs RUN -f", "farmx cancel sweep", "sumx sweep"]
+    (first,) = (run.name for run in lost.runs() if json.loads((run / "run.json").read_text())["hparams"]["n"] == 1)
+    assert nexts(done) == ["farmx status sweep", f"farmx logs -f sweep/{first}", "farmx cancel sweep", "sumx sweep"]
     assert nexts(done) == nexts(lost.ok("sweep.yml", "--farm", "big"))
 
 
@@ -304,3 +305,11 @@ def test_a_run_that_is_deleted_while_others_are_under_way_here_is_said_and_no_mo
     done = project("retry", "a", "b", here, "--code", "own")
     assert done.code == 1
     assert "its directory was moved or deleted while it waited" in done.err
+
+
+def test_what_became_of_names_of_any_length_stands_one_below_the_other(lost):
+    short, *_ = lost.runs()
+    short.rename(short.parent / "a")
+    told = lost.ok("cancel", "sweep").out.splitlines()
+    (at,) = {len(line) - len(line.split(maxsplit=1)[1]) for line in told}
+    assert (at, len(told)) == (max(len(run.name) for run in lost.runs()) + 2, len(lost.runs()))

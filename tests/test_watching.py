@@ -81,6 +81,12 @@ def test_a_name_that_would_disturb_a_terminal_is_spelled_out():
     assert lines[3] == r"running  1         0:01  a\x1b[2Jb  größe 漢字"
 
 
+def test_experiments_of_names_of_any_length_stand_below_one_another():
+    looks = {f"/root/{name}": status.Look((a("one", State.DONE, 1),)) for name in ("db", "slow-copy")}
+    lines = [line for line, _ in watching.view(looks, NOW, 80, 20)]
+    assert lines[:2] == ["db         1 run: 1 done; 0:00 spent", "slow-copy  1 run: 1 done; 0:00 spent"]
+
+
 def test_many_experiments_leave_room_for_runs():
     looks = {f"/root/e{each}": status.Look((a("one", State.RUNNING, 1),)) for each in range(50)}
     lines = [line for line, _ in watching.view(looks, NOW, 80, 20)]

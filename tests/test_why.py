@@ -198,7 +198,7 @@ def test_of_a_run_between_two_attempts_it_is_told_how_the_first_ended(place):
     path = staged(place)
     attempt(path, "1.0", {"main": b"hi\n"}, "preempted", note="its time is up; its job is queued again")
     run = Run("one", str(path), "sweep", State.PREEMPTED, {}, records.attempts(str(path)), "p1-x", note="waits")
-    found = why.account(run, "sweep/one")
+    found = why.account(run, "sweep/one", "sweep")
     assert found.why == "it is between two attempts: its time is up; its job is queued again: waits"
     assert found.next == ("farmx logs -f sweep/one",)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from farmx import breaker, launcher, layout, stages, status
 from farmx.cli import notifying, screen
-from farmx.cli.surroundings import logroot, surroundings, tell
+from farmx.cli.surroundings import from_here, logroot, surroundings, tell
 from farmx.config import Farm
 from farmx.errors import FarmxError, UsageError
 from farmx.farms import local, shares
@@ -19,7 +19,7 @@ from farmx.farms.gpus import Slot
 from farmx.farms.gpus import slots as slots_of
 from farmx.orders import Order, Summary, some
 from farmx.processes import Inbox
-from farmx.spec import Job, Run, Submission
+from farmx.spec import Job, Run, State, Submission
 
 if TYPE_CHECKING:
     from farmx.farms.terminal import Seat
@@ -177,6 +177,7 @@ class Here:
 
 # ---------------------------------------------------------------- what is said
 
+_UNDER_WAY = (State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
 STOPPED = "cancelled,interrupted,staged"  # how what a launch took up ends when it is stopped
 
 
@@ -189,6 +190,8 @@ def tell_summary(summary: Summary, where: str) -> None:
     tell(f"runs  {runs}: {counts}  in {summary.experiment}" if runs else "runs  none")
     for note in summary.notes:
         tell(f"note  {note}")
+    if summary.changed and not _settled(summary):  # else again() says so
+        tell(f"note  {summary.changed} left alone were made from other code: {some(summary.differs)}")
     count, differs = summary.own
     if count:
         how = f"farmx retry --code now --state {STOPPED} {shlex.quote(called(summary.experiment))} takes that"
@@ -225,7 +228,8 @@ def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
     tell_end(farm, len(summary.jobs))
     on = f"{typed}  # goes on with the rest"
-    for line in [*next_lines([called(summary.experiment)], [farm], summary.counts, on), *again(summary, typed)]:
+    lines = next_lines([called(summary.experiment)], [farm], summary.counts, on, summary.others)
+    for line in [*lines, *again(summary, typed)]:
         tell(f"next  {line}")
     return farm.code() or int(summary.counts.get("failed", 0) > 0)
 
@@ -249,12 +253,19 @@ def called(experiment: str) -> str:
             return os.path.basename(experiment)
     except FarmxError:  # the configuration that -c named is not the one that is read without
         pass
-    return min(experiment, os.path.relpath(experiment, at.cwd), key=len)
+    return min(experiment, from_here(experiment, at), key=len)
 
 
-def next_lines(names: Sequence[str], farms: Sequence[Here], left: Mapping[str, int], on: str) -> list[str]:
+def failed_of(failed: int, others: int) -> str:
+    """What a retry of an experiment takes. others: the points of it that nobody looked at."""
+    more = f", and what did of {others} other point{'s' * (others != 1)}" if others else ""
+    return f"{failed} failed or cancelled{more}"
+
+
+def next_lines(names: Sequence[str], farms: Sequence[Here], left: Mapping[str, int], on: str,
+               others: int = 0) -> list[str]:  # fmt: skip
     """The commands to type after something of these experiments ran here. left: the states of what was left alone.
-    on: what goes on with what was stopped."""
+    on: what goes on with what was stopped.  others: as for failed_of."""
     quoted, ended = shlex.join(names), sum((farm.counts.states for farm in farms), Counter[str]())
     retry = f"farmx retry {quoted}  #"
     failed = sum(count.get(state, 0) for count in (ended, left) for state in ("failed", "cancelled"))
@@ -263,12 +274,17 @@ def next_lines(names: Sequence[str], farms: Sequence[Here], left: Mapping[str, i
     if any(farm.held for farm in farms):
         lines.append(f"farmx retry --release {quoted}  # once that is mended: what is held and what failed")
     elif failed and not (goes_on and on.startswith(retry)):
-        lines.append(f"{retry} {failed} failed or cancelled")
+        lines.append(f"{retry} {failed_of(failed, others)}")
     return [*lines, on] if goes_on else lines
 
 
 def again(summary: Summary, typed: str) -> list[str]:
     """How what was made from other code is run with today's, where a launch found nothing else to do."""
-    if not summary.changed or summary.jobs:
+    if not summary.changed or not _settled(summary):
         return []
     return [f"{typed} --again  # {summary.changed} made from other code: {some(summary.differs)}"]
+
+
+def _settled(summary: Summary) -> bool:
+    """Whether a launch found nothing to do and nothing under way, which --again would run a second time."""
+    return not summary.jobs and not any(summary.counts.get(state) for state in _UNDER_WAY)

@@ -108,14 +108,15 @@ def _print(made: Composed) -> None:
 
 
 def _count(made: Composed, distinct: int) -> str:
-    """'2 x 3 grid, 1 skipped: 5 runs', with what equal points and --first took away."""
+    """'2 x 3 grid, 1 skipped: 5 runs', with what equal points and --first took away; '1 run' of a sweep of nothing."""
     equal = made.size() - distinct
     parts = [sweep.shape(made.sweep)]
     if made.request.first is not None:
         parts.append(f"the first {made.request.first}")
     if equal:
         parts.append(f"{equal} equal to another")
-    return f"{', '.join(parts)}: {distinct} run{'s' * (distinct != 1)}"
+    told, runs = ", ".join(parts), f"{distinct} run{'s' * (distinct != 1)}"
+    return runs if told == runs else f"{told}: {runs}"
 
 
 def _guard(made: Composed, most: int) -> None:

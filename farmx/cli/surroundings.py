@@ -65,10 +65,25 @@ def results(given: str | None, config_file: str | None, at: Surroundings) -> str
 
 
 def located(name: str, at: Surroundings) -> str:
-    """An EXPERIMENT or RUN as it was typed: where that is a path from the current directory, the path, absolute."""
-    path = os.path.join(at.cwd, name)
-    typed_path = os.sep in name.rstrip(os.sep) or name in (os.curdir, os.pardir)
-    return os.path.normpath(path) if typed_path and os.path.isdir(path) else name.rstrip(os.sep)
+    """An EXPERIMENT or RUN as it was typed: where that is a path from the current directory, the path, absolute.
+
+    A name with nothing but a / behind it, as Tab completes directories, is a path where an experiment or a run is.
+    """
+    path, bare = os.path.join(at.cwd, name), name.rstrip(os.sep)
+    typed_path = os.sep in bare or name in (os.curdir, os.pardir) or (bare != name and _holds_runs(path))
+    return os.path.normpath(path) if typed_path and os.path.isdir(path) else bare
+
+
+def _holds_runs(path: str) -> bool:
+    from farmx import layout  # spares a --help
+
+    return any(os.path.lexists(os.path.join(path, mark)) for mark in (layout.FARMX, *layout.RUN_MARKS))
+
+
+def from_here(path: str, at: Surroundings) -> str:
+    """An experiment's or a run's path as it is to be typed: never like a name."""
+    short = os.path.relpath(path, at.cwd)
+    return short if os.sep in short or short in (os.curdir, os.pardir) else os.path.join(os.curdir, short)
 
 
 def unattended() -> bool:

@@ -1,5 +1,6 @@
 """A farm elsewhere, as a command uses it: made from the configuration, called, and what is said of it."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from farmx import farms, launcher, layout
 from farmx.cli import notifying, screen
 from farmx.cli.detached import Detached
-from farmx.cli.here import again, called, tell_summary, typed
+from farmx.cli.here import again, called, failed_of, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm, Given
@@ -65,7 +66,8 @@ def run(order: Order, to: Farm, same: str = "") -> int:
         queuing.close()
     _watch(to, [order.experiment])
     notifying.flush([summary.experiment], order.notify, order.environ)
-    lines = next_lines([called(summary.experiment)], len(summary.jobs), summary.counts)
+    lines = next_lines([called(summary.experiment)], [job.run for job in summary.jobs], summary.counts,
+                       summary.others)  # fmt: skip
     for line in [*lines, *again(summary, same or typed(order))]:
         tell(f"next  {line}")
     return 0
@@ -115,12 +117,14 @@ class Queuing:
             tell(f"      {self.count} queued")
 
 
-def next_lines(names: Sequence[str], jobs: int, left: Mapping[str, int]) -> list[str]:
-    """The commands to type after so many jobs of these experiments were handed over. left: the states of what was left
-    alone."""
+def next_lines(names: Sequence[str], runs: Sequence[str], left: Mapping[str, int],
+               others: int = 0) -> list[str]:  # fmt: skip
+    """The commands to type after these runs of these experiments were handed over. left: the states of what was left
+    alone.  others: as for failed_of."""
     quoted = shlex.join(names)
     lines = [f"farmx status {quoted}", f"sumx {quoted}"]
-    if jobs:
-        lines[1:1] = ["farmx logs RUN -f", f"farmx cancel {quoted}"]
+    if runs:
+        home, run = os.path.split(runs[0])
+        lines[1:1] = [f"farmx logs -f {shlex.quote(os.path.join(called(home), run))}", f"farmx cancel {quoted}"]
     failed = left.get("failed", 0) + left.get("cancelled", 0)
-    return [*lines, f"farmx retry {quoted}  # {failed} failed or cancelled"] if failed else lines
+    return [*lines, f"farmx retry {quoted}  # {failed_of(failed, others)}"] if failed else lines

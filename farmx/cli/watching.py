@@ -93,12 +93,12 @@ def _keys() -> Iterator[Any]:
 def view(looks: Mapping[str, states.Look], now: float, width: int, height: int) -> list[tuple[str, State | None]]:
     """The lines for a terminal of this size, each with the state of its run: counts, then runs that are not done,
     the newest first, as many as fit."""
-    heads = [f"{os.path.basename(home)}  {looking.summary(each.runs, now)}" for home, each in looks.items()]
+    heads = looking.aligned([[os.path.basename(home), looking.summary(each.runs, now)] for home, each in looks.items()])
     problems = [f"unreadable: {problem}" for each in looks.values() for problem in each.problems]
     last = f"{time.strftime('%H:%M:%S', time.localtime(now))}  q ends"
     room = height - 1
-    lines: list[tuple[str, State | None]] = [(line, None) for line in (*_cut(heads, max(1, room // 2), "experiment"),
-                                                                      *_cut(problems, 2, "problem"))]  # fmt: skip
+    above = (*_cut(heads.split("\n"), max(1, room // 2), "experiment"), *_cut(problems, 2, "problem"))
+    lines: list[tuple[str, State | None]] = [(line, None) for line in above]
     runs = sorted((run for each in looks.values() for run in each.runs if run.state not in _ENDED), key=_newest_first)
     room -= len(lines) + 2  # an empty line and the heads
     if runs and room > 0:

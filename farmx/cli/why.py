@@ -8,7 +8,7 @@ from typing import Any
 
 from farmx import naming, why
 from farmx.cli.screen import duration
-from farmx.cli.surroundings import located, logroot
+from farmx.cli.surroundings import from_here, located, logroot
 from farmx.spec import Run, State, Surroundings
 
 
@@ -17,8 +17,8 @@ def tell(given: Mapping[str, Any], at: Surroundings) -> None:
     root = logroot(given["logroot"], given["config_file"], at)
     run = naming.one(root, located(given["name"], at))
     plain = os.path.dirname(os.path.dirname(run.path)) == root and not given["logroot"] and not given["config_file"]
-    called = f"{run.experiment}/{run.name}" if plain else os.path.relpath(run.path, at.cwd)
-    account = why.account(run, called)
+    called = f"{run.experiment}/{run.name}" if plain else from_here(run.path, at)
+    account = why.account(run, called, run.experiment if plain else from_here(os.path.dirname(run.path), at))
     if given["as_json"]:
         print(json.dumps(account._asdict(), indent=2))
         return
