@@ -19,25 +19,25 @@ _RUNNERS = re.compile(r".* \d+\.\d+ (?:done|failed|cancelled|interrupted|preempt
 def of(
     run: Run,
     retry: Mapping[str, Any] | None = None,
-    resources: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] = {},
     own: Mapping[str, Mapping[str, Any]] = {},
 ) -> Verdict:
-    """What becomes of `run`. retry, resources: those of today in place of those that it was staged with.  own: of its
-    stages, today's.
+    """What becomes of `run`, by what it was staged with; by RETRY, RESOURCES and those of its stages as they are today
+    where `retry` is given.
 
     Raises RecordError when its records cannot be read.
     """
     if run.identity is None or not (run.state in JUDGED or _unkept(run)):
         return NONE
-    record = {} if retry is not None and resources is not None else _record(run)
-    told = record.get(layout.RETRY) or {} if retry is None else retry
-    if not told:
+    if retry is None:
+        record = records.of(run.path, layout.RUN, layout.RUN_FORMAT) or {}
+        retry, resources = record.get(layout.RETRY) or {}, record.get("resources") or {}
+        own = {each["name"]: each.get("resources") or {} for each in record.get("stages") or ()}
+    if not retry:
         return NONE
-    own = {each["name"]: each.get("resources") or {} for each in record.get("stages") or ()} or own
-    base = record.get("resources") or {} if resources is None else resources
-    wants, found = _wants(run, base, own), _counted(run, base, own)
+    wants, found = _wants(run, resources, own), _counted(run, resources, own)
     why = _held(run) if found and found[-1] == "error" else ""
-    return Verdict(False, f"error: {why}") if why and told.get("error") else policy.verdict(told, found, wants)
+    return Verdict(False, f"error: {why}") if why and retry.get("error") else policy.verdict(retry, found, wants)
 
 
 def _unkept(run: Run) -> bool:
@@ -54,7 +54,7 @@ def _wants(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[str
 
 def _held(run: Run) -> str:
     """Why the submission of its last attempt is held: until that is mended nothing of it is attempted again."""
-    return breaker.held(submission(run, run.attempts[-1])[0]) if run.attempts else ""
+    return breaker.held(submission(run, run.attempts[-1])[0])
 
 
 def wanted(
@@ -127,7 +127,3 @@ def submission(run: Run, attempt: Attempt) -> tuple[str, int | None]:
     owner = records.of(attempt.path, layout.OWNER, layout.ATTEMPT_FORMAT) or {}
     home = os.path.join(os.path.dirname(run.path), layout.FARMX, layout.SUBMISSIONS)
     return os.path.join(home, str(owner.get("submission") or "-")), owner.get("index")
-
-
-def _record(run: Run) -> Mapping[str, Any]:
-    return records.of(run.path, layout.RUN, layout.RUN_FORMAT) or {}
