@@ -252,6 +252,15 @@ def test_a_rename_that_nfs_repeated_has_happened(place, monkeypatch):
     assert (visible(place), (place.experiment / ".farmx" / layout.TRASH).exists()) == ([], False)
 
 
+def test_a_run_that_somebody_removes_at_the_last_moment_is_told(place, monkeypatch):
+    attempt(staged(place), "1.0", {"main": b""}, "failed")
+    items = clean.plan(runs(place), clean.Wish()).items
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda *paths: (shutil.rmtree(paths[0]), monkeypatch.undo(), real(*paths)))
+    assert removed(items) == (0, ["one was removed meanwhile"])
+    assert visible(place) == []
+
+
 def test_what_was_used_is_back_where_a_file_server_repeats_the_rename(place, monkeypatch):
     attempt(staged(place), "1.0", {"main": b""}, "failed")
     items = clean.plan(runs(place), clean.Wish()).items
@@ -456,6 +465,16 @@ def test_a_snapshot_that_is_a_link_stays(place, typed, tmp_path):
     before = everything(tmp_path / "code")
     assert typed("farmx clean sweep --snapshots -y").out == "nothing to remove\n"
     assert (kept(place), everything(tmp_path / "code")) == (sorted([first, second]), before)
+
+
+def test_a_snapshot_that_became_a_link_since_it_was_shown_stays(place, tmp_path):
+    _, second = snapshots(place)
+    items = clean.plan(runs(place), clean.Wish(snapshots=True)).items
+    link = place.experiment / ".farmx/snapshots" / second
+    link.rename(tmp_path / "code")
+    link.symlink_to(tmp_path / "code")
+    assert removed(items) == (0, [f"{second} was used meanwhile"])
+    assert os.readlink(link) == str(tmp_path / "code")
 
 
 def test_a_link_in_the_trash_goes_alone(place, typed, moved, monkeypatch):
