@@ -101,6 +101,10 @@ class Farm:
         inside = path + os.fsencode(self.folder) + b"/"
         return any(each.startswith(inside) for each in env) and any(each.startswith(only) for each in env)
 
+    def with_variable(self, entry: str) -> list[int]:
+        """The processes of its jobs that have this VARIABLE=value: a job of another farm may have the same number."""
+        return [pid for pid, env in environments() if entry.encode() in env and self.is_job(env)]
+
     def gone(self, name: str | None = None) -> bool:
         """Whether `pids` finds none, twice: a process has no environment while it becomes another program."""
         if self.pids(name):

@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # started as a script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from farms.daemons import PATIENCE_S, Farm, FarmError, checked, environments, fresh, is_open, send
+from farms.daemons import PATIENCE_S, Farm, FarmError, checked, fresh, is_open, send
 
 CLUSTER = "farm"
 # Settings with which a dead node is noticed in about twelve seconds, not in minutes; a busy machine may look dead then.
@@ -226,8 +226,7 @@ class Slurm(Farm):
     def kill_node(self, name: str) -> None:
         """What a power cut does to a node: its slurmd is gone, and its jobs with all their processes."""
         self.kill(name)
-        at = f"SLURMD_NODENAME={name}".encode()
-        while found := [pid for pid, env in environments() if at in env and self.is_job(env)]:
+        while found := self.with_variable(f"SLURMD_NODENAME={name}"):
             send(found, signal.SIGKILL)
 
     def empty(self) -> None:

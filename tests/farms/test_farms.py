@@ -133,7 +133,7 @@ def test_scancel_sends_term_to_shell_and_children_then_kill(either, tmp_path):
     either.run("scancel", job)
     assert ended(either, job) == "CANCELLED"
     assert {"shell TERM", "child TERM"} <= set(text(log).splitlines())
-    until(lambda: not [pid for pid, env in daemons.environments() if f"SLURM_JOB_ID={job}".encode() in env])
+    until(lambda: not either.with_variable(f"SLURM_JOB_ID={job}"))
 
 
 WHO_GETS_IT = [([], set()), (["--batch"], {"shell USR2"}), (["--full"], {"shell USR2", "child USR2"})]

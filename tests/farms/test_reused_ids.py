@@ -8,7 +8,7 @@ import pytest
 from launching import until
 
 from farms import fixtures
-from farms.daemons import environments, send
+from farms.daemons import send
 from farms.site import Site
 from farms.slurm import Slurm
 
@@ -45,8 +45,7 @@ def stranger(site: Site, number: str) -> None:
 
 def kill(site: Site, job: str) -> None:
     """End what a job runs, its runner too, so that nobody writes down how it ended."""
-    ours = f"SLURM_ARRAY_JOB_ID={job}".encode()
-    send([pid for pid, env in environments() if ours in env], signal.SIGKILL)
+    send(site.slurm.with_variable(f"SLURM_ARRAY_JOB_ID={job}"), signal.SIGKILL)
 
 
 def test_a_job_that_has_the_number_of_one_of_ours_is_not_asked_for_held_let_go_or_cancelled(site):

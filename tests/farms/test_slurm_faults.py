@@ -156,8 +156,7 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_as_its_next_attempt(own):
 
 def forget(own: Site) -> None:
     """End a job so that nobody writes down how, and wait until Slurm has forgotten it."""
-    ours = f"SLURM_JOB_ID={own.job().partition('_')[0]}".encode()
-    send([pid for pid, env in environments() if ours in env], signal.SIGKILL)
+    send(own.slurm.with_variable(f"SLURM_JOB_ID={own.job().partition('_')[0]}"), signal.SIGKILL)
     until(lambda: not own.slurm.says("squeue", "-h", "-t", "all"))
 
 
