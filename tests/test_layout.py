@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,13 @@ def test_a_record_that_cannot_be_put_in_place_without_links_is_one_line(tmp_path
         layout.make_json(str(path), {"a": 1})
     assert str(caught.value) == f"{path}: cannot be written: No space left on device"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_time_it_is_a_file_system_tells_and_our_clock_where_it_cannot(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 5.0)
+    (tmp_path / "before").touch()
+    now = layout.now_at(str(tmp_path))
+    (tmp_path / "after").touch()
+    assert (tmp_path / "before").stat().st_mtime <= now <= (tmp_path / "after").stat().st_mtime
+    assert layout.now_at(str(tmp_path / "none")) == 5.0
+    assert sorted(os.listdir(tmp_path)) == ["after", "before"]

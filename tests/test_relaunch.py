@@ -75,6 +75,36 @@ def test_what_ended_other_than_well_is_queued_or_what_was_asked_for(all_states, 
     assert (chosen.fresh, chosen.codes) == ([], ())
 
 
+WANTED = [
+    # how it stands, its note, how its last attempt ended, what is asked for -> whether it is queued again
+    (State.STAGED, "", None, {}, False),
+    (State.STAGED, "", None, {"only": ["a"]}, False),  # nothing of it has begun
+    (State.STAGED, "a done; b to come", {"state": "done"}, {"only": ["a"]}, True),
+    (State.STAGED, "held: x", {"state": "interrupted", "cause": "error"}, {"only": ["a"]}, False),
+    (State.STAGED, "held: x", {"state": "interrupted", "cause": "error"}, {"release": True}, True),
+    (State.STAGED, "held: x", None, {"release": True}, True),
+    (State.STAGED, "", None, {"release": True}, False),
+    (State.QUEUED, "held: x", None, {"release": True}, False),  # whose farm has it
+    (State.DONE, "", {"state": "done"}, {}, False),
+    (State.DONE, "", {"state": "done"}, {"only": ["a"]}, True),
+    (State.DONE, "", {"state": "done"}, {"only": ["a"], "states": [State.FAILED]}, False),
+    (State.RUNNING, "", None, {"only": ["a"], "states": [State.RUNNING]}, False),
+    (State.CANCELLED, "", {"state": "cancelled", "cause": "dropped"}, {}, True),
+    (State.CANCELLED, "", {"state": "cancelled", "cause": "dropped"}, {"alone": False}, False),
+    (State.CANCELLED, "", {"state": "cancelled"}, {"alone": False}, True),
+    (State.CANCELLED, "", {"state": "cancelled", "cause": "dropped"},
+     {"alone": False, "states": [State.CANCELLED]}, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "note", "end", "asked", "again"), WANTED)
+def test_which_runs_a_retry_queues_by_what_it_is_asked(state, note, end, asked, again):
+    attempts = () if end is None else (Attempt("/r/attempts/1.0", (1, 0), {}, end),)
+    run = Run("r", "/r", "sweep", state, {}, attempts, "p1-0", note=note)
+    assert relaunch.wanted(run, **{"states": None, **asked}) is again
+    assert relaunch.wanted(run._replace(identity=None), **{"states": None, **asked}) is False  # not ours
+
+
 def test_why_a_run_is_left_is_its_state_with_what_would_run_it(all_states):
     assert relaunching.why_left([run for run in look(all_states).runs if not relaunch.wanted(run, None)]) == (
         "1 done (--state done runs it), 1 queued, 1 staged (--state staged runs it), 1 pruned (--state pruned runs it)"
@@ -391,8 +421,6 @@ CLOSED = [
     ([("1.0", "preempted")], [(1, False), (2, True)], "preempted", "1.1"),
     ([("1.0", "preempted")], [(1, False), (2, True)], "running", "1.1"),  # as it was when somebody looked
     ([("1.0", "done")], [(1, False), (2, True), (3, True)], "running", "2.0"),
-    ([("1.0", "preempted")], [(1, False), (2, True)], "running", "1.1"),  # as it was when somebody looked
-    ([("1.0", "done")], [(1, False), (2, True), (3, True)], "running", "2.0"),
     ([("1.0", "lost")], [(1, False), (2, True)], "lost", "2.0"),
     # 2 and 3 wait for 1, which failed, so a retry queued 4, 5 and 6
     ([("1.0", "failed")], [(2, True), (3, True), (4, False), (5, True), (6, True)], "queued", "4.0"),
@@ -440,6 +468,13 @@ def test_a_cancel_of_a_run_that_failed_changes_nothing(place, queued):
     run = run._replace(held=tuple(held._replace(name=queued) for held in run.held))
     assert told_of(run) == [("one", "failed")]
     assert os.listdir(Path(run.path, layout.ATTEMPTS)) == ["1.0"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_cancel_of_what_nobody_can_say_begins_says_why_and_changes_nothing(place, waits):
+    run = holding(place.run(), [], [(1, False), (2, waits)], "unknown")._replace(note="farm big has no STATUS_CMD")
+    assert told_of(run) == [("one", "not cancelled: farm big has no STATUS_CMD")]
+    assert not Path(run.path, layout.ATTEMPTS).exists()
 
 
 @pytest.mark.parametrize(("recorded", "held", "wished"), [(False, [(1, False)], True), (True, [(1, False)], False),
@@ -609,6 +644,20 @@ def test_what_was_queued_last_is_told_by_the_number_of_its_attempt_whatever_cloc
         layout.write_json(os.path.join(made.path, layout.JOB), {"format": 1, "farm": farm, "executor": "local"})
     (seen,) = status.of(str(place.experiment), ["one"]).runs
     assert [job["farm"] for job in relaunch.last_jobs([seen]).values()] == ["late"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_farm_of_a_renamed_run_is_told_by_its_attempts(place, kept):
+    run = place.run()
+    made = place.submission(Job(run, "1.0"), name="s")
+    record = {"format": 1, "farm": "big", "executor": "command"}
+    layout.write_json(os.path.join(made.path, layout.JOB), record)
+    runner.take(run, "1.0", {"farm": "big", "submission": "s"})
+    os.rename(run, place.experiment / "it's $HOME")
+    if not kept:
+        shutil.rmtree(made.path)
+    (seen,) = status.of(str(place.experiment), ["it's $HOME"]).runs
+    assert relaunch.last_jobs([seen]) == {seen.path: record if kept else {"farm": "big"}}
 
 
 def test_what_a_farm_has_no_room_for_is_still_meant_for_it(place):
