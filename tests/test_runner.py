@@ -270,7 +270,7 @@ def test_a_program_that_begins_after_its_scheduler_asked_for_its_end_is_asked_by
     run = place.shell("exec sleep 100")
     with processes.Inbox(told=lambda: True) as inbox:
         os.kill(os.getpid(), signal.SIGTERM)
-        outcome = runner.execute(run, "1.0", FACTS, inbox, grace_s=2.0)
+        outcome = runner.execute(run, "1.0", FACTS, inbox, grace_s=60.0)
     assert (outcome.state, outcome.signal) == ("interrupted", "SIGTERM")
     assert [row["signal"] for row in events(run) if row["event"] == "signalled"] == ["SIGTERM"]
 
