@@ -25,7 +25,7 @@ _FORMAT = 2  # in those before all that was kept was of one look
 def of(helds: Sequence[tuple[Held, int]], cache: str | None) -> Answers:
     """What their farms say of each, of which so many attempts have begun.
 
-    Each farm is asked once at most, and once more for each copy of a submission: farms tell the two apart by no name.
+    Each farm is asked once at most, and once more for each copy of a submission, whose jobs have the same names.
     """
     by_farm: dict[tuple[str, str], list[tuple[Held, int]]] = {}
     first: dict[str, str] = {}

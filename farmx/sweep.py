@@ -357,7 +357,7 @@ _READ = {VALUE: _value, TAG: _tag, SKIP: _skip, RESOURCE: _resource}
 
 def _check_tags(item: Item) -> None:
     """Raise SweepError when a tag's {name} is no hyperparameter of `item`."""
-    names = [axis.name for axis in item.dimensions if axis.kind == VALUE]
+    names = list(_names(item))
     for axis in item.dimensions:
         for value in axis.values if axis.kind == TAG else ():
             for name in _REFERENCE.findall(value.data or ""):

@@ -184,7 +184,7 @@ def _called(groups: Sequence[Group], left: Sequence[Run]) -> tuple[list[str], Co
 
 
 def _on(states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -> str:
-    """The command that goes on with these runs after it was stopped: typed again, it may mean others."""
+    """The command that goes on with these runs once this one was stopped: the same words may mean others by then."""
     found = {run.state for run in runs}
     rest, wanted = "what was interrupted" if State.DONE in found else "the rest", {State.INTERRUPTED, *found}
     wanted.discard(State.DONE)  # those that are done by now are no rest

@@ -17,7 +17,7 @@ YOUNG_S = 3600.0  # a launch on another host, which nobody can look at from here
 
 class Left(NamedTuple):
     """A submission that nobody recorded as queued. name: of its jobs.  before: of those that they wait for.  by: the
-    launch that may be queuing it just now, '' where that has ended.  claim: what says then who does it instead."""
+    launch that may be queuing it just now, '' where that has ended.  claim: the file by which another takes it over."""
 
     submission: Submission
     name: str
@@ -61,7 +61,7 @@ def _left(path: str, now: float) -> Iterator[Left]:
 
 
 def _last(path: str, record: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """The number of the last claim, 0 for none, and what says who made it: that, or job.json, `record`."""
+    """(the number of the last claim, 0 for none; what says whose that is, which for none is job.json, `record`)."""
     numbers = [name.removeprefix(layout.FINISH) for name in layout.names(path) if name.startswith(layout.FINISH)]
     last = max((int(number) for number in numbers if number.isdecimal()), default=0)
     return last, (records.of(path, f"{layout.FINISH}{last}", layout.JOB_FORMAT) if last else record) or {}
@@ -106,6 +106,6 @@ def _jobs(count: int) -> str:
 
 
 def _is_last(job: Job, newest: dict[str, int], found: list[Left]) -> bool:
-    """Whether the run was handed over with no later number but by what was left out, too."""
+    """Whether no later attempt of the run was handed over, but for those that were left out, too."""
     ours = [other.number for each in found for other in each.submission.jobs if other.run == job.run]
     return newest[os.path.basename(job.run)] <= max(int(number.partition(".")[0]) for number in ours)
