@@ -314,20 +314,21 @@ def test_a_directory_that_may_not_be_written_is_one_line_and_nothing_starts(proj
 
 
 @pytest.mark.parametrize("name", [".", ".farmx/points", ".farmx/submissions", ".farmx/launches", "RUN", "RUN/attempts"])
-@pytest.mark.parametrize("argv", [["sweep.yml", "-i"], ["status", "sweep"], ["retry", "sweep"], ["cancel", "sweep"]])
-def test_a_directory_that_may_not_be_read_is_one_line(project, name, argv):
+def test_a_directory_that_may_not_be_read_is_one_line(project, name):
     project.ok("sweep.yml", "-i")
     locked = project.experiment / name.replace("RUN", project.runs()[0].name)
-    locked.chmod(0)
-    try:
-        done = project(*argv, ordinary=True)
-    finally:
-        locked.chmod(0o755)
-    assert done.code in (0, 3)
-    if done.code:
-        (told,) = [line for line in done.err.splitlines() if "Permission denied" in line]
-        assert re.match(f"(farmx|left alone): {project.experiment}.*: cannot be (read|made): Permission denied", told)
-    assert len(project.starts()) == 2
+    for argv in (["sweep.yml", "-i"], ["status", "sweep"], ["retry", "sweep"], ["cancel", "sweep"]):
+        locked.chmod(0)
+        try:
+            done = project(*argv, ordinary=True)
+        finally:
+            locked.chmod(0o755)
+        assert done.code in (0, 3)
+        if done.code:
+            (told,) = [line for line in done.err.splitlines() if "Permission denied" in line]
+            why = "cannot be (read|made): Permission denied"
+            assert re.match(f"(farmx|left alone): {project.experiment}.*: {why}", told)
+        assert len(project.starts()) == 2
 
 
 @pytest.mark.parametrize(

@@ -487,22 +487,22 @@ SENSE = [("env", {}), ("env_pass", []), ("pythonpath", []), ("generation", 5), (
 SENSE += [(name, each) for name in (*MAPPINGS, "stage's resources") for each in ({}, {"a": 5})]
 
 
-@pytest.mark.parametrize("name", KEYS)
-def test_a_record_with_nonsense_under_any_key_is_one_line(project, name):
+def test_a_record_with_nonsense_under_any_key_is_one_line(project):
     project.ok("sweep.yml", "-i")
     path = project.runs()[0] / "run.json"
     whole = json.loads(path.read_text())
     problem = f"{path}: not a record of ours; restore it or move it away"
-    for nonsense in (each for each in NONSENSE if (name, each) not in SENSE):
-        told = {**whole, name: nonsense}
-        if name == "stage's resources":
-            told = {**whole, "stages": [{**whole["stages"][0], "resources": nonsense}]}
-        if name == "max_mb":
-            told = {**whole, "code": {**whole["code"], name: nonsense}}
-        path.write_text(json.dumps(told))
-        look = status.read(str(project.root), "sweep")
-        assert (look.problems, len(look.runs)) == ((problem,), 1), nonsense
-    for argv in (["retry", "sweep"], ["cancel", "sweep"], ["sweep.yml", "-i"]):
-        done = project(*argv)
-        assert (done.code, done.err.count(problem)) == (3, 1), argv
-    assert json.loads(project("status", "sweep", "--json").out)["unreadable"] == [problem]
+    for name in KEYS:
+        for nonsense in (each for each in NONSENSE if (name, each) not in SENSE):
+            told = {**whole, name: nonsense}
+            if name == "stage's resources":
+                told = {**whole, "stages": [{**whole["stages"][0], "resources": nonsense}]}
+            if name == "max_mb":
+                told = {**whole, "code": {**whole["code"], name: nonsense}}
+            path.write_text(json.dumps(told))
+            look = status.read(str(project.root), "sweep")
+            assert (look.problems, len(look.runs)) == ((problem,), 1), (name, nonsense)
+        for argv in (["retry", "sweep"], ["cancel", "sweep"], ["sweep.yml", "-i"]):
+            done = project(*argv)
+            assert (done.code, done.err.count(problem)) == (3, 1), (name, argv)
+        assert json.loads(project("status", "sweep", "--json").out)["unreadable"] == [problem], name
