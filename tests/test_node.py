@@ -404,11 +404,6 @@ def test_what_slurm_says_tells_who_stopped_a_program(place, tmp_path, monkeypatc
     assert judged == ENDED._replace(state=state, note=note, cause=causes.get(note))
 
 
-def test_what_is_done_is_done_whatever_slurm_says(place):
-    done = Outcome("done", 0)
-    assert node.Scheduler({"ask": ["false"]}, place.run(), 1).judge(done) == done
-
-
 TOLD = """trap 'echo told >>"$SIDE"; exit 0' TERM; echo began >>"$SIDE"; while :; do sleep 0.05; done"""
 CANCELLED = "slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T08:23:24 ***\n"
 
@@ -494,14 +489,9 @@ def events(run: str, number: str = "1.0") -> list[dict]:
 @pytest.mark.parametrize(
     ("before", "most", "state", "note", "asked"),
     [
-        ([], 3, "preempted", "it was told that its time is up; its job is queued again", True),
         (["again", "stopped"], 2, "preempted", "it was told that its time is up; its job is queued again", True),
-        (["again"], 1, "failed", "it was told that its time is up, and it was requeued once (MAX_REQUEUES)", False),
-        (["again"] * 3, 3, "failed", "it was told that its time is up, and it was requeued 3 times (MAX_REQUEUES)",
-         False),
         (["again", "again"], 2, "failed", "it was told that its time is up, and it was requeued twice (MAX_REQUEUES)",
          False),
-        ([], 0, "failed", "it was told that its time is up, and it was requeued 0 times (MAX_REQUEUES)", False),
     ],
 )  # fmt: skip
 def test_a_run_whose_time_is_up_is_requeued_so_often_and_stops_by_others_do_not_count(

@@ -49,8 +49,6 @@ JUDGED = [
     (TOLD, "", {}, TOLD._replace(state="interrupted", note=f"{UP}; this farm cannot be asked to queue it again")),
     (TOLD, "", {"code": None}, TOLD._replace(
         state="interrupted", note=f"{UP}; this farm cannot be asked to queue it again")),
-    (TOLD, "", {"requeue": ["true"], "max_requeues": 0}, TOLD._replace(
-        state="failed", cause="time", note=f"{UP}, and it was requeued 0 times (MAX_REQUEUES)")),
 ]  # fmt: skip
 
 
@@ -60,6 +58,37 @@ def test_an_end_counts_as_what_the_scheduler_says_of_its_job(tmp_path, monkeypat
     words = [[f"(?m)^{each}=7$", each] for each in ("again", "cancelled", "evicted", "time", "memory")]
     node = {"job": "X_JOB", "ask": ["sh", "-c", f'echo {said}="$0"'], "words": words, "max_requeues": 2, **more}
     assert Scheduler(node, str(tmp_path), 1).judge(outcome) == judged
+
+
+AGAIN, STOPPED, RETRIED = {"again": True}, {}, {"again": True, "cause": "error"}
+BEFORE = [
+    # how the attempts of the same job ended before, MAX_REQUEUES -> how often it was requeued, None: again
+    ([], 3, None),
+    ([AGAIN], 1, "once"),
+    ([AGAIN, AGAIN], 2, "twice"),
+    ([AGAIN, AGAIN], 3, None),
+    ([AGAIN] * 3, 3, "3 times"),
+    ([AGAIN, STOPPED], 2, None),
+    ([AGAIN, RETRIED], 2, None),
+    ([AGAIN, None], 2, None),
+    ([], 0, "0 times"),
+]
+
+
+@pytest.mark.parametrize(("before", "most", "often"), BEFORE)
+def test_a_run_whose_time_is_up_is_requeued_so_often_and_what_others_did_does_not_count(
+    tmp_path, monkeypatch, before, most, often
+):
+    for count, more in enumerate(before):
+        path = tmp_path / "attempts" / f"2.{count}" / layout.END
+        path.parent.mkdir(parents=True)
+        if more is not None:
+            path.write_text(json.dumps({"format": 1, "state": "preempted", "started": 1.0, "ended": 2.0, **more}))
+    monkeypatch.setenv("X_RESTARTS", str(len(before)))
+    node = {"restarts": "X_RESTARTS", "requeue": ["true"], "max_requeues": most}
+    again = TOLD._replace(again=True, note=f"{UP}; its job is queued again")
+    enough = TOLD._replace(state="failed", cause="time", note=f"{UP}, and it was requeued {often} (MAX_REQUEUES)")
+    assert Scheduler(node, str(tmp_path), 2).judge(TOLD) == (enough if often else again)
 
 
 LISTS = ["sh", "-c", 'echo "9 8"; echo 9']
