@@ -81,8 +81,8 @@ def retry(
 ) -> Retry:
     """How these runs, which are `wanted`, are queued again on the farm. Nothing is changed.
 
-    code: 'now', 'own' or None for the rule: a run that failed by its own exit code, or that a breaker held since others
-    did, takes today's code.  only: the stages to run, done or not; () for all from the first that is not done, of a run
+    code: 'now', 'own' or None for the rule: a run that failed, or that a breaker held since others did, takes
+    today's code.  only: the stages to run, done or not; () for all from the first that is not done, of a run
     that is done for all.  asked: resources that go over what the runs and their stages have, from now on, None for none
     of that name.  recipes: directory of an experiment -> compose.recipe of it.  Raises FarmxError when `environ` lacks
     what a run is to be passed, `farm` would refuse what a run wants, a run lacks a stage or is gone, or today's code

@@ -147,11 +147,16 @@ def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
     look = of(path, candidates(path), cache)
-    if not look.runs and any(map(os.path.lexists, records.marks(path))):  # logx made a run of LOGROOT/default
-        look = of(os.path.dirname(path), [os.path.basename(path)])
+    look = look if look.runs else _itself(path) or look
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
     return look
+
+
+def _itself(path: str) -> Look | None:
+    """The directory as a run, where it is one: logx makes one of LOGROOT/default."""
+    itself = any(map(os.path.lexists, records.marks(path)))
+    return of(os.path.dirname(path), [os.path.basename(path)]) if itself else None
 
 
 def candidates(path: str) -> list[str]:
@@ -191,7 +196,7 @@ def every(logroot: str, cache: str | None = None) -> dict[str, Look]:
         except RecordError as error:
             unreadable[path] = Look((), (str(error),))
     looks = {**_looks(told, cache), **unreadable}
-    return {name: looks[path] for name, path in paths.items()}
+    return {name: looks[path] if looks[path].runs else _itself(path) or looks[path] for name, path in paths.items()}
 
 
 def is_experiment(path: str) -> bool:

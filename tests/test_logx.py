@@ -754,6 +754,7 @@ def test_suspension_ends_however_its_block_does(logx, tmp_path, flush_at_end):
         (("train", "train", "val", "save"), {"train": 6, "val": 3}),
         (("train", "train", "save", "val"), {"train": 6, "val": 3}),
         (("save", "new"), {"new": 3}),
+        (("save", "train"), {"new": 3}),  # a phase that only the second attempt has
     ],
 )
 def test_after_a_resume_steps_go_on_past_the_saved_epoch(logx, attempt, order, after):

@@ -101,6 +101,17 @@ def test_every_experiment_has_its_line(typed):
     ]  # fmt: skip
 
 
+def test_a_run_of_logroot_itself_is_counted_as_it_is_where_it_is_named(typed):
+    lone = typed.cwd / "runs" / "lone"
+    lone.mkdir()
+    (lone / "metrics.jsonl").touch()
+    counted = "1 run: 1 unknown; 0:00 spent"
+    assert typed("farmx status lone").out.splitlines()[-1] == counted
+    assert f"lone   {counted}" in typed("farmx status").out.splitlines()
+    (told,) = (each for each in json.loads(typed("farmx status --json").out) if each["experiment"] == "lone")
+    assert told["counts"] == {"unknown": 1}
+
+
 def test_what_cannot_be_read_is_told_of_every_experiment(typed):
     record = typed.cwd / "runs" / "sweep" / "run" / "run.json"
     record.write_text("{")
@@ -126,7 +137,7 @@ def test_a_run_that_was_cancelled_while_it_waited_has_no_attempt_more(typed):
     began = json.loads((attempt / "owner.json").read_text())["started"]
     os.utime(attempt / "heartbeat", (began + 60, began + 60))
     shutil.rmtree(typed.cwd / "runs/sweep/run_2/attempts")
-    assert typed("farmx cancel sweep").out == "run  cancelled\nrun_2  cancelled\n"
+    assert typed("farmx cancel sweep").out == "run    cancelled\nrun_2  cancelled\n"
     assert typed("farmx status sweep").out == (
         "run    state      attempts  time\n"
         "run    cancelled  1         1:00\n"

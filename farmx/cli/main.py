@@ -165,7 +165,7 @@ def why(**given: Any) -> None:
 def retry(**given: Any) -> None:
     """Run again what failed, was cancelled, interrupted or lost.
 
-    A run that failed by its own exit code takes today's code; one that was ended by others keeps its own.
+    A run that failed takes today's code; one that was cancelled, interrupted or lost keeps its own.
     """
     from farmx.cli import relaunching
 
