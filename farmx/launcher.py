@@ -249,6 +249,7 @@ def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
     own = {each.name: each.resources for each in spec.stages}
     raised = first._replace(resources=verdicts.wanted(run, spec.retry, first.resources, spec.resources, own))
     found = chain_of(run, (raised, *rest))
+    stage.set_resources(run.path, spec.resources, own)
     if len(spec.stages) > 1:
         stage.ask(run.path, found.asked(order.only))
     return found

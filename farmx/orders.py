@@ -142,8 +142,8 @@ def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple
 
 def notes_of(order: Order, code: snapshot.Listing, choices: Sequence[Choice], said: Iterable[str]) -> tuple[str, ...]:
     """What people should know, a line each; said: what others say."""
-    return (*_elsewhere(order), *order.notes, *said, *_copied(order, code), *_changes(order), *_late(choices),
-            *_unknown(choices))  # fmt: skip
+    return (*_elsewhere(order), *order.notes, *said, *_copied(order, code), *_changes(order, choices),
+            *_late(choices), *_unknown(choices))  # fmt: skip
 
 
 def _word(choice: Choice) -> str:
@@ -165,7 +165,7 @@ def _copied(order: Order, code: snapshot.Listing) -> Iterator[str]:
         yield f"{file} is copied with the code, and NOTIFY in it, too; write $VAR for what is secret in an address"
 
 
-def _changes(order: Order) -> Iterator[str]:
+def _changes(order: Order, choices: Sequence[Choice]) -> Iterator[str]:
     """What differs from the last launch of this experiment and does not make new points."""
     last = records.last_launch(order.experiment)
     if not last or not order.specs:
@@ -181,7 +181,9 @@ def _changes(order: Order) -> Iterator[str]:
     for key in (key for key in now if key in was and was[key] != now[key] and key != "GOAL"):
         kept = "keep what they were staged with, --again makes new ones"
         how = "go by it unless they are done" if key == "RETRY" else kept
-        yield f"{key} changed since the last launch; runs that are there {how}"
+        whose = "left alone" if key == "RESOURCES" else "that are there"  # what is taken up asks for today's
+        if key != "RESOURCES" or any(each.job == "leave" for each in choices):
+            yield f"{key} changed since the last launch; runs {whose} {how}"
 
 
 def _late(choices: Sequence[Choice]) -> Iterator[str]:

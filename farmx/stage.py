@@ -285,6 +285,16 @@ def set_retry(run: str, retry: Mapping[str, Any]) -> None:
         layout.write_json(os.path.join(run, layout.RUN), {**told, layout.RETRY: dict(retry)})
 
 
+def set_resources(run: str, resources: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let the run at `run`, which is to be queued, ask for today's RESOURCES. own: stage -> those of its own."""
+    told = recorded(run)
+    stages = [{**each, "resources": sound(own.get(each["name"], each.get("resources")))} for each in told["stages"]]
+    stages = [each if each["resources"] else {key: each[key] for key in each if key != "resources"} for each in stages]
+    fresh = {**told, "resources": sound(resources), "stages": stages}
+    if fresh != told:
+        layout.write_json(os.path.join(run, layout.RUN), fresh)
+
+
 def asking(record: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """run.json, `record`, with the resources that are `asked` for from now on; so in a stage that has its own."""
     if not asked:

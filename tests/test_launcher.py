@@ -250,8 +250,8 @@ def test_a_change_outside_identity_is_told_once_and_makes_no_run(project, key_, 
     project.sweep(more=f"{new}\nCODE_IGNORE_PATTERNS: '*.yml'\n")
     told = launched(project)
     assert told["runs"] == [f"2: 2 done  in {project.experiment}"]
-    note = f"{key_} changed since the last launch; runs that are there keep what they were staged with, --again " \
-           "makes new ones"
+    whose = "left alone" if key_ == "RESOURCES" else "that are there"
+    note = f"{key_} changed since the last launch; runs {whose} keep what they were staged with, --again makes new ones"
     assert [line for line in told["note"] if "changed" in line] == [note]
     assert [line for line in launched(project)["note"] if "changed" in line] == []
 

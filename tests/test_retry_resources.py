@@ -90,6 +90,34 @@ def test_what_the_farm_would_refuse_changes_nothing(failed):
     assert os.listdir(failed.experiment / ".farmx" / "submissions") == submissions
 
 
+CONFIG = "FARM: big\nbig: {{EXECUTOR: slurm, RESOURCES: {}}}\n"
+CMD = "{{train: 'true', test: {{cmd: 'true', RESOURCES: {}}}}}"
+NOTE = "note  RESOURCES changed since the last launch; runs left alone keep what they were staged with, --again makes new ones"
+
+
+@pytest.mark.parametrize(("cancelled", "notes"), [(0, []), (1, [NOTE])], ids=["all taken up", "one left alone"])
+def test_what_a_launch_takes_up_asks_for_todays_resources_from_then_on(
+    project: Project, tmp_path, monkeypatch, cancelled, notes
+):
+    home = slurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", str(home), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    project.write(".farmx.yaml", CONFIG.format("{time: 1, hold: true, mem: 5}"))
+    project.sweep("{n: [1, 2]}", CMD.format("{time: 2}"))
+    project.ok("sweep.yml")
+    for run in project.runs()[:cancelled]:
+        project.ok("cancel", run.name)
+    (home / "queue").write_text("")  # what waited is lost
+    project.write(".farmx.yaml", CONFIG.format("{time: 1, mem: 9}"))
+    project.sweep("{n: [1, 2]}", CMD.format("{time: 3, qos: high}"))
+    done = project.ok("sweep.yml")
+    told = [read(run / "run.json") for run in project.runs()]
+    asked = [(each["resources"], *(stage.get("resources") for stage in each["stages"])) for each in told]
+    was = [({"time": 1, "hold": True, "mem": 5}, None, {"time": 2})] * cancelled
+    assert asked == [*was, *[({"time": 1, "mem": 9}, None, {"time": 3, "qos": "high"})] * (2 - cancelled)]
+    assert [line for line in done.err.splitlines() if "RESOURCES" in line] == notes
+
+
 def test_json_says_what_was_queued(failed):
     told = json.loads(failed.ok("retry", "sweep", "-r", "mem=7", "--json", "--code", "own").out)
     assert sorted(each["attempt"] for each in told["queued"]) == ["2.0", "2.0"]

@@ -376,6 +376,7 @@ def test_renewing_a_run_whose_record_is_torn_is_one_line(place):
 CHANGES = [
     lambda run: stage.renew(run, "d", {}),
     lambda run: stage.set_retry(run, {"error": 1}),
+    lambda run: stage.set_resources(run, {"mem": 1}, {}),
     lambda run: stage.ask(run, {"1": ["a"]}),
     stage.recorded,
 ]
