@@ -92,7 +92,8 @@ def test_what_the_farm_would_refuse_changes_nothing(failed):
 
 CONFIG = "FARM: big\nbig: {{EXECUTOR: slurm, RESOURCES: {}}}\n"
 CMD = "{{train: 'true', test: {{cmd: 'true', RESOURCES: {}}}}}"
-NOTE = "note  RESOURCES changed since the last launch; runs left alone keep what they were staged with, --again makes new ones"
+NOTE = "note  RESOURCES changed since the last launch; runs left alone keep what they were staged with, " \
+       "--again makes new ones"
 
 
 @pytest.mark.parametrize(("cancelled", "notes"), [(0, []), (1, [NOTE])], ids=["all taken up", "one left alone"])
