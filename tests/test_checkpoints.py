@@ -16,7 +16,7 @@ from launching import lost
 from rights import ordinary_rights
 
 from farmx import layout
-from farmx.checkpoints import Checkpoints
+from farmx.checkpoints import Checkpoints, spare
 from farmx.errors import LogxError
 
 pytestmark = pytest.mark.usefixtures("torchless")
@@ -227,6 +227,14 @@ def test_a_best_whose_metric_cannot_be_known_stays(store, tmp_path, said):
         "so best_checkpoint_ep3.pth is not compared with, and stays",
         "so best_checkpoint_ep2.pth is not compared with, and stays",
     ]
+
+
+def test_a_best_whose_metric_is_not_known_is_not_for_clean_to_remove(store, tmp_path):
+    runx(tmp_path, "best_checkpoint_ep2.pth", None)
+    for epoch, metric in ((4, 0.1), (5, 0.2)):
+        assert save(store(), epoch, metric, keep=3) is True
+    assert files(tmp_path) == ["best2", "best4", "best5", "last5"]
+    assert spare(str(tmp_path), 1) == ["best_checkpoint_ep4.pth"]
 
 
 def decimal_like() -> object:
