@@ -12,6 +12,7 @@ from launching import Place, lost
 
 from farmx import layout, notices, outbox, processes
 from farmx.cli import notifying
+from farmx.farms import base
 from farmx.spec import Job
 
 DEAD = {"host": processes.host(), "boot": processes.boot_id(), "pid": 2**22, "birth": "1", "format": 1}
@@ -203,6 +204,16 @@ def test_of_a_sender_that_died_it_is_taken_only_by_who_says_so(message, place):
     assert not notifying.fresh([str(place.experiment)])  # nothing to look at again and again
     assert sum(at_once(lambda: stuck.claim(again=True))) == 1
     assert message() == []
+
+
+@pytest.mark.parametrize(("age_s", "stuck"), [(-60, []), (base.SILENT_S - 60, []), (base.SILENT_S + 60, [True])])
+def test_a_sender_on_another_host_is_taken_for_gone_once_it_is_silent(message, age_s, stuck):
+    (found,) = message()
+    path = Path(found.home, found.name + layout.CLAIM_SUFFIX)
+    path.write_text(json.dumps({**DEAD, "host": "elsewhere"}))
+    then = layout.now_at(found.home) - age_s
+    os.utime(path, (then, then))
+    assert [bool(each.stuck) for each in message()] == stuck
 
 
 # ---------------------------------------------------------------- what nobody else saw
