@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from farmx import evidence, layout, logs, processes, stages, status, verdicts
 from farmx.farms import base
+from farmx.farms.slurm_words import LET_GO
 from farmx.spec import Attempt, Run, State
 
 KILLED = ("SIGKILL", 137)  # 137: what a shell says of it
@@ -60,7 +61,7 @@ class Account(NamedTuple):
 
     why: a sentence.  cause: 'gpu memory', 'memory', 'time', 'node', 'preempted', '' for any other.  evidence: lines
     that say so.  error, at, code, traceback: of the log's last traceback.  heard_s: age of the heartbeat of an attempt
-    that has not ended.  last_line: of the log.  next: commands to copy.
+    that has not ended.  last_line: of the log.  next: commands to copy.  job: as the scheduler of `farm` calls it.
     """
 
     run: str
@@ -85,6 +86,8 @@ class Account(NamedTuple):
     last_line: str = ""
     log: str | None = None
     next: tuple[str, ...] = ()
+    job: str | None = None
+    farm: str | None = None
 
 
 def account(run: Run, called: str, home: str) -> Account:
@@ -92,6 +95,8 @@ def account(run: Run, called: str, home: str) -> Account:
     told = Account(run.name, run.experiment, str(run.state), _sentence(run))
     if run.attempts and run.attempts[-1].begun and run.state not in (State.STAGED, State.QUEUED):
         told = _of_attempt(told, run, run.attempts[-1])
+    if job := base.job_of(run.held):
+        told = told._replace(job=job, farm=base.first(run.held).record.get("farm"))
     return told._replace(next=tuple(_next(run, told, called, home)))
 
 
@@ -113,6 +118,8 @@ def _of_attempt(told: Account, run: Run, last: Attempt) -> Account:
         stage=printed[-1].stage if printed else None,
         log=printed[-1].path if printed else None,
         host=owner.get("host"),
+        job=owner.get("job") or None,
+        farm=owner.get("farm"),
         code=end.get("code"),
         signal=end.get("signal"),
         started=last.started,
@@ -186,6 +193,8 @@ def _next(run: Run, told: Account, called: str, home: str) -> Iterator[str]:
     elif run.state is State.STAGED:
         yield from () if held else (f"farmx retry --state staged {name}",)  # which would begin it past the breaker
     elif run.state is State.QUEUED:
+        if LET_GO in run.note and told.job:
+            yield f"{LET_GO} {told.job}"
         yield f"farmx cancel {name}  # if it is to wait no more"
     elif run.state in (State.RUNNING, State.PREEMPTED, State.UNKNOWN):
         yield f"farmx logs -f {name}"

@@ -78,8 +78,9 @@ def test_json_has_the_same(typed):
         "done_at": None,
         "unreadable": [],
         "runs": [
-            {"run": "run", "state": "done", "attempts": 1, "seconds": 65.5, "note": ""},
-            {"run": "run_2", "state": "failed", "attempts": 1, "seconds": 2.0, "note": "main exited with 1"},
+            {"run": "run", "state": "done", "attempts": 1, "seconds": 65.5, "note": "", "job": None},
+            {"run": "run_2", "state": "failed", "attempts": 1, "seconds": 2.0, "note": "main exited with 1",
+             "job": None},
         ],
     }
 
@@ -159,6 +160,7 @@ def test_a_runner_that_died_left_an_interrupted_run(typed):
     (run,) = [each for each in told(typed, "farmx status sweep --json")["runs"] if each["run"] == "run_2"]
     assert run == {
         "run": "run_2", "state": "interrupted", "attempts": 1, "seconds": 60.0, "note": "its launcher or pool ended",
+        "job": None,
     }  # fmt: skip
 
 

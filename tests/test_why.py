@@ -15,7 +15,7 @@ from rights import ordinary_rights
 from typed import Typed, everything, timeless, write
 
 from farmx import layout, processes, records, why
-from farmx.spec import Run, State
+from farmx.spec import Held, Run, State
 
 TRACE = """Traceback (most recent call last):
   File "{code}/train.py", line 7, in main
@@ -201,6 +201,47 @@ def test_of_a_run_between_two_attempts_it_is_told_how_the_first_ended(place):
     found = why.account(run, "sweep/one", "sweep")
     assert found.why == "it is between two attempts: its time is up; its job is queued again: waits"
     assert found.next == ("farmx logs -f sweep/one",)
+
+
+ARRAY = {"executor": "slurm", "node": {"task": ["A", "B"]}}
+JOBS = [
+    # what the farm was handed, beside its name for it -> what its own commands call that
+    ({"record": ARRAY, "place": 3}, "39", "39_3"),
+    ({"record": {**ARRAY, "pack": {"slots": 2, "each": 2}}, "place": 3}, "39", "39_1"),
+    ({"record": {"executor": "command", "node": {"job": "JOB_ID"}}, "place": 3}, "pbs; $HOME", "pbs; $HOME"),
+    ({"record": {"executor": "theirs"}, "place": 0}, "7", "7"),
+    ({"record": {"executor": "command"}, "place": 3}, "?", ""),  # its submit command did not say
+    ({"record": ARRAY, "place": 3}, None, ""),  # not queued yet
+]
+
+
+@pytest.mark.parametrize(("held", "name", "job"), JOBS)
+def test_the_job_of_a_run_that_waits_is_told_as_its_farm_calls_it(held, name, job):
+    record = {**held["record"], "farm": "big $HOME"}
+    helds = (Held("/s", held["place"], 1, record, name),)
+    run = Run("one", "/l/sweep/one", "sweep", State.QUEUED, {}, (), "p1-x", held=helds)
+    told = why.account(run, "sweep/one", "sweep")
+    assert (told.job, told.farm) == ((job, "big $HOME") if job else (None, None))
+    assert told.next == ("farmx cancel sweep/one  # if it is to wait no more",)
+
+
+BY_SLURM = ("held by its user; scontrol release lets it go", "no luck; scontrol release tries again")
+
+
+@pytest.mark.parametrize("note", BY_SLURM)
+def test_what_slurm_holds_is_let_go_by_a_command_to_copy(note):
+    held = Held("/s", 3, 1, ARRAY, "39")
+    run = Run("one", "/l/sweep/one", "sweep", State.QUEUED, {}, (), "p1-x", note=note, held=(held,))
+    release, cancel = why.account(run, "sweep/one", "sweep").next
+    assert (release, cancel.partition(" ")[0]) == ("scontrol release 39_3", "farmx")
+
+
+def test_the_job_of_an_attempt_is_told_when_it_has_ended_too(place, typed):
+    owner = died(place) / "attempts/1.0/owner.json"
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), "job": "39_0", "farm": "big $HOME"}))
+    found = told(typed)
+    assert (found["job"], found["farm"]) == ("39_0", "big $HOME")
+    assert "      job 39_0 on big $HOME" in typed("farmx why one").out.splitlines()
 
 
 @pytest.mark.parametrize(("recorded", "known"), [({}, ""), ({"cause": "oom"}, "memory")])

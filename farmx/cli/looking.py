@@ -11,6 +11,7 @@ from farmx import layout, naming
 from farmx import status as states
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import tell
+from farmx.farms import base
 from farmx.spec import Attempt, Run, State
 
 ORDER = (State.DONE, State.RUNNING, State.QUEUED, State.STAGED, *State)  # of counts
@@ -51,7 +52,8 @@ def _record(home: str, found: states.Look, now: float) -> dict[str, Any]:
 def _fields(run: Run, now: float) -> dict[str, Any]:
     seconds, attempts = time_spent(run, now), sum(attempt.begun for attempt in run.attempts)
     note = "" if run.note in (states.WAITS, states.NEW) else run.note  # the state says it all
-    return {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
+    told = {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
+    return {**told, "job": base.job_of(run.held) or None}
 
 
 # ---------------------------------------------------------------- times

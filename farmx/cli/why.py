@@ -41,6 +41,8 @@ def _details(run: Run, told: why.Account, at: Surroundings) -> Iterator[str]:
         yield f"one of its processes had {told.max_rss_mb:,} MB"
     if told.attempt:
         yield _when(told, at.now)
+    if told.job:
+        yield f"job {told.job} on {told.farm}"
     if told.heard_s is not None:
         yield f"last heard {duration(told.heard_s)} ago"
     if told.log:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # spares those who only look at runs
     from farmx.runner import Outcome
 
 SILENT_S = 300.0  # a heartbeat this old is no sign of life
+NAMELESS = "?"  # the name of a job whose farm did not say what it calls it
 
 
 class Watch(Protocol):
@@ -247,6 +248,18 @@ def first(helds: Sequence[Held]) -> Held:
     """The one of counting()'s number, of several the one that was queued last."""
     number = counting(helds)
     return [held for held in helds if held.number == number][-1]
+
+
+def job_of(helds: Sequence[Held]) -> str:
+    """What the farm's own commands call the job that comes or goes on next, '' where that is not known."""
+    held = first(helds) if helds else None
+    if held is None or held.name in (None, NAMELESS):
+        return ""
+    if not (held.record.get("node") or {}).get("task"):
+        return str(held.name)
+    from farmx import packs  # spares who looks at no arrays
+
+    return f"{held.name}_{packs.recorded(held.record).job(held.place)}"
 
 
 def ahead(run: Run) -> list[Held]:

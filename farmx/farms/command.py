@@ -16,7 +16,7 @@ from farmx.errors import FarmError, FarmxError, where
 from farmx.farms import base, carried, command_words, together
 from farmx.farms.base import Batch
 from farmx.farms.calls import Apart, Said, call, crowded, transient
-from farmx.farms.command_asked import LINE, NAMELESS, Asking, cancel, poll
+from farmx.farms.command_asked import LINE, Asking, cancel, poll
 from farmx.farms.command_words import Template
 from farmx.spec import Job, Submission
 
@@ -197,7 +197,7 @@ class Farm(NamedTuple):
         """The job's id in what SUBMIT_CMD said."""
         pattern = self.job_id or (NGC_ID if command_words.is_ngc(self._template().words()) else None)
         if pattern is None:
-            return last_word(said.output) or NAMELESS
+            return last_word(said.output) or base.NAMELESS
         name = found_in(said.output, pattern) or found_in(said.error, pattern)
         if not name:
             raise FarmError(f"run {os.path.basename(job.run)}: SUBMIT_CMD exited 0, and JOB_ID '{pattern}' finds "

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 from farmx import errors, layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import command_words
-from farmx.farms.base import Answer, Answers
+from farmx.farms.base import NAMELESS, Answer, Answers
 from farmx.farms.calls import Said, call
 from farmx.spec import Held, State
 
-NAMELESS = "?"  # a job whose id the submit command did not say
 IDS = "{ids}"
 ROOM = 100_000  # characters of ids in one call: Linux takes a word of 128 kB, and 2 MB in all as a rule
 LINE = r"^\s*(?P<id>\S+)\s+(?P<state>\S+)"  # the first two words of a line

@@ -9,14 +9,15 @@ from farmx.errors import where
 from farmx.farms.base import Answer
 from farmx.spec import State
 
+LET_GO = "scontrol release"  # what notes say that lets go what Slurm holds
 # https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES
 _STATES = {
     "PENDING": (State.QUEUED, ""),
     "REQUEUED": (State.QUEUED, ""),
     "REQUEUE_FED": (State.QUEUED, ""),
-    "REQUEUE_HOLD": (State.QUEUED, "Slurm holds it; scontrol release lets it go"),
+    "REQUEUE_HOLD": (State.QUEUED, f"Slurm holds it; {LET_GO} lets it go"),
     "RESV_DEL_HOLD": (State.QUEUED, "its reservation was deleted; Slurm holds it"),
-    "SPECIAL_EXIT": (State.QUEUED, "Slurm holds it; scontrol release lets it go"),
+    "SPECIAL_EXIT": (State.QUEUED, f"Slurm holds it; {LET_GO} lets it go"),
     "CONFIGURING": (State.RUNNING, "its node is being prepared"),
     "RUNNING": (State.RUNNING, ""),
     "COMPLETING": (State.RUNNING, "it is ending"),
@@ -47,10 +48,10 @@ _REASONS = {
     "Dependency": "waits for the job it depends on",
     "DependencyNeverSatisfied": "the job it depends on did not end as it had to; it will never start",
     "JobArrayTaskLimit": "array_parallelism runs of its array are running",
-    "JobHeldUser": "held by its user; scontrol release lets it go",
+    "JobHeldUser": f"held by its user; {LET_GO} lets it go",
     "JobHeldAdmin": "held by an administrator",
     "JobHoldMaxRequeue": "requeued too often; Slurm holds it",
-    "launch_failed_requeued_held": "its launch failed on a node; scontrol release tries again",
+    "launch_failed_requeued_held": f"its launch failed on a node; {LET_GO} tries again",
     "NodeDown": "a node that it needs is down",
     "BadConstraints": "no node fits its constraints; it will never start",
     "Nodes_required_for_job_are_DOWN": "its nodes are down, drained or kept for a partition that goes first",

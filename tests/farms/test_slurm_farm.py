@@ -80,10 +80,15 @@ def test_a_run_that_waits_or_runs_says_so(site):
     site.sweep(f"note('began'); {GO}", "{n: 1}")
     site.ok("sweep.yml")
     assert site.states() == ["queued"]
-    assert site.ok("why", "sweep").out.splitlines()[0].endswith("queued: held by its user; scontrol release lets it go")
-    site.slurm.run("scontrol", "release", site.job())
+    job = site.job()
+    said = site.ok("why", "sweep").out.splitlines()
+    assert said[0].endswith("queued: held by its user; scontrol release lets it go")
+    assert said[1:3] == [f"      job {job} on big", f"next  scontrol release {job}"]
+    assert [run["job"] for run in site.told()] == [job]
+    site.slurm.run(*said[2].split()[1:])
     site.noted("began")
     assert site.states() == ["running"]
+    assert f"      job {job} on big" in site.ok("why", "sweep").out.splitlines()
     site.go()
     assert site.ended() == ["done"]
 
