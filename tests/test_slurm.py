@@ -485,6 +485,10 @@ def test_sacct_is_asked_for_what_squeue_has_forgotten_and_its_old_news_do_not_co
         (made.path, 3): Answer(State.CANCELLED, "its job was cancelled while it waited"),
         (made.path, 4): Answer(State.FAILED, "out of memory"),
     }
+    said = fake.calls("sacct")[0]  # without states it leaves out what was cancelled before it could have begun
+    assert said[said.index("-S") + 2 : -2] == [
+        "-E", "now", "--state=BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO", "--name=sweep.id"
+    ]  # fmt: skip
 
 
 def test_a_job_that_left_its_array_before_it_began_was_cancelled_and_one_that_began_is_not_known(fake, tmp_path):

@@ -38,6 +38,8 @@ _STATES = {
     # The runner says so only once the end is recorded: another machine may see that record late.
     "COMPLETED": (State.UNKNOWN, "its job ended well, and its record cannot be seen from here yet"),
 }
+# https://slurm.schedmd.com/sacct.html#SECTION_JOB-STATE-CODES: all of them.
+STATES = "BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO"
 # https://slurm.schedmd.com/resource_limits.html and the job reason codes; those people meet.
 _REASONS = {
     "None": "",

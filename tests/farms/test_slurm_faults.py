@@ -203,6 +203,22 @@ def test_a_job_cancelled_as_it_starts_is_cancelled_and_its_program_ends(site):
     assert site.ok("sweep.yml").err.count("queued") == 0
 
 
+def test_what_was_cancelled_while_it_was_held_stays_so_when_squeue_has_forgotten_it(project):
+    farm = Slurm.up(settings={"MinJobAge": "2"})
+    try:
+        site = Site(project, farm)
+        site.setup('{"hold": true}')
+        site.sweep("note(n, attempt)")
+        site.ok("sweep.yml")
+        name = site.name(site.submissions()[0])
+        farm.run("scancel", farm.says("squeue", "-h", f"--name={name}", "-o", "%F"))
+        until(lambda: not farm.says("squeue", "-h", "-t", "all", f"--name={name}"))
+        until(lambda: [run["note"] for run in site.told()] == ["its job was cancelled"] * 2)
+        assert "runs  2: 2 cancelled  in " in site.ok("sweep.yml").err
+    finally:
+        farm.stop()
+
+
 def touched(run: Path, hours: float) -> None:
     """As by a node whose clock is wrong, on a file system that takes the time from it, and that is not this machine."""
     owner = run / "attempts" / "1.0" / "owner.json"
