@@ -46,7 +46,8 @@ def launch(
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX), progress)
     if order.again:
         intend(order, choices)
-    with claims.at_work(order.experiment, order.id) if _makes(choices) else nullcontext():
+    makes = any(each.job == "new" for each in choices)
+    with claims.at_work(order.experiment, order.id) if makes else nullcontext():
         made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
     jobs = tuple(each.jobs[0] for each in made)
     said = (*programs.elsewhere(order.specs, order.environ, here), *programs.bare(order.specs, order.source, code),
@@ -59,11 +60,6 @@ def launch(
     if submissions:
         farm.submit(submissions, heard)
     return summary
-
-
-def _makes(choices: Sequence[Choice]) -> bool:
-    """Whether a run is to be made."""
-    return any(each.job == "new" for each in choices)
 
 
 def check(order: Order, executor: str, farm: Farm | None = None, progress: Progress = unseen) -> snapshot.Listing:
@@ -244,8 +240,7 @@ def _links(order: Order, farm: Farm, spec: RunSpec, begin: str = "") -> tuple[Li
 def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
     """The jobs that go on with a run that is there; its record says so."""
     spec = choice.spec
-    reached = next((each.name for each in run.stages if not each.done), "")
-    first, *rest = _links(order, farm, spec, choice.step.begin or reached)
+    first, *rest = _links(order, farm, spec, choice.step.begin or run.reached)
     own = {each.name: each.resources for each in spec.stages}
     raised = first._replace(resources=verdicts.wanted(run, spec.retry, first.resources, spec.resources, own))
     found = chain_of(run, (raised, *rest))

@@ -223,6 +223,11 @@ class Run(NamedTuple):
     swept: Mapping[str, Any] = {}
     command: str = ""
 
+    @property
+    def reached(self) -> str:
+        """The stage at which it goes on, the first that is not done; '' where all are."""
+        return next((stage.name for stage in self.stages if not stage.done), "")
+
 
 class Job(NamedTuple):
     """One attempt to make: the run directory's path and the attempt's number, `2.0`."""

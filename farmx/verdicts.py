@@ -48,8 +48,7 @@ def _unkept(run: Run) -> bool:
 
 def _wants(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """What the stage at which it goes on asks for, with nothing grown. own: stage -> its own resources."""
-    reached = next((each.name for each in run.stages if not each.done), "")
-    return needs.over(resources, own[reached] if reached in own else next(iter(own.values()), {}))
+    return needs.over(resources, own[run.reached] if run.reached in own else next(iter(own.values()), {}))
 
 
 def _held(run: Run) -> str:
