@@ -164,6 +164,18 @@ def test_a_runner_that_died_left_an_interrupted_run(typed):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["heartbeat", "main.log", "test $HOME.log", "metrics.jsonl"])
+def test_an_attempt_without_an_end_lasted_until_the_last_that_it_wrote(typed, name):
+    attempt = typed.cwd / "runs/sweep/run_2/attempts/1.0"
+    (attempt / "end.json").unlink()
+    began = json.loads((attempt / "owner.json").read_text())["started"]
+    for each in (attempt / "heartbeat", attempt / "main.log", attempt / name):
+        each.touch()
+        os.utime(each, (began + 12, began + (57 if each.name == name else 12)))
+    (attempt / "cancel").touch()  # by others, perhaps days later
+    assert [run["seconds"] for run in told(typed, "farmx status run_2 --json")["runs"]] == [57.0]
+
+
 def test_runs_and_several_experiments_can_be_named(typed):
     times(typed, "run", 60)
     times(typed, "run_2", 2)

@@ -5,6 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from farmx import layout, naming
@@ -71,11 +72,19 @@ def time_spent(run: Run, now: float) -> float | None:
 
 def _span(attempt: Attempt) -> float | None:
     """Seconds that an attempt took which is over; None where nobody knows."""
-    try:
-        ended = attempt.ended or os.stat(os.path.join(attempt.path, layout.HEARTBEAT)).st_mtime
-    except OSError:
-        return None
-    return max(0.0, ended - attempt.started) if attempt.started else None
+    ended = attempt.ended or _last_sign(attempt.path)
+    return max(0.0, ended - attempt.started) if attempt.started and ended else None
+
+
+def _last_sign(attempt: str) -> float | None:
+    """When its runner or its program wrote something last: the heartbeat alone would tell that to the minute."""
+    ours = (layout.HEARTBEAT, layout.METRICS)
+    found: list[float] = []
+    for name in layout.names(attempt):
+        if name in ours or name.endswith(layout.LOG_SUFFIX):
+            with suppress(OSError):
+                found.append(os.stat(os.path.join(attempt, name)).st_mtime)
+    return max(found, default=None)
 
 
 def totals(runs: Sequence[Run], now: float) -> dict[str, Any]:
