@@ -336,7 +336,8 @@ def _accounted(
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SKEW_S))
     by_name = _by_name([name for name, held in names.items() if held.submission in wanted])
-    window = ["-S", start, "-E", "now", f"--state={slurm_words.STATES}"]  # without states what could never begin is left out
+    # Without states what was cancelled before it could have begun is left out.
+    window = ["-S", start, "-E", "now", f"--state={slurm_words.STATES}"]
     ask = ["sacct", "-n", "-P", "-X", "-u", users, *window, *by_name, "-o", "JobID,State,ExitCode,JobName"]
     said = call(ask, cluster=cluster)
     rows = _rows(said.output) if said.code == 0 else []
