@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from attempts import OTHER
 from launching import Place
 
 from farmx import layout, records, runner, status
+from farmx.errors import RecordError
 from farmx.farms import local
 from farmx.spec import Job, State
 
@@ -364,3 +366,32 @@ def test_an_unreadable_run_is_told_at_every_look(place, cache):
     for _ in range(2):
         found = status.read(str(place.experiment.parent), place.experiment.name, cache)
         assert [problem.rpartition("/")[2].partition(":")[0] for problem in found.problems] == ["run.json"]
+
+
+COMMAND = {"executor": "command"}
+SOUND = [{}, {"farm": None, "node": None, "pack": None, "submitted": None}, {"submitted": 5},
+         {"pack": {"slots": 1, "each": 1}}, {**COMMAND, "ask": {}}, {**COMMAND, "ask": None},
+         {"executor": "slurm", "ask": 5},
+         {**COMMAND, "ask": {"line": "x", "words": {}, "status": ["a", "it's"], "cancel": None}}]  # fmt: skip
+UNSOUND = [
+    *({name: wrong} for name in ("farm", "executor", "name", "user", "after") for wrong in (5, [], {}, True)),
+    *({name: wrong} for name in ("node", "resources", "cluster", "pack") for wrong in (5, [], "x", True)),
+    *({"pack": wrong} for wrong in ({}, {"slots": 1}, {"slots": 0, "each": 1}, {"slots": 1, "each": True})),
+    *({"submitted": wrong} for wrong in ("x", [], 1e12, -1e12, float("inf"), float("nan"))),
+    *({**COMMAND, "ask": wrong} for wrong in (5, [], "x", {"line": 5}, {"words": []}, {"status": "x"}, {"status": [5]},
+                                              {"cancel": {"a": 1}}, {"cancel": [["x"]]})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("told", SOUND, ids=str)
+def test_a_record_of_a_submission_says_what_it_says_or_nothing(tmp_path, told):
+    (tmp_path / layout.JOB).write_text(json.dumps({"format": 1, **told}))
+    assert records.job(str(tmp_path)) == {"format": 1, **told}
+
+
+@pytest.mark.parametrize("told", UNSOUND, ids=str)
+def test_a_record_of_a_submission_that_says_something_else_is_none(tmp_path, told):
+    (tmp_path / layout.JOB).write_text(json.dumps({"format": 1, **told}))
+    with pytest.raises(RecordError) as caught:
+        records.job(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path}/job.json: {OTHER}"
