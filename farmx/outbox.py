@@ -9,6 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from farmx import layout, notices, processes, status
@@ -134,7 +135,8 @@ def _dead(experiment: str, claim: str) -> str:
 
 
 def settle(experiment: str, over: Collection[str] = ()) -> None:
-    """Write down what no runner could: that the breaker tripped, that runs were cancelled or lost, or a pool died.
+    """Write down what no runner could: that the breaker tripped, that runs were cancelled or lost, or a pool died; drop
+    what others tell.
 
     over: submissions by name that are known to be done with. Raises nothing: who acts has other things to do.
     """
@@ -148,6 +150,26 @@ def settle(experiment: str, over: Collection[str] = ()) -> None:
                 _settle(experiment, wanted, over)
         except (OSError, FarmxError):
             continue
+    with suppress(OSError, FarmxError):
+        _drop(experiment)
+
+
+def _drop(experiment: str) -> None:
+    """Count as sent the ends of launches whose runs later submissions took all: of them these tell."""
+    ends = (message for message in waiting(experiment) if message.record.get("event") == ENDED)
+    for message in ends:
+        if _overtaken(experiment, str(message.record.get("launch"))) and message.claim():
+            message.sent()
+
+
+def _overtaken(experiment: str, launch: str) -> bool:
+    """Whether every run of the launch was queued again by another."""
+    home = os.path.join(experiment, layout.FARMX, layout.SUBMISSIONS)
+    ours = layout.launched_with(os.path.join(home, launch))
+    numbers = {run: queued for path in ours for run, (queued, _) in layout.runs_of(path)}
+    others = (each for path in layout.submissions(home) if path not in ours for each in layout.runs_of(path))
+    taken = {run for run, (queued, _) in others if queued > numbers.get(run, queued)}
+    return bool(numbers) and taken == set(numbers)
 
 
 def _forget(experiment: str, wanted: Mapping[str, Any]) -> None:

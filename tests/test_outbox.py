@@ -231,6 +231,24 @@ def test_a_pool_that_was_killed_ends_its_launch(place):
     assert (told["event"], sum(told["counts"].values()), told["counts"]["done"]) == ("ended", 2, 1)
 
 
+@pytest.mark.parametrize(("again", "tells"), [(["one"], ["s.ended", "t.ended"]), (["one", "two"], ["t.ended"])])
+def test_an_end_is_not_told_whose_runs_a_later_submission_took_all(place, again, tells):
+    """By a sentinel: all these ends are due as the last of them is."""
+    runs = {name: place.run(name=name) for name in ("one", "two")}
+    first = handed(place, *runs.values())
+    for name, run in runs.items():
+        notices.note(first, run, ended(run, "preempted" if name in again else "done", cause="oom"), "preempted")
+    later = place.submission(*(Job(runs[name], "2.0") for name in again), name="t").path
+    notices.want([later])
+    for name in again:
+        notices.note(later, runs[name], ended(runs[name], "done", "2.0"), "done")
+    Path(first, layout.JOB).write_text(json.dumps({**DEAD, "farm": "local", "executor": "local"}))
+    outbox.settle(str(place.experiment))
+    assert [each.name for each in outbox.waiting(str(place.experiment))] == tells
+    outbox.settle(str(place.experiment))
+    assert not list(Path(notices.outbox(str(place.experiment))).glob(f"*{layout.WANTED_SUFFIX}"))
+
+
 def test_what_was_told_or_deleted_is_not_looked_at_again(place):
     one = place.run()
     path = handed(place, one)
