@@ -149,8 +149,8 @@ class Attempt(NamedTuple):
     """One execution of a run, as its directory tells it. Times are seconds since the epoch.
 
     number: (queued by us, restarted by the scheduler); attempts of a run are in this order.
-    owner, end: the records, None when there is none yet. Of one that has ended only `started` of its owner is sure to be
-    there.
+    owner, end: the records, None when there is none yet. Of one that has ended no more than `started` of its owner need
+    be there.
     """
 
     path: str
