@@ -6,15 +6,17 @@ another, of which layout.HOLDING is the record: whoever finds the first without 
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from farmx import layout
 from farmx.errors import RecordError, StageError
 
 # Codes by which shells, argparse and python say that the command itself is wrong: no traceback tells that.
 _WRONG_COMMAND = (2, 126, 127)
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 
 
 def after(submission: str, run: str) -> str | None:
@@ -49,14 +51,15 @@ def _found(launch: Sequence[str], most: int) -> dict[str, Any] | None:
     Where all have begun there is no rest, and that is the end of it: else each that fails would look through all.
     """
     found, waits = _errors(launch, most)
-    if None in found or len(set(found)) > 1:
+    faults = [fault for fault in found if fault]
+    if len(faults) < len(found) or len({fault.same for fault in faults}) > 1:
         return {"held": False}
-    if len(found) < most:
+    if len(faults) < most:
         return None
     if not waits:
         return {"held": False}
-    why = f"the first {most} runs failed with: {found[0]}" if most > 1 else f"the first run failed with: {found[0]}"
-    return {"held": True, "why": why}
+    runs = f"the first {most} runs" if most > 1 else "the first run"
+    return {"held": True, "why": f"{runs} failed with: {faults[0].text}"}
 
 
 def spread(submission: str) -> None:
@@ -83,12 +86,19 @@ def _after(submission: str) -> str:
     return str(record.get(layout.AFTER) or "")
 
 
-def _errors(launch: Sequence[str], most: int) -> tuple[list[str | None], bool]:
+class _Fault(NamedTuple):
+    """What a run failed with, in one line. same: what is the same for the same fault."""
+
+    text: str
+    same: str
+
+
+def _errors(launch: Sequence[str], most: int) -> tuple[list[_Fault | None], bool]:
     """What each run failed with that did, beyond the first `most` as the first, and whether any waits.
 
     [None] when one ended well.
     """
-    found: list[str | None] = []
+    found: list[_Fault | None] = []
     waits = False
     for attempt, end in (each for submission in launch for each in _standing(submission)):
         waits = waits or not attempt or end.get("state") == "preempted"
@@ -179,17 +189,22 @@ def _standing(submission: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield next(ends, (paths[-1] if paths else "", {}))
 
 
-def _error(attempt: str, end: dict[str, Any]) -> str | None:
-    """What it failed with, in one line that is the same for the same fault; None where nothing tells."""
+def _error(attempt: str, end: dict[str, Any]) -> _Fault | None:
+    """What it failed with; None where nothing tells.
+
+    A number in a message is mostly a value of the run, and says nothing of the fault.
+    """
     from farmx import evidence  # spares who only looks
 
     lines = evidence.newest_log(attempt)
     trace = evidence.traceback(lines)
+    error, at = "", ""
     if trace is not None and trace.error:
-        error = f"{trace.error} ({trace.at})" if trace.at else trace.error
-    else:
-        error = evidence.last_line(lines) if end.get("code") in _WRONG_COMMAND else ""
-    return _anywhere(error, attempt) or None
+        error, at = trace.error, f" ({trace.at})" if trace.at else ""
+    elif end.get("code") in _WRONG_COMMAND:
+        error = evidence.last_line(lines)
+    error, at = _anywhere(error, attempt), _anywhere(at, attempt)
+    return _Fault(error + at, _NUMBER.sub("#", error) + at) if error else None
 
 
 def _anywhere(line: str, attempt: str) -> str:

@@ -62,6 +62,11 @@ CASES = [
     ((FAILED, FAILED, FAILED, (b"", "done")), None, {"held": False}),
     (((b"", "done"), FAILED, FAILED, FAILED), None, {"held": False}),
     ((FAILED, FAILED, FAILED, (trace("KeyError: 'x'"), "failed"), None), WHY, {"held": True, "why": WHY}),
+    (tuple((trace(f"ValueError: it's {lr}; größe"), "failed") for lr in ("6.0", "-1e-07", "70")) + (None,),
+     "the first 3 runs failed with: ValueError: it's 6.0; größe (t.py:3 in load)", ...),  # a value of each run's own
+    (tuple((f"t.py: error: --n: {n}: at 0x7f{n}c0: no\n".encode(), "failed", {"code": 2}) for n in "123") + (None,),
+     "the first 3 runs failed with: t.py: error: --n: 1: at 0x7f1c0: no", ...),
+    (tuple((trace().replace(b"line 3,", b"line %d," % line), "failed") for line in (3, 3, 4)), None, {"held": False}),
     ((FAILED, FAILED, FAILED), None, {"held": False}),  # there is no rest
     ((FAILED, FAILED, FAILED, (b"", None)), None, {"held": False}),
     ((FAILED, FAILED, (b"", None)), None, None),
