@@ -11,7 +11,7 @@ import yaml
 from commands import Project, hparams, read, runs
 from faults import KILL
 from launching import HOSTILE, until
-from test_faults import found, steps
+from test_faults import CHUNKS, found, steps
 from typed import timeless
 
 from farmx import metrics, status
@@ -321,7 +321,7 @@ def test_a_retry_of_a_stage_that_a_run_has_not_is_told(pipeline):
     )
 
 
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_launch_of_a_changed_stage_killed_at_any_step_is_finished_by_the_same_command(pipeline, tmp_path, chunk):
     pipeline.ok("sweep.yml", "-i")
     pipeline.root.rename(tmp_path / "begin")
