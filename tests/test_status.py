@@ -417,6 +417,17 @@ def test_a_damaged_record_is_one_line_and_the_other_runs_are_read(place, name, t
     assert ([run.name for run in look.runs], look.problems) == (["two"], (f"{path}/{name}: {why}",))
 
 
+def test_a_record_that_is_damaged_since_it_was_remembered_is_one_line_too(place, tmp_path):
+    for name in ("one", "two"):
+        began(place.run(name=name))
+    asked = str(place.experiment.parent), "sweep", str(tmp_path / "cache")
+    assert [run.name for run in status.read(*asked).runs] == ["one", "two"]
+    path = place.experiment / "two" / "attempts" / "1.0" / "end.json"
+    path.write_text("{")
+    look = status.read(*asked)
+    assert ([run.name for run in look.runs], look.problems) == (["one"], (f"{path}: {TORN}",))
+
+
 @pytest.mark.parametrize(("text", "why"), DAMAGED.items())
 def test_a_damaged_record_of_a_submission_is_one_line(place, text, why):
     submission = place.submission(Job(place.run(), "1.0"))
