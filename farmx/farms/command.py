@@ -291,7 +291,10 @@ def _worse(one: BaseException | None, other: BaseException | None) -> BaseExcept
 
 def node(code: int | None, max_requeues: int) -> dict[str, Any]:
     """What a node needs to know of the scheduler, as farmx.node reads it."""
-    return base.node(max_requeues, code, job=JOBS, restarted=RESTARTED, each=SHIELD)
+    from farmx.farms import slurm_script  # spares who only looks
+
+    slurms = {"words": slurm_script.WORDS, "told": slurm_script.TOLD}  # into the output of a job that sbatch queued
+    return base.node(max_requeues, code, job=JOBS, restarted=RESTARTED, each=SHIELD, **slurms)
 
 
 def _passed(run: str) -> list[str]:

@@ -51,6 +51,18 @@ def test_slurm_by_script_takes_runs_lists_and_cancels_them(slurm, project):
     assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
 
 
+def test_by_script_too_a_running_run_that_slurm_was_told_to_cancel_is_cancelled_and_not_launched_again(slurm, project):
+    site = Site(project, slurm)
+    project.write(".farmx.yaml", configured("slurm-script", project.root))
+    site.sweep("note(n)\ntime.sleep(600)", "{n: [1]}")
+    site.ok("sweep.yml")
+    site.noted("1")
+    (run,) = site.told()
+    slurm.run("scancel", run["job"])
+    assert site.ended() == ["cancelled"]
+    assert "runs  1: 1 cancelled" in site.ok("sweep.yml").err
+
+
 def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
     big = farmer(gridengine, f"{os.getpid()}.templates.{next(NUMBER)}")
     big.write(".farmx.yaml", configured("sge", big.root))
