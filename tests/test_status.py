@@ -336,6 +336,21 @@ def test_a_later_job_that_run_json_names_no_more_is_not_what_a_run_waits_for(pla
     assert stands() == (State.STAGED, "main done; test to come", [2])  # whose number stays used up
 
 
+@pytest.mark.parametrize(("age_s", "state", "note"), [
+    (status.BACK_S - 600, "preempted", "farm big has no STATUS_CMD"),
+    (status.BACK_S + 600, "unknown", f"farm big has no STATUS_CMD, and {status.GONE}"),
+])  # fmt: skip
+def test_a_job_that_nobody_can_ask_for_is_taken_to_come_back_for_a_day(place, age_s, state, note):
+    run = place.run()
+    path = place.submission(Job(run, "1.0")).path
+    layout.write_json(os.path.join(path, layout.JOB), {"format": 1, "farm": "big", "executor": "command", "ask": {}})
+    base.record_queued(path, 0, 0, "7")
+    beat = ended(run, "preempted") / layout.HEARTBEAT
+    os.utime(beat, (time.time() - age_s,) * 2)
+    (found,) = status.of(str(place.experiment), ["one"]).runs
+    assert (found.state, found.note) == (State(state), note)
+
+
 def test_a_submission_whose_pool_died_holds_nothing(place, dead):
     submission = place.submission(Job(place.run(), "1.0"))
     layout.write_json(os.path.join(submission.path, layout.JOB), {"format": 1, **dead})
