@@ -291,6 +291,14 @@ def test_settling_twice_is_done_once_and_what_was_never_staged_cannot_settle(pla
     assert [stage.settle(str(place.experiment), name) for name in ("one", "one", "two")] == [True, True, False]
 
 
+def test_a_run_that_another_launch_stages_is_not_touched(place):
+    path = stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+    before = tree(Path(path))
+    with pytest.raises(FileExistsError):
+        stage.run(str(place.experiment), spec(("false",)), "one", 2, shared(place))
+    assert tree(Path(path)) == before
+
+
 def test_a_run_does_not_settle_over_another(place):
     stage.run(str(place.experiment), spec(), "one", 1, shared(place))
     (place.experiment / "one").mkdir()
