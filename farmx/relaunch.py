@@ -331,7 +331,7 @@ def cancel(runs: Iterable[Run], tell: Callable[[Run, str], None], more: Mapping[
     done = [(run, *_cancelled(run, more)) for run in sorted(runs, key=lambda run: run.state is State.RUNNING)]
     refused = _end_jobs([held for _, _, helds in done for held in helds])
     for run, did, helds in done:
-        why = next((refused[held.submission] for held in helds if held.submission in refused), None)
+        why = next((refused[key] for held in helds if (key := (held.submission, held.place)) in refused), None)
         unseen = why is not None and did == ASKED and any(held.record.get("elsewhere") for held in helds)
         tell(run, did if why is None else f"not cancelled: {why}" if unseen else _but(did, why))
 
@@ -412,19 +412,20 @@ def _elsewhere(run: Run) -> tuple[Held, ...]:
     return tuple(held for held in run.held if layout.executor_of(held.record) != layout.LOCAL)
 
 
-def _end_jobs(helds: Sequence[Held]) -> dict[str, str]:
-    """Have the farms end these; submission -> why it could not be done."""
+def _end_jobs(helds: Sequence[Held]) -> dict[tuple[str, int], str]:
+    """Have the farms end these; (submission, index) -> why it could not be done."""
     by_farm: dict[tuple[Any, ...], list[Held]] = {}
     for held in helds:  # each user's apart: who may not end one is told so of that alone
         key = held.record["executor"], held.record.get("farm"), held.record.get("user")
         by_farm.setdefault(key, []).append(held)
-    refused: dict[str, str] = {}
+    refused: dict[tuple[str, int], str] = {}
     for group in by_farm.values():
         try:
             if whole := together.whole(group):
                 farms.leaf(group[0].record).cancel(whole)
         except FarmxError as error:  # a record that cannot be read, too: the records of the runs say so already
-            refused.update({held.submission: str(error) for held in group})
+            left = error.helds if isinstance(error, base.Refused) else group
+            refused.update({(held.submission, held.place): str(error) for held in left})
     return refused
 
 

@@ -246,12 +246,15 @@ SAID = [
     ("", "Unable to run job: no queue.\nExiting.\n", "Unable to run job: no queue."),
     ("no memory for this\n", "", "no memory for this"),
     ("what it does\n", "denied\n", "denied"),
+    ('denied: job "33" does not exist\nfarmer has registered the job 34 for deletion\n', "",
+     'denied: job "33" does not exist'),
+    ("denied\n", "error: no such queue\nwhat it does\n", "error: no such queue"),
     (" \n", "", "it gave no reason"),
 ]
 
 
 @pytest.mark.parametrize(("output", "error", "reason"), SAID)
-def test_a_reason_is_the_last_line_that_says_something(output, error, reason):
+def test_a_reason_is_the_last_line_that_says_something_an_error_before_others(output, error, reason):
     assert calls_of.Said(1, output, error).reason() == reason
 
 

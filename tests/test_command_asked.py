@@ -229,7 +229,7 @@ NUMBERS = [
     (NAMING, {"experiment": IT}, "7 r it_s_1_r0\n8 r somebody\n", "running none", ["7"]),
     (NAMING, {"experiment": IT}, "7 r it_s_1_r1\n8 r it_s_1_r1x\n", "none none", []),
     (NAMING, {"experiment": IT}, "7 r it_s\n8 r it_s*\n", "running running", ["7", "8"]),  # all that is shown
-    (NAMING, {"experiment": IT}, "8 r it_s_1_r1\n", "none running", ["7", "8"]),  # who knows what is not listed
+    (NAMING, {"experiment": IT}, "8 r it_s_1_r1\n", "none running", ["8"]),  # what is not listed has ended
     (NAMING, {"experiment": IT, "pack": {"slots": 1, "each": 2}}, "7 r it_s_1_r0\n8 r it_s_1_r0\n", "running running",
      ["7", "8"]),  # named for the first that the job holds
     (NAMING, {}, "7 r somebody\n8 r somebody\n", "running running", ["7", "8"]),  # SUBMIT_CMD names it otherwise
@@ -275,6 +275,38 @@ def test_a_refused_cancel_is_told_unless_the_jobs_have_gone(farm, tmp_path):
     says(farm, "7 r\n")
     with pytest.raises(FarmError, match="^end exited 1: denied: no job 7$"):
         command.cancel(asked)
+
+
+# What was given to CANCEL_CMD, which failed -> of which that is told.
+STAYING = [
+    ("8 r\n9 dr\n10 qw\n", 0, ["8", "10"]),
+    ("8 dRt\n9 ds\n10 done\n", 0, []),
+    ("8 somehow\n", 0, ["8"]),  # a word that STATUS does not name
+    ("9 dr\n", 1, ["7", "8", "10", "11"]),  # what it could not say
+]
+
+
+@pytest.mark.parametrize(("listed", "code", "left"), STAYING)
+def test_a_refused_cancel_is_told_of_the_jobs_that_stay(farm, tmp_path, listed, code, left):
+    words = {"done": "done", "r": "running", "qw": "queued"}
+    asked = helds(tmp_path, "7", "8", "9", "10", "11", asking=Asking("tell {ids}", words=words, cancel="end {ids}"))
+    says(farm, 'denied: job "7" does not exist\nme has registered the job 8 for deletion\n', code=1, name="end")
+    says(farm, listed, code=code)
+    told = []
+    try:
+        command.cancel(asked)
+    except base.Refused as refused:
+        assert str(refused) == 'end exited 1: denied: job "7" does not exist'
+        told = [held.name for held in refused.helds]
+    assert told == left
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, ["8"]), (1, ["7", "8"])])
+def test_where_names_are_listed_a_job_that_is_gone_is_not_cancelled(farm, tmp_path, code, ends):
+    asked = helds(tmp_path, "7", "8", asking=Asking("tell", NAMING, cancel="end {ids}"), experiment="x")
+    says(farm, "8 r x_r1\n", code=code)
+    command.cancel(asked)
+    assert words(farm, "end") == ends
 
 
 REFUSED = [

@@ -15,6 +15,7 @@ from farmx.cli import relaunching
 from farmx.cli.here import Here
 from farmx.errors import RecordError
 from farmx.farms import base, local
+from farmx.farms.command_asked import LINE, WORDS
 from farmx.processes import Inbox
 from farmx.spec import Attempt, Held, Job, Run, State
 from farmx.status import Look
@@ -557,6 +558,26 @@ def test_what_another_users_job_has_to_do_with_ours_is_nothing(place, tmp_path, 
                "scancel: Kill job error on job id 8_[0]: Access/permission denied",
     }  # fmt: skip
     assert fake.calls("scancel") == [["scancel", "7_[0]"], ["scancel", "8_[0]"]]
+
+
+def test_a_job_that_is_gone_keeps_no_other_from_being_told_as_cancelled(place, tmp_path, monkeypatch):
+    fake = Scheduler(tmp_path / "bin", monkeypatch, "qdel", "qstat")
+    made = place.submission(*(Job(place.run(name=name), "1.0") for name in ("gone", "ends", "stays")))
+    ask = {"status": ["qstat"], "line": LINE, "words": WORDS, "cancel": ["qdel", "{ids}"]}
+    told = {"format": 1, "farm": "big", "executor": "command", "ask": ask}
+    layout.write_json(os.path.join(made.path, layout.JOB), told)
+    for index, name in enumerate(("7", "8", "9")):
+        base.record_queued(made.path, index, index, name)
+    fake.says("qstat", "8 dr\n9 qw\n")
+    fake.says("qdel", 'denied: job "7" does not exist\nme has registered the job 8 for deletion\n', "", 1)
+    runs = [run._replace(state=State.QUEUED) for run in look(place).runs]
+    assert dict(told_of(*runs)) == {
+        "gone": "cancelled",
+        "ends": "cancelled",
+        "stays": "cancelled; its job is still queued and will end at once: "
+                 'qdel exited 1: denied: job "7" does not exist',
+    }  # fmt: skip
+    assert fake.calls("qdel") == [["qdel", "7", "8", "9"]]
 
 
 def test_a_job_that_nobody_here_can_end_is_told_and_the_run_never_starts(place):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from farmx import layout, processes
-from farmx.errors import StageError
+from farmx.errors import FarmError, StageError
 from farmx.spec import Held, Job, Run, State, Submission
 
 if TYPE_CHECKING:  # spares those who only look at runs
@@ -71,6 +71,14 @@ class Given(NamedTuple):
     requeue_code: int | None = None
     origins: Mapping[str, str] = {}
     tell: Callable[[str], None] = lambda line: None
+
+
+class Refused(FarmError):
+    """A farm did not end some of the jobs that it was to end. helds: these."""
+
+    def __init__(self, why: str, helds: Sequence[Held]) -> None:
+        super().__init__(why)
+        self.helds = tuple(helds)
 
 
 class Can(NamedTuple):

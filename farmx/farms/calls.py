@@ -51,6 +51,8 @@ _CROWDED = re.compile(
     r"|submitjob|job submit limit|pending job threshold", re.IGNORECASE
 )
 
+_ERROR = re.compile(r"(?:denied|error)\b", re.IGNORECASE)  # qdel says so of one job, then that others are ended
+
 
 class Said(NamedTuple):
     """code: the exit code, None where there is no such command. One that did not answer in time has code 124."""
@@ -60,11 +62,12 @@ class Said(NamedTuple):
     error: str
 
     def reason(self) -> str:
-        """The last line of its errors, else of its output, that says more than `Exiting.`"""
+        """The last line of its errors, else of its output, that says it is one, or more than `Exiting.`"""
         for text in (self.error, self.output):
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             if lines:
-                return ([line for line in lines if " " in line] or lines)[-1]
+                useful = [line for line in lines if " " in line]
+                return (list(filter(_ERROR.match, useful)) or useful or lines)[-1]
         return "it gave no reason"
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from farmx import errors, layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import command_words
-from farmx.farms.base import NAMELESS, Answer, Answers
+from farmx.farms.base import NAMELESS, Answer, Answers, Refused
 from farmx.farms.calls import Said, call
 from farmx.spec import Held, State
 
@@ -36,6 +36,9 @@ _COMMON = {
     "cancelled": "3 CANCELLED KILLED_BY_USER KILLED_BY_SYSTEM CANCELED",
 }
 WORDS = {word: "running" if state == "paused" else state for state, words in _COMMON.items() for word in words.split()}
+
+_OVER = ("done", "failed", "cancelled")
+_ENDING = {word for word in WORDS if word.startswith("d")}  # Grid Engine's: it was told to
 
 
 class Asking(NamedTuple):
@@ -200,7 +203,7 @@ def _begun(held: Held, run: str) -> bool:
 
 
 def cancel(helds: Sequence[Held]) -> None:
-    """CANCEL_CMD for all of them, in one call for all that are asked alike. Raises FarmError."""
+    """CANCEL_CMD for all of them, in one call for all that are asked alike. Raises FarmError, base.Refused for some."""
     for group in _alike([held for held in helds if held.name is not None]):
         farm, words = group[0].record.get("farm"), _ask(group[0]).get("cancel")
         if not words:
@@ -212,20 +215,28 @@ def cancel(helds: Sequence[Held]) -> None:
         if not ids:
             raise FarmError(f"farm {farm} did not say what it calls the job")
         said = _call(words, ids)
-        if said.code != 0 and not _all_gone(group):
-            raise FarmError(f"{words[0]} exited {said.code}: {said.reason()}")
+        if said.code != 0 and (left := _left(ours)):
+            raise Refused(f"{words[0]} exited {said.code}: {said.reason()}", left)
 
 
 def _ours(helds: Sequence[Held]) -> Sequence[Held]:
-    """Those whose number no other job has since; all of them where the farm lists no names."""
+    """Those that the farm has, and whose number no other job has since; all of them where it lists no names."""
     ask = _ask(helds[0])
     if not ask.get("status") or "name" not in re.compile(ask["line"]).groupindex:
         return helds
-    others = _others(helds, _listed(ask, _call(ask["status"], _ids(helds))))
-    return [held for held in helds if (held.submission, held.place) not in others]
+    said = _call(ask["status"], _ids(helds))
+    listed = _listed(ask, said)
+    others = _others(helds, listed)
+    there = [held for held in helds if said.code != 0 or held.name == NAMELESS or held.name in listed]
+    return [held for held in there if (held.submission, held.place) not in others]
 
 
-def _all_gone(helds: Sequence[Held]) -> bool:
-    """Whether the farm, asked again, has none of them any more: a job that ended meanwhile cannot be cancelled."""
-    live = (State.QUEUED, State.RUNNING, State.UNKNOWN)
-    return not any(answer.state in live for answer in poll(helds).values())
+def _left(helds: Sequence[Held]) -> Sequence[Held]:
+    """Those that the farm, asked again, has and is not about to end: a job that ended meanwhile cannot be cancelled."""
+    ask = _ask(helds[0])
+    if not ask.get("status"):
+        return helds
+    said = _call(ask["status"], _ids(helds))
+    over = {word for word, state in ask["words"].items() if state in _OVER} | _ENDING
+    words = {name: word for name, (word, _) in _listed(ask, said).items()}
+    return [held for held in helds if (words[held.name] not in over if held.name in words else said.code != 0)]

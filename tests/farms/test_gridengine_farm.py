@@ -97,6 +97,22 @@ def test_what_runs_and_what_waits_is_cancelled(big):
     assert len(big.starts()) == 4
 
 
+def test_a_job_that_is_gone_makes_no_line_of_a_cancel_false(big):
+    waiting(big, "{n: [1, 2, 3, 4, 5, 6]}")
+    big.ok("sweep.yml", "--first", "4")
+    big.become(*["running"] * 4)
+    before = set(big.farm.jobs())
+    big.ok("sweep.yml")
+    big.become(*["running"] * 4, "queued", "queued")
+    gone = min(set(big.farm.jobs()) - before)
+    big.farm.says("qdel", gone)
+    until(lambda: gone not in big.farm.jobs())
+    told = dict(line.split("  ", 1) for line in big.ok("cancel", "sweep").out.splitlines())
+    assert [told[name].strip() for name in names(big)] == ["asked to end"] * 4 + ["cancelled"] * 2
+    assert big.ended() == ["cancelled"] * 6
+    until(lambda: not big.farm.jobs())
+
+
 def test_logs_of_what_waits_runs_and_ended_and_clean_removes_only_what_ended(big):
     text = 'echo "{code} $2"\n[ "$2" = 1 ] && exit 1\n' + WAIT.replace("$GO", str(big.side) + ".go") + "\necho over"
     big.sweep("{n: [1]}", text.format(code="old"))

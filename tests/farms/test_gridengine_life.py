@@ -82,6 +82,20 @@ def test_without_cancel_cmd_what_runs_is_ended_and_what_waits_never_starts(big):
     assert len(big.starts()) == 4
 
 
+def test_no_later_stage_begins_of_a_run_that_was_cancelled_before_its_job_looked(big):
+    big.configure("-l h_rt=300", cancel="")
+    waiting(big, "{n: [1]}")
+    first = (big.path / "sweep.yml").read_text().partition("CMD: ")[2].partition("\n")[0]
+    stages = {name: f"sh -c 'echo {name} >> {big.side}.told'" for name in ("avg", "test")}
+    big.write("sweep.yml", f"CMD: {json.dumps({'train': first, **stages})}\nHPARAMS: {{n: [1]}}\n")
+    big.ok("sweep.yml")
+    until(lambda: big.starts())
+    big.ok("cancel", "sweep")
+    go(big)
+    assert big.ended() == ["cancelled"]
+    assert (told(big), len(big.starts())) == ([], 1)
+
+
 # ---------------------------------------------------------------- run again
 
 

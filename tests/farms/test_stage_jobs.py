@@ -96,6 +96,18 @@ def test_cancel_ends_the_stage_that_runs_and_all_that_wait(site):
     assert site.notes() == ["train 1 1 1"]
 
 
+def test_a_stage_that_ends_well_before_its_job_sees_a_cancel_lets_no_later_one_begin(site):
+    staged(site, "{n: [1]}")
+    mark(site, "wait.train")
+    site.ok("sweep.yml")
+    site.noted("train 1 1 1")
+    (site.run() / "attempts" / "1.0" / "cancel").touch()  # of another user, or Slurm did not answer
+    mark(site, "wait.train", there=False)
+    assert site.ended() == ["cancelled"]
+    until(lambda: not site.alive())
+    assert site.notes() == ["train 1 1 1"]
+
+
 def test_a_first_stage_that_its_breaker_holds_is_let_go_and_the_later_ones_begin_behind_it(site):
     site.setup('{"mem": 100, "array_parallelism": 1}')
     site.sweep("note(*sys.argv[1:])\nif sys.argv[1] == 'train': raise KeyError('lr')")
