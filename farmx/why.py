@@ -95,9 +95,20 @@ def account(run: Run, called: str, home: str) -> Account:
     told = Account(run.name, run.experiment, str(run.state), _sentence(run))
     if run.attempts and run.attempts[-1].begun and run.state not in (State.STAGED, State.QUEUED):
         told = _of_attempt(told, run, run.attempts[-1])
+    if base.MUTE in run.note and _full(run.path):
+        told = told._replace(evidence=(*told.evidence, "no space is left on the disk that it is on"))
     if job := base.job_of(run.held):
         told = told._replace(job=job, farm=base.first(run.held).record.get("farm"))
     return told._replace(next=tuple(_next(run, told, called, home)))
+
+
+def _full(path: str) -> bool:
+    """Whether nobody can write there, as far as its file system tells."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def _sentence(run: Run) -> str:

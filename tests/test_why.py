@@ -244,6 +244,30 @@ def test_the_job_of_an_attempt_is_told_when_it_has_ended_too(place, typed):
     assert "      job 39_0 on big $HOME" in typed("farmx why one").out.splitlines()
 
 
+MUTE = "its job failed before it could say why"
+FULL = ("no space is left on the disk that it is on",)
+DISKS = [
+    # free blocks, all and free inodes, what the farm says -> evidence
+    ((0, 100, 50), MUTE, FULL),
+    ((0, 0, 0), "farm big says Eqw of job 7, which failed before it could say why", FULL),
+    ((9, 100, 0), MUTE, FULL),
+    ((9, 100, 1), MUTE, ()),
+    ((9, 0, 0), MUTE, ()),  # its file system counts no inodes
+    ((0, 100, 0), "its job was killed (SIGTERM)", ()),
+]
+
+
+@pytest.mark.parametrize(("disk", "note", "evidence"), DISKS)
+def test_of_a_job_that_could_say_nothing_a_full_disk_is_told(place, monkeypatch, disk, note, evidence):
+    blocks, files, free = disk
+    path = place.run()
+    found = os.statvfs(path)
+    full = os.statvfs_result((*found[:4], blocks, files, free, free, *found[8:]))
+    monkeypatch.setattr(os, "statvfs", lambda where: {path: full}[where])
+    run = Run("one", path, "sweep", State.FAILED, {}, (), "p1-x", note=note)
+    assert why.account(run, "sweep/one", "sweep").evidence == evidence
+
+
 @pytest.mark.parametrize(("recorded", "known"), [({}, ""), ({"cause": "oom"}, "memory")])
 def test_the_kernels_word_counts_for_a_program_of_this_boot(place, typed, tmp_path, monkeypatch, recorded, known):
     run = died(place, code=None, signal="SIGKILL", note="main was ended by SIGKILL", **recorded)

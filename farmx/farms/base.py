@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # spares those who only look at runs
     from farmx.runner import Outcome
 
 SILENT_S = 300.0  # a heartbeat this old is no sign of life
+MUTE = "failed before it could say why"  # a job that left no record, as notes of farms say it
 NAMELESS = "?"  # the name of a job whose farm did not say what it calls it
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from farmx import errors, layout, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import command_words
-from farmx.farms.base import NAMELESS, Answer, Answers, Refused
+from farmx.farms.base import MUTE, NAMELESS, Answer, Answers, Refused
 from farmx.farms.calls import Said, call
 from farmx.spec import Held, State
 
@@ -25,7 +25,7 @@ _STATES = {"queued": State.QUEUED, "running": State.RUNNING, "done": State.LOST,
            "cancelled": State.CANCELLED}  # fmt: skip
 _SAYS = "farm {farm} says {word}"
 _NOTES = {"done": "its job ended without recording an end", "cancelled": "its job was cancelled", "running": "",
-          "failed": f"{_SAYS} of job {{name}}, which failed before it could say why"}  # fmt: skip
+          "failed": f"{_SAYS} of job {{name}}, which {MUTE}"}  # fmt: skip
 # What schedulers say, where STATUS does not: Grid Engine, PBS, LSF, HTCondor's numbers, Slurm and NGC in long words.
 _COMMON = {
     "queued": "qw hqw hRwq hRqw Rq Rqw Q H W PEND PSUSP WAIT 1 5 PENDING REQUEUED CREATED QUEUED STARTING",

@@ -6,7 +6,7 @@ from typing import Any
 
 from farmx import needs
 from farmx.errors import where
-from farmx.farms.base import Answer
+from farmx.farms.base import MUTE, Answer
 from farmx.spec import State
 
 LET_GO = "scontrol release"  # what notes say that lets go what Slurm holds
@@ -27,7 +27,7 @@ _STATES = {
     "STOPPED": (State.RUNNING, "somebody stopped it"),
     "SUSPENDED": (State.RUNNING, "it is suspended: others go first"),
     "CANCELLED": (State.CANCELLED, "its job was cancelled"),
-    "FAILED": (State.FAILED, "its job failed before it could say why"),
+    "FAILED": (State.FAILED, f"its job {MUTE}"),
     "TIMEOUT": (State.FAILED, "it reached its time limit"),
     "DEADLINE": (State.FAILED, "it reached its deadline"),
     "OUT_OF_MEMORY": (State.FAILED, "out of memory"),
