@@ -258,6 +258,20 @@ def test_a_claim_that_is_no_link_is_one_line(experiment):
     assert str(caught.value) == told
 
 
+def test_a_claim_that_goes_as_it_is_read_is_found_by_its_run(experiment, monkeypatch):
+    held(experiment)
+    real = os.readlink
+
+    def gone(path: str) -> str:
+        monkeypatch.undo()
+        os.unlink(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "readlink", gone)
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
+    assert links(experiment) == {"p1-a.1": "../../one"}
+
+
 def test_where_sshfs_hides_where_links_lead_it_is_said_what_to_do(experiment, monkeypatch):
     held(experiment)
 
