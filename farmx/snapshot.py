@@ -90,7 +90,8 @@ def listing(root: str, wish: Wish, outside: Sequence[str], progress: Progress = 
     except OSError as error:
         why = f"{error.filename}: cannot be read for the snapshot: {error.strerror}"
         raise StageError(f"{why}; the code is all of {root}: call farmx in the project") from error
-    logs, live = _logs(root, outside), _live(root, wish.link)
+    ours = layout.cache_folder(os.path.expanduser("~"), os.environ)  # of a launch from the home directory
+    logs, live = _logs(root, (*outside, ours)), _live(root, wish.link)
     names = [name for name in names if not _never(name) and not _below(name, logs)]
     kept, warnings = _ignored(names, wish.ignore)
     included = _included(root, wish.include, logs)

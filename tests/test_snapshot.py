@@ -215,6 +215,19 @@ def test_logroot_in_the_tree_is_never_code(source, in_git):
     assert listed(source, (source / "runs",)) == ["a.py", "deep/runs/c.py", "runsome/b.py"]
 
 
+@pytest.mark.parametrize("in_git", [True, False])
+def test_what_farmx_remembers_is_never_code(source, monkeypatch, in_git):
+    """Of a launch from the home directory."""
+    write(source, ".cache/other", ".cache/farmx/runs/1.json", "x cache/farmx/a", "t.py")
+    if in_git:
+        git(source, "init", "-q")
+    for name, text in (("HOME", str(source)), ("XDG_CACHE_HOME", "")):
+        monkeypatch.setenv(name, text)
+    assert listed(source) == [".cache/other", "t.py", "x cache/farmx/a"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(source / "x cache"))
+    assert listed(source) == [".cache/farmx/runs/1.json", ".cache/other", "t.py"]
+
+
 def test_logroot_in_the_tree_is_never_code_by_whatever_way_it_is_named(source, tmp_path):
     write(source, "a.py", "runs/sweep/one/metrics.csv")
     (tmp_path / "by").symlink_to(source)
