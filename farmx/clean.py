@@ -75,9 +75,11 @@ def plan(runs: Sequence[Run], wish: Wish, homes: Iterable[str] = ()) -> Plan:
     if wish.keep is not None:
         items += _checkpoints([run for run in ended if run not in gone], wish.keep)
     if wish.snapshots:
-        for home in dict.fromkeys([*(os.path.dirname(run.path) for run in runs), *homes]):
-            found, note = _snapshots(home, {run.path for run in gone})
-            items, notes = items + found, notes + note
+        meant = list(dict.fromkeys([*(os.path.dirname(run.path) for run in runs), *homes]))
+        for home in meant:
+            found, said = _snapshots(home, {run.path for run in gone})
+            whose = f"{os.path.basename(home)}: " if len(meant) > 1 else ""
+            items, notes = items + found, notes + [whose + note for note in said]
     return Plan(tuple(items), left, tuple(notes))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import evidence, layout, logs, processes, stages, status, verdicts
-from farmx.farms import base
+from farmx.farms import base, calls
 from farmx.farms.slurm_words import LET_GO
 from farmx.spec import Attempt, Run, State
 
@@ -113,7 +113,25 @@ def _full(path: str) -> bool:
 
 def _sentence(run: Run) -> str:
     """What the state says by itself; why a run waits is its farm's to say."""
-    return run.note or _STATES.get(run.state, "")
+    return run.note or _standing(run)
+
+
+def _standing(run: Run) -> str:
+    """What its state is, in words."""
+    told = _STATES.get(run.state, "")
+    return told.replace("somebody", _asker(run)) if run.state is State.CANCELLED else told
+
+
+def _asker(run: Run) -> str:
+    """Who asked for its end, by whose file says so: its jobs are those of who launched it, whoever ends them."""
+    number = run.attempts[-1].number[0] if run.attempts else 0
+    for attempt in reversed([each for each in run.attempts if each.number[0] == number]):
+        try:
+            uid = os.stat(os.path.join(attempt.path, layout.CANCEL if attempt.begun else layout.END)).st_uid
+        except OSError:
+            continue
+        return "you" if uid == os.getuid() else calls.user(uid)
+    return "somebody"
 
 
 def _of_attempt(told: Account, run: Run, last: Attempt) -> Account:
@@ -174,7 +192,7 @@ def _why(told: Account, run: Run, cause: str) -> str:
         return ": ".join(filter(None, (run.note, plain)))
     known = "" if told.evidence == () and run.note else _CAUSES.get(cause, "")  # the note says it itself
     ended = (run.attempts[-1].end or {}).get("note") if run.state is State.PREEMPTED else None  # the note is its farm's
-    parts = (_STATES.get(run.state, ""), str(ended or ""), run.note, known)
+    parts = (_standing(run), str(ended or ""), run.note, known)
     return ": ".join(dict.fromkeys(filter(None, parts)))
 
 

@@ -620,6 +620,11 @@ def test_a_young_snapshot_stays_and_one_that_was_asked_for_is_young(place, typed
         "nothing to remove\n", "left    1 snapshot younger than a day: a launch may be about to use it\n"
     )  # fmt: skip
     assert kept(place) == sorted([first, second])
+    shutil.copytree(place.experiment, place.experiment.parent / "two $HOME", symlinks=True)
+    assert typed("farmx clean sweep 'two $HOME' --snapshots -y").err.splitlines() == [
+        f"left    {name}: 1 snapshot younger than a day: a launch may be about to use it"
+        for name in ("sweep", "two $HOME")
+    ]
 
 
 def test_a_snapshot_of_a_run_being_staged_or_by_its_link_alone_stays(place, typed):

@@ -148,7 +148,7 @@ def test_a_run_that_was_cancelled_while_it_waited_has_no_attempt_more(typed):
     runs = told(typed, "farmx status sweep --json")["runs"]
     assert [(run["run"], run["attempts"], run["seconds"]) for run in runs] == [("run", 1, 60.0), ("run_2", 0, None)]
     assert typed("farmx why run_2").out == (
-        "sweep/run_2  cancelled: somebody cancelled it\nnext  farmx retry sweep/run_2  # again, with the code it had\n"
+        "sweep/run_2  cancelled: you cancelled it\nnext  farmx retry sweep/run_2  # again, with the code it had\n"
     )
 
 

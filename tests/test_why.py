@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import subprocess
 import time
@@ -242,6 +243,22 @@ def test_the_job_of_an_attempt_is_told_when_it_has_ended_too(place, typed):
     found = told(typed)
     assert (found["job"], found["farm"]) == ("39_0", "big $HOME")
     assert "      job 39_0 on big $HOME" in typed("farmx why one").out.splitlines()
+
+
+def test_who_cancelled_a_run_is_told(place, typed, monkeypatch):
+    """By whose file asked for it, or kept it from beginning: the end itself is its runner's."""
+    ran, waited, by_farm = (staged(place, name=name) for name in ("ran", "waited", "by farm"))
+    paths = [attempt(run, "1.0", {"main": b""}, "cancelled") for run in (ran, waited, by_farm)]
+    (paths[0] / "cancel").touch()
+    end = json.loads((paths[1] / "end.json").read_text())
+    (paths[1] / "end.json").write_text(json.dumps({**end, "begun": False}))
+    mine = [told(typed, f"farmx why '{name}' --json")["why"] for name in ("ran", "waited", "by farm")]
+    assert mine == ["you cancelled it", "you cancelled it", "somebody cancelled it"]
+    monkeypatch.setattr(os, "getuid", lambda: 12)
+    theirs = [told(typed, f"farmx why {name} --json")["why"] for name in ("ran", "waited")]
+    assert theirs == [f"{pwd.getpwuid(paths[0].stat().st_uid).pw_name} cancelled it"] * 2
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert told(typed, "farmx why ran --json")["why"] == f"{paths[0].stat().st_uid} cancelled it"
 
 
 MUTE = "its job failed before it could say why"

@@ -189,11 +189,13 @@ def crowded(error: str) -> bool:
     return bool(_CROWDED.search(error))
 
 
-def user() -> str:
-    """Whose jobs ours are, as a scheduler names us; the number where it has no name, as in a container."""
+def user(uid: int | None = None) -> str:
+    """Whose jobs ours are, or those of another, as a scheduler names us; the number where it has no name, as in a
+    container."""
     import pwd  # spares those who ask no scheduler
 
+    number = os.getuid() if uid is None else uid
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(number).pw_name
     except KeyError:
-        return str(os.getuid())
+        return str(number)
