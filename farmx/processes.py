@@ -339,7 +339,7 @@ def _become(
     """
     try:
         os.setsid()
-        for number in (*STOPS, CANCEL, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
+        for number in (*REQUESTS, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         die_with_parent(signal.SIGKILL, parent)

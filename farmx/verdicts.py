@@ -78,13 +78,14 @@ def _counted(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[s
 def causes(run: Run) -> list[str | None]:
     """Why each attempt ended, oldest first, None where it ended well or was ended by others.
 
-    A job that a farm had and never began counts as an attempt whose node failed.
+    A job that a farm had and never began counts as an attempt whose node failed, unless the farm says why.
     """
     last = run.attempts[-1] if run.attempts else None
     found = [_cause(run, attempt, attempt is last) for attempt in run.attempts]
     # One that waits for the stage before it is nobody's failure.
     waited = [held for held in base.ahead(run) if held.name and not held.record.get(layout.AFTER)]
-    return found + ["node_fail"] * len(waited) if run.state in JUDGED else found
+    why, _ = evidence.farm_word([run.note])
+    return found + [_WORDS.get(why, "node_fail")] * len(waited) if run.state in JUDGED else found
 
 
 def _cause(run: Run, attempt: Attempt, newest: bool) -> str | None:

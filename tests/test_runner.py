@@ -750,6 +750,21 @@ with processes.Inbox(notice_s=60.0, warns=True) as inbox:
     assert script(code, run) == "preempted\n"
 
 
+def test_a_program_ignores_no_request_that_its_runner_was_started_to_ignore(place):
+    run = place.shell("grep SigIgn /proc/$$/status")
+    code = """
+import signal
+from farmx import processes, runner
+for number in processes.REQUESTS:
+    signal.signal(number, signal.SIG_IGN)
+with processes.Inbox() as inbox:
+    runner.execute(sys.argv[1], "1.0", {}, inbox)
+"""
+    script(code, run)
+    ignored = int(output(run).split()[1], 16)
+    assert [number for number in processes.REQUESTS if ignored >> number - 1 & 1] == []
+
+
 def test_a_cancel_that_came_before_an_attempt_is_not_for_it(place):
     run = place.shell("true")
     code = """

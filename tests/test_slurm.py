@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import subprocess
 import time
 from pathlib import Path
 
@@ -170,8 +171,15 @@ TEXT = """#!/bin/bash
 #SBATCH --time=12:00:00
 
 # command
+trap '' USR2
 run it
 """
+
+
+def test_a_warning_that_comes_before_the_runner_can_take_it_ends_no_job():
+    text = slurm_script.text("kill -USR2 $$; exec sh -c 'kill -USR2 $$; echo lives'", {"ntasks": 2}, 1)
+    ran = subprocess.run(["bash", "-c", text], stdout=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "lives\n")
 
 
 def test_a_script_says_what_the_sweep_says_and_nothing_else():

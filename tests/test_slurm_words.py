@@ -30,6 +30,7 @@ UNOPENED = "its node could not begin its job: does it see LOGROOT, and was that 
         ("CANCELLED by 1000", "None", Answer(State.CANCELLED, "its job was cancelled")),
         ("FAILED", "JobLaunchFailure", Answer(State.FAILED, "its job was killed, or its node could not begin it")),
         ("FAILED", "0:9", Answer(State.FAILED, "its job was killed (SIGKILL)")),
+        ("FAILED", "0:12", Answer(State.FAILED, "its time limit was near before it could begin (SIGUSR2)")),
         ("FAILED", "0:36", Answer(State.FAILED, "its job was killed (SIGRTMIN+2)")),
         ("FAILED", "0:0", Answer(State.FAILED, "its job failed before it could say why")),
         ("FAILED", "0:53", Answer(State.FAILED, UNOPENED)),

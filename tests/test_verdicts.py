@@ -132,6 +132,8 @@ def test_a_job_that_never_began_counts_each_time_it_was_queued(place):
         assert verdicts.causes(run) == ["node_fail"] * count
         assert verdicts.of(run).again is again
     assert verdicts.causes(run_of(path, State.QUEUED, "", helds)) == []
+    told = [run_of(path, State.FAILED, note, helds[:2]) for note in ("it reached its time limit", "out of memory")]
+    assert list(map(verdicts.causes, told)) == [["time"] * 2, ["oom"] * 2]
     unheard = Held("s", 0, 1, {}, None)
     assert verdicts.causes(run_of(path, State.FAILED, "", (unheard,))) == []
 

@@ -33,6 +33,8 @@ MASTER = 'export MASTER_ADDR="$(hostname)" MASTER_PORT=$((10000 + SLURM_JOB_ID %
 TASKS = ("SLURM_NTASKS", "SLURM_JOB_NUM_NODES")
 # srun that is told how many cpus a task has, and not how many tasks, fills whole nodes with them.
 COUNTED = 'export SLURM_NTASKS="${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}"'
+# A warning that comes before the runner can take it would end the job.
+DEAF = "trap '' USR2"
 # What scontrol says of a job, or slurmstepd writes into its output, when a program was ended; the first that is there.
 # While a job is being ended scontrol says only COMPLETING; one that comes back has one restart more.
 WORDS = (
@@ -137,9 +139,8 @@ def logged(submission: str) -> str:
 
 
 def _lines(command: str, resources: Mapping[str, Any]) -> str:
-    if not _tasks(resources):
-        return command
-    return f"{COUNTED}\n{MASTER}\n{command}"
+    alone = f"{DEAF}\n{command}"
+    return f"{COUNTED}\n{MASTER}\n{alone}" if _tasks(resources) else alone
 
 
 def placed(resources: Mapping[str, Any], pack: packs.Pack) -> Mapping[str, Any]:

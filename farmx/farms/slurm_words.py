@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from farmx import needs
+from farmx import needs, processes
 from farmx.errors import where
 from farmx.farms.base import MUTE, Answer
 from farmx.spec import State
@@ -122,6 +122,8 @@ def _killed(reason: str) -> str:
         return ""
     if int(number) == _UNOPENED:
         return "its node could not begin its job: does it see LOGROOT, and was that or the experiment moved?"
+    if int(number) == processes.NOTICE:
+        return "its time limit was near before it could begin (SIGUSR2)"
     from farmx import runner  # spares who asks of jobs that nobody killed
 
     return f"its job was killed ({runner.signal_name(int(number))})"
