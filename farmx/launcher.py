@@ -50,8 +50,9 @@ def launch(
     with claims.at_work(order.experiment, order.id) if makes else nullcontext():
         made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
     jobs = tuple(each.jobs[0] for each in made)
-    said = (*programs.elsewhere(order.specs, order.environ, here), *programs.bare(order.specs, order.source, code),
-            *code.warnings, taken.note, in_one(farm, order.specs))  # fmt: skip
+    said = (*programs.elsewhere(order.specs, order.environ, here), *programs.unplugged(order.specs, order.environ),
+            *programs.bare(order.specs, order.source, code), *code.warnings, taken.note,
+            in_one(farm, order.specs))  # fmt: skip
     notes = notes_of(order, code, choices, filter(None, said))
     summary = summary_of(order, code, taken.digest, choices, jobs, lost, notes)
     record(order, summary, choices)

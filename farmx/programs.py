@@ -101,6 +101,19 @@ def misfit(container: Mapping[str, Any], executor: str, environ: Mapping[str, st
     return containers.problem(container, here, takes_pyxis, environ, experiment)
 
 
+def unplugged(specs: Sequence[RunSpec], environ: Mapping[str, str]) -> Iterator[str]:
+    """A note where runs are for containers of pyxis and the srun that is here has no such plugin: nodes may have it."""
+    srun = shutil.which("srun", path=environ.get("PATH", os.defpath))
+    if not srun or not any(spec.container.get("runtime") == containers.PYXIS for spec in specs):
+        return
+    import subprocess  # only for such containers
+
+    said = subprocess.run([srun, "--help"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    if said.returncode == 0 and b"--container-image" not in said.stdout:
+        yield ("CONTAINER: srun here has no --container-image: where nodes lack the plugin pyxis, too, each run will "
+               "fail")  # fmt: skip
+
+
 def _path_words(texts: Iterable[str]) -> Iterator[str]:
     """What may be a path in these words."""
     for text in texts:

@@ -293,3 +293,19 @@ def test_what_slurm_does_not_end_is_left_in_the_end_with_the_command_that_cancel
     state, _, command = told[-1].rpartition("; ")
     assert re.fullmatch(r"left   one is (running|unknown), on elsewhere.*", state)
     assert shlex.split(command) == ["farmx", "cancel", str(place.experiment.relative_to(tmp_path)), "ends", "it"]
+
+
+def test_what_slurm_holds_is_told_once_with_the_command_that_lets_it_go(tmp_path, monkeypatch, capfd):
+    place = Place(tmp_path, "it's drill")
+    run = place.run()
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    made = base.submission(str(place.experiment / ".farmx" / "submissions"), "id", [Job(run, "1.0")])
+    record = {"executor": "slurm", "farm": "big", "name": "sweep.id", "user": "root", "node": {"task": ["A", "B"]}}
+    layout.write_json(f"{made.path}/{layout.JOB}", {"format": 1, **record})
+    base.record_queued(made.path, 0, 0, "7")
+    fake.says("squeue", "0|PENDING|JobHeldUser|sweep.id\n")
+    monkeypatch.setattr(drill, "LOOK_S", 0.0)
+    assert drill.Trial(run, False, pytest.fail).until(lambda: len(fake.calls("squeue")) > 2)
+    assert capfd.readouterr().err.splitlines() == [
+        "wait   queued: held by its user; scontrol release lets it go", "next   scontrol release 7_0",
+    ]  # fmt: skip

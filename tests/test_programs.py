@@ -1,6 +1,9 @@
 """programs: what a run would not find is refused or told before anything is made, as far as that can be told."""
 
 import pytest
+from launching import spec
+
+from farmx import programs
 
 FARM = "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"
 NOTE = "note  CMD: there is no program '{}' in PATH here; runs find it only where their nodes have it"
@@ -13,6 +16,29 @@ def test_a_program_that_only_nodes_may_have_is_told_and_launched_elsewhere(proje
     done = project.ok("sweep.yml")
     assert [line for line in done.err.splitlines() if line.startswith("note")] == [NOTE.format(word)]
     assert len(project.runs()) == 1
+
+
+SRUNS = [
+    # what srun --help prints, its exit code -> whether that is told
+    ("  --container=PATH  of OCI", 0, True),
+    ("  --container-image=[USER@][REGISTRY#]IMAGE  of pyxis", 0, False),
+    ("Could not establish a configuration source", 1, False),  # it says nothing of the plugin
+]
+
+
+@pytest.mark.parametrize(("told", "code", "lacks"), SRUNS)
+def test_an_srun_without_the_plugin_of_the_container_is_told(tmp_path, told, code, lacks):
+    srun = tmp_path / "bin ü/srun"
+    srun.parent.mkdir()
+    srun.write_text(f"#!/bin/sh\n[ \"$*\" = --help ] && echo '{told}'\nexit {code}\n")
+    srun.chmod(0o755)
+    inside = {"image": "x", "runtime": "pyxis", "mounts": [], "args": []}
+    specs = [spec(hparams={"n": n})._replace(container=inside) for n in (1, 2)]
+    note = "CONTAINER: srun here has no --container-image: where nodes lack the plugin pyxis, too, each run will fail"
+    assert [*programs.unplugged(specs, {"PATH": str(srun.parent)})] == [note] * lacks
+    assert [*programs.unplugged(specs, {"PATH": str(tmp_path)})] == []  # nodes may have one
+    assert [*programs.unplugged([spec(), spec()._replace(container={**inside, "runtime": "apptainer"})],
+                                {"PATH": str(srun.parent)})] == []  # fmt: skip
 
 
 @pytest.mark.parametrize("how", [("-i",), ("--farm", "local")])

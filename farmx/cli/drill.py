@@ -16,7 +16,9 @@ from farmx.cli.surroundings import show, tell, user
 from farmx.compose import Composed, Request
 from farmx.drills import Check
 from farmx.errors import FarmError, UsageError
+from farmx.farms import base
 from farmx.farms.base import Farm
+from farmx.farms.slurm_words import LET_GO
 from farmx.layout import LOCAL
 from farmx.spec import Attempt, Run, State, Surroundings
 
@@ -180,6 +182,8 @@ class Trial:
         now = f"{run.state}" + (f": {run.note}" if run.note and run.state is not State.RUNNING else "")
         if now != self._told:
             tell(f"wait   {now}")
+            if LET_GO in run.note and (job := base.job_of(run.held)):
+                tell(f"next   {LET_GO} {job}")
         self._told = now
 
     def _gave_up(self, what: str) -> Check:
