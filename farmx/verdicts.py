@@ -65,7 +65,7 @@ def wanted(
 ) -> Mapping[str, Any]:
     """What the next attempt of a run is to have, whoever queues it. wants: what its first stage asks for.  resources:
     what the run was staged with.  own: stage -> what it asks for itself."""
-    return policy.raised(retry, _counted(run, resources, own), wants) if retry and run.attempts else wants
+    return policy.raised(retry, _counted(run, resources, own), wants) if retry else wants
 
 
 def _counted(run: Run, resources: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> list[str | None]:

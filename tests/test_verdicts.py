@@ -134,6 +134,9 @@ def test_a_job_that_never_began_counts_each_time_it_was_queued(place):
     assert verdicts.causes(run_of(path, State.QUEUED, "", helds)) == []
     told = [run_of(path, State.FAILED, note, helds[:2]) for note in ("it reached its time limit", "out of memory")]
     assert list(map(verdicts.causes, told)) == [["time"] * 2, ["oom"] * 2]
+    asked = {"mem": "1G", "time": 5}
+    grown = [verdicts.wanted(run, {"time": "x2", "oom": "x1.5"}, asked, asked) for run in told]
+    assert grown == [{"mem": "1G", "time": 20}, {"mem": "2304M", "time": 5}]
     unheard = Held("s", 0, 1, {}, None)
     assert verdicts.causes(run_of(path, State.FAILED, "", (unheard,))) == []
 
