@@ -494,9 +494,30 @@ def test_sacct_is_asked_for_what_squeue_has_forgotten_and_its_old_news_do_not_co
         (made.path, 4): Answer(State.FAILED, "out of memory"),
     }
     said = fake.calls("sacct")[0]  # without states it leaves out what was cancelled before it could have begun
-    assert said[said.index("-S") + 2 : -2] == [
-        "-E", "now", "--state=BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO", "--name=sweep.id"
+    assert said[said.index("-S") + 2 :] == [
+        "-E", "now", "--name=sweep.id", "-o", "JobID,State,ExitCode,JobName",
+        "--state=BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO",
     ]  # fmt: skip
+
+
+REFUSED = [
+    # what sacct has against the question, what it says to one without states -> what is known, how often it is asked
+    ("sacct: fatal: unrecognized job state value\n", "7_0|OUT_OF_MEMORY|0:125|sweep.id\n", [State.FAILED], 2),
+    ("Slurm accounting storage is disabled\n", None, [], 2),
+    ("sacct: error: slurmdbd: Connection refused\n", "7_0|OUT_OF_MEMORY|0:125|sweep.id\n", [], 1),
+]
+
+
+@pytest.mark.parametrize(("why", "then", "states", "times"), REFUSED)
+def test_a_sacct_that_refuses_is_asked_once_more_without_states(fake, tmp_path, why, then, states, times):
+    made = submission(tmp_path, count=1)
+    fake.says("sacct", "7_0|COMPL", why, 1)
+    if then is not None:
+        fake.says("sacct", then, call=2)
+    assert [answer.state for answer in slurm.poll(helds(made)).values()] == states
+    asked = fake.calls("sacct")
+    assert len(asked) == times
+    assert asked[1:] == [[word for word in asked[0] if not word.startswith("--state=")]] * (times - 1)
 
 
 def test_a_job_that_left_its_array_before_it_began_was_cancelled_and_one_that_began_is_not_known(fake, tmp_path):

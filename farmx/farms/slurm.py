@@ -18,7 +18,7 @@ from farmx import breaker, layout, packs, processes, records
 from farmx.errors import FarmError, FarmxError
 from farmx.farms import base, carried, sentinel, slurm_check, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch, Can
-from farmx.farms.calls import call, here, user
+from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
 
@@ -336,10 +336,12 @@ def _accounted(
     since = min(float(held.record.get("submitted") or 0.0) for held in helds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SKEW_S))
     by_name = _by_name([name for name, held in names.items() if held.submission in wanted])
-    # Without states what was cancelled before it could have begun is left out.
-    window = ["-S", start, "-E", "now", f"--state={slurm_words.STATES}"]
+    window = ["-S", start, "-E", "now"]
     ask = ["sacct", "-n", "-P", "-X", "-u", users, *window, *by_name, "-o", "JobID,State,ExitCode,JobName"]
-    said = call(ask, cluster=cluster)
+    # Without states what was cancelled before it could have begun is left out.
+    said = call([*ask, f"--state={slurm_words.STATES}"], cluster=cluster)
+    if said.code != 0 and not transient(said.error):  # a Slurm of another age may know one of them by no such word
+        said = call(ask, cluster=cluster)
     rows = _rows(said.output) if said.code == 0 else []
     ended = [row for row in rows if slurm_words.answer(row[1], row[2]).state not in (State.QUEUED, State.RUNNING)]
     return [[row[0].partition("_")[2], *row[1:]] for row in ended]
