@@ -5,7 +5,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 
@@ -14,7 +14,7 @@ from farmx.errors import StageError
 
 NEVER = (".git", "__pycache__")  # in no snapshot
 CHUNK = 1 << 20  # bytes read at once
-_CMD = re.compile(rb"""[\s{]*["']?CMD["']?\s*:""")  # in a line of a sweep file, and in each of them
+_CMD = re.compile(rb"""(\xef\xbb\xbf)?["']?CMD["']?\s*:""")  # a line of a sweep file begins so, in each of them
 _UNREADABLE = (OSError, ValueError, RecursionError)  # of a manifest that is gone, or damaged
 
 
@@ -101,14 +101,14 @@ def _everything(root: str, below: str = "") -> Iterator[str]:
                 yield from _everything(root, name)
 
 
-def differing(farmx: str, one: str, other: str) -> list[str]:
-    """The files that two snapshots do not share, Python's first, then by name; sweep files are left out.
+def differing(farmx: str, one: str, other: str, but: Collection[str]) -> list[str]:
+    """The files that two snapshots do not share, Python's first, then by name; sweep files and `but` are left out.
 
     [] where one of the two can no longer be read.
     """
     paths = [os.path.join(farmx, layout.SNAPSHOTS, digest) for digest in (one, other)]
     try:
-        lines = [_lines(path) for path in paths]
+        lines = [_lines(path, but) for path in paths]
         theirs = [_without_sweeps(path, each - other) for path, each, other in zip(paths, lines, reversed(lines))]
         names = {_named(line) for each in theirs for line in each}
     except _UNREADABLE:
@@ -124,15 +124,15 @@ def _named(line: str) -> str:
     return told[0]
 
 
-def alike(snapshots: Mapping[str, str]) -> dict[str, str]:
-    """Digest -> the first whose snapshot holds the same files, sweep files left out.
+def alike(snapshots: Mapping[str, str], but: Collection[str]) -> dict[str, str]:
+    """Digest -> the first whose snapshot holds the same files, sweep files and `but` left out.
 
     snapshots: digest -> directory.  One that can no longer be read is like no other.
     """
     lines: dict[str, frozenset[str]] = {}
     for digest, path in snapshots.items():
         with suppress(*_UNREADABLE):
-            lines[digest] = _lines(path)
+            lines[digest] = _lines(path, but)
     shared = frozenset.intersection(*lines.values()) if lines else frozenset()
     found, first = {digest: digest for digest in snapshots}, dict[frozenset[str], str]()
     for digest, each in lines.items():
@@ -156,6 +156,7 @@ def _is_sweep(path: str) -> bool:
         return False
 
 
-def _lines(snapshot: str) -> frozenset[str]:
+def _lines(snapshot: str, but: Collection[str]) -> frozenset[str]:
+    begins = tuple(f"[{json.dumps(name)}," for name in but)
     with open(os.path.join(snapshot, layout.MANIFEST), encoding="utf-8") as file:
-        return frozenset(file)
+        return frozenset(line for line in file if not line.startswith(begins))

@@ -134,8 +134,9 @@ def _changed(order: Order, digest: str, made: Sequence[str]) -> tuple[int, tuple
     That a sweep file changed says nothing: its values and commands are looked at one by one.
     """
     farmx = os.path.join(order.experiment, layout.FARMX)
+    sweep = (os.path.relpath(order.sweep, order.source),)
     others = (each for each in dict.fromkeys(made) if each != digest)
-    differs = {each: tuple(manifest.differing(farmx, digest, each)) for each in others}
+    differs = {each: tuple(manifest.differing(farmx, digest, each, sweep)) for each in others}
     changed = [each for each in made if differs.get(each)]
     return len(changed), differs[changed[-1]] if changed else ()
 

@@ -79,10 +79,12 @@ def codes_of(runs: Sequence[Run]) -> dict[str, str]:
     homes = {run.digest: layout.home_of(run.path) for run in runs if run.digest}
     if len(homes) < 2:
         return {}
-    from farmx import manifest  # spares who looks at runs of one snapshot
+    from farmx import manifest, records  # spare who looks at runs of one snapshot
 
-    return manifest.alike({digest: os.path.join(home, layout.FARMX, layout.SNAPSHOTS, digest)
-                           for digest, home in homes.items()})  # fmt: skip
+    told = map(records.last_launch, set(homes.values()))
+    sweeps = {os.path.relpath(each["sweep"], str(each.get("cwd"))) for each in told if each}
+    places = {digest: os.path.join(home, layout.FARMX, layout.SNAPSHOTS, digest) for digest, home in homes.items()}
+    return manifest.alike(places, sweeps)
 
 
 # Order

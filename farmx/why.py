@@ -97,7 +97,7 @@ def account(run: Run, called: str, home: str) -> Account:
         told = _of_attempt(told, run, run.attempts[-1])
     if base.MUTE in run.note and _full(run.path):
         told = told._replace(evidence=(*told.evidence, "no space is left on the disk that it is on"))
-    if job := base.job_of(run.held):
+    if job := base.job_of(run):
         told = told._replace(job=job, farm=base.first(run.held).record.get("farm"))
     return told._replace(next=tuple(_next(run, told, called, home)))
 

@@ -44,6 +44,15 @@ def test_a_run_that_a_crash_left_before_it_was_in_its_place_has_the_code_it_has(
     assert codes(project) is None
 
 
+@pytest.mark.parametrize("name", ["sweep", "{x: 1, CMD} of.yml", "sub/s.yml"])
+def test_the_sweep_file_itself_is_no_code_however_it_is_written(project, name):
+    (project.path / name).parent.mkdir(exist_ok=True)
+    for values in ("1", "[1, 2]"):
+        project.write(name, f"{{HPARAMS: {{n: {values}}}, CMD: sh note.sh}}")
+        project.ok(name, "-i", "--exp-name", "sweep")
+    assert ("made from" in project.ok(name, "-i", "--exp-name", "sweep").err, codes(project)) == (False, None)
+
+
 @pytest.mark.parametrize("name", ["note.sh", "sweep.yml.orig", "size größe; it's $HOME", "sub/sweep.yml"])
 def test_another_file_is(project, name):
     project.sweep("{n: [1, 2]}")
@@ -107,8 +116,8 @@ def test_a_snapshot_whose_manifest_is_damaged_is_left_alone_and_like_no_other(pr
     assert codes(project) == [0, 0, 2]
 
 
-SWEEPS = ["CMD: true", "x-a: 1\nCMD:\n  train: true", "{CMD: true}", "'CMD' : true", "{'HPARAMS': 1,\n  \"CMD\": true}"]
-CONFIGS = ["cmd: true", "lr: 1\nXCMD: 2", "# CMD: true", "lr: CMD", "", "\udcff"]
+SWEEPS = ["CMD: true", "x-a: 1\nCMD:\n  train: true", "'CMD' : true", "HPARAMS: 1\n\"CMD\": true", "\ufeffCMD: true"]
+CONFIGS = ["cmd: true", "lr: 1\nXCMD: 2", "# CMD: true", "lr: CMD", "", "\udcff", "model:\n  CMD: fast"]
 
 
 @pytest.mark.parametrize(("name", "text", "differs"), [
@@ -125,11 +134,13 @@ def test_a_sweep_file_is_known_by_what_it_says(tmp_path, name, text, differs):
         (tree / name).write_bytes(text.encode(errors="surrogateescape"))
         told = "".join(manifest.file_line(each, 0o644, 1, "0") for each in names)
         (tree.parent / "manifest").write_text(told)
-    assert manifest.differing(str(tmp_path), "a", "b") == differs
-    assert set(manifest.differing(str(tmp_path), "a", "c")) == {*differs, "gone.yml"}
+    assert manifest.differing(str(tmp_path), "a", "b", []) == differs
+    assert set(manifest.differing(str(tmp_path), "a", "c", [])) == {*differs, "gone.yml"}
     places = {digest: str(tmp_path / "snapshots" / digest) for digest in "abcd"}
-    assert manifest.alike(places) == {"a": "a", "b": "b" if differs else "a", "c": "c", "d": "d"}
-    assert manifest.alike({}) == {}
+    assert manifest.alike(places, []) == {"a": "a", "b": "b" if differs else "a", "c": "c", "d": "d"}
+    assert manifest.alike({}, []) == {}
+    assert manifest.differing(str(tmp_path), "a", "b", [name]) == []
+    assert manifest.alike(places, [name]) == {"a": "a", "b": "a", "c": "c", "d": "d"}
 
 
 def test_of_what_differs_python_comes_first(project):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import BIN
 from launching import PATIENCE_S
+from rights import ordinary_rights
 from typed import Typed, everything, ran, timeless, write
 
 from farmx.cli import looking, screen
@@ -337,3 +338,14 @@ def test_an_attempt_that_recorded_no_end_took_until_its_last_sign_of_life(tmp_pa
 
 def test_a_negative_span_is_none():
     assert screen.duration(-3.0) == "0:00"
+
+
+def test_what_others_may_not_list_counts_by_what_they_may_ask_for(tmp_path):
+    for name, at in (("heartbeat", 60), ("metrics.jsonl", 90), ("main.log", 120)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (at, at))
+    assert looking._last_sign(str(tmp_path)) == 120
+    tmp_path.chmod(0o311)
+    with ordinary_rights():
+        assert looking._last_sign(str(tmp_path)) == 90
+    assert looking._last_sign(str(tmp_path / "none")) is None

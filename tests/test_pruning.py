@@ -65,9 +65,9 @@ def test_what_is_told_to_type_next_says_that_it_takes_points_that_left_the_file_
     project.sweep("{n: [1, 2, 3]}", "sh note.sh", "ENV: {N: 0}\n")
     project.write("note.sh", "exit 1\n")
     assert project("sweep.yml", "-i").err.endswith("next  farmx retry sweep  # 3 failed or cancelled\n")
-    for left, more in (("[1, 2]", "1 other point"), ("[1]", "2 other points")):
+    for left, more in (("[1, 2]", "1 point outside this sweep counts"), ("[1]", "2 points outside this sweep count")):
         project.sweep(f"{{n: {left}}}", "sh note.sh", "ENV: {N: 0}\n")
-        failed = f"{left.count(',') + 1} failed or cancelled, and what did of {more}"
+        failed = f"{left.count(',') + 1} failed or cancelled; {more}, too"
         assert project("sweep.yml", "-i").err.endswith(f"next  farmx retry sweep  # {failed}\n")
     assert "3 again, 0 left alone" in project("retry", "sweep", "-i").err
 

@@ -87,6 +87,10 @@ def test_experiments_of_names_of_any_length_stand_below_one_another():
     assert lines[:2] == ["db         1 run: 1 done; 0:00 spent", "slow-copy  1 run: 1 done; 0:00 spent"]
 
 
+def test_where_nothing_is_there_is_no_line_but_the_clock():
+    assert [line for line, _ in watching.view({}, NOW, 80, 20)][:-1] == []
+
+
 def test_many_experiments_leave_room_for_runs():
     looks = {f"/root/e{each}": status.Look((a("one", State.RUNNING, 1),)) for each in range(50)}
     lines = [line for line, _ in watching.view(looks, NOW, 80, 20)]

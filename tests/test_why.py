@@ -16,7 +16,8 @@ from rights import ordinary_rights
 from typed import Typed, everything, timeless, write
 
 from farmx import layout, processes, records, why
-from farmx.spec import Held, Run, State
+from farmx.farms import base
+from farmx.spec import Attempt, Held, Run, State
 
 TRACE = """Traceback (most recent call last):
   File "{code}/train.py", line 7, in main
@@ -224,6 +225,26 @@ def test_the_job_of_a_run_that_waits_is_told_as_its_farm_calls_it(held, name, jo
     told = why.account(run, "sweep/one", "sweep")
     assert (told.job, told.farm) == ((job, "big $HOME") if job else (None, None))
     assert told.next == ("farmx cancel sweep/one  # if it is to wait no more",)
+
+
+TWICE = [
+    # (number, job) of the last attempt, and whether it has ended -> the job told, of 1.x queued as 39 and, again, as 52
+    (None, "52_3"),
+    (((1, 0), "40", False), "40"),
+    (((1, 0), "40", True), "52_3"),
+    (((1, 0), None, False), "52_3"),
+    (((0, 1), "40", False), "52_3"),
+]
+
+
+@pytest.mark.parametrize(("last", "job"), TWICE)
+def test_of_an_attempt_that_was_queued_twice_the_job_that_began_is_told(last, job):
+    helds = tuple(Held(f"/s/{name}", 3, 1, ARRAY, name) for name in ("39", "52"))
+    number, owner, over = last or ((1, 0), None, False)
+    attempts = (Attempt("/none", number, {"job": owner}, {"ended": 1.0} if over else None),) if last else ()
+    run = Run("one", "/l/sweep/one", "sweep", State.QUEUED, {}, attempts, "p1-x", held=helds)
+    assert why.account(run, "sweep/one", "sweep").job == job
+    assert base.job_of(run._replace(held=helds[:1])) == "39_3"
 
 
 BY_SLURM = ("held by its user; scontrol release lets it go", "no luck; scontrol release tries again")

@@ -182,7 +182,7 @@ class Trial:
         now = f"{run.state}" + (f": {run.note}" if run.note and run.state is not State.RUNNING else "")
         if now != self._told:
             tell(f"wait   {now}")
-            if LET_GO in run.note and (job := base.job_of(run.held)):
+            if LET_GO in run.note and (job := base.job_of(run)):
                 tell(f"next   {LET_GO} {job}")
         self._told = now
 

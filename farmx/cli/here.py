@@ -258,7 +258,7 @@ def called(experiment: str) -> str:
 
 def failed_of(failed: int, others: int) -> str:
     """What a retry of an experiment takes. others: the points of it that nobody looked at."""
-    more = f", and what did of {others} other point{'s' * (others != 1)}" if others else ""
+    more = f"; {others} point{'s' * (others != 1)} outside this sweep count{'s' * (others == 1)}, too" if others else ""
     return f"{failed} failed or cancelled{more}"
 
 

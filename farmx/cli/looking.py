@@ -12,6 +12,7 @@ from farmx import layout, naming
 from farmx import status as states
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import tell
+from farmx.errors import RecordError
 from farmx.farms import base
 from farmx.spec import Attempt, Run, State
 
@@ -54,7 +55,7 @@ def _fields(run: Run, now: float) -> dict[str, Any]:
     seconds, attempts = time_spent(run, now), sum(attempt.begun for attempt in run.attempts)
     note = "" if run.note in (states.WAITS, states.NEW) else run.note  # the state says it all
     told = {"run": run.name, "state": str(run.state), "attempts": attempts, "seconds": seconds, "note": note}
-    return {**told, "job": base.job_of(run.held) or None}
+    return {**told, "job": base.job_of(run) or None}
 
 
 # ---------------------------------------------------------------- times
@@ -78,12 +79,12 @@ def _span(attempt: Attempt) -> float | None:
 
 def _last_sign(attempt: str) -> float | None:
     """When its runner or its program wrote something last: the heartbeat alone would tell that to the minute."""
-    ours = (layout.HEARTBEAT, layout.METRICS)
-    found: list[float] = []
-    for name in layout.names(attempt):
-        if name in ours or name.endswith(layout.LOG_SUFFIX):
-            with suppress(OSError):
-                found.append(os.stat(os.path.join(attempt, name)).st_mtime)
+    names, found = [layout.HEARTBEAT, layout.METRICS], list[float]()
+    with suppress(RecordError):  # others may not list it
+        names += (name for name in layout.names(attempt) if name.endswith(layout.LOG_SUFFIX))
+    for name in names:
+        with suppress(OSError):
+            found.append(os.stat(os.path.join(attempt, name)).st_mtime)
     return max(found, default=None)
 
 

@@ -97,7 +97,7 @@ def view(looks: Mapping[str, states.Look], now: float, width: int, height: int) 
     problems = [f"unreadable: {problem}" for each in looks.values() for problem in each.problems]
     last = f"{time.strftime('%H:%M:%S', time.localtime(now))}  q ends"
     room = height - 1
-    above = (*_cut(heads.split("\n"), max(1, room // 2), "experiment"), *_cut(problems, 2, "problem"))
+    above = (*_cut(heads.splitlines(), max(1, room // 2), "experiment"), *_cut(problems, 2, "problem"))
     lines: list[tuple[str, State | None]] = [(line, None) for line in above]
     runs = sorted((run for each in looks.values() for run in each.runs if run.state not in _ENDED), key=_newest_first)
     room -= len(lines) + 2  # an empty line and the heads

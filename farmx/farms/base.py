@@ -259,11 +259,16 @@ def first(helds: Sequence[Held]) -> Held:
     return [held for held in helds if held.number == number][-1]
 
 
-def job_of(helds: Sequence[Held]) -> str:
-    """What the farm's own commands call the job that comes or goes on next, '' where that is not known."""
-    held = first(helds) if helds else None
+def job_of(run: Run) -> str:
+    """What the farm's own commands call the job that comes or goes on next, '' where that is not known; of an attempt
+    that was queued twice, which only the one that began can tell, as its node calls it."""
+    held = first(run.held) if run.held else None
     if held is None or held.name in (None, NAMELESS):
         return ""
+    last = run.attempts[-1] if run.attempts else None
+    twice = [each.number for each in run.held].count(held.number) > 1
+    if twice and last and not last.end and last.number[0] == held.number and (job := (last.owner or {}).get("job")):
+        return str(job)
     if not (held.record.get("node") or {}).get("task"):
         return str(held.name)
     from farmx import packs  # spares who looks at no arrays
