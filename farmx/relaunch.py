@@ -165,16 +165,22 @@ def _at_fault(run: Run) -> bool:
 
 
 def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str],
-           recipes: Mapping[str, Mapping[str, Any]] = {}) -> list[Run]:  # fmt: skip
+           recipe: Callable[[str, str], Mapping[str, Any]]) -> list[Run]:  # fmt: skip
     """Let begin what a breaker holds in the queue of a farm, each submission whole; return which runs that were.
 
-    code: 'own' for that which they have, else today's, by `recipes` as in retry. Raises FarmxError.
+    code: 'own' for that which they have, else today's.  recipe: (directory of an experiment, farm or '') ->
+    compose.recipe of it there; what they are passed was settled as they were queued. Raises FarmxError.
     """
     held = [run for run in runs if run.state in (State.QUEUED, State.PREEMPTED) and status.is_held(run)]
     held = [run for run in held if _release(run)]  # else of a pool that is about to end
     if code != "own":
-        fresh = [run for run in held if run.state is State.QUEUED or verdicts.causes(run)[-1] == "error"]
-        codes = _todays_code({run.path: stage.recorded(run.path) for run in fresh}, recipes)
+        by_farm: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+        for run in held:
+            if run.state is State.QUEUED or verdicts.causes(run)[-1] == "error":
+                key = os.path.dirname(run.path), base.first(run.held).record.get("farm") or ""
+                by_farm.setdefault(key, {})[run.path] = stage.recorded(run.path)
+        codes = [each for (home, farm), told in by_farm.items()
+                 for each in _todays_code(told, {home: _but_passed(recipe(home, farm))})]  # fmt: skip
         _renew(codes, _taken(codes), environ)
     by_submission = {base.first(run.held).submission: run for run in held}
     for submission, run in by_submission.items():
@@ -182,6 +188,10 @@ def let_go(runs: Iterable[Run], code: str | None, environ: Mapping[str, str],
         _release(run)(base.first(run.held))
         breaker.release(submission)
     return held
+
+
+def _but_passed(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in recipe.items() if key != "env_pass"}
 
 
 def _release(run: Run) -> Any:

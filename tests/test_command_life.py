@@ -319,6 +319,27 @@ def test_what_waits_is_let_go_with_todays_code_and_what_has_ended_is_queued_agai
     assert standing(broken) == {("done", ""): 5}
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_let_go_gets_the_settings_of_the_farm_that_has_it_and_keeps_what_was_passed(broken, hold, known):
+    """known: whether that farm still has a section; else the runs keep what surrounds them."""
+    settle(broken, "REQUEUE_CODE: 99\nSETUP: export LOADED=cuda\nENV: {WORD: old}")
+    config = (broken.path / ".farmx.yaml").read_text().replace("FARM: big\n", "")
+    broken.write(".farmx.yaml", config)
+    (hold / "run").unlink()
+    broken.ok("sweep.yml", "--farm", "big")
+    run_jobs(hold, 2)
+    waiting = [path for path in broken.runs() if not (path / "attempts").is_dir()]
+    broken.write("note.sh", ":\n")
+    broken.write(".farmx.yaml", config.replace("old", "new") if known else "")
+    with open(broken.path / "sweep.yml", "a") as file:
+        file.write("ENV_PASS: [GIVEN]\n")
+    assert "      3 let go\n" in broken.ok("retry", "sweep", "--release", *([] if known else ["-i"]), GIVEN="it").err
+    told = [json.loads((path / "run.json").read_text()) for path in waiting]
+    assert [(each["setup"], each["env"], each["env_pass"]) for each in told] == 3 * [
+        ("export LOADED=cuda", {"WORD": "new" if known else "old"}, [])
+    ]
+
+
 # ---------------------------------------------------------------- cancelled
 
 

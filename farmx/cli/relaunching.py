@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from farmx import compose, naming, relaunch, status, steps, yaml12
@@ -49,7 +50,8 @@ def retry(given: Mapping[str, Any], at: Surroundings) -> int:
     groups = _groups(given, again, at, asked)
     chosen = [relaunch.retry(each.runs, given["code"], at.environ, each.farm, given["stages"], asked,
                              {each.home: each.recipe}) for each in groups]  # fmt: skip
-    gone = relaunch.let_go(runs, given["code"], at.environ, _recipes(runs, given, at)) if given["release"] else []
+    today = partial(_recipe, given, at)
+    gone = relaunch.let_go(runs, given["code"], at.environ, today) if given["release"] else []
     if gone:
         tell(f"      {len(gone)} let go")
     relaunch.settle(chosen, at.environ)
@@ -102,10 +104,12 @@ def _groups(given: Mapping[str, Any], runs: Sequence[Run], at: Surroundings, ask
     return groups
 
 
-def _recipes(runs: Sequence[Run], given: Mapping[str, Any], at: Surroundings) -> dict[str, Mapping[str, Any]]:
-    """Directory of each experiment of what a breaker holds -> the recipe of today's code."""
-    homes = {os.path.dirname(run.path) for run in runs if status.is_held(run)}
-    return {home: compose.recipe(home, compose.settled(home, at, given["config_file"])) for home in homes}
+def _recipe(given: Mapping[str, Any], at: Surroundings, home: str, farm: str) -> Mapping[str, Any]:
+    """The recipe of today's code for what that farm has of the experiment; {} where the farm is not there any more."""
+    try:
+        return compose.recipe(home, compose.settled(home, at, given["config_file"], {"FARM": farm} if farm else {}))
+    except NoFarmError:
+        return {}
 
 
 def _holder(job: Mapping[str, Any]) -> str:
