@@ -1,6 +1,7 @@
 """What people see of runs on this machine: lines that stay lines, a bar that tells the truth, Ctrl-C that is heard."""
 
 import fcntl
+import io
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from farmx.cli import screen
 from farmx.farms import local
 from farmx.farms.base import Watch
 from farmx.farms.gpus import Slot
+from farmx.farms.terminal import Seat
 from farmx.processes import Inbox
 from farmx.runner import Outcome
 from farmx.spec import Job
@@ -175,8 +177,6 @@ class Clock:
 
 def shown(columns: int, done: int, seconds: float, monkeypatch) -> str:
     """The bar of 12 runs on a terminal of so many columns, after so many seconds with so many done."""
-    import io
-
     from rich.console import Console
 
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -254,14 +254,45 @@ def test_a_reader_of_a_pool_that_pauses_holds_up_no_run_and_gets_every_line_late
     assert process.returncode == 0
 
 
-def everything(reader: int) -> str:
+LETTERS = [
+    # of a terminal, and what is said of a run with the value é漢 there
+    ("latin-1", "é\\u6f22", "-----"),
+    ("ascii", "\\xe9\\u6f22", "-----"),
+    ("utf-8", "é漢", "━━━━━"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "value", "bar"), LETTERS)
+def test_above_a_bar_and_in_it_stands_what_the_terminal_has_letters_for(project, encoding, value, bar):
+    project.sweep("{name: é漢}")
+    reader, writer = os.openpty()
+    command = [str(Path(sys.executable).parent / "farmx"), "sweep.yml", "-j", "1", "--logroot", str(project.root)]
+    env = {**os.environ, **project.env, "COLUMNS": "100", "TERM": "xterm", "PYTHONIOENCODING": encoding}
+    with subprocess.Popen(command, cwd=project.path, env=env, stdin=subprocess.DEVNULL, stderr=writer) as process:
+        os.close(writer)
+        said = everything(reader, encoding)
+    (start,) = (line for line in said.splitlines() if line.startswith("START"))
+    assert (start.split("--name ")[1], bar in said, process.returncode) == (f"'{value}'", True, 0)
+
+
+def test_half_a_character_is_spelled_out_above_a_bar(monkeypatch, capfd):
+    errors = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace")
+    monkeypatch.setattr(errors, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", errors)
+    watch = screen.Pool(1, {}, 1, Seat())
+    watch.say("half \ud800")
+    watch.close()
+    assert "half \\ud800\n" in capfd.readouterr().err
+
+
+def everything(reader: int, encoding: str = "utf-8") -> str:
     """What is said there to the end, without what moves the cursor or colours."""
     said = b""
     with suppress(OSError):  # a terminal whose last program has gone
         while chunk := os.read(reader, 65536):
             said += chunk
     os.close(reader)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r", "\n")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode(encoding)).replace("\r", "\n")
 
 
 @pytest.mark.parametrize(

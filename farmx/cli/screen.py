@@ -108,13 +108,13 @@ def _descriptor(stream: TextIO) -> int:
 class _Errors:
     """Our errors as the file that a bar is drawn on, which is never waited for: see Seat."""
 
-    encoding = "utf-8"
-
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
+        # A bar that is drawn stands in for sys.stderr.
+        self.encoding, self._errors = sys.stderr.encoding, sys.stderr.errors or "strict"
 
     def write(self, text: str) -> int:
-        self._seat.put(text.encode(errors="surrogateescape"), 2)
+        self._seat.put(text.encode(self.encoding, self._errors), 2)
         return len(text)
 
     def flush(self) -> None:
