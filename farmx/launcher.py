@@ -218,7 +218,9 @@ def _staged(
         return chain_of(os.path.join(order.experiment, kept), links, claim) if kept else None
     assert choice.run
     if choice.step.renew:
-        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages, {"code": shared.code})
+        around = stage.around(choice.spec) if status.is_held(choice.run) else {}
+        more = {"code": shared.code, **around}
+        stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages, more)
     if retry:
         stage.set_retry(choice.run.path, choice.spec.retry)
     return _take(order, farm, choice, choice.run) if choice.job == "take" else None

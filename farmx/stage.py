@@ -160,10 +160,7 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         "identity": spec.preimage,
         "tag": spec.tag,
         "stages": [_stage_record(stage) for stage in spec.stages],
-        "env": dict(spec.env),
-        "env_pass": list(spec.env_pass),
-        "setup": spec.setup,
-        "pythonpath": list(spec.pythonpath),
+        **around(spec),
         "resources": sound(spec.resources),
         "goal": {"metric": spec.goal.metric, "mode": spec.goal.mode} if spec.goal else None,
         "digest": shared.digest,
@@ -177,6 +174,12 @@ def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[st
         **({layout.SENTINEL: True} if spec.sentinel else {}),
     }
     return {**told, "script": script(told, shared.environ)}
+
+
+def around(spec: RunSpec) -> dict[str, Any]:
+    """What run.json says of what surrounds the program."""
+    return {"env": dict(spec.env), "env_pass": list(spec.env_pass), "setup": spec.setup,
+            "pythonpath": list(spec.pythonpath)}  # fmt: skip
 
 
 def _stage_record(stage: Stage) -> dict[str, Any]:

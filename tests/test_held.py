@@ -90,6 +90,24 @@ def test_the_same_launch_takes_what_is_held_with_todays_code(broken):
     assert states(broken) == {"failed": ["main exited with 1"] * 3, "done": [""] * 3}
 
 
+def test_what_a_launch_takes_up_of_what_is_held_gets_what_surrounds_a_program_by_todays_settings(broken):
+    (broken.path / "src").mkdir()
+    broken.write("src/helper.py", "")
+    broken.write("bad.py", "import helper\n")
+    broken.write(".farmx.yaml", "PYTHONPATH: LOGDIR/code/sources\nENV: {WORD: old}\n")
+    broken("sweep.yml", "-i")
+    mended = """PYTHONPATH: LOGDIR/code/src\nENV: {WORD: "it's $HOME;\\nü"}\nSETUP: export TWO='two  words'\n"""
+    broken.write(".farmx.yaml", f"{mended}ENV_PASS: [GIVEN]\n")
+    done = broken("sweep.yml", "-i", GIVEN="it")
+    assert "runs  6: 3 failed, 3 taken up" in done.err
+    assert {state: len(notes) for state, notes in states(broken).items()} == {"failed": 3, "done": 3}
+    told = [json.loads((path / "run.json").read_text()) for path in broken.runs()]
+    old = ("", {"WORD": "old"}, ["LOGDIR/code/sources"], [])
+    new = ("export TWO='two  words'", {"WORD": "it's $HOME;\nü"}, ["LOGDIR/code/src"], ["GIVEN"])
+    found = [(each["setup"], each["env"], each["pythonpath"], each["env_pass"]) for each in told]
+    assert sorted(found, key=repr) == sorted(3 * [old] + 3 * [new], key=repr)
+
+
 @pytest.mark.parametrize("setting", ["BREAKER: 0\n", ""])
 def test_without_a_breaker_or_below_its_count_every_run_is_tried(broken, setting):
     broken.sweep("{n: [1, 2, 3, 4]}", f"{sys.executable} -S bad.py", setting)
