@@ -1,12 +1,14 @@
 """scheduler: how the job that we are is called, what is made of what its scheduler says, how what waits is held."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from launching import Place
 
 from farmx import layout
+from farmx.farms import command, slurm_script
 from farmx.runner import Outcome
 from farmx.scheduler import Scheduler
 from farmx.spec import Job
@@ -58,6 +60,26 @@ def test_an_end_counts_as_what_the_scheduler_says_of_its_job(tmp_path, monkeypat
     words = [[f"(?m)^{each}=7$", each] for each in ("again", "cancelled", "evicted", "time", "memory")]
     node = {"job": "X_JOB", "ask": ["sh", "-c", f'echo {said}="$0"'], "words": words, "max_requeues": 2, **more}
     assert Scheduler(node, str(tmp_path), 1).judge(outcome) == judged
+
+
+STEP = "slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-22T01:14:57"
+WRITTEN = [
+    # what Slurm writes into the output of a job -> what that says of one that EXECUTOR: slurm queued, of one of sbatch
+    (f"{STEP} ***", "cancelled", "cancelled"),
+    (f"{STEP} DUE TO TIME LIMIT ***", "time", "time"),
+    (f"{STEP} DUE TO PREEMPTION ***", "evicted", None),  # Slurm may queue it again, and there is nobody to ask
+    ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch.", "memory", "memory"),
+    ("it's $HOME; größe", None, None),
+]
+
+
+@pytest.mark.parametrize(("line", "ours", "theirs"), WRITTEN)
+def test_what_slurm_writes_into_the_output_of_a_job_tells_no_more_than_it_means_there(
+    tmp_path, capfd, line, ours, theirs
+):
+    os.write(2, f"{line}\n".encode())
+    nodes = ({**slurm_script.node({}, 3, 30), "ask": None}, command.node(None, 3))
+    assert [Scheduler(node, str(tmp_path), 1).word() for node in nodes] == [ours, theirs]
 
 
 AGAIN, STOPPED, RETRIED = {"again": True}, {}, {"again": True, "cause": "error"}

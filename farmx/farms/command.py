@@ -293,8 +293,10 @@ def node(code: int | None, max_requeues: int) -> dict[str, Any]:
     """What a node needs to know of the scheduler, as farmx.node reads it."""
     from farmx.farms import slurm_script  # spares who only looks
 
-    slurms = {"words": slurm_script.WORDS, "told": slurm_script.TOLD}  # into the output of a job that sbatch queued
-    return base.node(max_requeues, code, job=JOBS, restarted=RESTARTED, each=SHIELD, **slurms)
+    # Slurm's, into the output of a job that sbatch queued: there it does not say whether one that gave way comes back.
+    slurms = [each for each in slurm_script.WORDS if each[1] != "evicted"]
+    own = {"words": slurms, "told": slurm_script.TOLD}
+    return base.node(max_requeues, code, job=JOBS, restarted=RESTARTED, each=SHIELD, **own)
 
 
 def _passed(run: str) -> list[str]:
