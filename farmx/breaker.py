@@ -16,7 +16,7 @@ from farmx.errors import RecordError, StageError
 
 # Codes by which shells, argparse and python say that the command itself is wrong: no traceback tells that.
 _WRONG_COMMAND = (2, 126, 127)
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|-?(?:\d+\.?\d*|\.\d+|(?<![\w.])(?:nan|inf)(?!\w))(?:[eE][-+]?\d+)?")
 
 
 def after(submission: str, run: str) -> str | None:

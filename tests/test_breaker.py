@@ -64,6 +64,12 @@ CASES = [
     ((FAILED, FAILED, FAILED, (trace("KeyError: 'x'"), "failed"), None), WHY, {"held": True, "why": WHY}),
     (tuple((trace(f"ValueError: it's {lr}; größe"), "failed") for lr in ("6.0", "-1e-07", "70")) + (None,),
      "the first 3 runs failed with: ValueError: it's 6.0; größe (t.py:3 in load)", ...),  # a value of each run's own
+    (tuple((trace(f"ValueError: lr={lr}"), "failed") for lr in (".5", "-0.5", "5e-1")) + (None,),
+     "the first 3 runs failed with: ValueError: lr=.5 (t.py:3 in load)", ...),
+    (tuple((trace(f"ValueError: loss {loss}!"), "failed") for loss in ("nan", "-inf", "3.1")) + (None,),
+     "the first 3 runs failed with: ValueError: loss nan! (t.py:3 in load)", ...),
+    (tuple((trace(f"KeyError: '{key}'"), "failed") for key in ("nano", "info", "nano")), None, {"held": False}),
+    (tuple((trace(f"KeyError: {key}"), "failed") for key in ("np.nan", "np.inf", "np.nan")), None, {"held": False}),
     (tuple((f"t.py: error: --n: {n}: at 0x7f{n}c0: no\n".encode(), "failed", {"code": 2}) for n in "123") + (None,),
      "the first 3 runs failed with: t.py: error: --n: 1: at 0x7f1c0: no", ...),
     (tuple((trace().replace(b"line 3,", b"line %d," % line), "failed") for line in (3, 3, 4)), None, {"held": False}),
