@@ -340,6 +340,7 @@ def _run_stages(start: _Start) -> Outcome:
     for place in todo.run:
         stage = _Stage(todo.stages[place]["name"], todo.marks(place))
         if ended and attempt.cancelled():  # the one before may have been shorter than the time between two looks
+            clear(attempt.path)  # what the one before left
             return Outcome("cancelled", note=f"before {stage.name} began")
         outcome = _run_stage(start, stage)
         ended[place] = outcome.state

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from commands import Project, hparams, read, runs
 from faults import KILL
-from launching import HOSTILE, until
+from launching import HOSTILE, gone, number, until
 from test_faults import CHUNKS, found, steps
 from typed import timeless
 
@@ -243,6 +243,15 @@ def test_a_wish_to_cancel_that_comes_as_a_stage_ends_well_lets_no_later_one_begi
     did(pipeline)
     pipeline("retry", "sweep", "-i")
     assert did(pipeline) == [f"{name} 2.0" for name, how in stages if how == "left"]
+
+
+def test_what_a_stage_left_behind_does_not_outlive_a_cancel_between_two(pipeline):
+    away = "setsid sh -c 'echo $$ > \"$LOGDIR/away\"; exec sleep 900' > /dev/null 2>&1 &\n"
+    waits = 'until [ -s "$LOGDIR/away" ]; do sleep 0.01; done\n'
+    pipeline.write("work.sh", f'{away}{waits}touch "$FARMX_ATTEMPT_DIR/cancel"\n')
+    pipeline("sweep.yml", "-i")
+    assert read(only(pipeline) / "attempts/1.0/end.json")["note"] == "before avg began"
+    gone(number(f"{only(pipeline)}/away"))
 
 
 def test_one_command_that_becomes_the_first_stage_keeps_its_runs(pipeline):
