@@ -10,6 +10,7 @@ from farmx import layout
 
 TAIL = 1 << 18  # bytes of a log's end that are looked at
 NEAR = 60  # lines of it in which an error that no traceback tells is sought
+_KILLED = re.compile(r": line \d+: +(\d+) Killed\b")
 _MARK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+)(?:, in (.+))?$')
 _SYNTAX = re.compile(r"(?:SyntaxError|IndentationError|TabError): ")
@@ -170,6 +171,11 @@ def farm_word(lines: Sequence[str]) -> tuple[str, str]:
             if words.search(line):
                 return why, line
     return "", ""
+
+
+def killed_in_shell(lines: Sequence[str]) -> list[int]:
+    """The processes of which a bash says, near the end of its log, that SIGKILL ended them."""
+    return [int(match[1]) for line in lines[-NEAR:] if (match := _KILLED.search(line))]
 
 
 def killed_by_kernel(pids: Sequence[int]) -> str:

@@ -191,6 +191,18 @@ def test_without_a_log_there_are_no_lines(tmp_path):
     assert [evidence.newest_log(str(tmp_path / name)) for name in ("", "none")] == [[], []]
 
 
+@pytest.mark.parametrize("lines, pids", [
+    (["/e/r/launch.sh: line 12:  4711 Killed                  python t.py"], [4711]),
+    (["bash: line 1:     7 Killed                  python t.py", "     8 Done                    | tee größe"], [7]),
+    (["/it's: a; $HOME/launch.sh: line 2: 12 Killed  a", "exit 137", "/e/launch.sh: line 3: 123 Killed  b"], [12, 123]),
+    (["/e/launch.sh: line 2:  4711 Terminated              python t.py", "Killed", "epoch: line 3 Killed"], []),
+    (["/e/launch.sh: line 2:  4711 Killed  a", *["more"] * evidence.NEAR], []),
+    ([], []),
+])  # fmt: skip
+def test_a_shell_says_which_of_its_children_was_killed(lines, pids):
+    assert evidence.killed_in_shell(lines) == pids
+
+
 KERNEL = "[1.0] Memory cgroup out of memory: Killed process 4711 (python) total-vm:9kB"
 
 

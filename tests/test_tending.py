@@ -138,15 +138,23 @@ def test_a_retried_run_keeps_its_code(pool):
     assert states(pool) == ["failed", "failed"]
 
 
-@pytest.mark.parametrize("here", [("--farm", "pool"), ("-i",)])
+KILLED = [
+    (("--farm", "pool"), "sh eat.sh"),
+    (("-i",), "sh eat.sh"),
+    (("--farm", "pool"), "mkdir -p x && sh eat.sh"),  # the shell's child is killed, not what the runner started
+    (("-i",), "sh eat.sh $HOME; exit $?"),
+]
+
+
+@pytest.mark.parametrize(("here", "cmd"), KILLED)
 @pytest.mark.parametrize(("kernel", "due"), [('cat "$SIDE.kernel"', ["sweep/R  again: oom"]), ("exit 1", [])])
-def test_what_this_machines_kernel_killed_for_memory_is_attempted_again_as_that(pool, tmp_path, here, kernel, due):
+def test_what_this_machines_kernel_killed_for_memory_is_attempted_again_as_that(pool, tmp_path, here, cmd, kernel, due):
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "dmesg").write_text(f"#!/bin/sh\n{kernel}\n")
     (tools / "dmesg").chmod(0o755)
     pool.write("eat.sh", 'echo "Memory cgroup out of memory: Killed process $$ (sh)" > "$SIDE.kernel"; kill -KILL $$\n')
-    pool.sweep("{n: 1}", "sh eat.sh", "RETRY: {oom: 2, error: 0}\n")
+    pool.sweep("{n: 1}", cmd, "RETRY: {oom: 2, error: 0}\n")
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     pool("sweep.yml", *here, PATH=path)
     assert states(pool) == ["failed"]

@@ -97,8 +97,9 @@ def _judged(attempt: str, outcome: Outcome) -> Outcome:
         return outcome
     from farmx import evidence  # spares who is not killed
 
-    pids = [row["pid"] for row in stages.rows(attempt) if "pid" in row]
-    return outcome._replace(cause="oom") if evidence.killed_by_kernel(pids[-1:]) else outcome
+    started = [row["pid"] for row in stages.rows(attempt) if "pid" in row]
+    pids = [*started[-1:], *evidence.killed_in_shell(evidence.newest_log(attempt))]
+    return outcome._replace(cause="oom") if evidence.killed_by_kernel(pids) else outcome
 
 
 # ---------------------------------------------------------------- in the pool
