@@ -295,6 +295,31 @@ def everything(reader: int, encoding: str = "utf-8") -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode(encoding)).replace("\r", "\n")
 
 
+ALIKE = [
+    # the commands of a launch -> what is shown of the first where not all of it fits
+    (["python train.py --lr 0.1 --seed 0", "python train.py --lr 0.01 --seed 0"], "…--lr 0.1 --seed 0"),
+    (["python train.py --lr 0.1 --seed 0", "python train.py --lr 0.1 --seed 10"], "…--seed 0"),
+    (["python train.py --lr 0.1 --amp", "python train.py --lr 0.1"], "…--lr 0.1 --amp"),
+    (["python train.py lr=0.1", "python train.py lr=0.01"], "…lr=0.1"),
+    (["python train.py -1", "python train.py -2"], "…-1"),
+    (["one.sh a-b", "two.sh a-b"], "one.sh a-b"),
+    (["python train.py --lr 0.1"] * 2, "python train.py --lr 0.1"),
+    (["python train.py --lr 0.1"], "python train.py --lr 0.1"),
+]
+
+
+@pytest.mark.parametrize(("commands", "shown"), ALIKE)
+def test_of_a_command_that_does_not_fit_what_all_begin_with_is_left_out(monkeypatch, capfd, commands, shown):
+    monkeypatch.setattr(screen, "LINE", len("START  0  a  ") + len(commands[0]) - 1)
+    watch = screen.Pool(2, {f"/logs/sweep/{name}": command for name, command in zip("ab", commands)}, 1)
+    watch.started(Job("/logs/sweep/a", "1.0"), "0")
+    cut = shown if shown[0] == "…" else f"{shown[:-2]}…"
+    assert capfd.readouterr().err == f"START  0  a  {cut}\n"
+    monkeypatch.setattr(screen, "LINE", len("START  0  a  ") + len(commands[0]))
+    watch.started(Job("/logs/sweep/a", "1.0"), "0")
+    assert capfd.readouterr().err == f"START  0  a  {commands[0]}\n"
+
+
 @pytest.mark.parametrize(
     ("columns", "line"),
     [

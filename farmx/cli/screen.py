@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -41,6 +41,13 @@ def short(text: str, room: int) -> str:
         return ""
     line = text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: room + 1])
     return line if len(line) <= room else line[: room - 1] + "…"
+
+
+def alike(lines: Sequence[str]) -> int:
+    """How many characters all of several commands begin with, up to an option or a word."""
+    same = os.path.commonprefix(lines) if len(set(lines)) > 1 else ""
+    option = same.rfind(" -")
+    return (option if option > 0 else same.rfind(" ")) + 1
 
 
 class Counts:
@@ -136,7 +143,7 @@ class Pool(Watch):
         """width: of the longest slot name.  labels: what to show of a job when it starts.  seat: takes what is said on
         our errors, so that no run waits for who reads it."""
         self.counts = Counts()
-        self._labels, self._width = labels, width
+        self._labels, self._width, self._alike = labels, width, alike([*labels.values()])
         self._seat = seat if _descriptor(sys.stderr) == 2 else None
         self._bar = bar("runs", jobs, self._seat and _Errors(self._seat)) if sys.stderr.isatty() else None
         self.tick()
@@ -144,7 +151,9 @@ class Pool(Watch):
     def started(self, job: Job, slot: str) -> None:
         room = self._bar.console.width if self._bar else LINE
         used = len(f"START  {slot:<{self._width}}  {os.path.basename(job.run)}  ")
-        self._line("START", slot, job, short(self._labels.get(job.run, ""), room - used))
+        label = self._labels.get(job.run, "")
+        differs = label if len(label) <= room - used else f"…{label[self._alike :]}" if self._alike else label
+        self._line("START", slot, job, short(differs, room - used))
 
     def waiting(self, job: Job, slot: str, why: str) -> None:
         self._line("WAIT", slot, job, why)
