@@ -155,6 +155,15 @@ def test_a_bug_in_it_keeps_its_traceback_and_then_says_who_brings_it_and_loses_n
     assert len(project.starts()) == 5
 
 
+def test_a_bug_of_ours_below_what_it_calls_is_not_told_as_one_of_its_own(project, own_farm):
+    path = own_farm / "farmx_httpq.py"
+    whole, there = path.read_text(), "heard(made, last - first + 1)"
+    path.write_text(whole.replace(there, "heard(made, 'no number')"))  # stands for one
+    done = ran("farmx sweep.yml", project.path, **project.env, PATH=PATH)
+    assert (done.code, done.err.count("Traceback"), "mend what is installed" in done.err) == (1, 1, False)
+    assert done.err.splitlines()[-1].startswith("TypeError: ")
+
+
 def test_of_two_that_bring_it_none_is_chosen(project, own_farm):
     installed(own_farm, "farmx-another", "httpq = another")
     told = "farmx-another 1.0 (httpq = another) and farmx-httpq 1.0 (httpq = farmx_httpq) both bring it; uninstall one"

@@ -104,7 +104,8 @@ def theirs(error: BaseException) -> FarmError | None:
 
     at, names = error.__traceback__, set[str]()
     while at:
-        names.add(str(at.tb_frame.f_globals.get("__name__")).partition(".")[0])
+        name = str(at.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        names = {name, *(names if name != "farmx" else ())}  # what it calls of ours may have bugs of our own
         at = at.tb_next
     found = next((each for each in settings.plugins() if each.module.partition(".")[0] in names), None)
     return _wrong(found, f"{type(error).__name__}: {error}") if found else None
