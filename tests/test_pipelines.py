@@ -245,13 +245,21 @@ def test_a_wish_to_cancel_that_comes_as_a_stage_ends_well_lets_no_later_one_begi
     assert did(pipeline) == [f"{name} 2.0" for name, how in stages if how == "left"]
 
 
+LEFT = """\
+setsid sh -c 'echo $$ > "$LOGDIR/left"; until [ -e "$FARMX_ATTEMPT_DIR/end.json" ]; do sleep 0.05; done
+touch "$LOGDIR/outlived"' > /dev/null 2>&1 &
+until [ -s "$LOGDIR/left" ]; do sleep 0.01; done
+touch "$FARMX_ATTEMPT_DIR/cancel"
+"""
+
+
 def test_what_a_stage_left_behind_does_not_outlive_a_cancel_between_two(pipeline):
-    away = "setsid sh -c 'echo $$ > \"$LOGDIR/away\"; exec sleep 900' > /dev/null 2>&1 &\n"
-    waits = 'until [ -s "$LOGDIR/away" ]; do sleep 0.01; done\n'
-    pipeline.write("work.sh", f'{away}{waits}touch "$FARMX_ATTEMPT_DIR/cancel"\n')
+    pipeline.write("work.sh", LEFT)
     pipeline("sweep.yml", "-i")
-    assert read(only(pipeline) / "attempts/1.0/end.json")["note"] == "before avg began"
-    gone(number(f"{only(pipeline)}/away"))
+    run = only(pipeline)
+    assert read(run / "attempts/1.0/end.json")["note"] == "before avg began"
+    gone(number(f"{run}/left"))
+    assert not (run / "outlived").exists()
 
 
 def test_one_command_that_becomes_the_first_stage_keeps_its_runs(pipeline):
