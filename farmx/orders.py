@@ -179,9 +179,11 @@ def _changes(order: Order, choices: Sequence[Choice]) -> Iterator[str]:
     aim, goal = records.goal(was.get("GOAL")), order.specs[0].goal
     if "GOAL" in was and aim != goal:
         yield f"the goal is now {goal or 'none'}; it was {aim or 'none'}"
+    held = any(each.job == "take" and each.run and status.is_held(each.run) for each in choices)
     for key in (key for key in now if key in was and was[key] != now[key] and key != "GOAL"):
         kept = "keep what they were staged with, --again makes new ones"
         how = "go by it unless they are done" if key == "RETRY" else kept
+        how += "; what was held goes by today's" if held and key in ("ENV", "SETUP", "PYTHONPATH") else ""
         whose = "left alone" if key == "RESOURCES" else "that are there"  # what is taken up asks for today's
         if key != "RESOURCES" or any(each.job == "leave" for each in choices):
             yield f"{key} changed since the last launch; runs {whose} {how}"
