@@ -100,6 +100,9 @@ def test_what_a_launch_takes_up_of_what_is_held_gets_what_surrounds_a_program_by
     broken.write(".farmx.yaml", f"{mended}ENV_PASS: [GIVEN]\n")
     done = broken("sweep.yml", "-i", GIVEN="it")
     assert "runs  6: 3 failed, 3 taken up" in done.err
+    kept = "runs that are there keep what they were staged with, --again makes new ones; what was held goes by today's"
+    for key in ("ENV", "SETUP", "PYTHONPATH"):
+        assert f"note  {key} changed since the last launch; {kept}\n" in done.err
     assert {state: len(notes) for state, notes in states(broken).items()} == {"failed": 3, "done": 3}
     told = [json.loads((path / "run.json").read_text()) for path in broken.runs()]
     old = ("", {"WORD": "old"}, ["LOGDIR/code/sources"], [])
