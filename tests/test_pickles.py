@@ -3,7 +3,7 @@ import math
 import os
 import pickle
 import sys
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import numpy
 import pytest
@@ -56,7 +56,7 @@ class Attack:
     [
         (Attack(), "posix.mkdir"),
         ({"x": [Attack()]}, "posix.mkdir"),
-        (Path("x"), "pathlib.PosixPath"),
+        (Path("x"), f"{PosixPath.__module__}.PosixPath"),
         (eval, "builtins.eval"),
         (numpy.array([Attack()], dtype=object), "posix.mkdir"),
         (numpy.load, "numpy.load"),
