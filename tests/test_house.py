@@ -297,7 +297,8 @@ def test_a_command_does_not_load_what_it_does_not_need(line, bare, tmp_path):
     command = next(one for one in entry_points(group="console_scripts") if one.name == name)
     code = f"{start}\nfrom {command.module} import {command.attr}\n{command.attr}()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert (set(done.stderr.splitlines()[-1].split()) - bare) & COMMANDS[line] == set()
+    clicks = {"subprocess"} if sys.version_info < (3, 11) else set()  # click's uuid's platform loads it in Python 3.10
+    assert (set(done.stderr.splitlines()[-1].split()) - bare) & COMMANDS[line] - clicks == set()
 
 
 STARTS = {
