@@ -295,15 +295,16 @@ def settled(experiment: str | None, at: Surroundings, config_file: str | None = 
 
 def recipe(experiment: str, settings: config.Config) -> dict[str, Any]:
     """What run.json says that goes with the code, as the experiment's newest launch would make it with these settings:
-    its `code`, but None for a staging that goes by the number of files, and what surrounds the program; {} where there
-    was no launch."""
+    its `code`, but None for a staging that goes by the number of files, its sweep file, and what surrounds the program;
+    {} where there was no launch."""
     from farmx import records  # spares a -n
 
-    source = records.last_launch(experiment).get("cwd")
+    last = records.last_launch(experiment)
+    source = last.get("cwd")
     code = {"staging": settings.code_staging, "source": source, **_wish(settings)._asdict()}
     around = {"env": dict(settings.env), "env_pass": list(settings.env_pass), "setup": settings.setup,
               "pythonpath": list(_roots(settings))}  # fmt: skip
-    return {"code": code, **around} if source else {}
+    return {"code": code, "sweep": last["sweep"], **around} if source else {}
 
 
 def _sweeps(told: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Node], Mapping[str, Mark]]]:

@@ -227,7 +227,7 @@ def _todays_code(
     made: dict[tuple[str, str], Code] = {}
     for path, record in records.items():
         recipe = _recipe(record, path, recipes)
-        key = os.path.dirname(path), repr(sorted(recipe["code"].items()))
+        key = os.path.dirname(path), repr((sorted(recipe["code"].items()), sorted(recipe)))
         if key not in made:
             made[key] = _code(key[0], recipe)
         made[key].runs.append(path)
@@ -235,10 +235,13 @@ def _todays_code(
 
 
 def _recipe(record: Mapping[str, Any], run: str, recipes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What the run.json of a run is to say that goes with today's code: what settings say today of what is code, what
-    is linked and what surrounds the program, where the newest launch took its code from there, too."""
+    """What the run.json of a run is to say that goes with today's code: what settings say today of what is code and
+    what is linked, where the newest launch took its code from there, too; what surrounds the program, where that was
+    a launch of its sweep file."""
     today = recipes.get(os.path.dirname(run)) or {"code": {}}
-    return today if today["code"].get("source") == record["code"]["source"] else {"code": record["code"]}
+    if today["code"].get("source") != record["code"]["source"]:
+        return {"code": record["code"]}
+    return today if today["sweep"] == record.get("sweep") else {"code": today["code"]}
 
 
 def _code(home: str, recipe: Mapping[str, Any]) -> Code:

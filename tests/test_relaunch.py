@@ -245,6 +245,18 @@ def test_with_todays_code_a_run_gets_what_surrounds_a_program_by_todays_settings
     assert project.again() == {(1, 1): "done", (2, 1): "done"}
 
 
+def test_what_surrounds_a_program_is_not_taken_from_another_sweep_file_of_the_experiment(project):
+    project.write("note.sh", 'test "$WORD" = mine && test -e ok\n')
+    for name, word in (("sweep", "mine"), ("other", "theirs")):
+        project.write(f"{name}.yml", f"CMD: sh note.sh\nHPARAMS: {{{name}: 1}}\nENV: {{WORD: {word}}}\n")
+        assert project(f"{name}.yml", "-i", "--exp-name", "sweep").code == 1
+    project.write("ok", "")
+    assert project("retry", "sweep", "-i").err.count(" failed\n") == 1
+    words = {path.name: read(path / "run.json")["env"]["WORD"] for path in project.runs()}
+    told = {words[name]: state for name, state in project.states().items()}
+    assert told == {"mine": "done", "theirs": "failed"}
+
+
 def test_what_todays_settings_pass_on_must_be_there_before_a_run_is_changed(project):
     failing(project)
     with open(project.path / "sweep.yml", "a") as file:
