@@ -67,35 +67,37 @@ def script(told: Mapping[str, Any], environ: Mapping[str, str]) -> str:
 
     environ: of the shell whose PATH and the like the program is to find again.
     """
-    stages, roots = told["stages"], ":".join(told["pythonpath"])
-    shell = any("shell" in stage for stage in stages)
-    program = "/bin/bash" if told["setup"] or shell else "/bin/sh"
-    found = _exports(tuple(environ.get(key, "") for key in SHELL_RECORD))
+    before, after = _around(told, _variables(told["stages"]), environ)
+    return f"{before}{told['run']}{after}{_commands(told['stages'])}"
+
+
+def _around(told: Mapping[str, Any], variables: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """What of launch.sh stands before the run's name, and between that and the commands: what runs of a launch share.
+
+    variables: as _variables of the stages.
+    """
+    roots = ":".join(told["pythonpath"])
+    program = "/bin/sh" if variables is None and not told["setup"] else "/bin/bash"
+    found = [f"export {key}={shlex.quote(environ[key])}" for key in SHELL_RECORD if environ.get(key)]
     lines = [
-        f"#!{program}",
-        f"# run {told['run']} of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
+        f" of experiment {_comment(told['experiment'])}, by farmx {__version__}; runs by hand too",
         'case $0 in */*) CDPATH= cd -- "${0%/*}" || exit 1 ;; esac',
         'export LOGDIR="$PWD"',
         *(containers.begin(told, program, found) if told.get("container") else found),
         *(f"export {key}={quote(value)}" for key, value in told["env"].items()),
         *([told["setup"]] if told["setup"] else []),
         *([f'export PYTHONPATH={quote(roots)}"${{PYTHONPATH:+:$PYTHONPATH}}"'] if roots else []),
-        *(_variables(stages) if shell else ()),
-        'cd -- "$LOGDIR"/code || exit 1',
-        *([_line(stages[0])] if len(stages) == 1 else _by_stage(stages)),
+        *(variables or ()),
+        'cd -- "$LOGDIR"/code || exit 1\n',
     ]
-    return "\n".join(lines) + "\n"
+    return f"#!{program}\n# run ", "\n".join(lines)
 
 
-@lru_cache(maxsize=8)  # runs of a launch share them
-def _exports(values: tuple[str, ...]) -> list[str]:
-    """Lines that set SHELL_RECORD to these values, '' for none."""
-    return [f"export {key}={shlex.quote(value)}" for key, value in zip(SHELL_RECORD, values) if value]
-
-
-def _variables(stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines that set those of the variables that shell text of these stages names."""
-    return [line for name, line in _VARIABLES.items() if any(f"${name}" in each.get("shell", "") for each in stages)]
+def _variables(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    """Lines that set those of the variables that shell text of these stages names; None where none is shell text."""
+    shells = [each["shell"] for each in stages if "shell" in each]
+    named = (line for name, line in _VARIABLES.items() if any(f"${name}" in each for each in shells))
+    return tuple(named) if shells else None
 
 
 # What templates.VARIABLES are.
@@ -103,6 +105,10 @@ _VARIABLES = {
     "_name": "_name=${LOGDIR##*/}",
     "_time": f"_time=${{{layout.ENV_STARTED}:-$(date +{layout.STARTED_FORM})}}",
 }
+
+
+def _commands(stages: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join([_line(stages[0])] if len(stages) == 1 else _by_stage(stages)) + "\n"
 
 
 def _line(stage: Mapping[str, Any]) -> str:
@@ -143,37 +149,81 @@ def check_passed(names: Iterable[str], environ: Mapping[str, str]) -> None:
         raise ConfigError(f"ENV_PASS: {missing} is not set in this shell; export it or take it off the list")
 
 
-def record(spec: RunSpec, name: str, generation: int, shared: Shared) -> dict[str, Any]:
-    """run.json: what to run, and why it is this run and no other.
+def text(spec: RunSpec, name: str, generation: int, shared: Shared) -> bytes:
+    """run.json of a new run: what to run, and why it is this run and no other.
 
     The runner makes launch.sh of `script` and hparams.json of `hparams` when it begins: a run that waits is one file,
     and what it is to run is changed by one rename. `tag` and `staged`, when that was, are for who reads it: nothing of
     ours does.
     """
-    told = {
+    stages = [_stage_record(stage) for stage in spec.stages]
+    own = {
         "format": layout.RUN_FORMAT,
         "run": name,
-        "experiment": shared.experiment,
         "point": spec.identity,
-        "hparams": sound(spec.hparams),
+        "hparams": spec.hparams,
         "generation": generation,
         "identity": spec.preimage,
         "tag": spec.tag,
-        "stages": [_stage_record(stage) for stage in spec.stages],
+        "stages": stages,
+        **({ONLY: {queued: list(names) for queued, names in shared.only.items()}} if shared.only else {}),
+    }
+    before, after = _alike(spec, shared, _variables(stages))
+    return f"{_json(own)[:-1]}{before}{_inside(name)}{after}{_inside(_commands(stages))}\"}}\n".encode()
+
+
+def _alike(spec: RunSpec, shared: Shared, variables: tuple[str, ...] | None) -> tuple[str, str]:
+    """The json of what runs of a launch have alike: up to their name in `script`, and from there to the commands.
+
+    Made once for the very same objects: it is most of the text of ten thousand runs.
+    """
+    told = (*spec[6:], *shared[:4], shared.now)
+    key = (variables, *map(shared.environ.get, SHELL_RECORD), *map(id, told))
+    found = _ALIKE.get(key)
+    if found is None:
+        if len(_ALIKE) == _KINDS:
+            _ALIKE.clear()
+        record = _common(spec, shared)
+        before, after = _around(record, variables, shared.environ)
+        start = f', {_json(record)[1:-1]}, "script": "{_inside(before)}'
+        found = _ALIKE[key] = told, (start, _inside(after))
+    return found[1]
+
+
+_KINDS = 64  # of resources, which HPARAMS may vary
+_ALIKE: dict[tuple[Any, ...], tuple[tuple[Any, ...], tuple[str, str]]] = {}  # with what an id is of: it lives on
+
+
+def _common(spec: RunSpec, shared: Shared) -> dict[str, Any]:
+    return {
+        "experiment": shared.experiment,
         **around(spec),
-        "resources": sound(spec.resources),
+        "resources": spec.resources,
         "goal": {"metric": spec.goal.metric, "mode": spec.goal.mode} if spec.goal else None,
         "digest": shared.digest,
         "code": dict(shared.code),
         "sweep": shared.sweep,
         "staged": shared.now,
-        **({ONLY: {queued: list(names) for queued, names in shared.only.items()}} if shared.only else {}),
         **({layout.RETRY: dict(spec.retry)} if spec.retry else {}),
         **({"container": dict(spec.container)} if spec.container else {}),
         **({layout.BREAKS: spec.breaker} if spec.breaker else {}),
         **({layout.SENTINEL: True} if spec.sentinel else {}),
     }
-    return {**told, "script": script(told, shared.environ)}
+
+
+_strict = json.JSONEncoder(allow_nan=False).encode
+
+
+def _json(value: Any) -> str:
+    try:
+        return _strict(value)
+    except ValueError:
+        return _strict(sound(value))
+
+
+def _inside(text: str) -> str:
+    """`text` as it stands between the quotes of json."""
+    return _strict(text)[1:-1]
 
 
 def around(spec: RunSpec) -> dict[str, Any]:
@@ -201,7 +251,7 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
     FileExistsError when another launch stages a run of that name.
     """
     path = layout.staged(experiment, name)
-    record_text = json.dumps(record(spec, name, generation, shared), allow_nan=False) + "\n"
+    told = text(spec, name, generation, shared)
     try:
         os.mkdir(path)
     except FileExistsError:
@@ -209,7 +259,7 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
     except OSError as error:
         raise _not_staged(path, error) from error
     try:
-        layout.new(f"{path}/{layout.RUN}", record_text.encode("utf-8", "surrogateescape"))
+        layout.new(f"{path}/{layout.RUN}", told)
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)
         raise _not_staged(path, error) from error

@@ -223,7 +223,9 @@ X="${{LOGDIR}}" python t.py > "$LOGDIR"/log
 
 def script(made: RunSpec, environ: dict[str, str]) -> str:
     shared = stage.Shared("my\nsweep", "sweep.yml", "d", {}, environ, 1.0)
-    return stage.script(stage.record(made, "one", 1, shared), environ)
+    told = json.loads(stage.text(made, "one", 1, shared))
+    assert told["script"] == stage.script(told, environ)
+    return told["script"]
 
 
 def test_launch_sh_is_readable():
@@ -284,6 +286,50 @@ def test_a_run_is_staged_whole_and_hidden_and_settles_with_one_rename(place):
     assert stage.settle(str(place.experiment), "one")
     assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
     assert os.listdir(place.experiment / ".farmx/staging") == []
+
+
+DIFFERENT = [  # in what each says of itself, beside a run of `true`: the spec and what of Shared
+    ({}, {}),
+    ({"env": {"A": "it's $HOME;\n漢\udcff"}}, {}),
+    ({"setup": "module load \"x\"\\"}, {}),
+    ({"resources": {"gpus": 1}}, {}),
+    ({"resources": {"gpus": True}}, {}),
+    ({"resources": {"gpus": 1.0, "deep": [{"x": float("inf")}]}}, {}),
+    ({"env_pass": ("T",), "pythonpath": ()}, {}),
+    ({"goal": Goal("val/acc", "max"), "breaker": 3, "sentinel": True}, {}),
+    ({"retry": {"oom": {"mem": "x1.5"}}}, {}),
+    ({"container": {"image": "/i", "mounts": [], "runtime": "apptainer", "args": []}}, {}),
+    ({"shell": "true"}, {}),
+    ({"shell": "echo $_name"}, {}),
+    ({"shell": "echo $_time $_name"}, {}),
+    ({}, {"environ": {"PATH": "/else where", "VIRTUAL_ENV": "/v"}}),
+    ({}, {"only": {"1": ("main",)}}),
+    ({}, {"now": 8.5, "digest": "e"}),
+]
+
+
+def test_what_runs_share_is_told_of_each_as_of_one_alone(place):
+    given = [(spec(**more), shared(place, **about)) for more, about in DIFFERENT]
+    names = ("one", 'it\'s "\\漢')  # in turn, so that what is kept of one would be seen in the next
+    made = [(spec, each, stage.text(spec, name, 2, each)) for name in names for spec, each in given]
+    assert len({text for _, _, text in made}) == len(made)
+    for of, each, text in made:
+        told = json.loads(text)
+        assert text.decode() == json.dumps(told) + "\n"
+        assert told["script"] == stage.script(told, each.environ)
+        assert {key: told[key] for key in (*stage.around(of), "digest", "staged")} == {
+            **stage.around(of), "digest": each.digest, "staged": each.now}  # fmt: skip
+        assert json.dumps(told["resources"]) == json.dumps(stage.sound(of.resources))
+        assert [told["stages"][0].get("shell"), told.get("only", {}), told.get("container", {})] == [
+            of.stages[0].shell, {key: list(names) for key, names in each.only.items()}, of.container]  # fmt: skip
+
+
+def test_what_the_shell_exports_is_told_as_it_is_now(place):
+    environ = {"PATH": "/bin"}
+    made, telling = spec(), shared(place, environ=environ)
+    before = stage.text(made, "one", 1, telling)
+    environ["PATH"] = "/new"
+    assert before.replace(b"PATH=/bin", b"PATH=/new") == stage.text(made, "one", 1, telling) != before
 
 
 def test_settling_twice_is_done_once_and_what_was_never_staged_cannot_settle(place):
