@@ -309,7 +309,8 @@ DIFFERENT = [  # in what each says of itself, beside a run of `true`: the spec a
 
 
 def test_what_runs_share_is_told_of_each_as_of_one_alone(place):
-    given = [(spec(**more), shared(place, **about)) for more, about in DIFFERENT]
+    alike = shared(place)
+    given = [(spec(**more), alike._replace(**about)) for more, about in DIFFERENT]
     names = ("one", 'it\'s "\\漢')  # in turn, so that what is kept of one would be seen in the next
     made = [(spec, each, stage.text(spec, name, 2, each)) for name in names for spec, each in given]
     assert len({text for _, _, text in made}) == len(made)
