@@ -177,7 +177,7 @@ def _alike(spec: RunSpec, shared: Shared, variables: tuple[str, ...] | None) -> 
 
     Made once for the very same objects: it is most of the text of ten thousand runs.
     """
-    told = (*spec[6:], *shared[:4], shared.now)
+    told = (*spec[5:], *shared[:4], shared.now)
     key = (variables, *map(shared.environ.get, SHELL_RECORD), *map(id, told))
     found = _ALIKE.get(key)
     if found is None:
