@@ -1,28 +1,36 @@
 """points/: which run holds which point; never how a run stands.
 
-The claim excludes; run.json of a visible run is the truth.
+The claim excludes; run.json of a visible run is the truth. All points of a launch are claimed by one symlink, whose
+name is the next number: who claims has seen all that was claimed before, and of two who do at once one fails.
 """
 
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from farmx import layout, processes, stage
 from farmx.errors import RecordError, StageError
 
-STALE_S = 24 * 3600.0  # an unclaimed run in staging/ this old belongs to nobody
+STALE_S = 24 * 3600.0  # what a launch that cannot be asked left this long ago belongs to nobody
 _WITHOUT = "its file system has no symbolic links; set LOGROOT to a directory on another"  # EPERM, of symlink
 _HIDDEN = "its file system does not tell where it leads; mount sshfs with -o no_contain_symlinks"  # EPERM, of readlink
 
+Place = tuple[str, int]  # a point, by its identity, and a generation of it
+
 
 class Holder(NamedTuple):
-    """The newest generation of a point: `run` is the name of its directory, None once somebody deleted it."""
+    """The newest generation of a point: `run` is the name of its directory, None once somebody deleted it.
+
+    made: False while the launch that claimed it is at work, or was broken off, and there is no such run: whoever
+    launches the point makes it.
+    """
 
     generation: int
     run: str | None
+    made: bool = True
 
 
 def prepare(experiment: str) -> None:
@@ -35,53 +43,62 @@ def prepare(experiment: str) -> None:
         raise StageError(f"{experiment}: {why}") from error
 
 
-def claim(experiment: str, identity: str, generation: int, run: str) -> bool:
-    """Say that `run` holds this generation of the point; False when another run already does."""
-    path = layout.claim(experiment, identity, generation)
-    try:
-        os.symlink(f"{os.pardir}/{os.pardir}/{run}", path)
-    except FileExistsError:
-        # NFS repeats calls: ours already. One of that name that is in place is another launch's.
-        return _target(path) == run and not os.path.lexists(os.path.join(experiment, run))
-    except OSError as error:
-        why = _WITHOUT if error.errno == errno.EPERM else error.strerror
-        raise StageError(f"{path}: cannot be claimed: {why}") from error
-    return True
+def take(experiment: str, launch: str, wanted: Mapping[Place, str]) -> set[Place]:
+    """Claim each place for the run of that name, all in one step; return those that others had claimed first.
 
-
-def hold(experiment: str, identity: str, generation: int, run: str) -> bool:
-    """Claim the point for the staged run `run` and put the run in place; False when another run holds the point.
-
-    Raises StageError when the run cannot be put in place, FileExistsError when its name was taken meanwhile; the point
-    is then free again.
+    The runs are still to be made; while `launch` is at_work, who finds one missing makes it. Raises StageError.
     """
-    if not claim(experiment, identity, generation, run):
-        return False
-    try:
-        if not stage.settle(experiment, run):
-            raise StageError(f"{layout.staged(experiment, run)}: somebody removed it; launch again")
-        return True
-    except (StageError, FileExistsError):
-        os.unlink(layout.claim(experiment, identity, generation))
-        raise
+    while True:
+        index = _index(experiment)
+        free = {place: run for place, run in wanted.items() if place not in index.runs}
+        if not free or _publish(experiment, index.number, launch, free, launch):
+            return wanted.keys() - free.keys()
+
+
+def lead(experiment: str, runs: Mapping[Place, str]) -> None:
+    """From now on each place leads to the run of that name, which is there, or is made in place of another that has
+    its first name. Raises StageError."""
+    while runs and not _publish(experiment, _index(experiment).number, f"{os.getpid()}.{os.urandom(4).hex()}", runs):
+        pass
+
+
+def identities(experiment: str) -> set[str]:
+    """The points that were ever claimed."""
+    return {identity for identity, _ in _index(experiment).runs}
 
 
 def holders(experiment: str) -> dict[str, Holder]:
     """The newest holder of every point.
 
-    Finishes claims that a crash left half done, follows renamed runs and claims what visible runs hold without one.
-    Raises RecordError when a point misses its run and a run that no claim leads to cannot be read: it may be that one.
+    Follows renamed runs and claims what visible runs hold without a claim. Raises RecordError when a point misses its
+    run and a run that no claim leads to cannot be read: it may be that one.
     """
-    targets = {place: _target(layout.claim(experiment, *place)) for place in _claims(experiment)}
+    index = _index(experiment)
     newest: dict[str, int] = {}
-    for identity, generation in targets:
+    for identity, generation in index.runs:
         newest[identity] = max(generation, newest.get(identity, 0))
     visible = {name for name in layout.names(experiment) if not name.startswith(".")}
-    found = {}
-    for place in newest.items():
-        run = targets[place]
-        found[place[0]] = Holder(place[1], run if run and (run in visible or stage.settle(experiment, run)) else None)
-    return _heal(experiment, found, visible - set(targets.values()))
+    found = {place[0]: _holder(experiment, place, index, visible) for place in newest.items()}
+    return _heal(experiment, found, visible - set(index.runs.values()))
+
+
+def _holder(experiment: str, place: Place, index: "_Index", visible: Collection[str]) -> Holder:
+    run = index.runs[place]
+    if place not in index.begun:
+        return Holder(place[1], run if run in visible else None)
+    return Holder(place[1], run, run in visible and os.path.exists(os.path.join(experiment, run, layout.RUN)))
+
+
+def is_free(experiment: str, place: Place, run: str) -> bool:
+    """Whether the directory of this name, which is there, is for the run of this place: begun and not yet made."""
+    others = (each for each, name in _index(experiment).runs.items() if name == run and each != place)
+    path = os.path.join(experiment, run)
+    return os.path.isdir(path) and all(name.startswith(".") for name in layout.names(path)) and not any(others)
+
+
+def holds(experiment: str, place: Place, run: str) -> bool:
+    """Whether the run of this name says that it holds the place."""
+    return _identity(os.path.join(experiment, run), strict=False) == place
 
 
 def reindex(experiment: str) -> None:
@@ -89,26 +106,97 @@ def reindex(experiment: str) -> None:
 
     That is so when runs were renamed to each other's names. Raises RecordError when a run cannot be read.
     """
-    sayers: dict[tuple[str, int], list[str]] = {}
+    sayers: dict[Place, list[str]] = {}
     for name in sorted(name for name in layout.names(experiment) if not name.startswith(".")):
         sayers.setdefault(_identity(os.path.join(experiment, name), strict=True), []).append(name)
-    for place in _claims(experiment):
-        runs = sayers.get(place, [])
-        if runs and _target(layout.claim(experiment, *place)) not in runs:
-            _repoint(experiment, *place, runs[0])
+    claimed = _index(experiment).runs.items()
+    lead(experiment, {place: sayers[place][0] for place, run in claimed if run not in sayers.get(place, [run])})
 
 
-def _claims(experiment: str) -> Iterable[tuple[str, int]]:
-    for name in layout.names(os.path.join(experiment, layout.FARMX, layout.POINTS)):
-        identity, _, generation = name.rpartition(".")
-        if identity and not name.startswith(".") and generation.isdecimal():
-            yield identity, int(generation)
+# ---------------------------------------------------------------- what is written down
+
+
+class _Index(NamedTuple):
+    """All that is claimed. runs: place -> the name of its run.  begun: place -> the launch that claimed it, where that
+    has not made all of its runs.  number: what the next claims are called."""
+
+    runs: dict[Place, str]
+    begun: dict[Place, str]
+    number: int
+
+
+def _index(experiment: str) -> _Index:
+    """Raises RecordError."""
+    home = _home(experiment)
+    names = layout.names(home)
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    runs, begun = dict(_alone(home, names)), dict[Place, str]()
+    at_work = set(layout.names(os.path.join(experiment, layout.FARMX, layout.STAGING))) if numbers else ()
+    for number in numbers:  # what is claimed anew leads to another run
+        launch, claimed = _claimed(home, str(number))
+        runs.update(claimed)
+        if f"{layout.AT_WORK}{launch}" in at_work:
+            begun.update(dict.fromkeys(claimed, launch))
+        else:
+            for place in begun.keys() & claimed.keys():
+                del begun[place]
+    return _Index(runs, begun, max(numbers, default=0) + 1)
+
+
+def _home(experiment: str) -> str:
+    return os.path.join(experiment, layout.FARMX, layout.POINTS)
+
+
+def _claimed(home: str, number: str) -> tuple[str, dict[Place, str]]:
+    """The launch that claimed under this number, '' for none, and what."""
+    path = os.path.join(home, _target(os.path.join(home, number)) or number)
+    try:
+        told = layout.read_json(path, layout.POINTS_FORMAT)
+    except FileNotFoundError:  # somebody removed it: the runs say what they hold
+        return "", {}
+    launch, runs = told.get("launch"), told.get("claims")
+    if not (isinstance(launch, str) and isinstance(runs, dict) and all(isinstance(run, str) for run in runs.values())):
+        raise RecordError(f"{path}: not a record of ours; restore it or move it away")
+    pairs = ((_place(name), run) for name, run in runs.items())
+    return launch, {place: run for place, run in pairs if place}
+
+
+def _alone(home: str, names: Iterable[str]) -> Iterator[tuple[Place, str]]:
+    """Claims as they once were: a symlink for each point."""
+    for name in names:
+        place = None if name.startswith(".") else _place(name)
+        if place:
+            yield place, os.path.basename(_target(os.path.join(home, name)))
+
+
+def _place(name: str) -> Place | None:
+    """What layout.claim_name made of it."""
+    identity, _, generation = name.rpartition(".")
+    return (identity, int(generation)) if identity and generation.isdecimal() else None
+
+
+def _publish(experiment: str, number: int, name: str, claims: Mapping[Place, str], launch: str = "") -> bool:
+    """Make these the claims of that number; False when others came first. name: of the file that says them."""
+    home = _home(experiment)
+    told = {layout.claim_name(*place): run for place, run in claims.items()}
+    layout.write_json(
+        os.path.join(home, f"{name}.json"), {"format": layout.POINTS_FORMAT, "launch": launch, "claims": told}
+    )
+    path = os.path.join(home, str(number))
+    try:
+        os.symlink(f"{name}.json", path)
+    except FileExistsError:
+        return _target(path) == f"{name}.json"  # NFS repeats calls: ours already
+    except OSError as error:
+        why = _WITHOUT if error.errno == errno.EPERM else error.strerror
+        raise StageError(f"{path}: cannot be claimed: {why}") from error
+    return True
 
 
 def _target(path: str) -> str:
-    """The run that a claim leads to, '' when the claim has just gone."""
+    """Where a symlink leads, '' when it has just gone."""
     try:
-        return os.path.basename(os.readlink(path))
+        return os.readlink(path)
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -118,21 +206,20 @@ def _target(path: str) -> str:
 
 def _heal(experiment: str, found: dict[str, Holder], unclaimed: set[str]) -> dict[str, Holder]:
     """Give the visible runs that no claim leads to their points: somebody renamed them, or lost the claims."""
-    missing = any(holder.run is None for holder in found.values())
+    missing = any(holder.run is None or not holder.made for holder in found.values())
+    healed = {}
     for name in sorted(unclaimed):
         identity, generation = _identity(os.path.join(experiment, name), strict=missing)
         holder = found.get(identity, Holder(0, None))
-        if not identity or generation < holder.generation or (holder.run and generation == holder.generation):
-            continue
-        if generation == holder.generation:
-            _repoint(experiment, identity, generation, name)
-        else:
-            claim(experiment, identity, generation, name)
-        found[identity] = Holder(generation, name)
+        there = holder.run is not None and holder.made
+        if identity and (generation > holder.generation or (generation == holder.generation and not there)):
+            found[identity] = Holder(generation, name)
+            healed[identity, generation] = name
+    lead(experiment, healed)
     return found
 
 
-def _identity(path: str, strict: bool) -> tuple[str, int]:
+def _identity(path: str, strict: bool) -> Place:
     """The point and the generation that a run says it is; ('', 0) for what is no run of ours."""
     try:
         record = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
@@ -146,49 +233,50 @@ def _identity(path: str, strict: bool) -> tuple[str, int]:
     return (identity, generation) if isinstance(identity, str) and isinstance(generation, int) else ("", 0)
 
 
-def _repoint(experiment: str, identity: str, generation: int, run: str) -> None:
-    path = layout.claim(experiment, identity, generation)
-    temporary = layout.aside(path)
-    try:
-        with suppress(FileExistsError):  # NFS repeats calls: nobody else has that name
-            os.symlink(os.path.join(os.pardir, os.pardir, run), temporary)
-        layout.move(temporary, path)
-    except OSError as error:
-        raise StageError(f"{path}: cannot be claimed: {error.strerror}") from error
+# ---------------------------------------------------------------- who is at work
 
 
 @contextmanager
 def at_work(experiment: str, launch: str) -> Iterator[None]:
-    """While this lasts, staging/ says which process stages there; afterwards, too, when it was broken off."""
-    path = layout.staged(experiment, f"{layout.AT_WORK}{launch}")
+    """While this lasts, staging/ says which process makes the runs of `launch`; afterwards, too, when it was broken
+    off: what it claimed and has not made is to be made."""
+    path = _at_work(experiment, launch)
     with suppress(StageError):  # who cannot write there says so of the first run
         layout.write_json(path, {"format": layout.LAUNCH_FORMAT, **processes.this()})
     yield
     layout.remove(path)
 
 
-def sweep_staging(experiment: str) -> None:
-    """Remove what dead launches left behind: runs nobody claimed, and half a copy of the code.
+def _at_work(experiment: str, launch: str) -> str:
+    return os.path.join(experiment, layout.FARMX, layout.STAGING, f"{layout.AT_WORK}{launch}")
 
-    Of runs all go when every launch that says it is at work is known to have ended. Else only what is old goes: a
-    younger one may be at work right now.
-    """
+
+def sweep_staging(experiment: str) -> None:
+    """Remove what dead launches left behind and nobody goes on with: half a copy of the code, a look at the clock, runs
+    as an earlier farmx staged them. Only what is old goes: a younger one may be at work right now."""
     staging, snapshots = (os.path.join(experiment, layout.FARMX, name) for name in (layout.STAGING, layout.SNAPSHOTS))
-    names = layout.names(staging)
-    dead = _dead(staging)  # looked for later than what they left: whoever begins meanwhile left none of it
     now = layout.now_at(staging)
-    known = {*dead, *(name for name in names if dead and not name.startswith("."))}
-    paths = [os.path.join(staging, name) for name in (*names, *dead)]
+    paths = [os.path.join(staging, name) for name in layout.names(staging) if not name.startswith(layout.AT_WORK)]
     paths += [os.path.join(snapshots, name) for name in layout.names(snapshots) if name.startswith(".")]
-    for path in dict.fromkeys(paths):
-        if os.path.basename(path) in known or _old(path, now):
+    for path in paths:
+        if _old(path, now):
             _remove(path)
 
 
-def _dead(staging: str) -> list[str]:
-    """What launches left that say they are at work, when all are known to have ended; else []."""
+def bury(experiment: str) -> None:
+    """Nobody goes on with what launches that are known to have ended have not made, or that were at work a day ago: a
+    point of theirs is launched anew. Call it once all that is wanted of them is made."""
+    staging = os.path.join(experiment, layout.FARMX, layout.STAGING)
     names = [name for name in layout.names(staging) if name.startswith(layout.AT_WORK)]
-    return names if all(_ended(os.path.join(staging, name)) for name in names) else []
+    now = layout.now_at(staging) if names else 0.0
+    paths = (os.path.join(staging, name) for name in names)
+    dead = {os.path.basename(path) for path in paths if _ended(path) or _old(path, now)}
+    index = _index(experiment) if dead else _Index({}, {}, 0)
+    for place, launch in index.begun.items():
+        if f"{layout.AT_WORK}{launch}" in dead:
+            stage.discard(os.path.join(experiment, index.runs[place]))
+    for name in dead:
+        layout.remove(os.path.join(staging, name))
 
 
 def _ended(path: str) -> bool:
@@ -199,7 +287,7 @@ def _ended(path: str) -> bool:
 def _old(path: str, now: float) -> bool:
     try:
         return now - os.lstat(path).st_mtime > STALE_S
-    except FileNotFoundError:  # another launch put its run in place
+    except FileNotFoundError:  # it ended well just now
         return False
 
 

@@ -108,12 +108,11 @@ def _snapshots(home: str, without: set[str]) -> tuple[list[Item], list[str]]:
 
 
 def _needed(home: str, without: Collection[str] = ()) -> set[str]:
-    """The snapshots that runs name, those that are being staged too. Raises RecordError for a run that cannot say."""
+    """The snapshots that runs name. Raises RecordError for a run that cannot say."""
     found: set[str] = set()
-    for folder in (home, os.path.join(home, layout.FARMX, layout.STAGING)):
-        for path in (os.path.join(folder, name) for name in layout.names(folder) if not name.startswith(".")):
-            if path not in without:
-                found.update(_named_by(path))
+    for path in (os.path.join(home, name) for name in layout.names(home) if not name.startswith(".")):
+        if path not in without:
+            found.update(_named_by(path))
     return found
 
 

@@ -7,14 +7,13 @@ Not named launch: `farmx.launch` is the function of that name in api.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 
 from farmx import claims, layout, plan, programs, records, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
-from farmx.errors import ConfigError, RecordError, StageError
+from farmx.errors import ConfigError, RecordError
 from farmx.farms.base import Farm
 from farmx.needs import distinct
 from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, record, retry_changed, summary_of
@@ -42,13 +41,14 @@ def launch(
     _prepare(order)
     _finish(order, farm)
     choices = choose(order)
-    claims.sweep_staging(order.experiment)  # what waited there with a claim is in its place now
+    claims.sweep_staging(order.experiment)
     taken = snapshot.take(code, os.path.join(order.experiment, layout.FARMX), progress)
     if order.again:
         intend(order, choices)
     makes = any(each.job == "new" for each in choices)
     with claims.at_work(order.experiment, order.id) if makes else nullcontext():
         made, lost = _stage(order, farm, choices, _shared(order, code, taken.digest), progress)
+    claims.bury(order.experiment)
     jobs = tuple(each.jobs[0] for each in made)
     said = (*programs.elsewhere(order.specs, order.environ, here), *programs.unplugged(order.specs, order.environ),
             *programs.bare(order.specs, order.source, code), *code.warnings, taken.note,
@@ -114,6 +114,8 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
     """goal: the generation that this launch wants the point to have at least.  only: the stages to run, () for all."""
     if holder is None:
         return Choice(spec, None, goal, "new")
+    if not holder.made and holder.generation >= goal:
+        return Choice(spec, None, holder.generation, "new", name=holder.run or "")
     run = runs.get(holder.run or "")
     if run is None or run.identity != spec.identity or holder.generation < goal:
         return Choice(spec, run, max(goal, holder.generation + 1), "new")
@@ -142,7 +144,9 @@ def _reached(goals: Mapping[str, int], held: Mapping[str, claims.Holder], runs: 
     """Whether an --again is finished: every point got a run of its generation, deleted since or not, and none waits."""
     for key, generation in goals.items():
         run = runs.get(held[key].run or "") if key in held else None
-        if key not in held or held[key].generation < generation or (run is not None and run.state in TAKEN):
+        if key not in held or held[key].generation < generation or not held[key].made:
+            return False
+        if run is not None and run.state in TAKEN:
             return False
     return True
 
@@ -182,18 +186,24 @@ def _shared(order: Order, code: snapshot.Listing, digest: str) -> stage.Shared:
 def _stage(
     order: Order, farm: Farm, choices: Sequence[Choice], shared: stage.Shared, progress: Progress
 ) -> tuple[list[Chain], int]:
-    """Stage, claim and put in place each new run.
+    """Claim what is new, all in one step, and make its runs.
 
     Returns the jobs of each run, in order, and how many points others took first.
     """
     anew = retry_changed(order)
     work = [each for each in choices if each.job != "leave" or each.step.renew or _wants_retry(each, anew)]
-    new = sum(each.job == "new" for each in work)
-    names = _names(order)
-    named = [(each, names.next(each.spec.tag) if each.job == "new" else "", _wants_retry(each, anew)) for each in work]
+    names = _names(order, work)
+    wanted: dict[claims.Place, str] = {}
+    for place, each in enumerate(work):
+        if each.job == "new" and not each.name:
+            work[place] = named = each._replace(name=names.next(each.spec.tag))
+            wanted[named.place] = named.name
+    others = claims.take(order.experiment, order.id, wanted)
+    todo = [each for each in work if each.job != "new" or each.place not in others]
+    new = sum(each.job == "new" for each in todo)
     found: list[Chain] = []
-    lost, made = 0, 0
-    for choice, chain in zip(work, several.each(partial(_staged, order, farm, shared, names), named)):
+    lost, made = len(others), 0
+    for choice, chain in zip(todo, several.each(partial(_staged, order, farm, shared, names, anew), todo)):
         found += [chain] if chain else []
         if choice.job == "new":
             lost += chain is None
@@ -203,25 +213,24 @@ def _stage(
 
 
 def _staged(
-    order: Order, farm: Farm, shared: stage.Shared, names: plan.Names, named: tuple[Choice, str, bool]
+    order: Order, farm: Farm, shared: stage.Shared, names: plan.Names, anew: bool, choice: Choice
 ) -> Chain | None:
     """Do what is to be done about one point; its jobs, None where there are none, or others took it first.
 
-    named: the choice, the name of a new run, whether the run is to be attempted again as today's RETRY says.
+    anew: whether RETRY changed.
     """
-    choice, name, retry = named
     if choice.job == "new":
         links = _links(order, farm, choice.spec)
         mine = shared._replace(only=chain_of("", links).asked(order.only))
-        kept = _make(order, choice, name, mine, names)
-        claim = layout.claim_name(choice.spec.identity, choice.generation)
+        kept = _make(order, choice, mine, names)
+        claim = layout.claim_name(*choice.place)
         return chain_of(os.path.join(order.experiment, kept), links, claim) if kept else None
     assert choice.run
     if choice.step.renew:
         around = stage.around(choice.spec) if status.is_held(choice.run) else {}
         more = {"code": shared.code, **around}
         stage.renew(choice.run.path, shared.digest, order.environ, choice.spec.stages, more)
-    if retry:
+    if _wants_retry(choice, anew):
         stage.set_retry(choice.run.path, choice.spec.retry)
     return _take(order, farm, choice, choice.run) if choice.job == "take" else None
 
@@ -253,34 +262,26 @@ def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
     return found
 
 
-def _names(order: Order) -> plan.Names:
-    """Names that no run has now."""
-    taken = {*layout.names(order.experiment), *layout.names(folder(order, layout.STAGING))}
+def _names(order: Order, work: Sequence[Choice]) -> plan.Names:
+    """Names that no run has now, or is to have."""
+    taken = {*layout.names(order.experiment), *(each.name for each in work)}
     return plan.Names(taken, order.now, order.id, order.cool)
 
 
-def _make(order: Order, choice: Choice, name: str, shared: stage.Shared, names: plan.Names) -> str | None:
-    """Stage one run and claim its point; its name, or None, and nothing left, when another launch claimed it first.
+def _make(order: Order, choice: Choice, shared: stage.Shared, names: plan.Names) -> str | None:
+    """Make the run of a claimed point; its name, or None when another launch, which found it missing, made it first.
 
-    The name is another one than `name`, from `names`, when another launch took that meanwhile.
+    The name is another one than was claimed, from `names`, when somebody took that meanwhile.
     """
+    name, there = choice.name, False
     while True:
-        staged = None
         try:
-            staged = stage.run(order.experiment, choice.spec, name, choice.generation, shared)
-            if claims.hold(order.experiment, choice.spec.identity, choice.generation, name):
-                return name
-            _forget(staged)
-            return None
+            stage.run(order.experiment, choice.spec, name, choice.generation, shared, there)
+            return name
         except FileExistsError:
-            _forget(staged)
-            name = names.next(choice.spec.tag)
-        except StageError:
-            _forget(staged)
-            raise
-
-
-def _forget(staged: str | None) -> None:
-    """Remove what was staged and is nobody's."""
-    if staged:
-        shutil.rmtree(staged, ignore_errors=True)
+            if claims.holds(order.experiment, choice.place, name):
+                return None
+            there = claims.is_free(order.experiment, choice.place, name)
+            if not there:
+                name = names.next(choice.spec.tag)
+                claims.lead(order.experiment, {choice.place: name})

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # LOGROOT/<experiment>/.farmx/
 FARMX = ".farmx"
 SNAPSHOTS = "snapshots"  # stage: one directory per distinct content
-STAGING = "staging"  # stage: runs being made
-AT_WORK = ".launch-"  # launch: begins the name of what says, in there, which process stages; ends with its id
-POINTS = "points"  # launch: symlinks, the claims
+STAGING = "staging"  # launch: who makes runs right now
+AT_WORK = ".launch-"  # launch: begins the name of what says, in there, which process makes runs; ends with its id
+POINTS = "points"  # launch: <launch>.json: points and who is to hold them; <number>, a symlink to it: the claim
 SUBMISSIONS = "submissions"  # launch
 LAUNCHES = "launches"  # launch: what was asked for, when, by whom
 OUTBOX = "outbox"  # launch, runner: what there is to tell, until it was sent
@@ -109,6 +109,7 @@ STARTED_FORM = "%Y%m%d.%H%M%S"
 RUN_FORMAT = 2  # in 1 launch.sh and hparams.json were staged beside it, which held neither
 JOB_FORMAT = 1
 LAUNCH_FORMAT = 1
+POINTS_FORMAT = 1
 BREAKER_FORMAT = 1
 ATTEMPT_FORMAT = 1  # owner.json, end.json; for the lines of events.jsonl they say it
 CHECKPOINTS_FORMAT = 1
@@ -141,12 +142,6 @@ def attempt_numbers(run: str) -> list[tuple[int, int]]:
 def experiment_of(submission: str) -> str:
     """The directory of the experiment that the submission directory belongs to."""
     return os.path.dirname(os.path.dirname(os.path.dirname(submission)))
-
-
-def home_of(run: str) -> str:
-    """The directory of the experiment that the run directory belongs to, also of one that is not in its place yet."""
-    home = os.path.dirname(run)
-    return os.path.dirname(os.path.dirname(home)) if home.endswith(f"{os.sep}{FARMX}{os.sep}{STAGING}") else home
 
 
 def runs_of(submission: str, name: str = RUNS) -> list[tuple[str, tuple[int, int]]]:
@@ -195,19 +190,9 @@ def cache_folder(home: str, environ: Mapping[str, str]) -> str:
     return os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "farmx")
 
 
-def claim(experiment: str, identity: str, generation: int) -> str:
-    """The symlink that says which run of the experiment directory holds this generation of a point."""
-    return f"{experiment}/{FARMX}/{POINTS}/{claim_name(identity, generation)}"
-
-
 def claim_name(identity: object, generation: object) -> str:
     """What tells the run that holds this generation of a point from any that ever had, or gets, its name."""
     return f"{identity}.{generation}"
-
-
-def staged(experiment: str, run: str) -> str:
-    """Where a run of the experiment directory is made, before it is put in place."""
-    return f"{experiment}/{FARMX}/{STAGING}/{run}"
 
 
 def aside(path: str) -> str:
@@ -261,13 +246,21 @@ def write(path: str, text: str, mode: int = 0o666) -> None:
 
 def write_bytes(path: str, content: bytes, mode: int = 0o666) -> None:
     """`content` at `path`, likewise."""
-    temporary = aside(path)
+    try:
+        place(path, content, mode)
+    except OSError as error:
+        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def place(path: str, content: bytes, mode: int = 0o666, beside: str | None = None) -> None:
+    """`content` at `path`, likewise; raises OSError. beside: where it is written first, aside(path) for None."""
+    temporary = beside or aside(path)
     try:
         new(temporary, content, mode)
         rename(temporary, path, lambda: _holds(path, content))
-    except OSError as error:
+    except OSError:
         remove(temporary)
-        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise
 
 
 _REPEATED = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)

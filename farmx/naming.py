@@ -32,10 +32,9 @@ def find(
 ) -> list[Run]:
     """The runs that `names` name, each once: all of an EXPERIMENT, an EXPERIMENT/RUN, a RUN, or a run's path.
 
-    newest: of an EXPERIMENT only the newest generation of each point.  What a crash left claimed is put in its place
-    first.  problems: takes a line for each run whose records cannot be read, which is left out; None: RecordError is
-    raised at the first.  full: no name may be shortened.  Raises UsageError for a name that is nothing of these, or of
-    several.
+    newest: of an EXPERIMENT only the newest generation of each point.  Claims follow renamed runs first.  problems:
+    takes a line for each run whose records cannot be read, which is left out; None: RecordError is raised at the first.
+    full: no name may be shortened.  Raises UsageError for a name that is nothing of these, or of several.
     """
     from farmx import claims  # only who changes runs
 
@@ -76,7 +75,7 @@ def looks(meant: Sequence[Named], cache: str | None = None) -> list[status.Look]
     read once, and every farm is asked once."""
     wanted: dict[str, dict[str, None]] = {}
     for home, run in meant:
-        wanted.setdefault(home, {}).update(dict.fromkeys(status.candidates(home) if run is None else [run]))
+        wanted.setdefault(home, {}).update(dict.fromkeys(layout.names(home) if run is None else [run]))
     found = status.several(wanted, cache)
     runs = {run.path: run for look in found.values() for run in look.runs}
     return [_of(named, found[named.home], runs, cache) for named in meant]

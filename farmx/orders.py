@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from farmx import interpreter, layout, manifest, provenance, records, snapshot, stage, status
+from farmx import claims, interpreter, layout, manifest, provenance, records, snapshot, stage, status
 from farmx.spec import Job, Run, RunSpec, State
 from farmx.steps import Step
 
@@ -44,7 +44,8 @@ class Choice(NamedTuple):
     """What a launch does about one point. run: its newest run, as it stands.  generation: of the run to make, or of it.
 
     job: 'new' to make a run, 'take' to queue the one there, 'leave' to queue nothing.  step: what is done about its
-    stages.  why: what RETRY calls for, of a run that failed.
+    stages.  why: what RETRY calls for, of a run that failed.  name: of a run to make that a launch claimed before, and
+    did not come to make.
     """
 
     spec: RunSpec
@@ -53,6 +54,12 @@ class Choice(NamedTuple):
     job: str
     step: Step = Step(False)
     why: str = ""
+    name: str = ""
+
+    @property
+    def place(self) -> claims.Place:
+        """Which generation of which point that run is."""
+        return self.spec.identity, self.generation
 
 
 class Summary(NamedTuple):
@@ -119,8 +126,7 @@ def summary_of(
 
 
 def _others(order: Order) -> int:
-    claimed = {name.rpartition(".")[0] for name in layout.names(folder(order, layout.POINTS))}
-    return len(claimed - {spec.identity for spec in order.specs})
+    return len(claims.identities(order.experiment) - {spec.identity for spec in order.specs})
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""RunSpec -> run directory: its record, made whole aside and renamed; never claims, never queues.
+"""RunSpec -> run directory: its record, which appears whole; never claims, never queues.
 
 Words become text here and nowhere else.
 """
@@ -7,8 +7,8 @@ import json
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -244,30 +244,39 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
     return told
 
 
-def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared) -> str:
-    """Make the whole run directory in staging/; return its path. It is nobody's until it is claimed and settled.
+def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, there: bool = False) -> None:
+    """Make the run directory: its run.json appears whole, and until then it is no run.
 
-    Two new inodes: on a network file system each is several calls. Raises StageError, with nothing left of it, and
-    FileExistsError when another launch stages a run of that name.
+    Two new inodes: on a network file system each is several calls. there: it has a directory already, which lacks that.
+    Raises StageError, with nothing left of it, and FileExistsError when there is something of that name.
     """
-    path = layout.staged(experiment, name)
+    path = f"{experiment}/{name}"
     told = text(spec, name, generation, shared)
     try:
-        os.mkdir(path)
+        if not there:
+            os.mkdir(path)
+        layout.place(f"{path}/{layout.RUN}", told, beside=f"{path}/{_beside(os.getpid())}")
     except FileExistsError:
         raise
     except OSError as error:
-        raise _not_staged(path, error) from error
-    try:
-        layout.new(f"{path}/{layout.RUN}", told)
-    except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise _not_staged(path, error) from error
-    return path
+        discard(path)
+        raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
 
 
-def _not_staged(path: str, error: OSError) -> StageError:
-    return StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept")
+@lru_cache(maxsize=1)  # what aside() makes of each run's takes as long as a call to the file system
+def _beside(process: int) -> str:
+    """The name that this process writes a run.json by, before it renames it."""
+    return os.path.basename(layout.aside(layout.RUN))
+
+
+def discard(path: str) -> None:
+    """Remove the directory of a run that was begun and has no run.json yet, where there is one."""
+    with suppress(OSError, RecordError):
+        if layout.RUN not in (names := layout.names(path)):
+            for name in names:
+                if name.startswith(f".{layout.RUN}."):
+                    layout.remove(f"{path}/{name}")
+            os.rmdir(path)
 
 
 def sound(value: Any) -> Any:
@@ -277,23 +286,6 @@ def sound(value: Any) -> Any:
     if isinstance(value, list):
         return [sound(each) for each in value]
     return layout.number(value) if isinstance(value, float) else value
-
-
-def settle(experiment: str, name: str) -> bool:
-    """Rename a claimed run from staging/ into place; False when there is none. Whoever comes second finds it done.
-
-    Raises StageError, FileExistsError when something else of that name is there.
-    """
-    target = f"{experiment}/{name}"
-    try:
-        os.rename(layout.staged(experiment, name), target)
-    except FileNotFoundError:
-        return os.path.isdir(target)
-    except OSError as error:
-        if os.path.lexists(target):
-            raise FileExistsError(target) from error
-        raise StageError(f"{target}: the staged run cannot be renamed into place: {error.strerror}") from error
-    return True
 
 
 def recorded(run: str) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Records and the farms' answers -> Runs; one pure function decides a run's state. Looking never changes a run."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, processes, records, stages
@@ -146,7 +145,7 @@ def read(logroot: str, experiment: str, cache: str | None = None) -> Look:
     path = os.path.join(logroot, experiment)
     if not experiment or not os.path.isdir(path):
         raise UsageError(f"no experiment named '{experiment}' in {logroot}" + nearest(experiment, experiments(logroot)))
-    look = of(path, candidates(path), cache)
+    look = of(path, layout.names(path), cache)
     look = look if look.runs else _itself(path) or look
     if not look.runs and not look.problems and not is_experiment(path):
         raise UsageError(f"{path} holds no runs; name an experiment{nearest('', experiments(logroot))}")
@@ -159,30 +158,11 @@ def _itself(path: str) -> Look | None:
     return of(os.path.dirname(path), [os.path.basename(path)]) if itself else None
 
 
-def candidates(path: str) -> list[str]:
-    """The names of what may be a run in the experiment directory `path`."""
-    return [*layout.names(path), *_unsettled(path)]
-
-
 def aimed(path: str, runs: Iterable[Run]) -> tuple[Run, ...]:
     """The runs with the goal of the newest launch of the experiment directory `path`, where one says it."""
     shared = records.last_launch(path).get("shared") or {}
     found = tuple(runs)
     return tuple(run._replace(goal=records.goal(shared["GOAL"])) for run in found) if "GOAL" in shared else found
-
-
-def _unsettled(path: str) -> Iterator[str]:
-    """The runs, relative to the experiment, that hold their point and that a crash left before they were in place."""
-    staging = os.path.join(layout.FARMX, layout.STAGING)
-    for name in layout.names(os.path.join(path, staging)):
-        try:
-            record = records.of(os.path.join(path, staging, name), layout.RUN, layout.RUN_FORMAT) or {}
-        except RecordError:  # half made: what is claimed is whole
-            continue
-        claim = layout.claim(path, str(record.get("point")), record.get("generation", 0))
-        with suppress(OSError):  # there is none, or no more
-            if os.path.basename(os.readlink(claim)) == name:
-                yield os.path.join(staging, name)
 
 
 def every(logroot: str, cache: str | None = None) -> dict[str, Look]:

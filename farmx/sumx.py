@@ -76,7 +76,7 @@ def table(
 def codes_of(runs: Sequence[Run]) -> dict[str, str]:
     """Digest -> the first whose code differs in nothing but sweep files, which is what table wants as `codes`; {} where
     all runs have one digest."""
-    homes = {run.digest: layout.home_of(run.path) for run in runs if run.digest}
+    homes = {run.digest: os.path.dirname(run.path) for run in runs if run.digest}
     if len(homes) < 2:
         return {}
     from farmx import manifest, records  # spare who looks at runs of one snapshot

@@ -181,7 +181,10 @@ def key(run: Path) -> tuple[int, int]:
 def claims(experiment: Path) -> dict[str, str]:
     """identity.generation -> the run that the claim leads to."""
     home = experiment / ".farmx" / "points"
-    return {name: os.path.basename(os.readlink(home / name)) for name in sorted(os.listdir(home))}
+    found: dict[str, str] = {}
+    for number in sorted(int(name) for name in os.listdir(home) if name.isdecimal()):
+        found.update(read(home / str(number))["claims"])
+    return dict(sorted(found.items()))
 
 
 def staging(experiment: Path) -> list[str]:

@@ -106,11 +106,10 @@ class Place:
         return snapshot.take(code, str(self.experiment / layout.FARMX)).digest
 
     def run(self, words: tuple[str, ...] = ("true",), name: str = "one", staging: str = "link", **more: object) -> str:
-        """Stage a run and put it in place with what the runner makes of its record; return its path."""
+        """Make a run with what the runner makes of its record; return its path."""
         code = {"staging": staging, "source": str(self.source), **snapshot.Wish()._asdict()}
         shared = stage.Shared(self.experiment.name, "sweep.yml", self.snapshot(), code, os.environ, 1.0)
         stage.run(str(self.experiment), spec(words, **more), name, 1, shared)
-        assert stage.settle(str(self.experiment), name)
         run = str(self.experiment / name)
         outfit.unfold(run, layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT))
         os.symlink(f"../.farmx/snapshots/{shared.digest}/code", os.path.join(run, layout.CODE))

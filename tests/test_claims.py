@@ -4,18 +4,19 @@ import errno
 import json
 import os
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from attempts import DAMAGED
-from launching import lost
+from commands import claims as claimed
+from launching import lost, tree
 
 from farmx import claims, processes
 from farmx.claims import Holder
 from farmx.errors import RecordError, StageError
 
 POINTS, STAGING, SNAPSHOTS = (os.path.join(".farmx", name) for name in ("points", "staging", "snapshots"))
+PLACE = ("p1-a", 1)
 
 
 @pytest.fixture
@@ -32,88 +33,100 @@ def make(path: Path, point: str = "p1-a", generation: int = 1) -> Path:
 
 
 def held(experiment: Path, point: str = "p1-a", generation: int = 1, run: str = "one") -> Path:
-    """A run in its place, with its claim."""
-    make(experiment / STAGING / run, point, generation)
-    assert claims.hold(str(experiment), point, generation, run)
-    return experiment / run
+    """A run with its claim."""
+    assert claims.take(str(experiment), run, {(point, generation): run}) == set()
+    return make(experiment / run, point, generation)
 
 
-def links(experiment: Path) -> dict[str, str]:
-    return {name: os.readlink(experiment / POINTS / name) for name in sorted(os.listdir(experiment / POINTS))}
+def at_work(experiment: Path, launch: str = "one", **more: object) -> Path:
+    """A launch of this process says that it makes runs; what it says that in."""
+    path = experiment / STAGING / f".launch-{launch}"
+    path.write_text(json.dumps({"format": 1, **processes.this(), **more}))
+    return path
 
 
 # ---------------------------------------------------------------- claiming
 
 
-def test_holding_a_point_puts_the_run_in_place_and_links_to_it(experiment):
-    assert held(experiment).is_dir()
-    assert links(experiment) == {"p1-a.1": "../../one"}
-    assert (experiment / POINTS / "p1-a.1" / "run.json").exists()
-    assert os.listdir(experiment / STAGING) == []
+def test_all_points_of_a_launch_are_claimed_by_one_link(experiment):
+    wanted = {("p1-a", 1): "one", ("p1-b", 3): "it's $HOME; größe", ("p1-c", 1): "two\nlines"}
+    assert claims.take(str(experiment), "l", wanted) == set()
+    assert sorted(os.listdir(experiment / POINTS)) == ["1", "l.json"]
+    assert os.readlink(experiment / POINTS / "1") == "l.json"
+    assert json.loads((experiment / POINTS / "1").read_text()) == {
+        "format": 1,
+        "launch": "l",
+        "claims": {"p1-a.1": "one", "p1-b.3": "it's $HOME; größe", "p1-c.1": "two\nlines"},
+    }
+    assert claims.identities(str(experiment)) == {"p1-a", "p1-b", "p1-c"}
 
 
-def test_a_point_is_held_once(experiment):
-    held(experiment)
-    make(experiment / STAGING / "two")
-    assert not claims.hold(str(experiment), "p1-a", 1, "two")
-    assert os.listdir(experiment / STAGING) == ["two"]
-    assert links(experiment) == {"p1-a.1": "../../one"}
+def test_of_what_others_claimed_first_nothing_changes_and_the_rest_is_ours(experiment):
+    claims.take(str(experiment), "l", {PLACE: "one"})
+    assert claims.take(str(experiment), "m", {PLACE: "two", ("p1-a", 2): "three"}) == {PLACE}
+    assert claimed(experiment) == {"p1-a.1": "one", "p1-a.2": "three"}
 
 
-def test_generations_of_a_point_are_held_apart(experiment):
-    held(experiment)
-    held(experiment, generation=2, run="two")
-    assert claims.holders(str(experiment)) == {"p1-a": Holder(2, "two")}
+@pytest.mark.parametrize("wanted", [{}, {PLACE: "two"}])
+def test_where_nothing_is_to_claim_nothing_is_written(experiment, wanted):
+    claims.take(str(experiment), "l", {PLACE: "one"})
+    before = tree(experiment)
+    assert claims.take(str(experiment), "m", wanted) == set(wanted)
+    assert tree(experiment) == before
 
 
-def test_the_answer_that_our_own_claim_is_there_is_a_success(experiment):
-    make(experiment / STAGING / "one")
-    assert claims.claim(str(experiment), "p1-a", 1, "one")
-    assert claims.claim(str(experiment), "p1-a", 1, "one")  # as NFS repeats calls
+def test_who_claims_at_the_same_moment_as_another_sees_what_that_took(experiment, monkeypatch):
+    real = os.symlink
+
+    def symlink(source: str, target: str) -> None:
+        monkeypatch.undo()
+        assert claims.take(str(experiment), "other", {PLACE: "theirs", ("p1-b", 1): "theirs, too"}) == set()
+        real(source, target)
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    assert claims.take(str(experiment), "l", {PLACE: "ours", ("p1-c", 1): "ours, too"}) == {PLACE}
+    assert claimed(experiment) == {"p1-a.1": "theirs", "p1-b.1": "theirs, too", "p1-c.1": "ours, too"}
 
 
-def test_a_run_of_the_same_name_that_is_in_place_is_another_launchs(experiment):
-    held(experiment)
-    make(experiment / STAGING / "one")
-    assert not claims.hold(str(experiment), "p1-a", 1, "one")
-    assert links(experiment) == {"p1-a.1": "../../one"}
+def test_the_answer_that_our_own_claim_is_there_is_a_success(experiment, monkeypatch):
+    lost(monkeypatch, "symlink", errno.EEXIST)  # as NFS repeats calls
+    assert claims.take(str(experiment), "l", {PLACE: "one"}) == set()
+    assert claimed(experiment) == {"p1-a.1": "one"}
+    assert sorted(os.listdir(experiment / POINTS)) == ["1", "l.json"]
 
 
-@pytest.mark.parametrize("taken", ["directory", "file"])
-def test_a_name_that_was_taken_meanwhile_leaves_the_point_free(experiment, taken):
-    if taken == "file":
-        (experiment / "one").touch()
-    else:
-        make(experiment / "one", "p1-b")
-    make(experiment / STAGING / "one")
-    with pytest.raises(FileExistsError):
-        claims.hold(str(experiment), "p1-a", 1, "one")
-    assert links(experiment) == {}
-
-
-def test_a_run_that_somebody_removed_before_it_was_in_place_leaves_the_point_free(experiment):
-    with pytest.raises(StageError) as caught:
-        claims.hold(str(experiment), "p1-a", 1, "one")
-    assert str(caught.value) == f"{experiment}/{STAGING}/one: somebody removed it; launch again"
-    assert links(experiment) == {}
+@pytest.mark.parametrize("number", [9, 10, 11])
+def test_claims_are_read_in_the_order_of_their_numbers(experiment, number):
+    for count in range(1, number + 1):
+        claims.lead(str(experiment), {PLACE: f"run {count}"})
+    assert claimed(experiment) == {"p1-a.1": f"run {number}"}
+    make(experiment / f"run {number}")
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, f"run {number}")}
 
 
 def test_a_claim_that_cannot_be_written_is_one_line(experiment):
     shutil.rmtree(experiment / POINTS)
     with pytest.raises(StageError) as caught:
-        claims.claim(str(experiment), "p1-a", 1, "one")
-    assert str(caught.value) == f"{experiment}/{POINTS}/p1-a.1: cannot be claimed: No such file or directory"
+        claims.take(str(experiment), "l", {PLACE: "one"})
+    assert str(caught.value) == f"{experiment}/{POINTS}/l.json: cannot be written: No such file or directory"
 
 
-def test_a_file_system_without_symbolic_links_is_told(experiment, monkeypatch):
-    def refused(target: str, path: str) -> None:  # as of vfat, exfat and some shares
-        raise PermissionError(errno.EPERM, "Operation not permitted", target, None, path)
+REFUSED = [
+    (errno.EPERM, "its file system has no symbolic links; set LOGROOT to a directory on another"),  # vfat, exfat
+    (errno.ENOSPC, "No space left on device"),
+]
+
+
+@pytest.mark.parametrize(("error", "why"), REFUSED)
+def test_a_claim_that_cannot_be_linked_is_one_line(experiment, monkeypatch, error, why):
+    def refused(target: str, path: str) -> None:
+        raise OSError(error, os.strerror(error), target, None, path)
 
     monkeypatch.setattr(os, "symlink", refused)
     with pytest.raises(StageError) as caught:
-        claims.claim(str(experiment), "p1-a", 1, "one")
-    told = "cannot be claimed: its file system has no symbolic links; set LOGROOT to a directory on another"
-    assert str(caught.value) == f"{experiment}/{POINTS}/p1-a.1: {told}"
+        claims.take(str(experiment), "l", {PLACE: "one"})
+    assert str(caught.value) == f"{experiment}/{POINTS}/1: cannot be claimed: {why}"
+    assert claimed(experiment) == {}
 
 
 @pytest.mark.parametrize("what", ["a file in place of LOGROOT", "a file in place of the experiment"])
@@ -131,19 +144,43 @@ def test_an_experiment_that_cannot_be_made_is_one_line(tmp_path, what):
 
 def test_nobody_holds_anything_where_nothing_is(tmp_path):
     assert claims.holders(str(tmp_path / "none")) == {}
+    assert claims.identities(str(tmp_path / "none")) == set()
 
 
-def test_a_claim_that_a_crash_left_half_done_is_finished(experiment):
-    make(experiment / STAGING / "one")
-    claims.claim(str(experiment), "p1-a", 1, "one")
-    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
-    assert (experiment / "one" / "run.json").exists()
+def test_generations_of_a_point_are_held_apart(experiment):
+    held(experiment)
+    held(experiment, generation=2, run="two")
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(2, "two")}
 
 
-def test_a_staged_run_without_a_claim_is_nobodys(experiment):
-    make(experiment / STAGING / "one")
-    assert claims.holders(str(experiment)) == {}
-    assert not (experiment / "one").exists()
+LEFT = [  # what a launch made of its run -> whether that is made
+    (None, False),
+    ([], False),
+    ([".run.json.7.0123abcd"], False),
+    (["run.json"], True),
+]
+
+
+@pytest.mark.parametrize(("names", "made"), LEFT)
+def test_what_a_launch_that_is_at_work_has_not_made_is_to_be_made(experiment, names, made):
+    claims.take(str(experiment), "one", {PLACE: "one"})
+    mark = at_work(experiment)
+    if names is not None:
+        (experiment / "one").mkdir()
+    for name in names or ():
+        (experiment / "one" / name).write_text('{"format": 1, "point": "p1-a", "generation": 1}')
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one", made)}
+    mark.unlink()
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, None if names is None else "one")}
+
+
+def test_only_what_the_launch_at_work_claimed_is_to_be_made(experiment):
+    claims.take(str(experiment), "before", {("p1-a", 1): "a", ("p1-b", 1): "b"})
+    claims.take(str(experiment), "one", {("p1-a", 2): "c", ("p1-c", 1): "d"})
+    at_work(experiment)
+    assert claims.holders(str(experiment)) == {
+        "p1-a": Holder(2, "c", False), "p1-b": Holder(1, None), "p1-c": Holder(1, "d", False)
+    }  # fmt: skip
 
 
 def test_a_deleted_run_leaves_its_generation_behind(experiment):
@@ -151,19 +188,17 @@ def test_a_deleted_run_leaves_its_generation_behind(experiment):
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, None)}
 
 
+@pytest.mark.parametrize("working", [False, True])
 @pytest.mark.parametrize("name", ["aaa", "zzz", "it's $HOME; größe", "two\nlines"])
-def test_a_renamed_run_heals_the_index(experiment, name):
+def test_a_renamed_run_heals_the_index(experiment, name, working):
     held(experiment).rename(experiment / name)
+    if working:
+        at_work(experiment)
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, name)}
-    assert links(experiment) == {"p1-a.1": f"../../{name}"}
-
-
-@pytest.mark.parametrize("call, error", [("rename", errno.ENOENT), ("symlink", errno.EEXIST)])
-def test_a_claim_whose_change_a_file_server_repeats_leads_to_the_renamed_run(experiment, monkeypatch, call, error):
-    held(experiment).rename(experiment / "two")
-    lost(monkeypatch, call, error)
-    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "two")}
-    assert links(experiment) == {"p1-a.1": "../../two"}
+    assert claimed(experiment) == {"p1-a.1": name}
+    before = tree(experiment)
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, name)}
+    assert tree(experiment) == before
 
 
 def test_two_renamed_runs_hold_each_their_own_point(experiment):
@@ -177,7 +212,7 @@ def test_two_renamed_runs_hold_each_their_own_point(experiment):
 def test_a_copy_is_not_mistaken_for_the_original(experiment, copy):
     shutil.copytree(held(experiment), experiment / copy)
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
-    assert links(experiment) == {"p1-a.1": "../../one"}
+    assert claimed(experiment) == {"p1-a.1": "one"}
 
 
 def test_a_copy_stands_in_for_an_original_that_was_deleted(experiment):
@@ -203,8 +238,7 @@ def test_claims_follow_runs_that_swapped_their_names_and_stay_with_originals(exp
     shutil.rmtree(held(experiment, "p1-d", run="gone"))
     (experiment / "notes").mkdir()
     claims.reindex(str(experiment))
-    assert links(experiment) == {"p1-a.1": "../../two", "p1-b.1": "../../one", "p1-c.1": "../../three",
-                                 "p1-d.1": "../../gone"}  # fmt: skip
+    assert claimed(experiment) == {"p1-a.1": "two", "p1-b.1": "one", "p1-c.1": "three", "p1-d.1": "gone"}
 
 
 def test_visible_runs_hold_their_points_when_the_index_was_lost(experiment):
@@ -214,7 +248,14 @@ def test_visible_runs_hold_their_points_when_the_index_was_lost(experiment):
     shutil.rmtree(experiment / ".farmx")
     claims.prepare(str(experiment))
     assert claims.holders(str(experiment)) == {"p1-a": Holder(2, "two"), "p1-b": Holder(1, "other")}
-    assert links(experiment)["p1-a.2"] == "../../two"
+    assert claimed(experiment)["p1-a.2"] == "two"
+
+
+def test_visible_runs_hold_their_points_when_what_claimed_them_was_lost(experiment):
+    held(experiment)
+    (experiment / POINTS / "one.json").unlink()
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
+    assert os.readlink(experiment / POINTS / "1") == "one.json"
 
 
 def test_what_is_no_run_of_ours_is_passed_over(experiment):
@@ -224,6 +265,8 @@ def test_what_is_no_run_of_ours_is_passed_over(experiment):
     (experiment / "runx").mkdir()
     (experiment / "runx" / "hparams.json").write_text("{}")
     (experiment / POINTS / ".p1-a.7").symlink_to("../../one")  # as a crash leaves aside
+    (experiment / POINTS / ".one.json.7.0123abcd").write_text("{")
+    (experiment / POINTS / "never.json").write_text("{}")  # by a launch that was killed before it claimed that
     (experiment / POINTS / "README").touch()
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
 
@@ -235,6 +278,32 @@ def test_a_damaged_run_stops_what_might_make_its_point_twice(experiment, text, w
     with pytest.raises(RecordError) as caught:
         claims.holders(str(experiment))
     assert str(caught.value) == f"{experiment}/renamed/run.json: {why}"
+
+
+@pytest.mark.parametrize(("text", "why"), DAMAGED.items())
+def test_damaged_claims_stop_what_might_make_points_twice(experiment, text, why):
+    held(experiment)
+    (experiment / POINTS / "one.json").write_text(text)
+    with pytest.raises(RecordError) as caught:
+        claims.holders(str(experiment))
+    assert str(caught.value) == f"{experiment}/{POINTS}/one.json: {why}"
+
+
+NONSENSE = [
+    {"launch": "one"},
+    {"launch": "one", "claims": []},
+    {"launch": "one", "claims": {"p1-a.1": 7}},
+    {"claims": {}},
+]
+
+
+@pytest.mark.parametrize("told", NONSENSE)
+def test_claims_that_say_nonsense_are_one_line(experiment, told):
+    held(experiment)
+    (experiment / POINTS / "one.json").write_text(json.dumps({"format": 1, **told}))
+    with pytest.raises(RecordError) as caught:
+        claims.holders(str(experiment))
+    assert str(caught.value) == f"{experiment}/{POINTS}/one.json: not a record of ours; restore it or move it away"
 
 
 def test_a_damaged_copy_stops_nothing_while_no_point_misses_its_run(experiment):
@@ -250,14 +319,6 @@ def test_a_record_that_names_no_point_is_no_run_of_ours(experiment, told):
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, None)}
 
 
-def test_a_claim_that_is_no_link_is_one_line(experiment):
-    (experiment / POINTS / "p1-a.1").mkdir()  # as a copy that follows links leaves it
-    with pytest.raises(RecordError) as caught:
-        claims.holders(str(experiment))
-    told = f"{experiment}/{POINTS}/p1-a.1: not a claim of ours (Invalid argument); move it away"
-    assert str(caught.value) == told
-
-
 def test_a_claim_that_goes_as_it_is_read_is_found_by_its_run(experiment, monkeypatch):
     held(experiment)
     real = os.readlink
@@ -269,7 +330,16 @@ def test_a_claim_that_goes_as_it_is_read_is_found_by_its_run(experiment, monkeyp
 
     monkeypatch.setattr(os, "readlink", gone)
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
-    assert links(experiment) == {"p1-a.1": "../../one"}
+    assert claimed(experiment) == {"p1-a.1": "one"}
+
+
+@pytest.mark.parametrize("name", ["1", "p1-a.1"])
+def test_a_claim_that_is_no_link_is_one_line(experiment, name):
+    (experiment / POINTS / name).mkdir()  # as a copy that follows links leaves it
+    with pytest.raises(RecordError) as caught:
+        claims.holders(str(experiment))
+    told = f"{experiment}/{POINTS}/{name}: not a claim of ours (Invalid argument); move it away"
+    assert str(caught.value) == told
 
 
 def test_where_sshfs_hides_where_links_lead_it_is_said_what_to_do(experiment, monkeypatch):
@@ -282,55 +352,131 @@ def test_where_sshfs_hides_where_links_lead_it_is_said_what_to_do(experiment, mo
     with pytest.raises(RecordError) as caught:
         claims.holders(str(experiment))
     told = "its file system does not tell where it leads; mount sshfs with -o no_contain_symlinks"
-    assert str(caught.value) == f"{experiment}/{POINTS}/p1-a.1: {told}"
+    assert str(caught.value) == f"{experiment}/{POINTS}/1: {told}"
+
+
+def test_claims_of_an_earlier_farmx_count_and_are_led_elsewhere_as_todays(experiment):
+    """There was a symlink for each point."""
+    for point, run in (("p1-a", "one"), ("p1-b", "gone")):
+        (experiment / POINTS / f"{point}.1").symlink_to(f"../../{run}")
+    make(experiment / "one")
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one"), "p1-b": Holder(1, None)}
+    assert claims.take(str(experiment), "l", {PLACE: "two", ("p1-b", 2): "three"}) == {PLACE}
+    (experiment / "one").rename(experiment / "renamed")
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "renamed"), "p1-b": Holder(2, None)}
+    assert claimed(experiment) == {"p1-a.1": "renamed", "p1-b.2": "three"}
+
+
+# ---------------------------------------------------------------- whose directory it is
+
+FREE = [  # what has the name of a run -> whether it says that it is that, and whether it is where that was begun
+    (None, False, False),
+    ("a file", False, False),
+    ([], False, True),
+    ([".run.json.7.0123abcd"], False, True),
+    (["mine"], False, False),
+    ([{"point": "p1-a", "generation": 1}], True, False),
+    ([{"point": "p1-a", "generation": 2}], False, False),
+    ([{"point": "p1-b", "generation": 1}], False, False),
+]
+
+
+@pytest.mark.parametrize(("there", "holds", "free"), FREE)
+def test_what_has_the_name_of_a_run_is_told_from_it(experiment, there, holds, free):
+    claims.take(str(experiment), "l", {PLACE: "one", ("p1-b", 1): "two"})
+    if isinstance(there, list):
+        (experiment / "one").mkdir()
+        for name in there:
+            file = experiment / "one" / (name if isinstance(name, str) else "run.json")
+            file.write_text(json.dumps({"format": 1, **name}) if isinstance(name, dict) else "{")
+    elif there:
+        (experiment / "one").touch()
+    told = claims.holds(str(experiment), PLACE, "one"), claims.is_free(str(experiment), PLACE, "one")
+    assert told == (holds, free)
+
+
+def test_a_directory_that_two_points_were_promised_is_neithers(experiment):
+    claims.take(str(experiment), "l", {PLACE: "one"})
+    claims.take(str(experiment), "m", {("p1-b", 1): "one"})
+    (experiment / "one").mkdir()
+    assert [claims.is_free(str(experiment), place, "one") for place in (PLACE, ("p1-b", 1))] == [False, False]
 
 
 # ---------------------------------------------------------------- what dead launches left
 
 
 def aged(path: Path, hours: float) -> None:
-    then = path.stat().st_mtime - hours * 3600
+    then = path.lstat().st_mtime - hours * 3600
     os.utime(path, (then, then))
 
 
 def test_what_dead_launches_left_is_removed_after_a_day(experiment):
-    old, young = make(experiment / STAGING / "old"), make(experiment / STAGING / "young")
+    old, young = make(experiment / STAGING / "old"), make(experiment / STAGING / "young")  # as an earlier farmx did
+    mark, probe = at_work(experiment), experiment / STAGING / ".now.1.a"
     half, whole = experiment / SNAPSHOTS / ".new.1.a", experiment / SNAPSHOTS / "0123"
-    for path in (half, whole):
+    for path in (probe, half, whole):
         path.mkdir()
-    for path in (old, half, whole):
+    for path in (old, mark, probe, half, whole):
         aged(path, 25)
     aged(young, 23)
     claims.sweep_staging(str(experiment))
-    assert [path.exists() for path in (old, half, whole, young)] == [False, False, True, True]
-    assert os.listdir(experiment / STAGING) == ["young"]
+    assert [path.exists() for path in (old, probe, half, whole, young, mark)] == [False, False, False, True, True, True]
 
 
-DEAD = {**processes.this(), "boot": "before"}
-LAUNCHES = [  # what launches say that are at work -> whether what lies in staging/ may go at once
-    ([], False),
-    ([DEAD], True),
-    ([DEAD, {**DEAD, "pid": 1}], True),
-    ([DEAD, processes.this()], False),
-    ([processes.this()], False),
-    ([DEAD, {**DEAD, "host": "elsewhere"}], False),
-    ([DEAD, None], False),
+def test_what_goes_as_it_is_looked_at_is_passed_over(experiment, monkeypatch):
+    make(experiment / STAGING / "one")
+    at_work(experiment)
+    real = os.lstat
+
+    def gone(path: str, **more: object) -> os.stat_result:
+        if os.path.exists(path) and path.startswith(str(experiment / STAGING)):
+            Path(path).rename(experiment.parent / os.path.basename(path))
+        return real(path, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "lstat", gone)
+        claims.sweep_staging(str(experiment))
+        claims.bury(str(experiment))
+    assert os.listdir(experiment / STAGING) == []
+
+
+DEAD = {"boot": "before"}
+LAUNCHES = [  # what a launch says that is at work, how long ago -> whether it is over
+    (DEAD, 0, True),
+    ({}, 0, False),
+    ({**DEAD, "host": "elsewhere"}, 0, False),
+    ({**DEAD, "host": "elsewhere"}, 23, False),
+    ({**DEAD, "host": "elsewhere"}, 25, True),
+    (None, 0, False),
+    (None, 25, True),
 ]
 
 
-@pytest.mark.parametrize(("launches", "over"), LAUNCHES)
-def test_what_launches_left_goes_at_once_when_all_that_staged_are_known_to_have_ended(experiment, launches, over):
-    make(experiment / STAGING / "it's $HOME")
-    (experiment / STAGING / "half").mkdir()
-    (experiment / STAGING / ".now.1.a").mkdir()  # somebody's look at the clock
-    for number, told in enumerate(launches):
-        (experiment / STAGING / f".launch-{number}").write_text(json.dumps(told) if told else "")
-    before = sorted(os.listdir(experiment / STAGING))
-    claims.sweep_staging(str(experiment))
-    assert sorted(os.listdir(experiment / STAGING)) == ([".now.1.a"] if over else before)
+@pytest.mark.parametrize(("told", "hours", "over"), LAUNCHES)
+def test_with_what_a_launch_claimed_and_did_not_make_nobody_goes_on_once_it_is_over(experiment, told, hours, over):
+    wanted = {("p1-a", 1): "made", ("p1-b", 1): "begun", ("p1-c", 1): "it's $HOME", ("p1-d", 1): "not"}
+    claims.take(str(experiment), "one", wanted)
+    claims.take(str(experiment), "two", {("p1-e", 1): "of another"})
+    make(experiment / "made")
+    for name in ("begun", "it's $HOME", "of another"):
+        (experiment / name).mkdir()
+    (experiment / "begun/.run.json.7.0123abcd").write_text("{")
+    mark, other = at_work(experiment, **told or {}), at_work(experiment, "two")
+    if told is None:
+        mark.write_text("")
+    aged(mark, hours)
+    claims.bury(str(experiment))
+    assert (mark.exists(), other.exists()) == (not over, True)
+    left = {"made", "of another"} if over else {"made", "begun", "it's $HOME", "of another"}
+    assert {name for name in os.listdir(experiment) if name[0] != "."} == left
+    found = claims.holders(str(experiment))
+    assert found.pop("p1-a") == Holder(1, "made")
+    assert found.pop("p1-e") == Holder(1, "of another", False)
+    lost = {identity: Holder(1, None if over else name, over) for (identity, _), name in wanted.items()}
+    assert found == {identity: lost[identity] for identity in ("p1-b", "p1-c", "p1-d")}
 
 
-def test_a_launch_says_that_it_is_at_work_until_it_has_staged_or_was_broken_off(experiment):
+def test_a_launch_says_that_it_is_at_work_until_it_has_made_its_runs_or_was_broken_off(experiment):
     with claims.at_work(str(experiment), "one"):
         (path,) = (experiment / STAGING).iterdir()
         assert processes.alive(json.loads(path.read_text())) is True
@@ -338,18 +484,3 @@ def test_a_launch_says_that_it_is_at_work_until_it_has_staged_or_was_broken_off(
     with pytest.raises(KeyboardInterrupt), claims.at_work(str(experiment), "one"):
         raise KeyboardInterrupt
     assert os.listdir(experiment / STAGING) == [path.name]
-
-
-def test_a_staged_run_that_another_launch_puts_in_place_meanwhile_is_passed_over(experiment, monkeypatch):
-    make(experiment / STAGING / "one")
-    listed = os.scandir
-
-    def scandir(path):
-        entries = list(listed(path))
-        if str(path).endswith(STAGING) and "one" in [entry.name for entry in entries]:
-            os.rename(experiment / STAGING / "one", experiment / "one")
-        return nullcontext(entries)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    claims.sweep_staging(str(experiment))
-    assert (experiment / "one" / "run.json").exists()

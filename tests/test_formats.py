@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from typed import Typed
 
-from farmx import breaker, layout, outbox, records, status
+from farmx import breaker, claims, layout, outbox, records, status
 
 DATA = Path(__file__).parent / "data"
 LAUNCH = "launch-1/sweep/.farmx"
 RECORDS = {
     ("RUN", 1): "run-1/sweep/one/run.json",
     ("RUN", 2): "launch-1/sweep/r/run.json",
+    ("POINTS", 1): "points-1/sweep/.farmx/points/1",
     ("JOB", 1): f"{LAUNCH}/submissions/*/job.json",
     ("LAUNCH", 1): f"{LAUNCH}/launches/*.json",
     ("BREAKER", 1): f"{LAUNCH}/submissions/*/breaker.json",
@@ -63,3 +64,14 @@ def test_a_run_of_then_is_attempted_again(typed):
     done = typed("farmx retry sweep --code own --state failed -i")
     assert (done.code, "FAIL" in done.err or "failed" in done.err) == (1, True), done.err
     assert json.loads((typed.cwd / "runs/sweep/r_2/attempts/2.0/end.json").read_text())["state"] == "failed"
+
+
+HELD = [  # an experiment of then -> who holds its points; launch-1 has a symlink for each
+    ("launch-1", {"p1-5750bcff953bb161a698": "r_2", "p1-7e280cb614b165248c89": "r"}),
+    ("points-1", {"p1-7e280cb614b165248c89": "r", "p1-0123456789abcdef0123": None}),
+]
+
+
+@pytest.mark.parametrize(("name", "runs"), HELD)
+def test_the_claims_of_then_are_followed(name, runs):
+    assert {identity: holder.run for identity, holder in claims.holders(str(DATA / name / "sweep")).items()} == runs

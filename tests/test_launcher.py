@@ -12,6 +12,8 @@ from commands import Project, claims, key, read, staging
 from launching import tree
 from typed import Typed, write
 
+from farmx import claims as claim
+from farmx import processes
 from farmx.spec import State
 from farmx.steps import TAKEN
 
@@ -327,20 +329,69 @@ def test_an_experiment_that_was_renamed_goes_on_under_its_new_name(project):
     assert told["runs"] == [f"2: 2 done  in {project.root}/renamed"]
 
 
-def test_a_run_staged_and_claimed_by_a_launch_that_died_long_ago_is_taken_up(project):
+def point(project: Project, n: int) -> str:
+    """What the point of this value of n is, as another experiment of the same sweep tells."""
+    project.ok("sweep.yml", "-i", "--exp-name", "other")
+    (told,) = [read(path) for path in (project.root / "other").glob("*/run.json") if key(path.parent)[0] == n]
+    return told["point"]
+
+
+def broken_off(project: Project, launch: str = "l") -> Path:
+    """A launch says that it makes runs, of a process that is no more; the file that says so."""
+    path = project.experiment / ".farmx" / "staging" / f".launch-{launch}"
+    path.write_text(json.dumps({"format": 1, **processes.this(), "boot": "before"}))
+    return path
+
+
+@pytest.mark.parametrize("left", [None, [], [".run.json.7.0123abcd"]])
+def test_a_run_that_a_launch_claimed_and_did_not_make_is_made_under_its_name(project, left):
+    project.sweep("{n: 1}")
     launched(project)
-    run = by_n(project)[1]
-    shutil.rmtree(run / "attempts")
-    waiting = run.rename(project.experiment / ".farmx" / "staging" / run.name)
-    os.utime(waiting, (1, 1))
-    assert launched(project)["runs"] == [f"2: 1 taken up, 1 done  in {project.experiment}"]
+    project.sweep()
+    other = point(project, 2)
+    mark = broken_off(project)
+    claim.take(str(project.experiment), "l", {(other, 1): "promised", ("p1-else", 1): "never"})
+    for name in ("promised", "never") if left is not None else ():
+        (project.experiment / name).mkdir()
+    for name in left or ():
+        (project.experiment / "promised" / name).write_text("{")
+    assert launched(project)["runs"] == [f"2: 1 done, 1 new  in {project.experiment}"]
+    assert by_n(project)[2].name == "promised"
     assert project.again() == {(1, 1): "done", (2, 1): "done"}
-    assert project.starts()[2:] == [f"sweep/{run.name}/1.0"]
+    assert (mark.exists(), (project.experiment / "never").exists()) == (False, False)
+    assert claims(project.experiment)["p1-else.1"] == "never"
 
 
-def test_what_a_launch_that_died_long_ago_staged_for_nobody_is_removed(project):
+def test_what_a_dead_launch_claimed_and_nobody_made_is_launched_anew(project):
     launched(project)
-    waiting = project.experiment / ".farmx" / "staging" / "old"
+    one = by_n(project)[1]
+    broken_off(project, "elsewhere")
+    shutil.rmtree(one)  # of a launch that made all of its runs
+    assert launched(project)["runs"] == [f"2: 1 new, 1 done  in {project.experiment}"]
+    assert project.again() == {(1, 2): "done", (2, 1): "done"}
+    assert staging(project.experiment) == []
+
+
+@pytest.mark.parametrize("there", ["mine", "run.json"])
+def test_a_name_that_somebody_took_before_its_run_was_made_is_left_to_him(project, there):
+    """run.json: a copy of another run has the name."""
+    launched(project)
+    project.sweep("{n: [1, 2, 3]}")
+    other = point(project, 3)
+    broken_off(project)
+    claim.take(str(project.experiment), "l", {(other, 1): "promised"})
+    (project.experiment / "promised").mkdir()
+    shutil.copy(by_n(project)[1] / "run.json", project.experiment / "promised" / there)
+    project.ok("sweep.yml", "-i")
+    assert os.listdir(project.experiment / "promised") == [there]
+    *_, newest = (run for place, run in claims(project.experiment).items() if place.startswith(other))
+    assert read(project.experiment / newest / "run.json")["point"] == other
+    assert project("sweep.yml", "-i").err.count("1 new") == 0
+
+
+def test_what_a_launch_that_died_long_ago_left_is_removed(project):
+    launched(project)
+    waiting = project.experiment / ".farmx" / "staging" / "old"  # as an earlier farmx staged runs
     shutil.copytree(by_n(project)[1], waiting, symlinks=True)
     os.utime(waiting, (1, 1))
     launched(project)
@@ -395,7 +446,7 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
     assert staging(tmp_path / "runs/sweep") == []
 
 
-def test_a_run_whose_point_cannot_be_claimed_leaves_nothing_staged(monkeypatch, capfd, tmp_path):
+def test_a_point_that_cannot_be_claimed_gets_no_run(monkeypatch, capfd, tmp_path):
     write(tmp_path, {"sweep.yml": "CMD: 'true'\n"})
 
     def refused(target: str, path: str) -> None:
@@ -403,7 +454,7 @@ def test_a_run_whose_point_cannot_be_claimed_leaves_nothing_staged(monkeypatch, 
 
     monkeypatch.setattr(os, "symlink", refused)
     assert Typed(monkeypatch, capfd, tmp_path)("farmx sweep.yml -i").code == 3
-    assert [name for name in staging(tmp_path / "runs/sweep") if not name.startswith(".launch-")] == []
+    assert os.listdir(tmp_path / "runs/sweep") == [".farmx"]
 
 
 # ---------------------------------------------------------------- LOGROOT in the tree
@@ -472,8 +523,15 @@ def test_a_damaged_owner_is_one_line_and_nothing_starts(project):
     assert len(project.starts()) == 2
 
 
-NONSENSE = [*DAMAGED, "{}", '{"again": null, "shared": null, "sweep": null}', '{"shared": [], "sweep": "x"}',
-            '{"again": [], "sweep": "x"}', '{"again": {"p": 1}, "sweep": "x", "shared": 1}', '{"again": 7}']
+NONSENSE = [
+    *DAMAGED,
+    "{}",
+    '{"again": null, "shared": null, "sweep": null}',
+    '{"shared": [], "sweep": "x"}',
+    '{"again": [], "sweep": "x"}',
+    '{"again": {"p": 1}, "sweep": "x", "shared": 1}',
+    '{"again": 7}',
+]
 
 
 @pytest.mark.parametrize("argv", [[], ["--again"]])

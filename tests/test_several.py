@@ -4,14 +4,13 @@ import errno
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from commands import hparams
+from commands import claims, hparams
 from launching import until
 from typed import Typed, write
 
@@ -138,25 +137,30 @@ def told(place: Typed) -> list[tuple[int, str]]:
     return sorted((hparams(home / run["run"])["n"], run["state"]) for run in runs)
 
 
+def named(place: Typed) -> list[str]:
+    """The names of the runs."""
+    return [path.parent.name for path in (place.cwd / "runs/sweep").glob("*/run.json")]
+
+
 def test_runs_that_are_staged_at_once_are_each_point_once(sweep):
     said = sweep("farmx sweep.yml")
     assert (said.code, f"runs  {COUNT}: {COUNT} new" in said.err) == (0, True), said.err
     assert told(sweep) == [(n, "queued") for n in range(COUNT)]
     assert os.listdir(sweep.cwd / "runs/sweep/.farmx/staging") == []
-    assert len(os.listdir(sweep.cwd / "runs/sweep/.farmx/points")) == COUNT
+    assert sorted(claims(sweep.cwd / "runs/sweep").values()) == sorted(named(sweep))
     assert f"{COUNT} queued" in sweep("farmx sweep.yml").err
 
 
 def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_same_command_goes_on(sweep, monkeypatch):
-    real, left = os.symlink, itertools.count(several.SAMPLE + 20, -1)
+    real, left = os.mkdir, itertools.count(several.SAMPLE + 20, -1)
 
-    def symlink(source: str, target: str) -> None:
-        if next(left) <= 0:
+    def mkdir(path: str, *more: object) -> None:
+        if os.path.dirname(path) == str(sweep.cwd / "runs/sweep") and next(left) <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(source, target)
+        real(path, *more)
 
     with monkeypatch.context() as full:
-        full.setattr(os, "symlink", symlink)
+        full.setattr(os, "mkdir", mkdir)
         said = sweep("farmx sweep.yml")
     assert (said.code, said.err.count("\n"), "No space left on device" in said.err) == (3, 1, True), said.err
     assert sweep("farmx sweep.yml").code == 0
@@ -194,7 +198,7 @@ def check_once(place: Typed) -> None:
     home = place.cwd / "runs/sweep"
     assert told(place) == [(n, "queued") for n in range(COUNT)]
     assert submitted(place) == {f"1.0 {path.parent.name}" for path in home.glob("*/run.json")}
-    assert len(os.listdir(home / ".farmx/points")) == COUNT
+    assert sorted(claims(home).values()) == sorted(named(place))
     assert os.listdir(home / ".farmx/staging") == []
 
 
@@ -216,6 +220,4 @@ def test_a_launch_that_is_killed_while_it_stages_at_once_is_finished_by_the_same
     process.communicate()
     assert several.SAMPLE < len(list(home.glob("*/run.json"))) < COUNT
     assert sweep("farmx sweep.yml").code == 0
-    for path in (home / ".farmx/staging").iterdir():  # a run that nobody has claimed yet
-        path.rmdir() if not os.listdir(path) else shutil.rmtree(path)
     check_once(sweep)

@@ -1,5 +1,6 @@
 """stage: what launch.sh gives a program, from the runner and by hand, and the run directory around it."""
 
+import errno
 import json
 import os
 import shutil
@@ -93,12 +94,12 @@ TEXTS = [
     (r'"say \"LOGDIR\""', ['say "@"']),
     (r"'back\' LOGDIR", ["back\\", "@"]),
     (r'"a\\" LOGDIR', ["a\\", "@"]),
-    ("\"it's LOGDIR\"", ["it's @"]),
+    ('"it\'s LOGDIR"', ["it's @"]),
     ("'\"' LOGDIR '\"'", ['"', "@", '"']),
     ("$LOGDIR_NOT_SET'x'", ["x"]),
     ('"$LOGDIR/a"', ["@/a"]),
     ('"${LOGDIR}/a"', ["@/a"]),
-    ("\"${LOGDIR##*/}\"", ["one"]),
+    ('"${LOGDIR##*/}"', ["one"]),
     ("'$LOGDIR'", ["$LOGDIR"]),
     ('"$(echo "LOGDIR" | tail -c 4)"', ["one"]),
     ('"$(basename "LOGDIR")" LOGDIR', ["one", "@"]),
@@ -122,7 +123,7 @@ def test_logdir_in_shell_text_is_quoted_as_its_place_needs(place, text, told):
 
 
 def test_shell_text_is_bash_and_its_exit_code_the_last_commands(place):
-    run = place.run(shell='a=(1 2); [[ ${#a[@]} == 2 ]] && (exit 3)')
+    run = place.run(shell="a=(1 2); [[ ${#a[@]} == 2 ]] && (exit 3)")
     assert subprocess.run([os.path.join(run, layout.LAUNCH)]).returncode == 3
 
 
@@ -253,12 +254,11 @@ def shared(place: Place, **more: object) -> stage.Shared:
     return stage.Shared(place.experiment.name, "/s/sweep.yml", **{**given, **more})
 
 
-def test_a_run_is_staged_whole_and_hidden_and_settles_with_one_rename(place):
+def test_a_run_is_one_record_which_says_all(place):
     made = spec(("t",), {"lr": 0.1, "x": None, "f": float("nan")}, goal=Goal("val/acc", "max"), env_pass=("T",))
-    path = stage.run(str(place.experiment), made, "one", 3, shared(place))
-    assert path == str(place.experiment / ".farmx/staging/one")
-    assert [name for name in os.listdir(place.experiment) if name[0] != "."] == []
-    told = json.loads(Path(path, "run.json").read_text())
+    stage.run(str(place.experiment), made, "one", 3, shared(place))
+    path = place.experiment / "one"
+    told = json.loads((path / "run.json").read_text())
     bare = {key: value for key, value in told.items() if key != "script"}
     assert told["script"] == stage.script(bare, {"PATH": "/bin"})
     assert bare == {
@@ -282,10 +282,8 @@ def test_a_run_is_staged_whole_and_hidden_and_settles_with_one_rename(place):
         "sweep": "/s/sweep.yml",
         "staged": 7.5,
     }
-    assert tree(Path(path)) == {"run.json": json.dumps(told) + "\n"}
-    assert stage.settle(str(place.experiment), "one")
+    assert tree(path) == {"run.json": json.dumps(told) + "\n"}
     assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
-    assert os.listdir(place.experiment / ".farmx/staging") == []
 
 
 DIFFERENT = [  # in what each says of itself, beside a run of `true`: the spec and what of Shared
@@ -333,27 +331,77 @@ def test_what_the_shell_exports_is_told_as_it_is_now(place):
     assert before.replace(b"PATH=/bin", b"PATH=/new") == stage.text(made, "one", 1, telling) != before
 
 
-def test_settling_twice_is_done_once_and_what_was_never_staged_cannot_settle(place):
-    stage.run(str(place.experiment), spec(), "one", 1, shared(place))
-    assert [stage.settle(str(place.experiment), name) for name in ("one", "one", "two")] == [True, True, False]
+def run(place: Place, there: bool = False, made: RunSpec | None = None) -> None:
+    stage.run(str(place.experiment), made or spec(), "one", 1, shared(place), there)
 
 
-def test_a_run_that_another_launch_stages_is_not_touched(place):
-    path = stage.run(str(place.experiment), spec(), "one", 1, shared(place))
-    before = tree(Path(path))
+def test_what_has_the_name_of_a_run_is_not_touched(place):
+    run(place)
+    before = tree(place.experiment)
     with pytest.raises(FileExistsError):
-        stage.run(str(place.experiment), spec(("false",)), "one", 2, shared(place))
-    assert tree(Path(path)) == before
+        run(place, made=spec(("false",)))
+    assert tree(place.experiment) == before
 
 
-def test_a_run_does_not_settle_over_another(place):
-    stage.run(str(place.experiment), spec(), "one", 1, shared(place))
+def test_a_run_that_was_begun_gets_its_record(place):
     (place.experiment / "one").mkdir()
-    (place.experiment / "one/mine").touch()
-    with pytest.raises(FileExistsError):
-        stage.settle(str(place.experiment), "one")
-    assert os.listdir(place.experiment / "one") == ["mine"]
-    assert os.path.isdir(place.experiment / ".farmx/staging/one")
+    (place.experiment / "one/.run.json.7.0123abcd").write_text("{")  # by a launch that was killed
+    run(place, there=True)
+    assert sorted(os.listdir(place.experiment / "one")) == [".run.json.7.0123abcd", "run.json"]
+    assert stage.recorded(str(place.experiment / "one"))["point"] == spec().identity
+
+
+def test_the_record_of_a_run_appears_whole(place, monkeypatch):
+    seen = []
+
+    def write(descriptor: int, content: memoryview) -> int:
+        seen.append([name for name in os.listdir(place.experiment / "one") if name[0] != "."])
+        return real(descriptor, content[:100])  # as a disk does that is nearly full
+
+    real = os.write
+    monkeypatch.setattr(os, "write", write)
+    run(place)
+    monkeypatch.undo()
+    assert (len(seen) > 2, [names for names in seen if names]) == (True, [])
+    assert stage.recorded(str(place.experiment / "one"))["run"] == "one"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_of_a_run_that_cannot_be_written_nothing_is_left(place, monkeypatch, there):
+    if there:
+        (place.experiment / "one").mkdir()
+        (place.experiment / "one/.run.json.7.0123abcd").write_text("{")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StageError) as caught:
+        run(place, there)
+    told = "cannot be staged: No space left on device; what was staged before is kept"
+    assert str(caught.value) == f"{place.experiment}/one: {told}"
+    assert os.listdir(place.experiment) == [".farmx"]
+
+
+NOT_BEGUN = [  # what is in a directory -> whether it is that of a run that was begun, which may go
+    ([], True),
+    ([".run.json.7.0123abcd"], True),
+    (["run.json"], False),
+    (["run.json", ".run.json.7.0123abcd"], False),
+    (["mine"], False),
+    ([".mine"], False),
+]
+
+
+@pytest.mark.parametrize(("names", "goes"), NOT_BEGUN)
+def test_only_a_run_that_was_begun_and_not_made_is_discarded(tmp_path, names, goes):
+    (tmp_path / "one").mkdir()
+    for name in names:
+        (tmp_path / "one" / name).touch()
+    stage.discard(str(tmp_path / "one"))
+    assert (tmp_path / "one").exists() is not goes
+    assert goes or set(names) - {".run.json.7.0123abcd"} <= set(os.listdir(tmp_path / "one"))
+    stage.discard(str(tmp_path / "none"))
 
 
 def test_records_follow_the_umask_and_launch_sh_is_executable(place):
@@ -368,11 +416,11 @@ def test_records_follow_the_umask_and_launch_sh_is_executable(place):
 
 
 def test_a_place_that_cannot_be_written_is_one_line(place):
-    staging = place.experiment / ".farmx/staging"
-    staging.chmod(0o555)
+    place.experiment.chmod(0o555)
     with ordinary_rights(), pytest.raises(StageError) as caught:
-        stage.run(str(place.experiment), spec(), "one", 1, shared(place))
-    assert str(caught.value) == f"{staging}/one: cannot be staged: Permission denied; what was staged before is kept"
+        run(place)
+    told = "cannot be staged: Permission denied; what was staged before is kept"
+    assert str(caught.value) == f"{place.experiment}/one: {told}"
 
 
 # ---------------------------------------------------------------- renewed

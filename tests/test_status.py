@@ -12,7 +12,7 @@ import pytest
 from attempts import DAMAGED, TORN
 from launching import Place, tree
 
-from farmx import layout, processes, stage, stages, status
+from farmx import claims, layout, processes, stage, stages, status
 from farmx.errors import RecordError, UsageError
 from farmx.farms import base, local
 from farmx.farms.base import Answer
@@ -110,12 +110,17 @@ ELSEWHERE_DECIDED = [
     (PREEMPTED, hold(1, "queued", "waits for its begin time"), None, 0.0, "preempted", "waits for its begin time"),
     (PREEMPTED, hold(1, "running"), None, 0.0, "preempted", "its job is queued again"),
     (PREEMPTED, hold(1, "unknown", "no answer"), None, 86399.0, "preempted", "no answer"),
-    (PREEMPTED, hold(1, "unknown", "no answer"), None, 86400.0, "unknown",
-     "no answer, and its job has not come back for a day; if it is gone: farmx retry --state unknown RUN"),
+    (
+        PREEMPTED,
+        hold(1, "unknown", "no answer"),
+        None,
+        86400.0,
+        "unknown",
+        "no answer, and its job has not come back for a day; if it is gone: farmx retry --state unknown RUN",
+    ),
     (PREEMPTED, hold(1, "queued"), None, 86400.0, "preempted", "its job is queued again"),
     (PREEMPTED, hold(1, "cancelled", "its job was cancelled"), None, 0.0, "cancelled", "its job was cancelled"),
-    (PREEMPTED, hold(1, "failed", "why"), None, 0.0, "interrupted",
-     "preempted, and its job is not queued again: why"),
+    (PREEMPTED, hold(1, "failed", "why"), None, 0.0, "interrupted", "preempted, and its job is not queued again: why"),
     (PREEMPTED, hold(1), None, 0.0, "interrupted", "preempted, and its job is not queued again"),
     (PREEMPTED, None, None, 0.0, "interrupted", "preempted, and its job is not queued again"),
     (PREEMPTED, hold(2, "queued"), None, 0.0, "queued", WAITS),
@@ -487,23 +492,13 @@ def test_an_experiment_under_a_link_is_the_same(place, tmp_path):
     assert run.path == str(tmp_path / "link" / "sweep" / "one")
 
 
-def test_a_run_that_was_claimed_and_not_yet_put_in_place_has_its_state(project):
-    project.ok("sweep.yml", "-i")
-    run = project.runs()[0]
-    shutil.rmtree(run / "attempts")
-    run.rename(project.experiment / ".farmx" / "staging" / run.name)
-    assert project.states()[run.name] == "staged"
-    (project.experiment / ".farmx" / "staging" / run.name).rename(project.experiment / ".farmx" / "staging" / "other")
-    assert set(project.states()) == {path.name for path in project.runs()}
-
-
-@pytest.mark.parametrize(("claim", "found"), [(None, []), ("../../two", []), ("../../one", [".farmx/staging/one"])])
-def test_what_is_staged_is_a_run_where_the_claim_of_its_point_leads_to_it(place, claim, found):
-    staged = Path(place.run()).rename(place.experiment / ".farmx" / "staging" / "one")
-    if claim:
-        point = json.loads((staged / "run.json").read_text())["point"]
-        (place.experiment / ".farmx" / "points" / f"{point}.1").symlink_to(claim)
-    assert status.candidates(str(place.experiment)) == [".farmx", *found]
+def test_a_run_that_was_claimed_and_not_made_yet_is_none(place):
+    place.run()
+    claims.take(str(place.experiment), "l", {("p1-a", 1): "two"})
+    (place.experiment / "two").mkdir()
+    (place.experiment / "two/.run.json.7.0123abcd").write_text("{")
+    look = status.read(str(place.experiment.parent), place.experiment.name)
+    assert ([run.name for run in look.runs], look.problems) == (["one"], ())
 
 
 KEYS = ["run", "experiment", "point", "generation", "digest", "code"]
