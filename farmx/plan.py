@@ -6,8 +6,8 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import chain, count, islice
+from functools import cache, partial
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farmx.spec import Goal, Point, RunSpec, Stage, Value
@@ -90,10 +90,10 @@ _STYLES: Mapping[str, Callable[[str, Value], tuple[str, ...]]] = {"gnu": _gnu, "
 
 def stages_of(template: Template, point: Point) -> tuple[Stage, ...]:
     """The commands of a point; LOGDIR still stands for the run's directory."""
-    flags = partial(flag_words, style=template.arg_style)
     if not template.stages:
-        last = (word for key, value in point.values.items() for word in flags(key, value))
+        last = [word for item in point.values.items() for word in flag_words(*item, template.arg_style)]
         return (Stage(STAGE, (*template.words, *last), template.shell),)
+    flags = partial(flag_words, style=template.arg_style)
     return tuple(_stage_of(each, point.values, flags) for each in template.stages)
 
 
@@ -256,11 +256,16 @@ def forms(sources: Sequence[tuple[str, ...] | str]) -> list[str]:
 
 def identity(image: Mapping[str, Any]) -> str:
     """The digest of a preimage, with the canonical form it was made by in front."""
+    encode, sha256 = _digesting()
+    return f"{FORM}-{sha256(encode(image).encode(errors='surrogatepass')).hexdigest()[:20]}"
+
+
+@cache
+def _digesting() -> tuple[Callable[[Any], str], Callable[[bytes], Any]]:
     import hashlib  # these spare a -n
     import json
 
-    text = json.dumps(image, sort_keys=True, ensure_ascii=False)
-    return f"{FORM}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:20]}"
+    return json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode, hashlib.sha256
 
 
 # ---------------------------------------------------------------- specs
@@ -333,22 +338,25 @@ class Names:
         from threading import Lock  # spares a -n
 
         self._used, self._lock = set(taken), Lock()
-        self._slugs = _slugs(seed) if cool else None
+        self._slugs = _slugs(seed) if cool else iter(())
         self._stamp = time.strftime("%Y.%m.%d_%H.%M", time.localtime(now))
         self._numbered: dict[str, Iterator[str]] = {}
 
     def next(self, tag: str | None) -> str:
         """A name for a run of this tag."""
+        base = tag if tag is None or tag[0].isalnum() else "run" + tag
+        lead = f"{base}_" if base else ""
         with self._lock:
-            name = next(each for each in self._candidates(tag) if each not in self._used)
+            slugs = islice(self._slugs, 100)  # where all are taken, numbers tell the runs apart
+            cool = (f"{lead}{slug}_{self._stamp}" for slug in slugs)
+            name = next((each for each in cool if each not in self._used), "") or self._bare(base or "run")
             self._used.add(name)
             return name
 
-    def _candidates(self, tag: str | None) -> Iterator[str]:
-        base = tag if tag is None or tag[0].isalnum() else "run" + tag
-        slugs = islice(self._slugs or (), 100)  # where all are taken, numbers tell the runs apart
-        cool = ("_".join(filter(None, (base, slug, self._stamp))) for slug in slugs)
-        return chain(cool, self._numbered.setdefault(base or "run", _numbered(base or "run")))
+    def _bare(self, base: str) -> str:
+        if base not in self._numbered:
+            self._numbered[base] = _numbered(base)
+        return next(each for each in self._numbered[base] if each not in self._used)
 
 
 def _numbered(base: str) -> Iterator[str]:
@@ -358,10 +366,35 @@ def _numbered(base: str) -> Iterator[str]:
 
 
 def _slugs(seed: str) -> Iterator[str]:
-    import random  # these spare a -n, and a launch where nothing is new
+    """What coolname's default generator draws of two words, which begin differently."""
+    import random  # spares a -n, and a launch where nothing is new
 
-    import coolname
-
-    coolname.replace_random(random.Random(seed))
+    choice = random.Random(seed).choice
+    adjectives, nouns = _words()
     while True:
-        yield coolname.generate_slug(2)
+        adjective, noun = choice(adjectives), choice(nouns)
+        if adjective[:4] != noun[:4]:
+            yield f"{adjective}-{noun}"
+
+
+def _words() -> tuple[Sequence[str], Sequence[str]]:
+    """coolname's adjectives and nouns. Its data is loaded and not itself, which takes ten times as long to try out each
+    generator that it has."""
+    from importlib import util  # spares a -n, and a launch where nothing is new
+    from importlib.machinery import PathFinder
+
+    package = util.find_spec("coolname")
+    assert package
+    found = PathFinder.find_spec("coolname.data", package.submodule_search_locations)
+    assert found and found.loader
+    data = util.module_from_spec(found)
+    found.loader.exec_module(data)
+    adjectives, nouns = (sorted({*_below(data.config, name)}) for name in data.config["an"]["lists"])
+    return adjectives, nouns
+
+
+def _below(lists: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The words of a list of coolname's, which may be made of others."""
+    yield from lists[name].get("words", ())
+    for each in lists[name].get("lists", ()):
+        yield from _below(lists, each)

@@ -203,14 +203,13 @@ def _load() -> None:
     import pwd
     import resource
 
-    import coolname
     import pathspec
     import yaml
 
     from farmx.cli import launching, looking, relaunching, why  # noqa: F401
     from farmx.farms import command, slurm, terminal  # noqa: F401
 
-    assert coolname and difflib and pathspec and pwd and resource and yaml
+    assert difflib and pathspec and pwd and resource and yaml
     gc.collect()
     gc.freeze()  # else each fork copies the pages of all that is there when it first collects
 

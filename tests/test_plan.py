@@ -1,9 +1,11 @@
 """plan: the words of a point, what makes two points one, the names of runs."""
 
+import collections
 import os
 import random
 import re
 import shlex
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -457,7 +459,6 @@ def test_names_follow_from_the_seed_alone():
 
 
 def test_names_move_no_other_generator_on():
-    names([None])  # coolname may draw when it is imported
     random.seed(7)
     state = random.getstate()
     names([None] * 5)
@@ -506,11 +507,27 @@ def test_threads_that_ask_at_once_get_each_a_name_of_its_own():
             assert len(set(pool.map(lambda _, source=source: source.next("t"), range(2000)))) == 2000
 
 
-def test_more_runs_in_a_minute_than_there_are_slugs_still_get_names(monkeypatch):
+def test_the_words_are_those_that_coolname_draws():
     import coolname
 
-    slugs = iter(["red-fox", "blue-owl"] * 1000)
-    monkeypatch.setattr(coolname, "generate_slug", lambda _words: next(slugs))
-    made = names([None] * 4)
-    assert len(set(made)) == 4
-    assert made[:2] == ["red-fox_2020.02.06_14.19", "blue-owl_2020.02.06_14.19"]
+    lists = [[list(words) for words in zip(*(coolname.generate(2) for _ in range(5000)), strict=True)]]
+    adjectives, nouns = plan._words()
+    assert [set(adjectives) >= set(lists[0][0]), set(nouns) >= set(lists[0][1])] == [True, True]
+    assert len(adjectives) * len(nouns) == pytest.approx(coolname.get_combinations_count(2), rel=0.01)
+    drawn = [tuple(name.split("_")[0].split("-")) for name in names([None] * 5000)]
+    assert all(first in adjectives and then in nouns and first[:4] != then[:4] for first, then in drawn)
+    assert max(collections.Counter(drawn).values()) == 1
+
+
+def test_more_runs_in_a_minute_than_there_are_slugs_still_get_names(tmp_path, monkeypatch):
+    (tmp_path / "coolname/data").mkdir(parents=True)
+    (tmp_path / "coolname/__init__.py").touch()
+    (tmp_path / "coolname/data/__init__.py").write_text(
+        "config = {'an': {'lists': ['a', 'n']}, 'a': {'lists': ['b']}, 'b': {'words': ['red', 'foxy']},"
+        " 'n': {'words': ['fox', 'foxyfox']}}"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "coolname", raising=False)
+    made = names([None] * 5)
+    cool = {f"{slug}_2020.02.06_14.19" for slug in ("red-fox", "red-foxyfox", "foxy-fox")}
+    assert [set(made[:3]), made[3:]] == [cool, ["run", "run_2"]]
