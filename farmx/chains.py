@@ -65,8 +65,8 @@ def chain_of(run: Run | str, made: Sequence[Link], claim: str = "") -> Chain:
     path, first = (run, 1) if isinstance(run, str) else (run.path, _first(run))
     if not isinstance(run, str) and run.identity:
         claim = layout.claim_name(run.identity, run.generation)
-    numbers = range(first, first + len(made))
-    return Chain(tuple(Job(path, layout.attempt_name(number)) for number in numbers), tuple(made), claim)
+    jobs = [Job(path, layout.attempt_name(number)) for number in range(first, first + len(made))]
+    return Chain(tuple(jobs), tuple(made), claim)
 
 
 def _first(run: Run) -> int:

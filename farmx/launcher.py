@@ -77,7 +77,8 @@ def check(order: Order, executor: str, farm: Farm | None = None, progress: Progr
     programs.check_first(order.specs, order.source, order.environ, code, executor == layout.LOCAL)
     programs.check_containers(order.specs, executor, order.environ, order.experiment)
     if farm:
-        farm.check(distinct(link.resources for spec in order.specs for link in _links(order, farm, spec)))
+        kinds = {(id(spec.resources), *(id(each.resources) for each in spec.stages)): spec for spec in order.specs}
+        farm.check(distinct(link.resources for spec in kinds.values() for link in _links(order, farm, spec)))
     return code
 
 
@@ -221,10 +222,11 @@ def _staged(
     """
     if choice.job == "new":
         links = _links(order, farm, choice.spec)
-        mine = shared._replace(only=chain_of("", links).asked(order.only))
+        only = chain_of("", links).asked(order.only) if order.only or len(links) > 1 else {}
+        mine = shared._replace(only=only) if only else shared
         kept = _make(order, choice, mine, names)
         claim = layout.claim_name(*choice.place)
-        return chain_of(os.path.join(order.experiment, kept), links, claim) if kept else None
+        return chain_of(f"{order.experiment}/{kept}", links, claim) if kept else None
     assert choice.run
     if choice.step.renew:
         around = stage.around(choice.spec) if status.is_held(choice.run) else {}
@@ -243,8 +245,8 @@ def _wants_retry(choice: Choice, changed: bool) -> bool:
 
 def _links(order: Order, farm: Farm, spec: RunSpec, begin: str = "") -> tuple[Link, ...]:
     """The jobs that run the stages asked for of a run, from `begin` on, '' for the first."""
-    names = [each.name for each in spec.stages]
-    todo = spec.stages[names.index(begin) if begin in names else 0 :]
+    names = [each.name for each in spec.stages] if begin else []
+    todo = spec.stages[names.index(begin) :] if begin in names else spec.stages
     wanted = [(each.name, each.resources) for each in todo if not order.only or each.name in order.only]
     return links_of(wanted, spec.resources, farm)
 
@@ -279,9 +281,9 @@ def _make(order: Order, choice: Choice, shared: stage.Shared, names: plan.Names)
             stage.run(order.experiment, choice.spec, name, choice.generation, shared, there)
             return name
         except FileExistsError:
-            if claims.holds(order.experiment, choice.place, name):
-                return None
             there = claims.is_free(order.experiment, choice.place, name)
             if not there:
+                if claims.holds(order.experiment, choice.place, name):  # looked for last: it may be made just now
+                    return None
                 name = names.next(choice.spec.tag)
                 claims.lead(order.experiment, {choice.place: name})

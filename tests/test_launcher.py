@@ -13,7 +13,7 @@ from launching import tree
 from typed import Typed, write
 
 from farmx import claims as claim
-from farmx import processes
+from farmx import layout, processes
 from farmx.spec import State
 from farmx.steps import TAKEN
 
@@ -444,6 +444,29 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
     runs = {path.parent.name: read(path)["hparams"]["n"] for path in (tmp_path / "runs/sweep").glob("*/run.json")}
     assert (runs, len(refused)) == ({"x_4": 1, "x_2": 2, "x_3": 3}, 1)
     assert staging(tmp_path / "runs/sweep") == []
+
+
+def test_a_run_that_another_launch_makes_while_we_look_is_made_once(monkeypatch, capfd, tmp_path):
+    write(tmp_path, {"sweep.yml": "CMD: 'true'\n", ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})
+    home, mkdir, scandir = tmp_path / "runs/sweep", os.mkdir, os.scandir
+
+    def begun(path: str, *more: object) -> None:
+        mkdir(path, *more)
+        if path == str(home / "x"):
+            raise FileExistsError(path)  # it was the other's
+
+    def look(path: str = ".") -> object:
+        if path == str(home / "x"):
+            ((identity, generation),) = [name.rsplit(".", 1) for name in claims(home)]
+            told = {"format": layout.RUN_FORMAT, "point": identity, "generation": int(generation)}
+            write(home, {"x/run.json": json.dumps(told)})
+        return scandir(path)
+
+    monkeypatch.setattr(os, "mkdir", begun)
+    monkeypatch.setattr(os, "scandir", look)
+    said = Typed(monkeypatch, capfd, tmp_path)("farmx sweep.yml --no-cooldir --tag x")
+    assert (said.code, "1 taken by another launch" in said.err) == (0, True), said.err
+    assert sorted(os.listdir(home)) == [".farmx", "x"]
 
 
 def test_a_point_that_cannot_be_claimed_gets_no_run(monkeypatch, capfd, tmp_path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from farmx import layout
 from farmx.cli.surroundings import show, tell
 from farmx.farms.base import Watch
-from farmx.spec import Job, Progress
+from farmx.spec import Job, Progress, unseen
 
 if TYPE_CHECKING:
     from farmx.farms.terminal import Seat
@@ -256,11 +256,13 @@ def bar(what: str, total: int, errors: Any = None) -> Any:
 def later_bar(every: int = 1) -> tuple[Progress, Callable[[], None]]:
     """(progress, close): a bar that appears on a terminal once it has taken longer than a second, one for each thing
     that is done; drawn anew for each `every` more."""
+    if not sys.stderr.isatty():
+        return unseen, lambda: None
     begun = time.monotonic()
     shown: dict[str, Any] = {}
 
     def progress(what: str, made: int, total: int) -> None:
-        if what not in shown and sys.stderr.isatty() and time.monotonic() - begun > BAR_AFTER_S:
+        if what not in shown and time.monotonic() - begun > BAR_AFTER_S:
             close()
             shown[what] = bar(what, total)
         if what in shown and (made % every == 0 or made == total):
