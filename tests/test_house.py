@@ -28,7 +28,7 @@ LADDER = (
     ("logx", "pipeline", "packed"),
     ("node", "config", "sweep", "metrics", "manifest", "records"),
     ("snapshot",),
-    ("plan", "farms.base"),
+    ("plan", "farms.base", "farms.beside"),
     ("farms",),
     ("polls", "farms.calls", "farms.carried", "farms.slurm_words", "farms.command_words", "farms.gpus",
      "farms.together"),

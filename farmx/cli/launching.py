@@ -8,7 +8,7 @@ from farmx import compose, config, plan, sweep
 from farmx.cli.surroundings import tell, user
 from farmx.compose import Composed, Request
 from farmx.errors import UsageError
-from farmx.settings import LOCAL
+from farmx.settings import LOCAL, SLURM
 from farmx.spec import Surroundings
 
 # What may be wrong in a way that only a look at the code and the shell tells; a -n without any spares that look.
@@ -16,6 +16,7 @@ CHECKED = ("CODE_IGNORE_PATTERNS", "CODE_LINK", "CODE_INCLUDE", "ENV_PASS", "RET
 
 if TYPE_CHECKING:  # spares a -n
     from farmx.farms.base import Farm
+    from farmx.farms.beside import Ask
     from farmx.orders import Order
 
 
@@ -37,14 +38,25 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
 
             pruning.show(made, compose.order(made, at, user(), asked_here), at)
         return 0
+    if made.config.farm.executor == SLURM and not asked_here:
+        from farmx.farms import beside  # ahead of all that is loaded while it loads submitit
+
+        with beside.child("submitit.slurm.slurm") as ask:
+            return _elsewhere(made, given, at, ask)
     from farmx.cli import here, there  # spares a -n
 
     if there.elsewhere(made.config) and not asked_here:
-        farm = there.farm(made.config)
-        return there.run(_order(made, given, at, farm, here=False), farm)
+        return _elsewhere(made, given, at)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
     return here.run(_order(made, given, at, here.Here(places), here=True), places)
+
+
+def _elsewhere(made: Composed, given: Mapping[str, Any], at: Surroundings, ask: "Ask | None" = None) -> int:
+    from farmx.cli import there  # spares a -n
+
+    farm = there.farm(made.config, ask)
+    return there.run(_order(made, given, at, farm, here=False), farm)
 
 
 def _check(made: Composed, at: Surroundings, asked_here: bool) -> None:

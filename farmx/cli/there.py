@@ -12,6 +12,7 @@ from farmx.cli.here import again, called, failed_of, tell_summary, typed
 from farmx.cli.surroundings import tell
 from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm, Given
+from farmx.farms.beside import Ask, here
 from farmx.layout import COMMAND, LOCAL, SLURM
 from farmx.orders import Order, Summary
 from farmx.spec import Progress, Submission, unseen
@@ -23,13 +24,14 @@ def elsewhere(settings: Config) -> bool:
     return settings.farm.executor not in ("", LOCAL) or (settings.farm.executor == LOCAL and chosen)
 
 
-def farm(settings: Config) -> Farm:
-    """The farm that the settings name. Raises ConfigError."""
+def farm(settings: Config, ask: Ask | None = None) -> Farm:
+    """The farm that the settings name; ask: of a child, where there is one for it. Raises ConfigError."""
     given = settings.farm
     if given.executor == SLURM:
         from farmx.farms import slurm  # only its users
 
-        return slurm.Farm(given.name, settings.origins, given.max_requeues, pack=given.pack, tell=tell_why)
+        return slurm.Farm(given.name, settings.origins, given.max_requeues, pack=given.pack, tell=tell_why,
+                          ask=ask or here)  # fmt: skip
     if given.executor == LOCAL:
         return Detached(given.name, given.resources, settings.origins)
     if given.executor != COMMAND:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from farmx import breaker, layout, packs, processes, records
 from farmx.errors import FarmError, FarmxError
-from farmx.farms import base, carried, sentinel, slurm_check, slurm_left, slurm_script, slurm_words, together
+from farmx.farms import base, beside, carried, sentinel, slurm_check, slurm_left, slurm_script, slurm_words, together
 from farmx.farms.base import Answer, Answers, Batch, Can
 from farmx.farms.calls import call, here, transient, user
 from farmx.farms.slurm_queue import Queue, job_name
@@ -35,7 +35,7 @@ class Farm(NamedTuple):
     """A Slurm cluster, as the commands on this machine reach it.
 
     origins: where each setting is from, for messages.  max_requeues: how often the runner requeues a job.  pack: the
-    setting.  tell: takes a line for people when Slurm keeps them waiting.
+    setting.  tell: takes a line for people when Slurm keeps them waiting.  ask: has work done that takes its time.
     """
 
     name: str
@@ -45,13 +45,14 @@ class Farm(NamedTuple):
     executor: str = layout.SLURM
     pack: Mapping[str, Any] = {}
     tell: Callable[[str], None] = lambda line: None
+    ask: beside.Ask = beside.here
 
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
         alike = base.alike((Job("", ""), each) for each in wanted)
         together.check(self.pack, wanted, self.origins)
         asked = [slurm_script.placed(batch.resources, packs.of(self.pack, batch.resources)) for batch in alike]
-        slurm_check.check(self.name, self.origins, asked)
+        slurm_check.check(self.name, self.origins, asked, self.ask)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
@@ -68,7 +69,7 @@ class Farm(NamedTuple):
                 self._record(submission, kill_wait_s)
                 command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
                 asked = slurm_script.placed(submission.resources, packs.of(self.pack, submission.resources))
-                script = slurm_script.text(command, asked, count, shares[submission.id].most)
+                script = self.ask(slurm_script.text, command, asked, count, shares[submission.id].most)()
                 layout.write(os.path.join(submission.path, layout.SCRIPT), script)
             self._fill(submissions, shares, heard)
         finally:

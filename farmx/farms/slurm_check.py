@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from farmx import layout, needs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import slurm_script, slurm_words
+from farmx.farms.beside import Ask, here
 from farmx.farms.calls import Said, call, transient
 
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
@@ -16,15 +17,17 @@ OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_r
 CLUSTERS = ("cluster", "clusters")
 
 
-def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]]) -> None:
+def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]],
+          ask: Ask = here) -> None:  # fmt: skip
     """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch.
 
-    farm: its name.  origins: where each setting is from, both for messages.
+    farm: its name.  origins: where each setting is from, both for messages.  ask: has what takes its time done.
     """
+    answers = [ask(tried, resources) for resources in wanted]
     known, asker = _options(), _Check(farm, origins)
-    for resources in wanted:
+    for resources, answer in zip(wanted, answers):
         asker.names(resources, known)
-        asker.values(resources)
+        asker.values(resources, Said(*answer()))
 
 
 class _Check(NamedTuple):
@@ -52,8 +55,7 @@ class _Check(NamedTuple):
             if name == "signal":
                 _notice(told, str(value), needs.plainly(resources).get("time"))
 
-    def values(self, resources: Mapping[str, Any]) -> None:
-        said = _tried(resources)
+    def values(self, resources: Mapping[str, Any], said: Said) -> None:
         why = slurm_words.reason(said.error)
         if said.code == 0 or transient(said.error) or _for_now(said.error):
             return
@@ -73,9 +75,10 @@ def _notice(told: str, signal: str, time: Any) -> None:
                           "begins; write less, or take it out for half of that time")  # fmt: skip
 
 
-def _tried(resources: Mapping[str, Any]) -> Said:
-    """What sbatch says of them."""
-    return call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
+def tried(resources: Mapping[str, Any]) -> tuple[int | None, str, str]:
+    """What sbatch says of them, as Said has it."""
+    said = call(["sbatch", "--test-only"], text=slurm_script.text("true", resources, 1))
+    return said.code, said.output, said.error
 
 
 def _takes(name: str, value: Any, known: Sequence[str]) -> bool:
@@ -91,7 +94,7 @@ def _takes(name: str, value: Any, known: Sequence[str]) -> bool:
 def _culprit(resources: Mapping[str, Any]) -> str | None:
     """The first key without which sbatch would take them; it names none itself where no node has what is wanted."""
     without = ({name: resources[name] for name in resources if name != key} for key in resources)
-    return next((key for key, rest in zip(resources, without) if _tried(rest).code == 0), None)
+    return next((key for key, rest in zip(resources, without) if tried(rest)[0] == 0), None)
 
 
 def _options() -> list[str]:
