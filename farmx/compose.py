@@ -179,8 +179,9 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
     template = made.template._replace(pythonpath=roots)
     specs = tuple(plan.specs(template, made.points()))
     if not here and settings.farm.executor != LOCAL:  # here nothing is asked for
-        _check_retry(settings, specs)
-        _check_pack(settings, specs, made.request.stages)
+        kinds = plan.kinds(specs)
+        _check_retry(settings, kinds)
+        _check_pack(settings, kinds, made.request.stages)
     return Order(
         id=launch_id(at.now, experiment),
         source=at.cwd,

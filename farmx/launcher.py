@@ -77,8 +77,8 @@ def check(order: Order, executor: str, farm: Farm | None = None, progress: Progr
     programs.check_first(order.specs, order.source, order.environ, code, executor == layout.LOCAL)
     programs.check_containers(order.specs, executor, order.environ, order.experiment)
     if farm:
-        kinds = {(id(spec.resources), *(id(each.resources) for each in spec.stages)): spec for spec in order.specs}
-        farm.check(distinct(link.resources for spec in kinds.values() for link in _links(order, farm, spec)))
+        kinds = plan.kinds(order.specs)
+        farm.check(distinct(link.resources for spec in kinds for link in _links(order, farm, spec)))
     return code
 
 

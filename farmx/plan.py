@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -274,13 +274,19 @@ def _digesting() -> tuple[Callable[[Any], str], Callable[[bytes], Any]]:
 def specs(template: Template, points: Iterator[Point]) -> Iterator[RunSpec]:
     """A RunSpec for each distinct point, in order; of equal points the first."""
     seen: set[str] = set()
-    template = _formed(template)
+    template, asked = _formed(template), _Asked(template.resources)
     for point in points:
         image = preimage(template, point)
         key = identity(image)
         if key not in seen:
             seen.add(key)
-            yield _spec(template, point, image, key)
+            yield _spec(template, point, image, key, asked(point.resources))
+
+
+def kinds(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """One spec for all that ask for the very same, themselves and their stages: of ten thousand one is looked at."""
+    asking = ((id(spec.resources), *(id(each.resources) for each in spec.stages)) for spec in specs)
+    return list(dict(zip(asking, specs)).values())
 
 
 def _formed(template: Template) -> Template:
@@ -289,7 +295,7 @@ def _formed(template: Template) -> Template:
     return template._replace(stages=tuple(stages))
 
 
-def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) -> RunSpec:
+def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str, asked: Mapping[str, Any]) -> RunSpec:
     return RunSpec(
         identity=key,
         preimage=image,
@@ -300,7 +306,7 @@ def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) 
         env_pass=template.env_pass,
         setup=template.setup,
         pythonpath=template.pythonpath,
-        resources=_resources(template, point),
+        resources=asked,
         goal=template.goal,
         retry=template.retry,
         container=template.container,
@@ -309,10 +315,20 @@ def _spec(template: Template, point: Point, image: Mapping[str, Any], key: str) 
     )
 
 
-def _resources(template: Template, point: Point) -> Mapping[str, Any]:
-    """The template's own where no resource is swept: what is one value is compared in no time."""
-    own = {name: value.data for name, value in point.resources.items()}
-    return {**template.resources, **own} if own else template.resources
+class _Asked:
+    """What points ask for, beside what all do; the same object where that is the same: it is compared in no time."""
+
+    def __init__(self, common: Mapping[str, Any]) -> None:
+        self._common = common
+        self._known: dict[tuple[object, ...], tuple[Mapping[str, Value], Mapping[str, Any]]] = {}
+
+    def __call__(self, own: Mapping[str, Value]) -> Mapping[str, Any]:
+        if not own:
+            return self._common
+        place = (*own, *map(id, own.values()))
+        if place not in self._known:
+            self._known[place] = own, {**self._common, **{name: value.data for name, value in own.items()}}
+        return self._known[place][1]
 
 
 def _tag(tag: str | None, values: Mapping[str, Value]) -> str | None:
@@ -347,9 +363,11 @@ class Names:
         base = tag if tag is None or tag[0].isalnum() else "run" + tag
         lead = f"{base}_" if base else ""
         with self._lock:
-            slugs = islice(self._slugs, 100)  # where all are taken, numbers tell the runs apart
-            cool = (f"{lead}{slug}_{self._stamp}" for slug in slugs)
-            name = next((each for each in cool if each not in self._used), "") or self._bare(base or "run")
+            for slug in islice(self._slugs, 100):
+                if (name := f"{lead}{slug}_{self._stamp}") not in self._used:
+                    break
+            else:  # all are taken, or there are none: numbers tell the runs apart
+                name = self._bare(base or "run")
             self._used.add(name)
             return name
 
@@ -369,10 +387,10 @@ def _slugs(seed: str) -> Iterator[str]:
     """What coolname's default generator draws of two words, which begin differently."""
     import random  # spares a -n, and a launch where nothing is new
 
-    choice = random.Random(seed).choice
+    draw = random.Random(seed).random
     adjectives, nouns = _words()
     while True:
-        adjective, noun = choice(adjectives), choice(nouns)
+        adjective, noun = adjectives[int(draw() * len(adjectives))], nouns[int(draw() * len(nouns))]
         if adjective[:4] != noun[:4]:
             yield f"{adjective}-{noun}"
 

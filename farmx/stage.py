@@ -58,7 +58,7 @@ _LOGDIR_IN = {"": '"$LOGDIR"', "(": '"$LOGDIR"', '"': "${LOGDIR}", "'": "'\"$LOG
 
 def command(stage: Mapping[str, Any]) -> str:
     """The command of a stage of run.json as shell text, $LOGDIR for the run's directory."""
-    words = " ".join(quote(word) for word in stage["words"])
+    words = " ".join(map(quote, stage["words"]))
     return f"{shell_text(stage['shell'])} {words}".rstrip() if "shell" in stage else words
 
 
@@ -96,8 +96,9 @@ def _around(told: Mapping[str, Any], variables: Sequence[str] | None, environ: M
 def _variables(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
     """Lines that set those of the variables that shell text of these stages names; None where none is shell text."""
     shells = [each["shell"] for each in stages if "shell" in each]
-    named = (line for name, line in _VARIABLES.items() if any(f"${name}" in each for each in shells))
-    return tuple(named) if shells else None
+    if not shells:
+        return None
+    return tuple(line for name, line in _VARIABLES.items() if any(f"${name}" in each for each in shells))
 
 
 # What templates.VARIABLES are.

@@ -386,6 +386,22 @@ def test_hparams_tell_every_value_as_data_and_resources_of_a_point_win():
     assert spec.resources == {"nodes": 3, "mem": 2}
 
 
+def test_what_asks_for_the_same_is_looked_at_once_and_what_does_not_is_not_taken_for_it():
+    own, more, common = value(1), value(2), {"nodes": 9, "mem": 2}
+    asked = [{}, {"nodes": own}, {"nodes": own}, {"nodes": more}, {"mem": own}, {}, {"nodes": own, "mem": more},
+             {"nodes": more, "mem": own}]  # fmt: skip
+    points = [Point({"a": value(each)}, None, {}, dict(asks)) for each, asks in enumerate(asked)]
+    specs = list(plan.specs(template(resources=common), iter(points)))
+    assert [spec.resources for spec in specs] == [
+        {**common, **{name: each.data for name, each in asks.items()}} for asks in asked]  # fmt: skip
+    assert [spec.hparams["a"] for spec in plan.kinds(specs)] == [5, 2, 3, 4, 6, 7]
+    none, gpu = dict[str, object](), {"gpus": 1}
+    staged = [specs[0]._replace(stages=tuple(Stage(str(place), (), resources=each) for each in pair))
+              for place, pair in enumerate([(none, none), (gpu, none), (none, gpu), (gpu, none)])]  # fmt: skip
+    assert plan.kinds(staged) == [staged[0], staged[3], staged[2]]
+    assert plan.kinds([]) == []
+
+
 # ---------------------------------------------------------------- tags
 
 TAGS = [
