@@ -8,10 +8,10 @@ import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from farmx import layout, processes, stage
+from farmx import layout, processes
 from farmx.errors import RecordError, StageError
 
 STALE_S = 24 * 3600.0  # what a launch that cannot be asked left this long ago belongs to nobody
@@ -43,23 +43,41 @@ def prepare(experiment: str) -> None:
         raise StageError(f"{experiment}: {why}") from error
 
 
-def take(experiment: str, launch: str, wanted: Mapping[Place, str]) -> set[Place]:
-    """Claim each place for the run of that name, all in one step; return those that others had claimed first.
+def take(
+    experiment: str, launch: str, wanted: Mapping[Place, str], begun: Mapping[Place, str] = {}
+) -> dict[Place, str]:
+    """Claim each place for the run of that name, all in one step; return the runs that `launch` is to make.
 
-    The runs are still to be made; while `launch` is at_work, who finds one missing makes it. Raises StageError.
+    Of `wanted` these are the ones that nobody claimed first. begun: places that another launch claimed and has not
+    made; all of them, by the names that they have now, are ours, too: nobody is to bury them while we make them.
+    While `launch` is at_work, who finds one missing makes it. Raises StageError.
     """
     while True:
         index = _index(experiment)
-        free = {place: run for place, run in wanted.items() if place not in index.runs}
-        if not free or _publish(experiment, index.number, launch, free, launch):
-            return wanted.keys() - free.keys()
+        ours = {place: run for place, run in wanted.items() if place not in index.runs}
+        ours |= {place: index.runs.get(place, run) for place, run in begun.items()}
+        if not ours or _publish(experiment, index.number, launch, ours, launch):
+            return ours
+
+
+def named_anew(experiment: str, launch: str, place: Place, was: str, name: str) -> str:
+    """The name of a run that is still to be made, where another run has the one that it was to have: `name`, or the one
+    that another launch gave it first. Raises StageError."""
+    while True:
+        index = _index(experiment)
+        now = index.runs.get(place, was)
+        if now != was or _publish(experiment, index.number, _anew(), {place: name}, launch):
+            return name if now == was else now
 
 
 def lead(experiment: str, runs: Mapping[Place, str]) -> None:
-    """From now on each place leads to the run of that name, which is there, or is made in place of another that has
-    its first name. Raises StageError."""
-    while runs and not _publish(experiment, _index(experiment).number, f"{os.getpid()}.{os.urandom(4).hex()}", runs):
+    """From now on each place leads to the run of that name, which is there. Raises StageError."""
+    while runs and not _publish(experiment, _index(experiment).number, _anew(), runs):
         pass
+
+
+def _anew() -> str:
+    return f"{os.getpid()}.{os.urandom(4).hex()}"
 
 
 def identities(experiment: str) -> set[str]:
@@ -86,14 +104,8 @@ def _holder(experiment: str, place: Place, index: "_Index", visible: Collection[
     run = index.runs[place]
     if place not in index.begun:
         return Holder(place[1], run if run in visible else None)
-    return Holder(place[1], run, run in visible and os.path.exists(os.path.join(experiment, run, layout.RUN)))
-
-
-def is_free(experiment: str, place: Place, run: str) -> bool:
-    """Whether the directory of this name, which is there, is for the run of this place: begun and not yet made."""
-    others = (each for each, name in _index(experiment).runs.items() if name == run and each != place)
-    path = os.path.join(experiment, run)
-    return os.path.isdir(path) and all(name.startswith(".") for name in layout.names(path)) and not any(others)
+    made = run in visible and _identity(os.path.join(experiment, run), strict=True) == place  # not another of its name
+    return Holder(place[1], run, made)
 
 
 def holds(experiment: str, place: Place, run: str) -> bool:
@@ -149,8 +161,10 @@ def _home(experiment: str) -> str:
 
 def _claimed(home: str, number: str) -> tuple[str, dict[Place, str]]:
     """The launch that claimed under this number, '' for none, and what."""
-    path = os.path.join(home, _target(os.path.join(home, number)) or number)
+    path = os.path.join(home, number)
     try:
+        if os.path.islink(path):  # a copy that follows links has the file itself
+            path = os.path.join(home, _target(path) or number)
         told = layout.read_json(path, layout.POINTS_FORMAT)
     except FileNotFoundError:  # somebody removed it: the runs say what they hold
         return "", {}
@@ -240,15 +254,10 @@ def _identity(path: str, strict: bool) -> Place:
 def at_work(experiment: str, launch: str) -> Iterator[None]:
     """While this lasts, staging/ says which process makes the runs of `launch`; afterwards, too, when it was broken
     off: what it claimed and has not made is to be made."""
-    path = _at_work(experiment, launch)
-    with suppress(StageError):  # who cannot write there says so of the first run
-        layout.write_json(path, {"format": layout.LAUNCH_FORMAT, **processes.this()})
+    path = os.path.join(experiment, layout.FARMX, layout.STAGING, f"{layout.AT_WORK}{launch}")
+    layout.write_json(path, {"format": layout.LAUNCH_FORMAT, **processes.this()})
     yield
     layout.remove(path)
-
-
-def _at_work(experiment: str, launch: str) -> str:
-    return os.path.join(experiment, layout.FARMX, layout.STAGING, f"{layout.AT_WORK}{launch}")
 
 
 def sweep_staging(experiment: str) -> None:
@@ -264,24 +273,23 @@ def sweep_staging(experiment: str) -> None:
 
 
 def bury(experiment: str) -> None:
-    """Nobody goes on with what launches that are known to have ended have not made, or that were at work a day ago: a
-    point of theirs is launched anew. Call it once all that is wanted of them is made."""
+    """Nobody goes on with what launches that are known to have ended have not made, or of which nobody can tell and
+    that were at work a day ago: a point of theirs is launched anew. Call it once all that is wanted of them is made."""
     staging = os.path.join(experiment, layout.FARMX, layout.STAGING)
     names = [name for name in layout.names(staging) if name.startswith(layout.AT_WORK)]
     now = layout.now_at(staging) if names else 0.0
-    paths = (os.path.join(staging, name) for name in names)
-    dead = {os.path.basename(path) for path in paths if _ended(path) or _old(path, now)}
-    index = _index(experiment) if dead else _Index({}, {}, 0)
-    for place, launch in index.begun.items():
-        if f"{layout.AT_WORK}{launch}" in dead:
-            stage.discard(os.path.join(experiment, index.runs[place]))
+    dead = [name for name in names if _over(os.path.join(staging, name), now)]
+    for begun in layout.names(experiment) if dead else ():
+        if begun.startswith(tuple(layout.making(name.removeprefix(layout.AT_WORK)) for name in dead)):
+            _remove(os.path.join(experiment, begun))
     for name in dead:
         layout.remove(os.path.join(staging, name))
 
 
-def _ended(path: str) -> bool:
+def _over(path: str, now: float) -> bool:
     record = layout.read_or_none(path, layout.LAUNCH_FORMAT)  # None: it ended well just now, or nobody can tell
-    return record is not None and processes.alive(record) is False
+    alive = None if record is None else processes.alive(record)
+    return _old(path, now) if alive is None else not alive
 
 
 def _old(path: str, now: float) -> bool:

@@ -194,22 +194,19 @@ def _stage(
     anew = retry_changed(order)
     work = [each for each in choices if each.job != "leave" or each.step.renew or _wants_retry(each, anew)]
     names = _names(order, work)
-    wanted: dict[claims.Place, str] = {}
-    for place, each in enumerate(work):
-        if each.job == "new" and not each.name:
-            work[place] = named = each._replace(name=names.next(each.spec.tag))
-            wanted[named.place] = named.name
-    others = claims.take(order.experiment, order.id, wanted)
-    todo = [each for each in work if each.job != "new" or each.place not in others]
-    new = sum(each.job == "new" for each in todo)
+    begun = {each.place: each.name for each in work if each.name}
+    new = [each for each in work if each.job == "new"]
+    wanted = {each.place: names.next(each.spec.tag) for each in new if not each.name}
+    ours = claims.take(order.experiment, order.id, wanted, begun)
+    todo = [each._replace(name=ours.get(each.place, "")) for each in work if each.job != "new" or each.place in ours]
     found: list[Chain] = []
-    lost, made = len(others), 0
+    lost, made = len(new) - len(ours), 0
     for choice, chain in zip(todo, several.each(partial(_staged, order, farm, shared, names, anew), todo)):
         found += [chain] if chain else []
         if choice.job == "new":
             lost += chain is None
             made += 1
-            progress("staging", made, new)
+            progress("staging", made, len(ours))
     return found, lost
 
 
@@ -275,15 +272,12 @@ def _make(order: Order, choice: Choice, shared: stage.Shared, names: plan.Names)
 
     The name is another one than was claimed, from `names`, when somebody took that meanwhile.
     """
-    name, there = choice.name, False
+    name = choice.name
     while True:
         try:
-            stage.run(order.experiment, choice.spec, name, choice.generation, shared, there)
+            stage.run(order.experiment, choice.spec, name, choice.generation, shared, order.id)
             return name
         except FileExistsError:
-            there = claims.is_free(order.experiment, choice.place, name)
-            if not there:
-                if claims.holds(order.experiment, choice.place, name):  # looked for last: it may be made just now
-                    return None
-                name = names.next(choice.spec.tag)
-                claims.lead(order.experiment, {choice.place: name})
+            if claims.holds(order.experiment, choice.place, name):
+                return None
+            name = claims.named_anew(order.experiment, order.id, choice.place, name, names.next(choice.spec.tag))

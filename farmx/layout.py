@@ -195,6 +195,14 @@ def claim_name(identity: object, generation: object) -> str:
     return f"{identity}.{generation}"
 
 
+def making(launch: str, claim: str = "") -> str:
+    """The directory in which a launch makes the run of that claim, beside the runs and hidden; its begin, without one.
+
+    Beside them: within a directory a rename is the cheapest.
+    """
+    return f".{launch}.{claim}"
+
+
 def aside(path: str) -> str:
     """A name beside `path`, hidden and ours alone, for writing before a rename."""
     folder, name = os.path.split(path)
@@ -246,21 +254,13 @@ def write(path: str, text: str, mode: int = 0o666) -> None:
 
 def write_bytes(path: str, content: bytes, mode: int = 0o666) -> None:
     """`content` at `path`, likewise."""
-    try:
-        place(path, content, mode)
-    except OSError as error:
-        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def place(path: str, content: bytes, mode: int = 0o666, beside: str | None = None) -> None:
-    """`content` at `path`, likewise; raises OSError. beside: where it is written first, aside(path) for None."""
-    temporary = beside or aside(path)
+    temporary = aside(path)
     try:
         new(temporary, content, mode)
-        rename(temporary, path, lambda: _holds(path, content))
-    except OSError:
+        rename(temporary, path, lambda: holds(path, content))
+    except OSError as error:
         remove(temporary)
-        raise
+        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 _REPEATED = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
@@ -292,7 +292,8 @@ def _is(path: str, told: os.stat_result) -> bool:
         return False
 
 
-def _holds(path: str, content: bytes) -> bool:
+def holds(path: str, content: bytes) -> bool:
+    """Whether the file at `path` is there with just this content."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read() == content

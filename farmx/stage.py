@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -245,39 +246,25 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
     return told
 
 
-def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, there: bool = False) -> None:
-    """Make the run directory: its run.json appears whole, and until then it is no run.
+def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, launch: str) -> None:
+    """Make the run directory, which appears whole, by a rename that goes over no other run.
 
-    Two new inodes: on a network file system each is several calls. there: it has a directory already, which lacks that.
+    Two new inodes: on a network file system each is several calls. launch: its id; no other makes what this one does.
     Raises StageError, with nothing left of it, and FileExistsError when there is something of that name.
     """
     path = f"{experiment}/{name}"
+    begun = f"{experiment}/{layout.making(launch, layout.claim_name(spec.identity, generation))}"
     told = text(spec, name, generation, shared)
     try:
-        if not there:
-            os.mkdir(path)
-        layout.place(f"{path}/{layout.RUN}", told, beside=f"{path}/{_beside(os.getpid())}")
-    except FileExistsError:
-        raise
+        with suppress(FileExistsError):  # NFS repeats calls: ours
+            os.mkdir(begun)
+        layout.new(f"{begun}/{layout.RUN}", told)
+        layout.rename(begun, path, lambda: layout.holds(f"{path}/{layout.RUN}", told))
     except OSError as error:
-        discard(path)
+        shutil.rmtree(begun, ignore_errors=True)
+        if os.path.lexists(path):
+            raise FileExistsError(path) from error
         raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
-
-
-@lru_cache(maxsize=1)  # what aside() makes of each run's takes as long as a call to the file system
-def _beside(process: int) -> str:
-    """The name that this process writes a run.json by, before it renames it."""
-    return os.path.basename(layout.aside(layout.RUN))
-
-
-def discard(path: str) -> None:
-    """Remove the directory of a run that was begun and has no run.json yet, where there is one."""
-    with suppress(OSError, RecordError):
-        if layout.RUN not in (names := layout.names(path)):
-            for name in names:
-                if name.startswith(f".{layout.RUN}."):
-                    layout.remove(f"{path}/{name}")
-            os.rmdir(path)
 
 
 def sound(value: Any) -> Any:

@@ -17,6 +17,7 @@ from farmx.errors import RecordError, StageError
 
 POINTS, STAGING, SNAPSHOTS = (os.path.join(".farmx", name) for name in ("points", "staging", "snapshots"))
 PLACE = ("p1-a", 1)
+DEAD = {"boot": "before"}  # of a process that is no more
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def make(path: Path, point: str = "p1-a", generation: int = 1) -> Path:
 
 def held(experiment: Path, point: str = "p1-a", generation: int = 1, run: str = "one") -> Path:
     """A run with its claim."""
-    assert claims.take(str(experiment), run, {(point, generation): run}) == set()
+    assert claims.take(str(experiment), run, {(point, generation): run}) == {(point, generation): run}
     return make(experiment / run, point, generation)
 
 
@@ -50,7 +51,7 @@ def at_work(experiment: Path, launch: str = "one", **more: object) -> Path:
 
 def test_all_points_of_a_launch_are_claimed_by_one_link(experiment):
     wanted = {("p1-a", 1): "one", ("p1-b", 3): "it's $HOME; größe", ("p1-c", 1): "two\nlines"}
-    assert claims.take(str(experiment), "l", wanted) == set()
+    assert claims.take(str(experiment), "l", wanted) == wanted
     assert sorted(os.listdir(experiment / POINTS)) == ["1", "l.json"]
     assert os.readlink(experiment / POINTS / "1") == "l.json"
     assert json.loads((experiment / POINTS / "1").read_text()) == {
@@ -63,7 +64,7 @@ def test_all_points_of_a_launch_are_claimed_by_one_link(experiment):
 
 def test_of_what_others_claimed_first_nothing_changes_and_the_rest_is_ours(experiment):
     claims.take(str(experiment), "l", {PLACE: "one"})
-    assert claims.take(str(experiment), "m", {PLACE: "two", ("p1-a", 2): "three"}) == {PLACE}
+    assert claims.take(str(experiment), "m", {PLACE: "two", ("p1-a", 2): "three"}) == {("p1-a", 2): "three"}
     assert claimed(experiment) == {"p1-a.1": "one", "p1-a.2": "three"}
 
 
@@ -71,7 +72,7 @@ def test_of_what_others_claimed_first_nothing_changes_and_the_rest_is_ours(exper
 def test_where_nothing_is_to_claim_nothing_is_written(experiment, wanted):
     claims.take(str(experiment), "l", {PLACE: "one"})
     before = tree(experiment)
-    assert claims.take(str(experiment), "m", wanted) == set(wanted)
+    assert claims.take(str(experiment), "m", wanted) == {}
     assert tree(experiment) == before
 
 
@@ -80,17 +81,19 @@ def test_who_claims_at_the_same_moment_as_another_sees_what_that_took(experiment
 
     def symlink(source: str, target: str) -> None:
         monkeypatch.undo()
-        assert claims.take(str(experiment), "other", {PLACE: "theirs", ("p1-b", 1): "theirs, too"}) == set()
+        theirs = {PLACE: "theirs", ("p1-b", 1): "theirs, too"}
+        assert claims.take(str(experiment), "other", theirs) == theirs
         real(source, target)
 
     monkeypatch.setattr(os, "symlink", symlink)
-    assert claims.take(str(experiment), "l", {PLACE: "ours", ("p1-c", 1): "ours, too"}) == {PLACE}
+    ours = {("p1-c", 1): "ours, too"}
+    assert claims.take(str(experiment), "l", {PLACE: "ours", **ours}) == ours
     assert claimed(experiment) == {"p1-a.1": "theirs", "p1-b.1": "theirs, too", "p1-c.1": "ours, too"}
 
 
 def test_the_answer_that_our_own_claim_is_there_is_a_success(experiment, monkeypatch):
     lost(monkeypatch, "symlink", errno.EEXIST)  # as NFS repeats calls
-    assert claims.take(str(experiment), "l", {PLACE: "one"}) == set()
+    assert claims.take(str(experiment), "l", {PLACE: "one"}) == {PLACE: "one"}
     assert claimed(experiment) == {"p1-a.1": "one"}
     assert sorted(os.listdir(experiment / POINTS)) == ["1", "l.json"]
 
@@ -153,25 +156,27 @@ def test_generations_of_a_point_are_held_apart(experiment):
     assert claims.holders(str(experiment)) == {"p1-a": Holder(2, "two")}
 
 
-LEFT = [  # what a launch made of its run -> whether that is made
+LEFT = [  # what is where a launch makes its run -> whether that is made
     (None, False),
-    ([], False),
-    ([".run.json.7.0123abcd"], False),
-    (["run.json"], True),
+    ({}, False),
+    ({"mine": ""}, False),
+    ({"run.json": '{"format": 1, "point": "p1-b", "generation": 1}'}, False),
+    ({"run.json": '{"format": 1, "point": "p1-a", "generation": 2}'}, False),
+    ({"run.json": '{"format": 1, "point": "p1-a", "generation": 1}'}, True),
 ]
 
 
-@pytest.mark.parametrize(("names", "made"), LEFT)
-def test_what_a_launch_that_is_at_work_has_not_made_is_to_be_made(experiment, names, made):
+@pytest.mark.parametrize(("there", "made"), LEFT)
+def test_what_a_launch_that_is_at_work_has_not_made_is_to_be_made(experiment, there, made):
     claims.take(str(experiment), "one", {PLACE: "one"})
     mark = at_work(experiment)
-    if names is not None:
+    if there is not None:
         (experiment / "one").mkdir()
-    for name in names or ():
-        (experiment / "one" / name).write_text('{"format": 1, "point": "p1-a", "generation": 1}')
+    for name, text in (there or {}).items():
+        (experiment / "one" / name).write_text(text)
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one", made)}
     mark.unlink()
-    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, None if names is None else "one")}
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, None if there is None else "one")}
 
 
 def test_only_what_the_launch_at_work_claimed_is_to_be_made(experiment):
@@ -333,13 +338,32 @@ def test_a_claim_that_goes_as_it_is_read_is_found_by_its_run(experiment, monkeyp
     assert claimed(experiment) == {"p1-a.1": "one"}
 
 
-@pytest.mark.parametrize("name", ["1", "p1-a.1"])
-def test_a_claim_that_is_no_link_is_one_line(experiment, name):
-    (experiment / POINTS / name).mkdir()  # as a copy that follows links leaves it
+NO_LINK = [
+    ("1", "cannot be read: Is a directory"),
+    ("p1-a.1", "not a claim of ours (Invalid argument); move it away"),  # as a copy that follows links leaves it
+]
+
+
+@pytest.mark.parametrize(("name", "why"), NO_LINK)
+def test_a_claim_that_is_no_link_is_one_line(experiment, name, why):
+    (experiment / POINTS / name).mkdir()
     with pytest.raises(RecordError) as caught:
         claims.holders(str(experiment))
-    told = f"{experiment}/{POINTS}/{name}: not a claim of ours (Invalid argument); move it away"
-    assert str(caught.value) == told
+    assert str(caught.value) == f"{experiment}/{POINTS}/{name}: {why}"
+
+
+@pytest.mark.parametrize("kept", ["both", "the number", "what it led to"])
+def test_a_copy_that_follows_links_or_leaves_them_out_goes_on(experiment, kept):
+    held(experiment)
+    link = experiment / POINTS / "1"
+    link.unlink()
+    if kept != "what it led to":
+        shutil.copy(experiment / POINTS / "one.json", link)
+    if kept == "the number":
+        (experiment / POINTS / "one.json").unlink()
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one")}
+    assert claims.take(str(experiment), "l", {PLACE: "two", ("p1-b", 1): "three"}) == {("p1-b", 1): "three"}
+    assert claimed(experiment) == {"p1-a.1": "one", "p1-b.1": "three"}
 
 
 def test_where_sshfs_hides_where_links_lead_it_is_said_what_to_do(experiment, monkeypatch):
@@ -361,45 +385,92 @@ def test_claims_of_an_earlier_farmx_count_and_are_led_elsewhere_as_todays(experi
         (experiment / POINTS / f"{point}.1").symlink_to(f"../../{run}")
     make(experiment / "one")
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one"), "p1-b": Holder(1, None)}
-    assert claims.take(str(experiment), "l", {PLACE: "two", ("p1-b", 2): "three"}) == {PLACE}
+    assert claims.take(str(experiment), "l", {PLACE: "two", ("p1-b", 2): "three"}) == {("p1-b", 2): "three"}
     (experiment / "one").rename(experiment / "renamed")
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "renamed"), "p1-b": Holder(2, None)}
     assert claimed(experiment) == {"p1-a.1": "renamed", "p1-b.2": "three"}
 
 
-# ---------------------------------------------------------------- whose directory it is
+# ---------------------------------------------------------------- what others claimed and have not made
 
-FREE = [  # what has the name of a run -> whether it says that it is that, and whether it is where that was begun
-    (None, False, False),
-    ("a file", False, False),
-    ([], False, True),
-    ([".run.json.7.0123abcd"], False, True),
-    (["mine"], False, False),
-    ([{"point": "p1-a", "generation": 1}], True, False),
-    ([{"point": "p1-a", "generation": 2}], False, False),
-    ([{"point": "p1-b", "generation": 1}], False, False),
+SAYS = [  # what has the name of a run -> whether it says that it is that
+    (None, False),
+    ("a file", False),
+    ({}, False),
+    ({"mine": ""}, False),
+    ({"run.json": "{"}, False),
+    ({"run.json": '{"format": 1, "point": "p1-a", "generation": 1}'}, True),
+    ({"run.json": '{"format": 1, "point": "p1-a", "generation": 2}'}, False),
+    ({"run.json": '{"format": 1, "point": "p1-b", "generation": 1}'}, False),
 ]
 
 
-@pytest.mark.parametrize(("there", "holds", "free"), FREE)
-def test_what_has_the_name_of_a_run_is_told_from_it(experiment, there, holds, free):
-    claims.take(str(experiment), "l", {PLACE: "one", ("p1-b", 1): "two"})
-    if isinstance(there, list):
+@pytest.mark.parametrize(("there", "holds"), SAYS)
+def test_what_has_the_name_of_a_run_is_told_from_it(experiment, there, holds):
+    if isinstance(there, dict):
         (experiment / "one").mkdir()
-        for name in there:
-            file = experiment / "one" / (name if isinstance(name, str) else "run.json")
-            file.write_text(json.dumps({"format": 1, **name}) if isinstance(name, dict) else "{")
+        for name, text in there.items():
+            (experiment / "one" / name).write_text(text)
     elif there:
         (experiment / "one").touch()
-    told = claims.holds(str(experiment), PLACE, "one"), claims.is_free(str(experiment), PLACE, "one")
-    assert told == (holds, free)
+    assert claims.holds(str(experiment), PLACE, "one") == holds
 
 
-def test_a_directory_that_two_points_were_promised_is_neithers(experiment):
+@pytest.mark.parametrize(("text", "why"), DAMAGED.items())
+def test_a_damaged_run_of_a_launch_that_is_at_work_stops_what_might_make_its_point_twice(experiment, text, why):
+    held(experiment)
+    at_work(experiment)
+    (experiment / "one" / "run.json").write_text(text)
+    with pytest.raises(RecordError) as caught:
+        claims.holders(str(experiment))
+    assert str(caught.value) == f"{experiment}/one/run.json: {why}"
+
+
+def test_who_goes_on_with_what_another_claimed_keeps_it_when_that_is_buried(experiment):
+    claims.take(str(experiment), "dead", {PLACE: "one", ("p1-b", 1): "two"})
+    at_work(experiment, "dead", **DEAD)
+    at_work(experiment, "l")
+    ours = claims.take(str(experiment), "l", {("p1-c", 1): "three"}, {PLACE: "one"})
+    assert ours == {PLACE: "one", ("p1-c", 1): "three"}
+    claims.bury(str(experiment))
+    assert claims.holders(str(experiment)) == {
+        "p1-a": Holder(1, "one", False), "p1-b": Holder(1, None), "p1-c": Holder(1, "three", False)
+    }  # fmt: skip
+
+
+def test_who_goes_on_with_a_run_that_was_named_anew_meanwhile_makes_it_by_that_name(experiment):
+    claims.take(str(experiment), "other", {PLACE: "one"})
+    assert claims.named_anew(str(experiment), "other", PLACE, "one", "two") == "two"
+    assert claims.take(str(experiment), "l", {}, {PLACE: "one"}) == {PLACE: "two"}
+    assert claimed(experiment) == {"p1-a.1": "two"}
+
+
+def test_a_run_that_is_named_anew_is_still_to_be_made(experiment):
     claims.take(str(experiment), "l", {PLACE: "one"})
-    claims.take(str(experiment), "m", {("p1-b", 1): "one"})
-    (experiment / "one").mkdir()
-    assert [claims.is_free(str(experiment), place, "one") for place in (PLACE, ("p1-b", 1))] == [False, False]
+    at_work(experiment, "l")
+    make(experiment / "one", "p1-b")
+    assert claims.named_anew(str(experiment), "l", PLACE, "one", "two") == "two"
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "two", False), "p1-b": Holder(1, "one")}
+
+
+def test_of_two_who_name_a_run_anew_the_second_takes_the_name_of_the_first(experiment, monkeypatch):
+    claims.take(str(experiment), "l", {PLACE: "one"})
+    real = os.symlink
+
+    def symlink(source: str, target: str) -> None:
+        monkeypatch.undo()
+        assert claims.named_anew(str(experiment), "other", PLACE, "one", "theirs") == "theirs"
+        real(source, target)
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    assert claims.named_anew(str(experiment), "l", PLACE, "one", "ours") == "theirs"
+    assert claims.named_anew(str(experiment), "l", PLACE, "theirs", "ours") == "ours"
+    assert claimed(experiment) == {"p1-a.1": "ours"}
+
+
+def test_a_claim_that_somebody_removed_does_not_keep_a_run_from_another_name(experiment):
+    assert claims.named_anew(str(experiment), "l", PLACE, "one", "two") == "two"
+    assert claimed(experiment) == {"p1-a.1": "two"}
 
 
 # ---------------------------------------------------------------- what dead launches left
@@ -425,7 +496,7 @@ def test_what_dead_launches_left_is_removed_after_a_day(experiment):
 
 def test_what_goes_as_it_is_looked_at_is_passed_over(experiment, monkeypatch):
     make(experiment / STAGING / "one")
-    at_work(experiment)
+    at_work(experiment, host="elsewhere")
     real = os.lstat
 
     def gone(path: str, **more: object) -> os.stat_result:
@@ -440,10 +511,10 @@ def test_what_goes_as_it_is_looked_at_is_passed_over(experiment, monkeypatch):
     assert os.listdir(experiment / STAGING) == []
 
 
-DEAD = {"boot": "before"}
 LAUNCHES = [  # what a launch says that is at work, how long ago -> whether it is over
     (DEAD, 0, True),
     ({}, 0, False),
+    ({}, 25, False),  # stopped for a day, and to be continued
     ({**DEAD, "host": "elsewhere"}, 0, False),
     ({**DEAD, "host": "elsewhere"}, 23, False),
     ({**DEAD, "host": "elsewhere"}, 25, True),
@@ -458,22 +529,26 @@ def test_with_what_a_launch_claimed_and_did_not_make_nobody_goes_on_once_it_is_o
     claims.take(str(experiment), "one", wanted)
     claims.take(str(experiment), "two", {("p1-e", 1): "of another"})
     make(experiment / "made")
-    for name in ("begun", "it's $HOME", "of another"):
+    for name in (".one.p1-b.1", ".one.p1-c.1", ".two.p1-e.1", ".mine", ".one", "it's $HOME"):
         (experiment / name).mkdir()
-    (experiment / "begun/.run.json.7.0123abcd").write_text("{")
+    (experiment / ".one.p1-b.1/run.json").write_text("{")
     mark, other = at_work(experiment, **told or {}), at_work(experiment, "two")
     if told is None:
         mark.write_text("")
     aged(mark, hours)
     claims.bury(str(experiment))
     assert (mark.exists(), other.exists()) == (not over, True)
-    left = {"made", "of another"} if over else {"made", "begun", "it's $HOME", "of another"}
-    assert {name for name in os.listdir(experiment) if name[0] != "."} == left
+    left = {".farmx", "made", "it's $HOME", ".two.p1-e.1", ".mine", ".one"}
+    assert set(os.listdir(experiment)) == left | (set() if over else {".one.p1-b.1", ".one.p1-c.1"})
     found = claims.holders(str(experiment))
     assert found.pop("p1-a") == Holder(1, "made")
     assert found.pop("p1-e") == Holder(1, "of another", False)
-    lost = {identity: Holder(1, None if over else name, over) for (identity, _), name in wanted.items()}
-    assert found == {identity: lost[identity] for identity in ("p1-b", "p1-c", "p1-d")}
+    if over:
+        assert found == {"p1-b": Holder(1, None), "p1-c": Holder(1, "it's $HOME"), "p1-d": Holder(1, None)}
+    else:
+        assert found == {
+            "p1-b": Holder(1, "begun", False), "p1-c": Holder(1, "it's $HOME", False), "p1-d": Holder(1, "not", False)
+        }  # fmt: skip
 
 
 def test_a_launch_says_that_it_is_at_work_until_it_has_made_its_runs_or_was_broken_off(experiment):

@@ -343,7 +343,7 @@ def broken_off(project: Project, launch: str = "l") -> Path:
     return path
 
 
-@pytest.mark.parametrize("left", [None, [], [".run.json.7.0123abcd"]])
+@pytest.mark.parametrize("left", [None, [], ["run.json"]])
 def test_a_run_that_a_launch_claimed_and_did_not_make_is_made_under_its_name(project, left):
     project.sweep("{n: 1}")
     launched(project)
@@ -351,14 +351,15 @@ def test_a_run_that_a_launch_claimed_and_did_not_make_is_made_under_its_name(pro
     other = point(project, 2)
     mark = broken_off(project)
     claim.take(str(project.experiment), "l", {(other, 1): "promised", ("p1-else", 1): "never"})
-    for name in ("promised", "never") if left is not None else ():
-        (project.experiment / name).mkdir()
-    for name in left or ():
-        (project.experiment / "promised" / name).write_text("{")
+    for claimed in (f"{other}.1", "p1-else.1") if left is not None else ():
+        (project.experiment / f".l.{claimed}").mkdir()
+        for name in left:
+            (project.experiment / f".l.{claimed}" / name).write_text("{")
     assert launched(project)["runs"] == [f"2: 1 done, 1 new  in {project.experiment}"]
     assert by_n(project)[2].name == "promised"
     assert project.again() == {(1, 1): "done", (2, 1): "done"}
-    assert (mark.exists(), (project.experiment / "never").exists()) == (False, False)
+    assert not mark.exists()
+    assert set(os.listdir(project.experiment)) == {".farmx", *(run.name for run in project.runs())}
     assert claims(project.experiment)["p1-else.1"] == "never"
 
 
@@ -421,24 +422,19 @@ def test_a_run_renamed_to_what_is_no_text_is_shown_and_retried(project):
     assert project("cancel", "sweep").code == 0
 
 
-@pytest.mark.parametrize("settled", [False, True])
-def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_nobodys(
-    monkeypatch, capfd, tmp_path, settled
-):
+def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_nobodys(monkeypatch, capfd, tmp_path):
     """Not by one that this launch has for a later run: else each run after it would be named anew, too."""
     write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [1, 2, 3]}\n",
                      ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})  # fmt: skip
-    real, refused = os.mkdir, []
+    real, refused = os.rename, []
 
-    def mkdir(path: str, *more: object) -> None:
-        if os.path.basename(path) == "x" and not refused:
-            refused.append(path)
-            if not settled:
-                raise FileExistsError(path)
+    def rename(source: str, target: str, **more: object) -> None:
+        if os.path.basename(target) == "x" and not refused:
+            refused.append(target)
             write(tmp_path, {"runs/sweep/x/hparams.json": "{}"})  # which is in place by now
-        real(path, *more)
+        real(source, target, **more)
 
-    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "rename", rename)
     typed = Typed(monkeypatch, capfd, tmp_path)
     assert typed("farmx sweep.yml --no-cooldir --tag x").code == 0
     runs = {path.parent.name: read(path)["hparams"]["n"] for path in (tmp_path / "runs/sweep").glob("*/run.json")}
@@ -446,27 +442,57 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
     assert staging(tmp_path / "runs/sweep") == []
 
 
-def test_a_run_that_another_launch_makes_while_we_look_is_made_once(monkeypatch, capfd, tmp_path):
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_another_launch_made_just_before_us_stays_as_that_made_it(monkeypatch, capfd, tmp_path, begun):
+    """begun: it runs already. Of who puts a run in its place at the same moment as another one fails."""
     write(tmp_path, {"sweep.yml": "CMD: 'true'\n", ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})
-    home, mkdir, scandir = tmp_path / "runs/sweep", os.mkdir, os.scandir
+    home, real = tmp_path / "runs/sweep", os.rename
+    theirs: dict[str, str] = {}
 
-    def begun(path: str, *more: object) -> None:
-        mkdir(path, *more)
-        if path == str(home / "x"):
-            raise FileExistsError(path)  # it was the other's
-
-    def look(path: str = ".") -> object:
-        if path == str(home / "x"):
+    def rename(source: str, target: str, **more: object) -> None:
+        if target in (str(home / "x"), str(home / "x/run.json")) and not theirs:
             ((identity, generation),) = [name.rsplit(".", 1) for name in claims(home)]
             told = {"format": layout.RUN_FORMAT, "point": identity, "generation": int(generation)}
-            write(home, {"x/run.json": json.dumps(told)})
-        return scandir(path)
+            theirs.update({"x/run.json": json.dumps(told), **({"x/attempts/1.0/owner.json": "{}"} if begun else {})})
+            write(home, theirs)
+        real(source, target, **more)
 
-    monkeypatch.setattr(os, "mkdir", begun)
-    monkeypatch.setattr(os, "scandir", look)
+    monkeypatch.setattr(os, "rename", rename)
     said = Typed(monkeypatch, capfd, tmp_path)("farmx sweep.yml --no-cooldir --tag x")
     assert (said.code, "1 taken by another launch" in said.err) == (0, True), said.err
     assert sorted(os.listdir(home)) == [".farmx", "x"]
+    assert {f"x/{name}": text for name, text in tree(home / "x").items() if text} == theirs
+
+
+def test_a_point_whose_claimed_name_is_another_points_is_made_once(project):
+    """By the launch that goes on with it while that which claimed it is at work, or when it was broken off."""
+    project.sweep("{n: 1}")
+    launched(project)
+    project.sweep()
+    other = point(project, 2)
+    broken_off(project)
+    claim.take(str(project.experiment), "l", {(other, 1): by_n(project)[1].name})
+    assert launched(project)["runs"] == [f"2: 1 done, 1 new  in {project.experiment}"]
+    assert project.again() == {(1, 1): "done", (2, 1): "done"}
+    assert launched(project)["runs"] == [f"2: 2 done  in {project.experiment}"]
+
+
+def test_a_launch_that_cannot_say_that_it_is_at_work_claims_nothing(monkeypatch, capfd, tmp_path):
+    """Else another would take what it has not made yet for deleted, and make it, too."""
+    write(tmp_path, {"sweep.yml": "CMD: 'true'\n"})
+    typed, real = Typed(monkeypatch, capfd, tmp_path), os.open
+
+    def full(path: str, *more: object, **others: object) -> int:
+        if ".launch-" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, *more, **others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        said = typed("farmx sweep.yml -i")
+    assert (said.code, said.err.count("\n"), "No space left on device" in said.err) == (3, 1, True), said.err
+    assert claims(tmp_path / "runs/sweep") == {}
+    assert typed("farmx sweep.yml -i").code == 0
 
 
 def test_a_point_that_cannot_be_claimed_gets_no_run(monkeypatch, capfd, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attempts import TORN
-from launching import HOSTILE, PLACE, Place, execute, output, spec, tree
+from launching import HOSTILE, PLACE, Place, execute, lost, output, spec, tree
 from rights import ordinary_rights
 
 from farmx import layout, plan, stage, status, templates
@@ -256,7 +256,7 @@ def shared(place: Place, **more: object) -> stage.Shared:
 
 def test_a_run_is_one_record_which_says_all(place):
     made = spec(("t",), {"lr": 0.1, "x": None, "f": float("nan")}, goal=Goal("val/acc", "max"), env_pass=("T",))
-    stage.run(str(place.experiment), made, "one", 3, shared(place))
+    stage.run(str(place.experiment), made, "one", 3, shared(place), "l")
     path = place.experiment / "one"
     told = json.loads((path / "run.json").read_text())
     bare = {key: value for key, value in told.items() if key != "script"}
@@ -331,31 +331,31 @@ def test_what_the_shell_exports_is_told_as_it_is_now(place):
     assert before.replace(b"PATH=/bin", b"PATH=/new") == stage.text(made, "one", 1, telling) != before
 
 
-def run(place: Place, there: bool = False, made: RunSpec | None = None) -> None:
-    stage.run(str(place.experiment), made or spec(), "one", 1, shared(place), there)
+def run(place: Place, name: str = "one", made: RunSpec | None = None) -> None:
+    stage.run(str(place.experiment), made or spec(), name, 1, shared(place), "l")
 
 
-def test_what_has_the_name_of_a_run_is_not_touched(place):
-    run(place)
-    before = tree(place.experiment)
+THERE = [{"run.json": "{"}, {"mine": ""}, {".mine": ""}, {"attempts/1.0/owner.json": "{}"}]
+
+
+@pytest.mark.parametrize("there", [None, *THERE])
+def test_what_has_the_name_of_a_run_is_not_touched(place, there):
+    """None: a file has it."""
+    for name, text in ({"": "mine"} if there is None else there).items():
+        path = place.experiment / "one" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    before = tree(place.experiment), os.listdir(place.experiment)
     with pytest.raises(FileExistsError):
-        run(place, made=spec(("false",)))
-    assert tree(place.experiment) == before
+        run(place)
+    assert (tree(place.experiment), os.listdir(place.experiment)) == before
 
 
-def test_a_run_that_was_begun_gets_its_record(place):
-    (place.experiment / "one").mkdir()
-    (place.experiment / "one/.run.json.7.0123abcd").write_text("{")  # by a launch that was killed
-    run(place, there=True)
-    assert sorted(os.listdir(place.experiment / "one")) == [".run.json.7.0123abcd", "run.json"]
-    assert stage.recorded(str(place.experiment / "one"))["point"] == spec().identity
-
-
-def test_the_record_of_a_run_appears_whole(place, monkeypatch):
+def test_a_run_appears_whole(place, monkeypatch):
     seen = []
 
     def write(descriptor: int, content: memoryview) -> int:
-        seen.append([name for name in os.listdir(place.experiment / "one") if name[0] != "."])
+        seen.append([name for name in os.listdir(place.experiment) if name[0] != "."])
         return real(descriptor, content[:100])  # as a disk does that is nearly full
 
     real = os.write
@@ -364,44 +364,52 @@ def test_the_record_of_a_run_appears_whole(place, monkeypatch):
     monkeypatch.undo()
     assert (len(seen) > 2, [names for names in seen if names]) == (True, [])
     assert stage.recorded(str(place.experiment / "one"))["run"] == "one"
+    assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_of_a_run_that_cannot_be_written_nothing_is_left(place, monkeypatch, there):
-    if there:
-        (place.experiment / "one").mkdir()
-        (place.experiment / "one/.run.json.7.0123abcd").write_text("{")
+@pytest.mark.parametrize(("call", "error"), [("mkdir", errno.EEXIST), ("rename", errno.ENOENT)])
+def test_a_run_is_made_where_nfs_repeats_a_call(place, monkeypatch, call, error):
+    lost(monkeypatch, call, error)
+    run(place)
+    monkeypatch.undo()
+    assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
+    assert stage.recorded(str(place.experiment / "one"))["point"] == spec().identity
 
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+FAILS = [("mkdir", errno.EDQUOT), ("open", errno.ENOSPC), ("write", errno.EIO), ("rename", errno.EIO)]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize(("call", "error"), FAILS)
+def test_of_a_run_that_cannot_be_made_nothing_is_left(place, monkeypatch, call, error, taken):
+    """taken: its name is; which is told first, since a run of another name fails the same way."""
+    if taken:
+        (place.experiment / "one").touch()
+    before = sorted(os.listdir(place.experiment))
+
+    def failing(*_: object, **__: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(FileExistsError if taken else StageError) as caught:
+        run(place)
+    monkeypatch.undo()
+    told = f"cannot be staged: {os.strerror(error)}; what was staged before is kept"
+    assert taken or str(caught.value) == f"{place.experiment}/one: {told}"
+    if call != "open":  # nor can a directory be read then, to be removed
+        assert sorted(os.listdir(place.experiment)) == before
+
+
+def test_what_a_launch_could_not_remove_of_a_run_keeps_it_from_no_other(place):
+    (place.experiment / f".l.{spec().identity}.1").mkdir()
+    (place.experiment / f".l.{spec().identity}.1/run.json").write_text("{")
     with pytest.raises(StageError) as caught:
-        run(place, there)
-    told = "cannot be staged: No space left on device; what was staged before is kept"
-    assert str(caught.value) == f"{place.experiment}/one: {told}"
-    assert os.listdir(place.experiment) == [".farmx"]
-
-
-NOT_BEGUN = [  # what is in a directory -> whether it is that of a run that was begun, which may go
-    ([], True),
-    ([".run.json.7.0123abcd"], True),
-    (["run.json"], False),
-    (["run.json", ".run.json.7.0123abcd"], False),
-    (["mine"], False),
-    ([".mine"], False),
-]
-
-
-@pytest.mark.parametrize(("names", "goes"), NOT_BEGUN)
-def test_only_a_run_that_was_begun_and_not_made_is_discarded(tmp_path, names, goes):
-    (tmp_path / "one").mkdir()
-    for name in names:
-        (tmp_path / "one" / name).touch()
-    stage.discard(str(tmp_path / "one"))
-    assert (tmp_path / "one").exists() is not goes
-    assert goes or set(names) - {".run.json.7.0123abcd"} <= set(os.listdir(tmp_path / "one"))
-    stage.discard(str(tmp_path / "none"))
+        run(place)
+    assert str(caught.value) == (
+        f"{place.experiment}/one: cannot be staged: File exists; what was staged before is kept"
+    )
+    run(place)
+    assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
 
 
 def test_records_follow_the_umask_and_launch_sh_is_executable(place):

@@ -495,8 +495,8 @@ def test_an_experiment_under_a_link_is_the_same(place, tmp_path):
 def test_a_run_that_was_claimed_and_not_made_yet_is_none(place):
     place.run()
     claims.take(str(place.experiment), "l", {("p1-a", 1): "two"})
-    (place.experiment / "two").mkdir()
-    (place.experiment / "two/.run.json.7.0123abcd").write_text("{")
+    (place.experiment / ".l.p1-a.1").mkdir()
+    (place.experiment / ".l.p1-a.1/run.json").write_text("{")
     look = status.read(str(place.experiment.parent), place.experiment.name)
     assert ([run.name for run in look.runs], look.problems) == (["one"], ())
 
