@@ -43,6 +43,16 @@ def submit(made: Submission, **more) -> list[int]:
     return heard
 
 
+def test_what_a_launch_needs_later_is_made_while_another_asks_sbatch(fake):
+    made: list[bool] = []
+
+    def ask(function, *given):
+        return lambda: made.append(bool((fake.home / "config.count").exists())) or function(*given)
+
+    farm(ask=ask).check([{"time": 10}])
+    assert made == [True]
+
+
 # ---------------------------------------------------------------- refused before anything is made
 
 

@@ -5,7 +5,7 @@ import marshal
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import util
 from importlib.machinery import SourceFileLoader
@@ -26,7 +26,7 @@ def runner(home: str) -> str:
     told = hashlib.sha256(repr((sys.implementation.cache_tag, sources)).encode()).hexdigest()
     path = os.path.join(home, f"{layout.RUNNER}-{told[:12]}.pyz")
     if not os.path.exists(path):
-        layout.write_bytes(path, _zip(sources))
+        layout.write_bytes(path, archive())
     return path
 
 
@@ -45,8 +45,10 @@ def _path(name: str) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(layout.__file__)), f"{name}.py")
 
 
-def _zip(sources: Sequence[bytes]) -> bytes:
-    """The modules as text, and compiled: else every job would compile them, which takes longer than Python's start.
+@lru_cache(maxsize=1)  # a launch may have time for it before it has a place for it
+def archive() -> bytes:
+    """The runner as one file: the modules as text, and compiled: else every job would compile them, which takes longer
+    than Python's start.
 
     A Python of another version than this one takes the text.
     """
@@ -56,7 +58,7 @@ def _zip(sources: Sequence[bytes]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
         archive.writestr(zipfile.ZipInfo("farmx/__init__.py"), "")
-        for name, source in zip(MODULES, sources):
+        for name, source in zip(MODULES, _sources()):
             archive.writestr(zipfile.ZipInfo(f"farmx/{name}.py"), source)
             archive.writestr(zipfile.ZipInfo(f"farmx/{name}.pyc"), _compiled(name, source))
     return buffer.getvalue()

@@ -52,7 +52,11 @@ class Farm(NamedTuple):
         alike = base.alike((Job("", ""), each) for each in wanted)
         together.check(self.pack, wanted, self.origins)
         asked = [slurm_script.placed(batch.resources, packs.of(self.pack, batch.resources)) for batch in alike]
-        slurm_check.check(self.name, self.origins, asked, self.ask)
+        answers = [self.ask(slurm_check.tried, each) for each in asked]
+        if self.ask is not beside.here:  # what a launch needs later is made while it would only wait
+            carried.archive()
+            _setting("MaxArraySize", MAX_ARRAY)
+        slurm_check.check(self.name, self.origins, asked, answers)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""

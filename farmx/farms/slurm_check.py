@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import layout, needs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import slurm_script, slurm_words
-from farmx.farms.beside import Ask, here
 from farmx.farms.calls import Said, call, transient
 
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
@@ -18,12 +17,11 @@ CLUSTERS = ("cluster", "clusters")
 
 
 def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]],
-          ask: Ask = here) -> None:  # fmt: skip
+          answers: Sequence[Callable[[], tuple[int | None, str, str]]]) -> None:  # fmt: skip
     """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch.
 
-    farm: its name.  origins: where each setting is from, both for messages.  ask: has what takes its time done.
+    farm: its name.  origins: where each setting is from, both for messages.  answers: give what `tried` says of each.
     """
-    answers = [ask(tried, resources) for resources in wanted]
     known, asker = _options(), _Check(farm, origins)
     for resources, answer in zip(wanted, answers):
         asker.names(resources, known)
