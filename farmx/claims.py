@@ -139,11 +139,12 @@ class _Index(NamedTuple):
 
 def _index(experiment: str) -> _Index:
     """Raises RecordError."""
-    home = _home(experiment)
+    home, staging = _home(experiment), os.path.join(experiment, layout.FARMX, layout.STAGING)
+    at_work = set(layout.names(staging))  # before, since who buries takes back claims first
     names = layout.names(home)
+    at_work.update(layout.names(staging))  # and after, since who claims says first that it is at work
     numbers = sorted(int(name) for name in names if name.isdecimal())
     runs, begun = dict(_alone(home, names)), dict[Place, str]()
-    at_work = set(layout.names(os.path.join(experiment, layout.FARMX, layout.STAGING))) if numbers else ()
     for number in numbers:  # what is claimed anew leads to another run
         launch, claimed = _claimed(home, str(number))
         runs.update(claimed)
@@ -152,7 +153,8 @@ def _index(experiment: str) -> _Index:
         else:
             for place in begun.keys() & claimed.keys():
                 del begun[place]
-    return _Index(runs, begun, max(numbers, default=0) + 1)
+    held = {place: run for place, run in runs.items() if run}  # '': it was taken back
+    return _Index(held, begun, max(numbers, default=0) + 1)
 
 
 def _home(experiment: str) -> str:
@@ -273,17 +275,39 @@ def sweep_staging(experiment: str) -> None:
 
 
 def bury(experiment: str) -> None:
-    """Nobody goes on with what launches that are known to have ended have not made, or of which nobody can tell and
-    that were at work a day ago: a point of theirs is launched anew. Call it once all that is wanted of them is made."""
+    """Nobody holds what launches that are known to have ended have not made, or of which nobody can tell and that were
+    at work a day ago: it was never there. Call it once all that is wanted of them is made."""
     staging = os.path.join(experiment, layout.FARMX, layout.STAGING)
     names = [name for name in layout.names(staging) if name.startswith(layout.AT_WORK)]
     now = layout.now_at(staging) if names else 0.0
-    dead = [name for name in names if _over(os.path.join(staging, name), now)]
-    for begun in layout.names(experiment) if dead else ():
-        if begun.startswith(tuple(layout.making(name.removeprefix(layout.AT_WORK)) for name in dead)):
-            _remove(os.path.join(experiment, begun))
-    for name in dead:
-        layout.remove(os.path.join(staging, name))
+    over = (name for name in names if _over(os.path.join(staging, name), now))
+    dead = [name.removeprefix(layout.AT_WORK) for name in over]
+    if dead:
+        _free(experiment, dead)
+    begun = tuple(map(layout.making, dead))
+    for name in layout.names(experiment) if dead else ():
+        if name.startswith(begun):
+            _remove(os.path.join(experiment, name))
+    for launch in dead:
+        layout.remove(os.path.join(staging, f"{layout.AT_WORK}{launch}"))
+
+
+def _free(experiment: str, launches: Collection[str]) -> None:
+    """Take back the claims of these launches whose runs are not there, unless another took them meanwhile."""
+    while True:
+        index, there = _index(experiment), set(layout.names(experiment))
+        places = [place for place, launch in index.begun.items() if launch in launches]
+        gone = {place: "" for place in places if not _may_be(experiment, place, index.runs[place], there)}
+        if not gone or _publish(experiment, index.number, _anew(), gone):
+            return
+
+
+def _may_be(experiment: str, place: Place, run: str, there: Collection[str]) -> bool:
+    """Whether the run of this name is that of the place, as far as can be read."""
+    try:
+        return run in there and _identity(os.path.join(experiment, run), strict=True) == place
+    except RecordError:
+        return True
 
 
 def _over(path: str, now: float) -> bool:

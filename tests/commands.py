@@ -184,7 +184,7 @@ def claims(experiment: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number in sorted(int(name) for name in os.listdir(home) if name.isdecimal()):
         found.update(read(home / str(number))["claims"])
-    return dict(sorted(found.items()))
+    return {place: run for place, run in sorted(found.items()) if run}  # '': it was taken back
 
 
 def staging(experiment: Path) -> list[str]:

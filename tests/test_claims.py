@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -433,9 +434,77 @@ def test_who_goes_on_with_what_another_claimed_keeps_it_when_that_is_buried(expe
     ours = claims.take(str(experiment), "l", {("p1-c", 1): "three"}, {PLACE: "one"})
     assert ours == {PLACE: "one", ("p1-c", 1): "three"}
     claims.bury(str(experiment))
-    assert claims.holders(str(experiment)) == {
-        "p1-a": Holder(1, "one", False), "p1-b": Holder(1, None), "p1-c": Holder(1, "three", False)
-    }  # fmt: skip
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one", False), "p1-c": Holder(1, "three", False)}
+
+
+def test_who_goes_on_with_a_run_just_as_its_launch_is_buried_keeps_it(experiment, monkeypatch):
+    claims.take(str(experiment), "dead", {PLACE: "one", ("p1-b", 1): "two"})
+    at_work(experiment, "dead", **DEAD)
+    at_work(experiment, "l")
+    real = os.symlink
+
+    def symlink(source: str, target: str) -> None:
+        monkeypatch.undo()
+        assert claims.take(str(experiment), "l", {}, {PLACE: "one"}) == {PLACE: "one"}
+        real(source, target)
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    claims.bury(str(experiment))
+    assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one", False)}
+
+
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_who_looks_while_a_launch_is_buried_takes_no_run_for_deleted(experiment, monkeypatch, looks):
+    """At each of the directories that it looks into."""
+    claims.take(str(experiment), "dead", {PLACE: "one"})
+    at_work(experiment, "dead", **DEAD)
+    assert _looked_while(experiment, monkeypatch, looks, lambda: claims.bury(str(experiment))) != Holder(1, None)
+
+
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_who_looks_while_a_launch_claims_takes_no_run_for_deleted(experiment, monkeypatch, looks):
+    def begin() -> None:
+        at_work(experiment, "l")
+        claims.take(str(experiment), "l", {PLACE: "one"})
+
+    assert _looked_while(experiment, monkeypatch, looks, begin) != Holder(1, None)
+
+
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_who_looks_while_a_launch_ends_takes_no_run_for_deleted(experiment, monkeypatch, looks):
+    claims.take(str(experiment), "l", {PLACE: "one"})
+    mark = at_work(experiment, "l")
+
+    def end() -> None:
+        make(experiment / "one")
+        mark.unlink()
+
+    assert _looked_while(experiment, monkeypatch, looks, end) in (Holder(1, "one"), Holder(1, "one", False))
+
+
+def _looked_while(experiment: Path, monkeypatch, looks: int, happens: Callable[[], None]) -> Holder | None:
+    """Who holds the point to one who looks, when this happens just before it lists so many directories."""
+    real, left = os.scandir, [looks]
+
+    def scandir(path: str) -> object:
+        left[0] -= 1
+        if not left[0]:
+            monkeypatch.undo()
+            happens()
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = claims.holders(str(experiment)).get("p1-a")
+    assert left[0] == 0
+    return found
+
+
+def test_what_was_buried_just_before_another_goes_on_with_it_is_made_once(experiment):
+    claims.take(str(experiment), "dead", {PLACE: "one"})
+    at_work(experiment, "dead", **DEAD)
+    claims.bury(str(experiment))
+    assert claims.take(str(experiment), "third", {PLACE: "two"}) == {PLACE: "two"}
+    assert claims.take(str(experiment), "l", {}, {PLACE: "one"}) == {PLACE: "two"}
 
 
 def test_who_goes_on_with_a_run_that_was_named_anew_meanwhile_makes_it_by_that_name(experiment):
@@ -525,11 +594,13 @@ LAUNCHES = [  # what a launch says that is at work, how long ago -> whether it i
 
 @pytest.mark.parametrize(("told", "hours", "over"), LAUNCHES)
 def test_with_what_a_launch_claimed_and_did_not_make_nobody_goes_on_once_it_is_over(experiment, told, hours, over):
-    wanted = {("p1-a", 1): "made", ("p1-b", 1): "begun", ("p1-c", 1): "it's $HOME", ("p1-d", 1): "not"}
+    wanted = {("p1-a", 1): "made", ("p1-b", 1): "begun", ("p1-c", 1): "it's $HOME", ("p1-d", 1): "torn"}
     claims.take(str(experiment), "one", wanted)
     claims.take(str(experiment), "two", {("p1-e", 1): "of another"})
     make(experiment / "made")
-    for name in (".one.p1-b.1", ".one.p1-c.1", ".two.p1-e.1", ".mine", ".one", "it's $HOME"):
+    make(experiment / "it's $HOME", "p1-z")
+    (make(experiment / "torn") / "run.json").write_text("{")
+    for name in (".one.p1-b.1", ".one.p1-c.1", ".two.p1-e.1", ".mine", ".one"):
         (experiment / name).mkdir()
     (experiment / ".one.p1-b.1/run.json").write_text("{")
     mark, other = at_work(experiment, **told or {}), at_work(experiment, "two")
@@ -538,17 +609,18 @@ def test_with_what_a_launch_claimed_and_did_not_make_nobody_goes_on_once_it_is_o
     aged(mark, hours)
     claims.bury(str(experiment))
     assert (mark.exists(), other.exists()) == (not over, True)
-    left = {".farmx", "made", "it's $HOME", ".two.p1-e.1", ".mine", ".one"}
+    left = {".farmx", "made", "it's $HOME", "torn", ".two.p1-e.1", ".mine", ".one"}
     assert set(os.listdir(experiment)) == left | (set() if over else {".one.p1-b.1", ".one.p1-c.1"})
+    kept = {"p1-a.1", "p1-d.1", "p1-e.1"} | (set() if over else {"p1-b.1", "p1-c.1"})
+    assert set(claimed(experiment)) == kept
+    (experiment / "torn/run.json").write_text('{"format": 1, "point": "p1-d", "generation": 1}')
     found = claims.holders(str(experiment))
-    assert found.pop("p1-a") == Holder(1, "made")
-    assert found.pop("p1-e") == Holder(1, "of another", False)
-    if over:
-        assert found == {"p1-b": Holder(1, None), "p1-c": Holder(1, "it's $HOME"), "p1-d": Holder(1, None)}
-    else:
-        assert found == {
-            "p1-b": Holder(1, "begun", False), "p1-c": Holder(1, "it's $HOME", False), "p1-d": Holder(1, "not", False)
-        }  # fmt: skip
+    found.pop("p1-z", None)  # of no claim
+    theirs = {"p1-b": Holder(1, "begun", False), "p1-c": Holder(1, "it's $HOME", False)}
+    assert found == {
+        "p1-a": Holder(1, "made"), "p1-d": Holder(1, "torn"), "p1-e": Holder(1, "of another", False),
+        **({} if over else theirs)
+    }  # fmt: skip
 
 
 def test_a_launch_says_that_it_is_at_work_until_it_has_made_its_runs_or_was_broken_off(experiment):
