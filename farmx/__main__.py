@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -33,15 +34,37 @@ def _command(load: Callable[[], Callable[..., None]]) -> Callable[[], None]:
     """What the script calls that an install makes: Ctrl-C ends it while its modules are still being loaded, too."""
 
     def command() -> None:
+        code: object = None
         try:
             _standard_streams()
             load()(prog_name=load.__name__)
         except KeyboardInterrupt:
-            raise SystemExit(130) from None
-        finally:
-            gc.freeze()  # a process that ends need not look for garbage first: it may be a tenth of what it takes
+            code = 130
+        except SystemExit as end:
+            code = end.code
+        _end(code)
+        raise SystemExit(code)
 
     return command
+
+
+def _end(code: object) -> None:
+    """End the process as Python does, but for freeing one by one what goes with it: a twentieth of what it takes.
+
+    What others want done at the end is done. Nothing where Python has more to do: it says what cannot be written.
+    """
+    gc.freeze()  # nor need it look for garbage
+    if sys.flags.inspect or sys.getprofile() or not isinstance(code, int | None):
+        return
+    if threads := sys.modules.get("threading"):
+        threads._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(code or 0)
 
 
 @_command

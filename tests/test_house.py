@@ -1,6 +1,7 @@
 """The rules of the house that no single module can keep: who imports whom, sizes, weight at import, errors."""
 
 import ast
+import os
 import re
 import statistics
 import subprocess
@@ -335,6 +336,35 @@ def test_a_command_that_ends_looks_for_no_garbage(tmp_path):
     code = f"{told}; import sys; sys.argv[1:] = ['no.yml', '-n']; from farmx.__main__ import farmx; farmx()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "True\n"), done.stderr
+
+
+ENDS = """
+import atexit, os, sys, threading, time
+class Freed:
+    def __del__(self): os.write(1, b"freed\\n")
+sys.freed = Freed()
+atexit.register(print, "registered")
+threading.Thread(target=lambda: (time.sleep(0.2), print("from a thread"))).start()
+sys.argv[1:] = WORDS
+from farmx.__main__ import farmx
+farmx()
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["no.yml", "-n"], 2)])
+def test_a_command_ends_as_python_does_but_frees_nothing_one_by_one(words, code, tmp_path):
+    program = ENDS.replace("WORDS", repr(words))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (code, ["from a thread", "registered"]), done.stderr
+
+
+def test_what_is_said_at_the_end_and_cannot_be_written_is_told_by_pythons_exit_code(tmp_path):
+    code = "import atexit, sys; sys.argv[1:] = ['no.yml', '-n']; atexit.register(sys.stdout.write, 'x'); "
+    code += "from farmx.__main__ import farmx; farmx()"
+    with open("/dev/full", "w") as full:
+        env = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=env)
+    assert done.returncode == 120
 
 
 @pytest.mark.parametrize("first", ["", "import farmx.logx, farmx.api"])
