@@ -80,6 +80,12 @@ def _anew() -> str:
     return f"{os.getpid()}.{os.urandom(4).hex()}"
 
 
+def promised(experiment: str) -> set[str]:
+    """The names of runs that launches which are at work, or were broken off, are to make."""
+    index = _index(experiment)
+    return {index.runs[place] for place in index.begun}
+
+
 def identities(experiment: str) -> set[str]:
     """The points that were ever claimed."""
     return {identity for identity, _ in _index(experiment).runs}

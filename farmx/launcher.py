@@ -263,7 +263,7 @@ def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
 
 def _names(order: Order, work: Sequence[Choice]) -> plan.Names:
     """Names that no run has now, or is to have."""
-    taken = {*layout.names(order.experiment), *(each.name for each in work)}
+    taken = {*claims.promised(order.experiment), *layout.names(order.experiment), *(each.name for each in work)}
     return plan.Names(taken, order.now, order.id, order.cool)
 
 

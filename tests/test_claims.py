@@ -507,6 +507,15 @@ def test_what_was_buried_just_before_another_goes_on_with_it_is_made_once(experi
     assert claims.take(str(experiment), "l", {}, {PLACE: "one"}) == {PLACE: "two"}
 
 
+def test_names_are_promised_while_a_launch_is_at_work(experiment):
+    claims.take(str(experiment), "before", {PLACE: "one"})
+    claims.take(str(experiment), "l", {("p1-b", 1): "two", ("p1-c", 1): "it's $HOME"})
+    mark = at_work(experiment, "l")
+    assert claims.promised(str(experiment)) == {"two", "it's $HOME"}
+    mark.unlink()
+    assert claims.promised(str(experiment)) == set()
+
+
 def test_who_goes_on_with_a_run_that_was_named_anew_meanwhile_makes_it_by_that_name(experiment):
     claims.take(str(experiment), "other", {PLACE: "one"})
     assert claims.named_anew(str(experiment), "other", PLACE, "one", "two") == "two"

@@ -363,6 +363,17 @@ def test_a_run_that_a_launch_claimed_and_did_not_make_is_made_under_its_name(pro
     assert "p1-else.1" not in claims(project.experiment)
 
 
+def test_a_name_that_a_launch_at_work_has_promised_is_given_to_no_other_run(project):
+    """Else each of the runs of both would be named anew."""
+    project.ok("sweep.yml", "-i", "--first", "1")  # which makes what claims go into
+    mark = broken_off(project)
+    mark.write_text(json.dumps({"format": 1, **processes.this(), "host": "elsewhere"}))
+    claim.take(str(project.experiment), "l", {("p1-else", 1): "x"})
+    project.ok("sweep.yml", "-i", "--no-cooldir", "--tag", "x")
+    assert by_n(project)[2].name == "x_2"
+    assert claims(project.experiment)["p1-else.1"] == "x"
+
+
 def test_what_a_dead_launch_claimed_and_nobody_made_is_launched_anew(project):
     launched(project)
     one = by_n(project)[1]
