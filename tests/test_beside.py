@@ -8,6 +8,8 @@ import pytest
 from launching import HOSTILE, gone, number
 from schedulers import Scheduler
 
+from farmx import config, layout
+from farmx.cli import main
 from farmx.farms import beside, slurm_script
 
 BEGIN = "import os, signal, sys, time\nfrom farmx.farms import beside, slurm_script\n"
@@ -133,10 +135,9 @@ def test_nothing_is_left_of_it_once_it_is_not_needed():
     assert program(CHILD + f"    {code}{after}") == bare
 
 
-@pytest.mark.parametrize("at_work", [False, True])
-def test_it_ends_when_we_are_killed(at_work, tmp_path):
-    work = "ask(time.sleep, 0.1)\n    " * at_work
-    code = f"{CHILD}    {work}print(pid, file=open('pid', 'w'), flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)"
+@pytest.mark.parametrize("work", ["", "ask(time.sleep, 0.1)", "ask(os.urandom, 1 << 20)"])
+def test_it_ends_when_we_are_killed(work, tmp_path):
+    code = f"{CHILD}    {work}\n    print(pid, file=open('pid', 'w'), flush=True)\n    os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", BEGIN + code], cwd=tmp_path).returncode == -9
     gone(number(tmp_path / "pid"))
 
@@ -178,3 +179,51 @@ def test_what_sbatch_refuses_is_told_in_one_line_and_nothing_is_made(tmp_path, m
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "farmx: .farmx.yaml:2:36: RESOURCES.time 'soon': sbatch says: invalid time specification\n"
     assert not (tmp_path / "runs").exists()
+
+
+NOTED = """
+import atexit
+fork, seen = os.fork, []
+def noted():
+    if sys._getframe(1).f_globals["__name__"] == "farmx.farms.beside":
+        seen.append("compose" if "farmx.compose" in sys.modules else "nothing")
+    return fork()
+os.fork = noted
+atexit.register(lambda: print(*seen, file=sys.stderr))
+sys.argv[1:] = WORDS
+from farmx.__main__ import farmx
+farmx()
+"""
+ON_SLURM = "FARM: big\nbig: {EXECUTOR: slurm}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "here", "home", "loaded"),
+    [
+        ([], ON_SLURM, "", "nothing"),
+        (["-c", "other.yaml"], "", "", "nothing"),
+        ([], "", ON_SLURM, "compose"),  # what nobody guesses is seen when it is read
+        (["--farm", "none"], ON_SLURM, "", "nothing"),  # a guess may be wrong
+        (["-n"], ON_SLURM, "", ""),
+        (["-i"], ON_SLURM, "", ""),
+        (["-j", "1"], ON_SLURM, "", ""),
+        (["--gpus", "0"], ON_SLURM, "", ""),
+    ],
+)
+def test_a_child_is_begun_before_what_a_launch_loads_where_slurm_is_named(
+    words, here, home, loaded, tmp_path, monkeypatch
+):
+    Scheduler(tmp_path / "bin", monkeypatch).says("sbatch", "7\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home/.config/farmx").mkdir(parents=True)
+    (tmp_path / "home/.config/farmx/config.yaml").write_text(home)
+    (tmp_path / ".farmx.yaml").write_text(here)
+    (tmp_path / "other.yaml").write_text(ON_SLURM)
+    (tmp_path / "sweep.yml").write_text("CMD: 'true'\n")
+    code = BEGIN + NOTED.replace("WORDS", repr(["sweep.yml", *words]))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == loaded, done.stderr
+
+
+def test_a_child_is_begun_by_the_names_that_the_configuration_has():
+    assert (config.PROJECT_FILE, layout.SLURM.encode()) == (main._CONFIG, main._SLURM)

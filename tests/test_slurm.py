@@ -43,14 +43,19 @@ def submit(made: Submission, **more) -> list[int]:
     return heard
 
 
-def test_what_a_launch_needs_later_is_made_while_another_asks_sbatch(fake):
-    made: list[bool] = []
+def test_what_a_launch_needs_later_is_asked_for_as_its_resources_are_tried(fake, tmp_path):
+    asked: list[str] = []
 
     def ask(function, *given):
-        return lambda: made.append(bool((fake.home / "config.count").exists())) or function(*given)
+        asked.append(function.__name__)
+        return lambda: function(*given)
 
-    farm(ask=ask).check([{"time": 10}])
-    assert made == [True]
+    big = farm(ask=ask)
+    big.check([{"time": 10}, {"time": 20}])
+    assert asked == ["tried", "tried", "configuration", "archive"]
+    fake.says("sbatch", "7\n")
+    big.submit([submission(tmp_path, time=10)], lambda *heard: None)
+    assert {*asked[4:]} == {"configuration", "archive", "text"}
 
 
 # ---------------------------------------------------------------- refused before anything is made

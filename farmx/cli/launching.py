@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # spares a -n
     from farmx.orders import Order
 
 
-def launch(given: Mapping[str, Any], at: Surroundings) -> int:
-    """Do what the command line says; return the exit code."""
+def launch(given: Mapping[str, Any], at: Surroundings, ask: "Ask | None" = None) -> int:
+    """Do what the command line says; return the exit code. ask: of a child that has submitit, where there is one."""
     request = request_of(given)
     made = compose.read(request, at)
     for warning in made.sweep.warnings:
@@ -38,21 +38,21 @@ def launch(given: Mapping[str, Any], at: Surroundings) -> int:
 
             pruning.show(made, compose.order(made, at, user(), asked_here), at)
         return 0
-    if made.config.farm.executor == SLURM and not asked_here:
-        from farmx.farms import beside  # ahead of all that is loaded while it loads submitit
+    if made.config.farm.executor == SLURM and not asked_here and ask is None:
+        from farmx.farms import beside  # nobody guessed it
 
         with beside.child("submitit.slurm.slurm") as ask:
             return _elsewhere(made, given, at, ask)
     from farmx.cli import here, there  # spares a -n
 
     if there.elsewhere(made.config) and not asked_here:
-        return _elsewhere(made, given, at)
+        return _elsewhere(made, given, at, ask)
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
     return here.run(_order(made, given, at, here.Here(places), here=True), places)
 
 
-def _elsewhere(made: Composed, given: Mapping[str, Any], at: Surroundings, ask: "Ask | None" = None) -> int:
+def _elsewhere(made: Composed, given: Mapping[str, Any], at: Surroundings, ask: "Ask | None") -> int:
     from farmx.cli import there  # spares a -n
 
     farm = there.farm(made.config, ask)

@@ -38,7 +38,8 @@ def child(first: str) -> Iterator[Ask]:
         pid = None
     if pid == 0:
         try:
-            os.close(ask)  # or it would wait for itself
+            os.close(ask)  # or it would wait for itself to ask
+            os.close(answered)  # or to hear
             _serve(first, asked, answer)
         finally:
             os._exit(0)  # what it could say, and what is to be done at the end, is ours

@@ -20,13 +20,13 @@ _UNCHECKED = (1).to_bytes(4, "little")
 _MAIN = "import sys\nfrom farmx import node\nsys.exit(node.main(sys.argv[1:]))\n"
 
 
-def runner(home: str) -> str:
+def runner(home: str, made: Callable[[], bytes] | None = None) -> str:
     """The runner in the directory `home` (.farmx), written once for each version of it and of Python; its path."""
     sources = _sources()
     told = hashlib.sha256(repr((sys.implementation.cache_tag, sources)).encode()).hexdigest()
     path = os.path.join(home, f"{layout.RUNNER}-{told[:12]}.pyz")
     if not os.path.exists(path):
-        layout.write_bytes(path, archive())
+        layout.write_bytes(path, (made or archive)())
     return path
 
 
@@ -45,7 +45,6 @@ def _path(name: str) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(layout.__file__)), f"{name}.py")
 
 
-@lru_cache(maxsize=1)  # a launch may have time for it before it has a place for it
 def archive() -> bytes:
     """The runner as one file: the modules as text, and compiled: else every job would compile them, which takes longer
     than Python's start.
@@ -70,15 +69,17 @@ def _compiled(name: str, source: bytes) -> bytes:
     return util.MAGIC_NUMBER + _UNCHECKED + util.source_hash(source) + marshal.dumps(code)
 
 
-def command(submission: str, index: str, seen: Callable[[str], str] = str) -> str:
+def command(
+    submission: str, index: str, seen: Callable[[str], str] = str, made: Callable[[], bytes] | None = None
+) -> str:
     """The shell text that executes an index (shell text, too) of the submission at the path `submission` on a node.
 
-    seen: what a node calls a path of ours.
+    seen: what a node calls a path of ours.  made: gives what archive() does.
     -I: a yaml.py in the current directory, or a PYTHONPATH, is not the runner's. -S: nor is what is installed, which
     takes longer to be found than the runner to begin. -X utf8: names are the same bytes here and there, whatever the
     node's locale. The Python is ours where the node has it, else its own.
     """
-    path = runner(os.path.dirname(os.path.dirname(submission)))
+    path = runner(os.path.dirname(os.path.dirname(submission)), made)
     return (
         f"python={shlex.quote(sys.executable)}\n"
         '[ -x "$python" ] || python=python3\n'

@@ -53,25 +53,25 @@ class Farm(NamedTuple):
         together.check(self.pack, wanted, self.origins)
         asked = [slurm_script.placed(batch.resources, packs.of(self.pack, batch.resources)) for batch in alike]
         answers = [self.ask(slurm_check.tried, each) for each in asked]
-        if self.ask is not beside.here:  # what a launch needs later is made while it would only wait
-            carried.archive()
-            _setting("MaxArraySize", MAX_ARRAY)
+        for later in (configuration, carried.archive):  # what a launch needs then
+            self.ask(later)
         slurm_check.check(self.name, self.origins, asked, answers)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""
-        most = max(1, _setting("MaxArraySize", MAX_ARRAY))
+        most = max(1, self._setting("MaxArraySize", MAX_ARRAY))
         return base.alike(jobs, lambda resources: most * packs.of(self.pack, resources).each)
 
     def submit(self, submissions: Sequence[Submission], heard: Callable[[Submission, int], None]) -> None:
         """One sbatch for each array, more where a limit lets in only parts of it, and one for its sentinel."""
-        kill_wait_s = _setting("KillWait", KILL_WAIT_S)
+        kill_wait_s = self._setting("KillWait", KILL_WAIT_S)
         tasks = [packs.of(self.pack, each.resources).jobs(len(each.jobs)) for each in submissions]
-        shares = slurm_script.shares(list(zip(submissions, tasks)))
+        shares, made = slurm_script.shares(list(zip(submissions, tasks))), self.ask(carried.archive)
         try:
             for submission, count in zip(submissions, tasks):
                 self._record(submission, kill_wait_s)
-                command = slurm_script.logged(submission.path) + carried.command(submission.path, slurm_script.INDEX)
+                command = carried.command(submission.path, slurm_script.INDEX, made=made)
+                command = slurm_script.logged(submission.path) + command
                 asked = slurm_script.placed(submission.resources, packs.of(self.pack, submission.resources))
                 script = self.ask(slurm_script.text, command, asked, count, shares[submission.id].most)()
                 layout.write(os.path.join(submission.path, layout.SCRIPT), script)
@@ -168,6 +168,11 @@ class Farm(NamedTuple):
             if why := _watched(queue, home, name, there[name], record.get("resources") or {}):
                 raise _no_sentinel(why)
 
+    def _setting(self, name: str, default: int) -> int:
+        """A number of Slurm's configuration."""
+        found = re.search(rf"^{name}\s*=\s*(\d+)", self.ask(configuration)(), re.MULTILINE)
+        return int(found[1]) if found else default
+
     def _record(self, submission: Submission, kill_wait_s: int) -> None:
         node = slurm_script.node(submission.resources, self.max_requeues, kill_wait_s)
         by = {"by": processes.this()} if submission.after else {}
@@ -234,13 +239,12 @@ def _no_sentinel(why: str) -> FarmError:
 # ---------------------------------------------------------------- what Slurm knows
 
 
-def _setting(name: str, default: int) -> int:
-    """A number of Slurm's configuration."""
-    found = re.search(rf"^{name}\s*=\s*(\d+)", _configuration(*map(os.environ.get, _WHICH)), re.MULTILINE)
-    return int(found[1]) if found else default
-
-
 _WHICH = ("PATH", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+
+
+def configuration() -> str:
+    """What Slurm says of itself."""
+    return _configuration(*map(os.environ.get, _WHICH))
 
 
 @lru_cache(maxsize=1)  # a launch asks for two of its numbers
