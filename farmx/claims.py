@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from farmx import layout, processes
+from farmx import layout, processes, records, stage
 from farmx.errors import RecordError, StageError
 
 STALE_S = 24 * 3600.0  # what a launch that cannot be asked left this long ago belongs to nobody
@@ -244,13 +244,11 @@ def _heal(experiment: str, found: dict[str, Holder], unclaimed: set[str]) -> dic
 def _identity(path: str, strict: bool) -> Place:
     """The point and the generation that a run says it is; ('', 0) for what is no run of ours."""
     try:
-        record = layout.read_json(os.path.join(path, layout.RUN), layout.RUN_FORMAT)
+        record = records.run_of(path) or {}
     except RecordError:
         if strict:
             raise
-        return "", 0
-    except OSError:
-        return "", 0
+        record = {}
     identity, generation = record.get("point"), record.get("generation")
     return (identity, generation) if isinstance(identity, str) and isinstance(generation, int) else ("", 0)
 
@@ -299,13 +297,16 @@ def bury(experiment: str) -> None:
 
 
 def _free(experiment: str, launches: Collection[str]) -> None:
-    """Take back the claims of these launches whose runs are not there, unless another took them meanwhile."""
+    """Take back the claims of these launches whose runs are not there, unless another took them meanwhile; nothing is
+    left of a run that was begun."""
     while True:
         index, there = _index(experiment), set(layout.names(experiment))
         places = [place for place, launch in index.begun.items() if launch in launches]
         gone = {place: "" for place in places if not _may_be(experiment, place, index.runs[place], there)}
         if not gone or _publish(experiment, index.number, _anew(), gone):
-            return
+            break
+    for run in {index.runs[place] for place in gone} & there:
+        stage.discard(os.path.join(experiment, run))
 
 
 def _may_be(experiment: str, place: Place, run: str, there: Collection[str]) -> bool:

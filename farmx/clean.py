@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
-from farmx import checkpoints, claims, layout, snapshot, status
+from farmx import checkpoints, claims, layout, records, snapshot, status
 from farmx.errors import RecordError, StageError
 from farmx.spec import Progress, Run, State, unseen
 
@@ -119,8 +119,9 @@ def _needed(home: str, without: Collection[str] = ()) -> set[str]:
 def _named_by(run: str) -> Iterator[str]:
     with suppress(OSError):
         yield os.path.basename(os.path.dirname(os.readlink(os.path.join(run, layout.CODE))))
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield str(layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT).get("digest"))
+    record = records.run_of(run)
+    if record is not None:
+        yield str(record.get("digest"))
 
 
 def _age_s(path: str, now: float) -> float:

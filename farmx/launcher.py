@@ -7,19 +7,20 @@ Not named launch: `farmx.launch` is the function of that name in api.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from farmx import claims, layout, plan, programs, records, several, snapshot, stage, status, steps, verdicts
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
-from farmx.errors import ConfigError, RecordError
+from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
 from farmx.needs import distinct
 from farmx.orders import Choice, Order, Summary, folder, intend, notes_of, record, retry_changed, summary_of
 from farmx.provenance import in_repository
 from farmx.spec import Progress, Run, RunSpec, State, Submission, unseen
 from farmx.steps import TAKEN
+from farmx.whereabouts import is_begun
 
 
 def launch(
@@ -201,27 +202,48 @@ def _stage(
     todo = [each._replace(name=ours.get(each.place, "")) for each in work if each.job != "new" or each.place in ours]
     found: list[Chain] = []
     lost, made = len(new) - len(ours), 0
-    for choice, chain in zip(todo, several.each(partial(_staged, order, farm, shared, names, anew), todo)):
-        found += [chain] if chain else []
-        if choice.job == "new":
-            lost += chain is None
-            made += 1
-            progress("staging", made, len(ours))
+    with _opened(order.experiment) as home:
+        make = partial(_make, order, shared, names, begun, home)
+        for choice, chain in zip(todo, several.each(partial(_staged, order, farm, make, shared, anew), todo)):
+            found += [chain] if chain else []
+            if choice.job == "new":
+                lost += chain is None
+                made += 1
+                progress("staging", made, len(ours))
     return found, lost
 
 
+@contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    """A descriptor of the directory: a path from there is short, and the system follows it ten thousand times.
+
+    Raises StageError.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StageError(f"{folder}: cannot be read: {error.strerror}") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _staged(
-    order: Order, farm: Farm, shared: stage.Shared, names: plan.Names, anew: bool, choice: Choice
+    order: Order,
+    farm: Farm,
+    make: Callable[[Choice, Mapping[str, Sequence[str]]], str | None],
+    shared: stage.Shared,
+    anew: bool,
+    choice: Choice,
 ) -> Chain | None:
     """Do what is to be done about one point; its jobs, None where there are none, or others took it first.
 
-    anew: whether RETRY changed.
+    make: as _make.  anew: whether RETRY changed.
     """
     if choice.job == "new":
         links = _links(order, farm, choice.spec)
-        only = chain_of("", links).asked(order.only) if order.only or len(links) > 1 else {}
-        mine = shared._replace(only=only) if only else shared
-        kept = _make(order, choice, mine, names)
+        kept = make(choice, chain_of("", links).asked(order.only) if order.only or len(links) > 1 else {})
         claim = layout.claim_name(*choice.place)
         return chain_of(f"{order.experiment}/{kept}", links, claim) if kept else None
     assert choice.run
@@ -267,17 +289,32 @@ def _names(order: Order, work: Sequence[Choice]) -> plan.Names:
     return plan.Names(taken, order.now, order.id, order.cool)
 
 
-def _make(order: Order, choice: Choice, shared: stage.Shared, names: plan.Names) -> str | None:
+def _make(
+    order: Order,
+    shared: stage.Shared,
+    names: plan.Names,
+    begun: Collection[claims.Place],
+    home: int,
+    choice: Choice,
+    only: Mapping[str, Sequence[str]],
+) -> str | None:
     """Make the run of a claimed point; its name, or None when another launch, which found it missing, made it first.
 
-    The name is another one than was claimed, from `names`, when somebody took that meanwhile.
+    The name is another one than was claimed, from `names`, when somebody took that meanwhile. begun: what others had
+    claimed and not made.  home: a descriptor of the experiment directory.  only: as run.json says it.
     """
-    name = choice.name
+    mine = shared._replace(only=only) if only else shared
+    name, alone = choice.name, choice.place not in begun
     while True:
         try:
-            stage.run(order.experiment, choice.spec, name, choice.generation, shared, order.id)
+            if alone:
+                stage.run(order.experiment, choice.spec, name, choice.generation, mine, home)
+            else:
+                stage.instead(order.experiment, choice.spec, name, choice.generation, mine, order.id)
             return name
         except FileExistsError:
             if claims.holds(order.experiment, choice.place, name):
                 return None
-            name = claims.named_anew(order.experiment, order.id, choice.place, name, names.next(choice.spec.tag))
+            if not is_begun(f"{order.experiment}/{name}"):
+                name = claims.named_anew(order.experiment, order.id, choice.place, name, names.next(choice.spec.tag))
+            alone = False

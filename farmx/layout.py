@@ -233,13 +233,19 @@ def number(value: float) -> float | str:
     return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
 
 
-def new(path: str, content: bytes, mode: int = 0o666) -> None:
-    """Make the file `path`, which must not be there, and put `content` into it. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def new(path: str, content: bytes, mode: int = 0o666, home: int | None = None) -> None:
+    """Make the file `path`, which must not be there, and put `content` into it. Raises OSError; then it is empty.
+
+    home: the descriptor of the directory that a relative path begins at.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=home)
     try:
         left = memoryview(content)
         while left:  # a disk that is nearly full takes a part
             left = left[os.write(descriptor, left) :]
+    except OSError:
+        os.ftruncate(descriptor, 0)
+        raise
     finally:
         os.close(descriptor)
 

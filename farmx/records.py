@@ -45,15 +45,32 @@ class Reading(NamedTuple):
 
 def read(path: str, name: str, experiment: str) -> Reading | None:
     """The records of the run directory at `path`; None for what is no run. Raises RecordError."""
-    record = of(path, layout.RUN, layout.RUN_FORMAT)
+    record = run_of(path)
     hparams = record["hparams"] if record and "hparams" in record else of(path, layout.HPARAMS, None)
-    if record is None and hparams is None and not any(map(os.path.lexists, marks(path))):
+    if record is None and hparams is None and not _is_foreign(path):
         return None
     if record is not None and not _sound(record):
         where = os.path.join(path, layout.RUN)
         raise RecordError(f"{where}: not a record of ours; restore it or move it away")
     kept = None if record is None else {**{key: record.get(key) for key in _KEPT}, **_told_apart(record)}
     return Reading(name, path, experiment, kept, hparams, attempts(path))
+
+
+def _is_foreign(path: str) -> bool:
+    """Whether something marks as a run what has no run.json of ours, or none that leads anywhere."""
+    there = [os.path.basename(mark) for mark in marks(path) if os.path.lexists(mark)]
+    return bool(there) and not (there == [layout.RUN] and os.path.isfile(os.path.join(path, layout.RUN)))
+
+
+def run_of(path: str) -> dict[str, Any] | None:
+    """run.json of the run directory at `path`; None when there is none, or a launch makes it at this moment. Raises
+    RecordError."""
+    try:
+        return of(path, layout.RUN, layout.RUN_FORMAT)
+    except RecordError:
+        from farmx import whereabouts  # only where something is wrong
+
+        return None if whereabouts.is_begun(path) else of(path, layout.RUN, layout.RUN_FORMAT)  # it is whole by now
 
 
 def of(path: str, name: str, newest: int | None) -> dict[str, Any] | None:

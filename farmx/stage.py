@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from farmx import containers, interpreter, layout, needs, shelltext
+from farmx import containers, interpreter, layout, needs, shelltext, whereabouts
 from farmx.errors import ConfigError, RecordError, StageError
 from farmx.spec import RunSpec, Stage
 from farmx.stages import AGAIN, ONLY
@@ -246,15 +246,40 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
     return told
 
 
-def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, launch: str) -> None:
-    """Make the run directory, which appears whole, by a rename that goes over no other run.
+def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, home: int | None = None) -> None:
+    """Make the run directory where it stays: an empty one is no run, nor is one with an empty run.json.
 
-    Two new inodes: on a network file system each is several calls. launch: its id; no other makes what this one does.
-    Raises StageError, with nothing left of it, and FileExistsError when there is something of that name.
+    Two new inodes: on a network file system each is several calls. home: a descriptor of the experiment directory, from
+    which a path is shorter.  Raises StageError, with nothing left of it, and FileExistsError when there is something of
+    that name, or somebody else made it meanwhile.
+    """
+    path = f"{experiment}/{name}"
+    short = path if home is None else name
+    told = text(spec, name, generation, shared)
+    try:
+        os.mkdir(short, dir_fd=home)
+        try:
+            layout.new(f"{short}/{layout.RUN}", told, home=home)
+        except OSError:
+            _unmake(path)
+            raise
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _not_staged(path, error) from error
+
+
+def instead(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, launch: str) -> None:
+    """Make a run that another launch may be making, or was to make: it appears whole, by a rename that goes over no
+    run, but over the empty directory of one that was begun.
+
+    launch: the id of ours; no other makes what this one does. Raises as run does.
     """
     path = f"{experiment}/{name}"
     begun = f"{experiment}/{layout.making(launch, layout.claim_name(spec.identity, generation))}"
     told = text(spec, name, generation, shared)
+    if whereabouts.is_begun(path):
+        layout.remove(f"{path}/{layout.RUN}")  # whoever writes it this moment writes into what is no more there
     try:
         with suppress(FileExistsError):  # NFS repeats calls: ours
             os.mkdir(begun)
@@ -264,7 +289,25 @@ def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shar
         shutil.rmtree(begun, ignore_errors=True)
         if os.path.lexists(path):
             raise FileExistsError(path) from error
-        raise StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept") from error
+        raise _not_staged(path, error) from error
+
+
+def discard(path: str) -> None:
+    """Remove a run directory that was begun by somebody who does not make it any more."""
+    if whereabouts.is_begun(path):
+        _unmake(path)
+
+
+def _unmake(path: str) -> None:
+    """Remove a run directory without a record, or with an empty one."""
+    with suppress(OSError):
+        if os.path.lexists(f"{path}/{layout.RUN}") and not os.lstat(f"{path}/{layout.RUN}").st_size:
+            layout.remove(f"{path}/{layout.RUN}")
+        os.rmdir(path)
+
+
+def _not_staged(path: str, error: OSError) -> StageError:
+    return StageError(f"{path}: cannot be staged: {error.strerror}; what was staged before is kept")
 
 
 def sound(value: Any) -> Any:

@@ -1,5 +1,5 @@
 """Which run a submission was handed, and where that is when its job begins: somebody may have renamed, copied or
-deleted it by hand. Never what is done about it.
+deleted it by hand; whether it is there yet. Never what is done about it.
 
 Carried to nodes with the runner: standard library only.
 """
@@ -67,3 +67,15 @@ def _is(run: str, claim: str) -> bool:
     with suppress(OSError, RecordError):
         return _said(layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT)) == claim
     return False
+
+
+def is_begun(run: str) -> bool:
+    """Whether the run directory holds nothing, or an empty run.json, while a launch says that it is at work: one makes
+    it at this moment, or was killed as it did. It is no run yet."""
+    try:
+        there, staging = layout.names(run), os.path.join(os.path.dirname(run), layout.FARMX, layout.STAGING)
+        empty = not there or (there == [layout.RUN] and not os.lstat(f"{run}/{layout.RUN}").st_size)
+        at_work = any(name.startswith(layout.AT_WORK) for name in layout.names(staging))
+    except (OSError, RecordError):
+        return False
+    return empty and at_work and os.path.isdir(run)

@@ -109,7 +109,7 @@ class Place:
         """Make a run with what the runner makes of its record; return its path."""
         code = {"staging": staging, "source": str(self.source), **snapshot.Wish()._asdict()}
         shared = stage.Shared(self.experiment.name, "sweep.yml", self.snapshot(), code, os.environ, 1.0)
-        stage.run(str(self.experiment), spec(words, **more), name, 1, shared, "l")
+        stage.run(str(self.experiment), spec(words, **more), name, 1, shared)
         run = str(self.experiment / name)
         outfit.unfold(run, layout.read_json(os.path.join(run, layout.RUN), layout.RUN_FORMAT))
         os.symlink(f"../.farmx/snapshots/{shared.digest}/code", os.path.join(run, layout.CODE))

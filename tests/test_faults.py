@@ -62,7 +62,8 @@ def check_named(project: Project) -> None:
         return
     states = seen(project)
     claimed = set(claims(project.experiment).values()) if (project.experiment / ".farmx" / "points").exists() else set()
-    assert set(states) == {path.name for path in project.runs()} <= claimed
+    made = {path.name for path in project.runs() if (path / "run.json").stat().st_size}
+    assert set(states) == made <= claimed
     assert set(states) == claimed or any(name.startswith(".launch-") for name in staging(project.experiment))
     assert set(states.values()) <= LEFT
 

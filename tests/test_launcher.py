@@ -437,15 +437,15 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
     """Not by one that this launch has for a later run: else each run after it would be named anew, too."""
     write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [1, 2, 3]}\n",
                      ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})  # fmt: skip
-    real, refused = os.rename, []
+    real, refused = os.mkdir, []
 
-    def rename(source: str, target: str, **more: object) -> None:
-        if os.path.basename(target) == "x" and not refused:
-            refused.append(target)
+    def mkdir(path: str, *more: object, **others: object) -> None:
+        if os.path.basename(path) == "x" and not refused:
+            refused.append(path)
             write(tmp_path, {"runs/sweep/x/hparams.json": "{}"})  # which is in place by now
-        real(source, target, **more)
+        real(path, *more, **others)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "mkdir", mkdir)
     typed = Typed(monkeypatch, capfd, tmp_path)
     assert typed("farmx sweep.yml --no-cooldir --tag x").code == 0
     runs = {path.parent.name: read(path)["hparams"]["n"] for path in (tmp_path / "runs/sweep").glob("*/run.json")}
@@ -454,22 +454,25 @@ def test_a_name_that_another_launch_took_meanwhile_is_replaced_by_one_that_is_no
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_run_that_another_launch_made_just_before_us_stays_as_that_made_it(monkeypatch, capfd, tmp_path, begun):
-    """begun: it runs already. Of who puts a run in its place at the same moment as another one fails."""
+@pytest.mark.parametrize("step", ["mkdir", "open"])
+def test_a_run_that_another_launch_made_just_before_us_stays_as_that_made_it(monkeypatch, capfd, tmp_path, step, begun):
+    """begun: it runs already. Of who makes a run at the same moment as another one fails."""
     write(tmp_path, {"sweep.yml": "CMD: 'true'\n", ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})
-    home, real = tmp_path / "runs/sweep", os.rename
+    home, real = tmp_path / "runs/sweep", getattr(os, step)
     theirs: dict[str, str] = {}
 
-    def rename(source: str, target: str, **more: object) -> None:
-        if target in (str(home / "x"), str(home / "x/run.json")) and not theirs:
+    def meanwhile(path: str, *more: object, **others: object) -> object:
+        if path == {"mkdir": "x", "open": "x/run.json"}[step] and others.get("dir_fd") and not theirs:
             ((identity, generation),) = [name.rsplit(".", 1) for name in claims(home)]
             told = {"format": layout.RUN_FORMAT, "point": identity, "generation": int(generation)}
             theirs.update({"x/run.json": json.dumps(told), **({"x/attempts/1.0/owner.json": "{}"} if begun else {})})
             write(home, theirs)
-        real(source, target, **more)
+        return real(path, *more, **others)
 
-    monkeypatch.setattr(os, "rename", rename)
-    said = Typed(monkeypatch, capfd, tmp_path)("farmx sweep.yml --no-cooldir --tag x")
+    typed = Typed(monkeypatch, capfd, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, meanwhile)
+        said = typed("farmx sweep.yml --no-cooldir --tag x")
     assert (said.code, "1 taken by another launch" in said.err) == (0, True), said.err
     assert sorted(os.listdir(home)) == [".farmx", "x"]
     assert {f"x/{name}": text for name, text in tree(home / "x").items() if text} == theirs

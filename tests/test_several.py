@@ -154,10 +154,10 @@ def test_runs_that_are_staged_at_once_are_each_point_once(sweep):
 def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_same_command_goes_on(sweep, monkeypatch):
     real, left = os.mkdir, itertools.count(several.SAMPLE + 20, -1)
 
-    def mkdir(path: str, *more: object) -> None:
-        if os.path.dirname(path) == str(sweep.cwd / "runs/sweep") and next(left) <= 0:
+    def mkdir(path: str, *more: object, **others: object) -> None:
+        if "dir_fd" in others and next(left) <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(path, *more)
+        real(path, *more, **others)
 
     with monkeypatch.context() as full:
         full.setattr(os, "mkdir", mkdir)

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from attempts import TORN
 from launching import HOSTILE, PLACE, Place, execute, lost, output, spec, tree
 from rights import ordinary_rights
 
-from farmx import layout, plan, stage, status, templates
+from farmx import layout, plan, stage, status, templates, whereabouts
 from farmx.errors import RecordError, StageError
 from farmx.spec import Goal, RunSpec
 from farmx.version import __version__
@@ -256,7 +257,7 @@ def shared(place: Place, **more: object) -> stage.Shared:
 
 def test_a_run_is_one_record_which_says_all(place):
     made = spec(("t",), {"lr": 0.1, "x": None, "f": float("nan")}, goal=Goal("val/acc", "max"), env_pass=("T",))
-    stage.run(str(place.experiment), made, "one", 3, shared(place), "l")
+    stage.run(str(place.experiment), made, "one", 3, shared(place))
     path = place.experiment / "one"
     told = json.loads((path / "run.json").read_text())
     bare = {key: value for key, value in told.items() if key != "script"}
@@ -289,7 +290,7 @@ def test_a_run_is_one_record_which_says_all(place):
 DIFFERENT = [  # in what each says of itself, beside a run of `true`: the spec and what of Shared
     ({}, {}),
     ({"env": {"A": "it's $HOME;\n漢\udcff"}}, {}),
-    ({"setup": "module load \"x\"\\"}, {}),
+    ({"setup": 'module load "x"\\'}, {}),
     ({"resources": {"gpus": 1}}, {}),
     ({"resources": {"gpus": True}}, {}),
     ({"resources": {"gpus": 1.0, "deep": [{"x": float("inf")}]}}, {}),
@@ -309,7 +310,7 @@ DIFFERENT = [  # in what each says of itself, beside a run of `true`: the spec a
 def test_what_runs_share_is_told_of_each_as_of_one_alone(place):
     alike = shared(place)
     given = [(spec(**more), alike._replace(**about)) for more, about in DIFFERENT]
-    names = ("one", 'it\'s "\\漢')  # in turn, so that what is kept of one would be seen in the next
+    names = ("one", "it's \"\\漢")  # in turn, so that what is kept of one would be seen in the next
     made = [(spec, each, stage.text(spec, name, 2, each)) for name in names for spec, each in given]
     assert len({text for _, _, text in made}) == len(made)
     for of, each, text in made:
@@ -331,85 +332,190 @@ def test_what_the_shell_exports_is_told_as_it_is_now(place):
     assert before.replace(b"PATH=/bin", b"PATH=/new") == stage.text(made, "one", 1, telling) != before
 
 
-def run(place: Place, name: str = "one", made: RunSpec | None = None) -> None:
-    stage.run(str(place.experiment), made or spec(), name, 1, shared(place), "l")
+def run(place: Place, made: RunSpec | None = None) -> None:
+    stage.run(str(place.experiment), made or spec(), "one", 1, shared(place))
 
 
-THERE = [{"run.json": "{"}, {"mine": ""}, {".mine": ""}, {"attempts/1.0/owner.json": "{}"}]
+def short(place: Place, made: RunSpec | None = None) -> None:
+    """By the short path that a launch takes."""
+    home = os.open(place.experiment, os.O_RDONLY)
+    try:
+        stage.run(str(place.experiment), made or spec(), "one", 1, shared(place), home)
+    finally:
+        os.close(home)
 
 
-@pytest.mark.parametrize("there", [None, *THERE])
-def test_what_has_the_name_of_a_run_is_not_touched(place, there):
-    """None: a file has it."""
-    for name, text in ({"": "mine"} if there is None else there).items():
-        path = place.experiment / "one" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    before = tree(place.experiment), os.listdir(place.experiment)
-    with pytest.raises(FileExistsError):
-        run(place)
-    assert (tree(place.experiment), os.listdir(place.experiment)) == before
+def instead(place: Place, made: RunSpec | None = None) -> None:
+    stage.instead(str(place.experiment), made or spec(), "one", 1, shared(place), "l")
 
 
-def test_a_run_appears_whole(place, monkeypatch):
-    seen = []
+WAYS = [run, short, instead]
 
-    def write(descriptor: int, content: memoryview) -> int:
-        seen.append([name for name in os.listdir(place.experiment) if name[0] != "."])
-        return real(descriptor, content[:100])  # as a disk does that is nearly full
 
-    real = os.write
-    monkeypatch.setattr(os, "write", write)
-    run(place)
-    monkeypatch.undo()
-    assert (len(seen) > 2, [names for names in seen if names]) == (True, [])
-    assert stage.recorded(str(place.experiment / "one"))["run"] == "one"
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_makes_the_same(place, way):
+    way(place)
+    path = place.experiment / "one"
+    assert tree(path) == {"run.json": stage.text(spec(), "one", 1, shared(place)).decode()}
     assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
 
 
+def put(place: Place, there: dict[str, str] | None) -> None:
+    """These files, '' for an empty one, as what has the name of the run, while a launch is at work; None: a file."""
+    (place.experiment / ".farmx/staging/.launch-l").touch()
+    if there is None:
+        (place.experiment / "one").write_text("mine")
+        return
+    (place.experiment / "one").mkdir()
+    for name, text in there.items():
+        path = place.experiment / "one" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+THERE = [None, {"run.json": "{"}, {"mine": ""}, {".mine": ""}, {"attempts/1.0/owner.json": "{}"}]
+THERE += [{"run.json": "", "attempts/1.0/owner.json": "{}"}]
+BEGUN = [{}, {"run.json": ""}]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("there", THERE)
+def test_what_has_the_name_of_a_run_is_not_touched(place, there, way):
+    put(place, there)
+    before = tree(place.experiment), os.listdir(place.experiment)
+    with pytest.raises(FileExistsError):
+        way(place, spec(("false",)))
+    assert (tree(place.experiment), os.listdir(place.experiment)) == before
+
+
+@pytest.mark.parametrize("there", BEGUN)
+def test_a_run_that_was_begun_is_another_launchs_until_it_is_made_instead(place, there):
+    put(place, there)
+    assert whereabouts.is_begun(str(place.experiment / "one"))
+    with pytest.raises(FileExistsError):
+        run(place)
+    assert tree(place.experiment / "one") == there
+    instead(place)
+    assert tree(place.experiment / "one") == {"run.json": stage.text(spec(), "one", 1, shared(place)).decode()}
+
+
+@pytest.mark.parametrize("step", ["mkdir", "write"])
+def test_who_makes_a_run_that_another_made_meanwhile_writes_over_nothing(place, monkeypatch, step):
+    real, theirs = getattr(os, step), spec(("theirs",))
+    (place.experiment / ".farmx/staging/.launch-l").touch()
+
+    def meanwhile(*given: object, **more: object) -> object:
+        if step == "mkdir":
+            real(*given, **more)
+        monkeypatch.undo()
+        instead(place, theirs)
+        return real(*given, **more) if step == "write" else None
+
+    monkeypatch.setattr(os, step, meanwhile)
+    with nullcontext() if step == "write" else pytest.raises(FileExistsError):
+        run(place)  # what it writes when that is no more there nobody reads
+    assert tree(place.experiment / "one") == {"run.json": stage.text(theirs, "one", 1, shared(place)).decode()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_appears_whole(place, monkeypatch, way):
+    seen = []
+
+    def write(descriptor: int, content: memoryview) -> int:
+        seen.append(status.of(str(place.experiment), ["one"]))
+        return real(descriptor, content)
+
+    real = os.write
+    (place.experiment / ".farmx/staging/.launch-l").touch()
+    monkeypatch.setattr(os, "write", write)
+    way(place)
+    monkeypatch.undo()
+    assert seen == [status.Look(())]
+    assert stage.recorded(str(place.experiment / "one"))["run"] == "one"
+
+
 @pytest.mark.parametrize(("call", "error"), [("mkdir", errno.EEXIST), ("rename", errno.ENOENT)])
-def test_a_run_is_made_where_nfs_repeats_a_call(place, monkeypatch, call, error):
+def test_a_run_is_made_instead_where_nfs_repeats_a_call(place, monkeypatch, call, error):
     lost(monkeypatch, call, error)
-    run(place)
+    instead(place)
     monkeypatch.undo()
     assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
     assert stage.recorded(str(place.experiment / "one"))["point"] == spec().identity
 
 
-FAILS = [("mkdir", errno.EDQUOT), ("open", errno.ENOSPC), ("write", errno.EIO), ("rename", errno.EIO)]
+FAILS = [("mkdir", errno.EDQUOT), ("open", errno.ENOSPC), ("write", errno.EIO)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("call", "error"), FAILS)
+def test_of_a_run_that_cannot_be_made_nothing_is_left(place, monkeypatch, call, error, way):
+    real, opened = getattr(os, call), []
+
+    def failing(*given: object, **more: object) -> object:
+        if call == "open" and given[1] & os.O_DIRECTORY == given[1] & os.O_CREAT == 0:
+            return real(*given, **more)
+        opened.append(call)
+        if call == "write" and len(opened) == 1:
+            return real(given[0], given[1][:100])  # a disk that is nearly full takes a part
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(StageError) as caught:
+        way(place)
+    monkeypatch.undo()
+    told = f"cannot be staged: {os.strerror(error)}; what was staged before is kept"
+    assert str(caught.value) == f"{place.experiment}/one: {told}"
+    assert call == "open" or sorted(os.listdir(place.experiment)) == [".farmx"]  # nor can a directory be read then
 
 
 @pytest.mark.parametrize("taken", [False, True])
-@pytest.mark.parametrize(("call", "error"), FAILS)
-def test_of_a_run_that_cannot_be_made_nothing_is_left(place, monkeypatch, call, error, taken):
+def test_of_a_run_that_cannot_be_renamed_nothing_is_left(place, monkeypatch, taken):
     """taken: its name is; which is told first, since a run of another name fails the same way."""
     if taken:
         (place.experiment / "one").touch()
     before = sorted(os.listdir(place.experiment))
 
-    def failing(*_: object, **__: object) -> int:
-        raise OSError(error, os.strerror(error))
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, call, failing)
+    monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(FileExistsError if taken else StageError) as caught:
-        run(place)
-    monkeypatch.undo()
-    told = f"cannot be staged: {os.strerror(error)}; what was staged before is kept"
+        instead(place)
+    told = f"cannot be staged: {os.strerror(errno.EIO)}; what was staged before is kept"
     assert taken or str(caught.value) == f"{place.experiment}/one: {told}"
-    if call != "open":  # nor can a directory be read then, to be removed
-        assert sorted(os.listdir(place.experiment)) == before
+    assert sorted(os.listdir(place.experiment)) == before
 
 
 def test_what_a_launch_could_not_remove_of_a_run_keeps_it_from_no_other(place):
     (place.experiment / f".l.{spec().identity}.1").mkdir()
     (place.experiment / f".l.{spec().identity}.1/run.json").write_text("{")
     with pytest.raises(StageError) as caught:
-        run(place)
+        instead(place)
     assert str(caught.value) == (
         f"{place.experiment}/one: cannot be staged: File exists; what was staged before is kept"
     )
-    run(place)
+    instead(place)
     assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
+
+
+@pytest.mark.parametrize("there", [*THERE, *BEGUN])
+def test_only_a_run_that_was_begun_is_discarded(place, there):
+    put(place, there)
+    before = tree(place.experiment)
+    stage.discard(str(place.experiment / "one"))
+    assert (place.experiment / "one").exists() is (there not in BEGUN)
+    assert there in BEGUN or tree(place.experiment) == before
+    stage.discard(str(place.experiment / "none"))
+
+
+@pytest.mark.parametrize("there", [*THERE, *BEGUN, {"run.json": "{}"}])
+def test_where_no_launch_is_at_work_nothing_is_begun(place, there):
+    put(place, there)
+    (place.experiment / ".farmx/staging/.launch-l").unlink()
+    before = tree(place.experiment)
+    assert not whereabouts.is_begun(str(place.experiment / "one"))
+    stage.discard(str(place.experiment / "one"))
+    assert tree(place.experiment) == before
 
 
 def test_records_follow_the_umask_and_launch_sh_is_executable(place):
