@@ -48,7 +48,7 @@ LADDER = (
     ("why", "clean"),
     ("compose",),
     ("cli", "cli.surroundings"),
-    ("cli.options", "cli.screen"),
+    ("cli.options", "cli.screen", "cli.telling"),
     ("cli.notifying",),
     ("cli.here", "cli.looking", "cli.notify", "cli.logs", "cli.why", "cli.cleaning", "cli.init"),
     ("cli.detached",),

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from farmx import compose, drills, farms, launcher, layout, processes, records, relaunch, status
 from farmx.cli import there
-from farmx.cli.here import called
 from farmx.cli.screen import duration
 from farmx.cli.surroundings import show, tell, user
+from farmx.cli.telling import called
 from farmx.compose import Composed, Request
 from farmx.drills import Check
 from farmx.errors import FarmError, UsageError

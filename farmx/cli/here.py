@@ -1,4 +1,4 @@
-"""This machine as the farm of a command: where it runs, what is shown of it, and what is said before and after."""
+"""This machine as the farm of a command: where it runs, what is shown of it, and what is said at the end."""
 
 import os
 import shlex
@@ -8,28 +8,25 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from farmx import breaker, launcher, layout, stages, status
+from farmx import breaker, launcher, layout, stages
 from farmx.cli import notifying, screen
-from farmx.cli.surroundings import from_here, logroot, surroundings, tell
+from farmx.cli.surroundings import tell
+from farmx.cli.telling import again, called, failed_of, tell_summary, typed
 from farmx.config import Farm
-from farmx.errors import FarmxError, UsageError
+from farmx.errors import UsageError
 from farmx.farms import local, shares
 from farmx.farms.base import Batch
 from farmx.farms.gpus import Slot
 from farmx.farms.gpus import slots as slots_of
-from farmx.orders import Order, Summary, some
+from farmx.orders import Order, Summary
 from farmx.processes import Inbox
-from farmx.spec import Job, Run, State, Submission
+from farmx.spec import Job, Submission
 
 if TYPE_CHECKING:
     from farmx.farms.terminal import Seat
 
-ONCE = ("--prune", "-y", "--yes")  # what a command that is to be typed again does not agree to anew
 
-
-def slots(
-    jobs: int | None, gpus: str | None, interactive: bool, farm: Farm, named: bool
-) -> tuple[Slot, ...] | None:
+def slots(jobs: int | None, gpus: str | None, interactive: bool, farm: Farm, named: bool) -> tuple[Slot, ...] | None:
     """The slots to run in, None for the foreground. Raises UsageError where nobody said how to run here.
 
     named: whether somebody chose the farm.
@@ -177,52 +174,6 @@ class Here:
 
 # ---------------------------------------------------------------- what is said
 
-_UNDER_WAY = (State.QUEUED, State.RUNNING, State.PREEMPTED, State.UNKNOWN)
-STOPPED = "cancelled,interrupted,staged"  # how what a launch took up ends when it is stopped
-
-
-def tell_summary(summary: Summary, where: str) -> None:
-    """What a launch is about to do, in three lines."""
-    runs = sum(summary.counts.values())
-    counts = ", ".join(f"{count} {word}" for word, count in summary.counts.items())
-    tell(f"farm  {where}")
-    tell(f"code  {summary.code}")
-    tell(f"runs  {runs}: {counts}  in {summary.experiment}" if runs else "runs  none")
-    for note in summary.notes:
-        tell(f"note  {note}")
-    if summary.changed and not _settled(summary):  # else again() says so
-        tell(f"note  {summary.changed} left alone were made from other code: {some(summary.differs)}")
-    count, differs = summary.own
-    if count:
-        how = f"farmx retry --code now --state {STOPPED} {shlex.quote(called(summary.experiment))} takes that"
-        tell(f"note  {count} taken up with their own code, today's has another {some(differs)}; once stopped, {how}")
-    for line in held(summary.held):
-        tell(line)
-
-
-def held(runs: Sequence[Run]) -> list[str]:
-    """What is said of those among `runs` that a breaker holds, a line a reason, and how to go on."""
-    lines = []
-    for note in dict.fromkeys(run.note for run in runs if status.is_held(run)):
-        these = [run for run in runs if run.note == note]
-        name = shlex.quote(called(os.path.dirname(these[0].path)))
-        lines += [f"held  {len(these)}: {note.removeprefix(status.HELD)}",
-                  f"next  farmx retry --release {name}  # once that is mended: they and what failed, with today's code",
-                  f"next  farmx cancel {name}  # ends them"]  # fmt: skip
-    return lines
-
-
-def typed(order: Order) -> str:
-    """The command that made the order, to be typed again."""
-    return retyped(order.told.get("argv") or ())
-
-
-def retyped(argv: Sequence[str]) -> str:
-    """A command line, to be typed again."""
-    program, *words = argv or ("",)
-    known = ["python", "-m", "farmx"] if os.path.basename(program) == "__main__.py" else ["farmx"]
-    return shlex.join([*known, *(word for word in words if word not in ONCE)])
-
 
 def _close(summary: Summary, farm: Here, typed: str) -> int:
     """How it went, and the commands to type next."""
@@ -242,26 +193,6 @@ def tell_end(farm: Here, jobs: int) -> None:
         tell("      " + ", ".join(filter(None, (farm.counts.told(), waiting))))
 
 
-def called(experiment: str) -> str:
-    """What names the experiment to the other commands as they are typed here: its name, else its path."""
-    try:
-        at = surroundings()
-    except UsageError:  # the directory that it was typed in went while this ran
-        return experiment
-    try:
-        if logroot(None, None, at) == os.path.dirname(experiment):
-            return os.path.basename(experiment)
-    except FarmxError:  # the configuration that -c named is not the one that is read without
-        pass
-    return min(experiment, from_here(experiment, at), key=len)
-
-
-def failed_of(failed: int, others: int) -> str:
-    """What a retry of an experiment takes. others: the points of it that nobody looked at."""
-    more = f"; {others} point{'s' * (others != 1)} outside this sweep count{'s' * (others == 1)}, too" if others else ""
-    return f"{failed} failed or cancelled{more}"
-
-
 def next_lines(names: Sequence[str], farms: Sequence[Here], left: Mapping[str, int], on: str,
                others: int = 0) -> list[str]:  # fmt: skip
     """The commands to type after something of these experiments ran here. left: the states of what was left alone.
@@ -276,15 +207,3 @@ def next_lines(names: Sequence[str], farms: Sequence[Here], left: Mapping[str, i
     elif failed and not (goes_on and on.startswith(retry)):
         lines.append(f"{retry} {failed_of(failed, others)}")
     return [*lines, on] if goes_on else lines
-
-
-def again(summary: Summary, typed: str) -> list[str]:
-    """How what was made from other code is run with today's, where a launch found nothing else to do."""
-    if not summary.changed or not _settled(summary):
-        return []
-    return [f"{typed} --again  # {summary.changed} made from other code: {some(summary.differs)}"]
-
-
-def _settled(summary: Summary) -> bool:
-    """Whether a launch found nothing to do and nothing under way, which --again would run a second time."""
-    return not summary.jobs and not any(summary.counts.get(state) for state in _UNDER_WAY)

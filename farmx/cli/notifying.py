@@ -10,22 +10,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from farmx import compose, layout, messages, notices, outbox, status
+from farmx import compose, layout, notices, outbox, status
 from farmx.cli.surroundings import begin, import_path, logroot, tell
 from farmx.errors import ConfigError, FarmxError
 from farmx.farms import base
 from farmx.farms.base import Farm
-from farmx.messages import Text
 from farmx.outbox import Message
 from farmx.settings import NOTIFY_SLURM
 from farmx.spec import Submission, Surroundings
 
+if TYPE_CHECKING:  # spares who sends nothing
+    from farmx.messages import Text
+
 MISSING = "apprise, which sends messages, is not installed: pip install 'farmx[notify]'"
 POLLS_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between looks, then the last again: a short launch is told of when it ends
 WAIT_S = 20.0  # for the last messages of a launch in the foreground
-Post = Callable[[str, Text], str]  # sends to one address; what went wrong, '' for nothing
+Post: TypeAlias = "Callable[[str, Text], str]"  # sends to one address; what went wrong, '' for nothing
 
 
 def routes(experiment: str | None, config_file: str | None, at: Surroundings) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ def apprise() -> Post:
     except ImportError:
         raise ConfigError(MISSING) from None
 
-    def post(url: str, text: Text) -> str:
+    def post(url: str, text: "Text") -> str:
         with LogCapture(level=logging.WARNING) as said:
             route = Apprise()
             if not route.add(url):
@@ -110,7 +112,7 @@ def tried(tries: int) -> str:
     return "tried once" if tries == 1 else f"tried {tries} times"
 
 
-def answer(url: str, text: Text, post: Post, environ: Mapping[str, str]) -> str:
+def answer(url: str, text: "Text", post: Post, environ: Mapping[str, str]) -> str:
     """Send to one address; what went wrong, without its secrets, '' for nothing."""
     try:
         address = filled(url, environ)
@@ -169,6 +171,8 @@ def _messages(count: int) -> str:
 def _send(due: Sequence[Message], urls: Sequence[str], post: Post, environ: Mapping[str, str],
           again: bool) -> tuple[int, str]:  # fmt: skip
     """How many were sent, and why the first was not that reached nobody."""
+    from farmx import messages  # spares who sends nothing
+
     count, why = 0, ""
     cache = layout.cache_folder(os.path.expanduser("~"), environ)
     for message in due:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from farmx import compose, naming, relaunch, status, steps, yaml12
-from farmx.cli import here, looking, notifying, there
+from farmx.cli import here, looking, notifying, telling, there
 from farmx.cli.surroundings import left_out, located, logroot, tell, unattended
 from farmx.config import Config
 from farmx.errors import FarmxError, NoFarmError, UsageError, nearest
@@ -184,7 +184,7 @@ def _called(groups: Sequence[Group], left: Sequence[Run]) -> tuple[list[str], Co
     that --prune cancelled, which no retry of an experiment takes."""
     homes = list(dict.fromkeys(group.home for group in groups))
     these = (run for run in left if os.path.dirname(run.path) in homes and not steps.dropped(run))
-    return [here.called(home) for home in homes], Counter(str(run.state) for run in these)
+    return [telling.called(home) for home in homes], Counter(str(run.state) for run in these)
 
 
 def _on(states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -> str:
@@ -193,7 +193,7 @@ def _on(states: Sequence[State] | None, runs: Sequence[Run], at: Surroundings) -
     rest, wanted = "what was interrupted" if State.DONE in found else "the rest", {State.INTERRUPTED, *found}
     wanted.discard(State.DONE)  # those that are done by now are no rest
     same = State.DONE not in found and wanted <= set(states or relaunch.RETRIED)
-    return f"{here.retyped(at.argv if same else _asking(at.argv, wanted))}  # goes on with {rest}"
+    return f"{telling.retyped(at.argv if same else _asking(at.argv, wanted))}  # goes on with {rest}"
 
 
 def _asking(argv: Sequence[str], states: Collection[State]) -> list[str]:
@@ -244,7 +244,7 @@ def _tell(chosen: Sequence[Retry], left: Sequence[Run], as_json: bool) -> None:
     tell(f"runs  {len(jobs)} again, {len(left)} left alone")
     if why := why_left(left):
         tell(f"left  {why}")
-    for line in here.held(left):
+    for line in telling.held(left):
         tell(line)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from farmx import farms, launcher, layout
 from farmx.cli import notifying, screen
-from farmx.cli.detached import Detached
-from farmx.cli.here import again, called, failed_of, tell_summary, typed
 from farmx.cli.surroundings import tell
+from farmx.cli.telling import again, called, failed_of, tell_summary, typed
 from farmx.config import DEFAULT, Config
 from farmx.farms.base import Farm, Given
 from farmx.farms.beside import Ask, here
@@ -33,6 +32,8 @@ def farm(settings: Config, ask: Ask | None = None) -> Farm:
         return slurm.Farm(given.name, settings.origins, given.max_requeues, pack=given.pack, tell=tell_why,
                           ask=ask or here)  # fmt: skip
     if given.executor == LOCAL:
+        from farmx.cli.detached import Detached  # only its users
+
         return Detached(given.name, given.resources, settings.origins)
     if given.executor != COMMAND:
         return farms.build(Given(given.name, given.executor, given.resources, given.options, given.pack,
