@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
-from farmx import claims, layout, plan, programs, records, several, snapshot, stage, status, steps, verdicts
+from farmx import claims, layout, plan, programs, records, several, snapshot, stage, status, steps
 from farmx.chains import Chain, Link, chain_of, in_one, links_of, written
 from farmx.errors import ConfigError, RecordError, StageError
 from farmx.farms.base import Farm
@@ -121,6 +121,8 @@ def _choice(spec: RunSpec, holder: claims.Holder | None, runs: Mapping[str, Run]
     run = runs.get(holder.run or "")
     if run is None or run.identity != spec.identity or holder.generation < goal:
         return Choice(spec, run, max(goal, holder.generation + 1), "new")
+    from farmx import verdicts  # spares a launch of what is new
+
     step = steps.of(spec, run, only, steps.left_out(run))
     own = {each.name: each.resources for each in spec.stages} if run.state in verdicts.JUDGED else {}
     if not step.queue and not only and (verdict := verdicts.of(run, spec.retry, spec.resources, own)).again:
@@ -272,6 +274,8 @@ def _links(order: Order, farm: Farm, spec: RunSpec, begin: str = "") -> tuple[Li
 
 def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
     """The jobs that go on with a run that is there; its record says so."""
+    from farmx import verdicts  # spares a launch of what is new
+
     spec = choice.spec
     first, *rest = _links(order, farm, spec, choice.step.begin or run.reached)
     own = {each.name: each.resources for each in spec.stages}

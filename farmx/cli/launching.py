@@ -43,10 +43,12 @@ def launch(given: Mapping[str, Any], at: Surroundings, ask: "Ask | None" = None)
 
         with beside.child("submitit.slurm.slurm") as ask:
             return _elsewhere(made, given, at, ask)
-    from farmx.cli import here, there  # spares a -n
+    from farmx.cli import there  # spares a -n
 
     if there.elsewhere(made.config) and not asked_here:
         return _elsewhere(made, given, at, ask)
+    from farmx.cli import here  # spares who runs elsewhere
+
     named = made.config.origins.get("FARM", config.DEFAULT) != config.DEFAULT
     places = here.slots(given["jobs"], given["gpus"], given["interactive"], made.config.farm, named)
     return here.run(_order(made, given, at, here.Here(places), here=True), places)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from farmx import farms, launcher, layout
-from farmx.cli import notifying, screen
+from farmx.cli import screen
 from farmx.cli.surroundings import tell
 from farmx.cli.telling import again, called, failed_of, tell_summary, typed
 from farmx.config import DEFAULT, Config
@@ -63,17 +63,32 @@ def run(order: Order, to: Farm, same: str = "") -> int:
         queuing.begin(len(summary.jobs))
 
     try:
-        summary = launcher.launch(order, notifying.telling(to, order.notify), told, progress, queuing.heard)
+        summary = launcher.launch(order, _telling(order, to), told, progress, queuing.heard)
     finally:
         close()
         queuing.close()
     _watch(to, [order.experiment])
-    notifying.flush([summary.experiment], order.notify, order.environ)
+    _flush(order)
     lines = next_lines([called(summary.experiment)], [job.run for job in summary.jobs], summary.counts,
                        summary.others)  # fmt: skip
     for line in [*lines, *again(summary, same or typed(order))]:
         tell(f"next  {line}")
     return 0
+
+
+def _telling(order: Order, to: Farm) -> Farm:
+    if not order.notify:
+        return to
+    from farmx.cli import notifying  # only whose user is told
+
+    return notifying.telling(to, order.notify)
+
+
+def _flush(order: Order) -> None:
+    if order.notify:
+        from farmx.cli import notifying  # only whose user is told
+
+        notifying.flush([order.experiment], order.notify, order.environ)
 
 
 def queue(to: Farm, submissions: Sequence[Submission]) -> None:
