@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False  # as typing's, which costs a lookup
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 gc.set_threshold(100_000, 20, 20)  # ten thousand runs are made to be kept: looking for garbage among them finds none
 # Python looks first where it was started, or where the script is. A yaml.py or click.py there is not ours to import,
@@ -30,6 +30,35 @@ def _standard_streams() -> None:
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
+_CONFIG, _SLURM = ".farmx.yaml", b"slurm"  # as config and layout have them, which take their time to load
+_NOT_THERE = ("--no", "--in", "--jo", "--gp")  # how options begin that make nothing, or run it here: -n, -i, -j too
+
+
+def _seems_for_slurm(words: Sequence[str]) -> bool:
+    """Whether a command line seems to be a launch on Slurm. A guess, before anything is loaded that knows: a wrong one
+    costs a process that nobody asks, or the time that it would have saved."""
+    first = next((word for word in words if word != "launch"), "")
+    here = (word[:1] == "-" and (word.startswith(_NOT_THERE) or word[1:2] in ("n", "i", "j")) for word in words)
+    if not first.endswith((".yml", ".yaml")) or any(here):
+        return False
+    config = words[words.index("-c") + 1 :][:1] if "-c" in words else [_CONFIG]
+    try:
+        with open("".join(config), "rb") as file:
+            return _SLURM in file.read()
+    except OSError:
+        return False
+
+
+def _run(load: Callable[[], Callable[..., None]]) -> None:
+    """Load the command and call it. A launch on Slurm has a child that loads submitit meanwhile."""
+    if load.__name__ != "farmx" or not _seems_for_slurm(sys.argv[1:]):
+        return load()(prog_name=load.__name__)
+    from farmx.farms import beside  # only a launch
+
+    with beside.child("submitit.slurm.slurm") as ask:
+        return load()(prog_name=load.__name__, obj=ask)
+
+
 def _command(load: Callable[[], Callable[..., None]]) -> Callable[[], None]:
     """What the script calls that an install makes: Ctrl-C ends it while its modules are still being loaded, too."""
 
@@ -37,7 +66,7 @@ def _command(load: Callable[[], Callable[..., None]]) -> Callable[[], None]:
         code: object = None
         try:
             _standard_streams()
-            load()(prog_name=load.__name__)
+            _run(load)
         except KeyboardInterrupt:
             code = 130
         except SystemExit as end:

@@ -8,8 +8,7 @@ import pytest
 from launching import HOSTILE, gone, number
 from schedulers import Scheduler
 
-from farmx import config, layout
-from farmx.cli import main
+from farmx import __main__, config, layout
 from farmx.farms import beside, slurm_script
 
 BEGIN = "import os, signal, sys, time\nfrom farmx.farms import beside, slurm_script\n"
@@ -186,7 +185,7 @@ import atexit
 fork, seen = os.fork, []
 def noted():
     if sys._getframe(1).f_globals["__name__"] == "farmx.farms.beside":
-        seen.append("compose" if "farmx.compose" in sys.modules else "nothing")
+        seen.append("compose" if "farmx.compose" in sys.modules else "click" if "click" in sys.modules else "nothing")
     return fork()
 os.fork = noted
 atexit.register(lambda: print(*seen, file=sys.stderr))
@@ -207,6 +206,10 @@ ON_SLURM = "FARM: big\nbig: {EXECUTOR: slurm}\n"
         (["-n"], ON_SLURM, "", ""),
         (["-i"], ON_SLURM, "", ""),
         (["-j", "1"], ON_SLURM, "", ""),
+        (["-j1"], ON_SLURM, "", ""),
+        (["--jobs=1"], ON_SLURM, "", ""),
+        (["--no_run"], ON_SLURM, "", ""),
+        (["--first", "1"], ON_SLURM, "", "nothing"),
         (["--gpus", "0"], ON_SLURM, "", ""),
     ],
 )
@@ -226,4 +229,4 @@ def test_a_child_is_begun_before_what_a_launch_loads_where_slurm_is_named(
 
 
 def test_a_child_is_begun_by_the_names_that_the_configuration_has():
-    assert (config.PROJECT_FILE, layout.SLURM.encode()) == (main._CONFIG, main._SLURM)
+    assert (config.PROJECT_FILE, layout.SLURM.encode()) == (__main__._CONFIG, __main__._SLURM)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -11,8 +10,6 @@ from farmx.cli.options import CONTEXT, PATH, Plain, count, joined_stages, keep, 
 from farmx.cli.surroundings import MAX_RUNS, located, one_line, surroundings
 from farmx.cli.surroundings import logroot as logroot_of
 from farmx.errors import nearest
-
-_CONFIG, _SLURM = ".farmx.yaml", b"slurm"  # as config and settings have them, which take their time to load
 
 
 class Launching(Plain, click.Group):
@@ -84,30 +81,12 @@ _here = options(
 @click.option("--max-runs", type=count, default=MAX_RUNS, show_default=True, metavar="N",
               help="Ask before launching more runs than this.")  # fmt: skip
 @one_line
-def launch(**given: Any) -> None:
+@click.pass_obj
+def launch(ask: Any, /, **given: Any) -> None:
     """Bring every point of a sweep to a run: make what is missing, take up what was interrupted, leave the rest."""
-    if not _seems_for_slurm(given):
-        sys.exit(_launch(given))
-    from farmx.farms import beside  # ahead of all that is loaded while it loads submitit
-
-    with beside.child("submitit.slurm.slurm") as ask:
-        sys.exit(_launch(given, ask))
-
-
-def _launch(given: dict[str, Any], *ask: Any) -> int:
     from farmx.cli import launching  # status and retry do without it
 
-    return launching.launch(given, surroundings(), *ask)
-
-
-def _seems_for_slurm(given: dict[str, Any]) -> bool:
-    """A guess, before the modules are loaded that know: a wrong one costs a process that nobody asks, or the time that
-    it would have saved."""
-    if given["no_run"] or given["interactive"] or given["jobs"] is not None or given["gpus"] is not None:
-        return False
-    with suppress(OSError), open(given["config_file"] or _CONFIG, "rb") as file:
-        return _SLURM in file.read()
-    return False
+    sys.exit(launching.launch(given, surroundings(), ask))
 
 
 @farmx.command(short_help="Write a .farmx.yaml for this machine.")

@@ -47,6 +47,11 @@ class Farm(NamedTuple):
     tell: Callable[[str], None] = lambda line: None
     ask: beside.Ask = beside.here
 
+    def expect(self, resources: Mapping[str, Any]) -> None:
+        """Jobs with these resources are likely: what check() is to know of them may be asked now."""
+        if not self.pack:
+            self.ask(slurm_check.tried, slurm_script.placed(resources, packs.of(self.pack, resources)))
+
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
         alike = base.alike((Job("", ""), each) for each in wanted)
