@@ -116,13 +116,13 @@ COUNT = several.SAMPLE + 100
 @pytest.fixture
 def sweep(monkeypatch, capfd, tmp_path):
     """A sweep of COUNT runs for a farm that takes them all, on a file system that keeps each waiting."""
-    real, fast = os.rename, several.SLOW_S
+    real, fast = os.mkdir, several.SLOW_S
 
-    def rename(source: str, target: str, **homes: int | None) -> None:
-        time.sleep(2 * fast)
-        real(source, target, **homes)
+    def mkdir(path: str, *more: object, **others: object) -> None:
+        time.sleep(2 * fast if "dir_fd" in others else 0)
+        real(path, *more, **others)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "mkdir", mkdir)
     write(tmp_path / "p", {
         ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}', PACK: {runs: 1, each: 1000}}\n",
         "sweep.yml": f"CMD: 'true'\nHPARAMS: {{n: {list(range(COUNT))}}}\n",
@@ -170,13 +170,13 @@ def test_a_disk_that_fills_while_runs_are_staged_at_once_is_one_line_and_the_sam
 # Slow enough that the sample tells, and that two launches meet.
 SLOW = """
 import glob, os, sys, time
-rename, most = os.rename, int(sys.argv[1])
-def slow(*paths, **homes):
-    time.sleep(0.003)
-    while most and len(glob.glob("runs/sweep/*/run.json")) > most:
+mkdir, most = os.mkdir, int(sys.argv[1])
+def slow(path, *more, **others):
+    time.sleep(0.003 if "dir_fd" in others else 0)
+    while "dir_fd" in others and most and len(glob.glob("runs/sweep/*/run.json")) > most:
         time.sleep(0.01)
-    rename(*paths, **homes)
-os.rename, sys.argv = slow, ["farmx", "sweep.yml"]
+    mkdir(path, *more, **others)
+os.mkdir, sys.argv = slow, ["farmx", "sweep.yml"]
 from farmx.__main__ import farmx
 farmx()
 """
