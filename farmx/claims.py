@@ -80,10 +80,10 @@ def _anew() -> str:
     return f"{os.getpid()}.{os.urandom(4).hex()}"
 
 
-def promised(experiment: str) -> set[str]:
+def promised(experiment: str) -> dict[Place, str]:
     """The names of runs that launches which are at work, or were broken off, are to make."""
     index = _index(experiment)
-    return {index.runs[place] for place in index.begun}
+    return {place: index.runs[place] for place in index.begun}
 
 
 def identities(experiment: str) -> set[str]:

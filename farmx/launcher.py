@@ -289,7 +289,8 @@ def _take(order: Order, farm: Farm, choice: Choice, run: Run) -> Chain:
 
 def _names(order: Order, work: Sequence[Choice]) -> plan.Names:
     """Names that no run has now, or is to have."""
-    taken = {*claims.promised(order.experiment), *layout.names(order.experiment), *(each.name for each in work)}
+    promised = claims.promised(order.experiment).values()
+    taken = {*promised, *layout.names(order.experiment), *(each.name for each in work)}
     return plan.Names(taken, order.now, order.id, order.cool)
 
 
@@ -310,15 +311,23 @@ def _make(
     mine = shared._replace(only=only) if only else shared
     name, alone = choice.name, choice.place not in begun
     while True:
+        path = f"{order.experiment}/{name}"
         try:
             if alone:
                 stage.run(order.experiment, choice.spec, name, choice.generation, mine, home)
+            elif is_begun(path) and _is_promised(order, choice.place, name):
+                raise FileExistsError(path)
             else:
                 stage.instead(order.experiment, choice.spec, name, choice.generation, mine, order.id)
             return name
         except FileExistsError:
             if claims.holds(order.experiment, choice.place, name):
                 return None
-            if not is_begun(f"{order.experiment}/{name}"):
+            if not is_begun(path) or _is_promised(order, choice.place, name):
                 name = claims.named_anew(order.experiment, order.id, choice.place, name, names.next(choice.spec.tag))
             alone = False
+
+
+def _is_promised(order: Order, place: claims.Place, name: str) -> bool:
+    """Whether another place is to have the name, too, as of launches that claim at once: the run begun may be its."""
+    return any(run == name and each != place for each, run in claims.promised(order.experiment).items())

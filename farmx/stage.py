@@ -247,7 +247,7 @@ def _stage_record(stage: Stage) -> dict[str, Any]:
 
 
 def run(experiment: str, spec: RunSpec, name: str, generation: int, shared: Shared, home: int | None = None) -> None:
-    """Make the run directory where it stays: an empty one is no run, nor is one with an empty run.json.
+    """Make the run directory where it stays: an empty one is no run, nor is one with a torn run.json.
 
     Two new inodes: on a network file system each is several calls. home: a descriptor of the experiment directory, from
     which a path is shorter.  Raises StageError, with nothing left of it, and FileExistsError when there is something of
@@ -299,9 +299,9 @@ def discard(path: str) -> None:
 
 
 def _unmake(path: str) -> None:
-    """Remove a run directory without a record, or with an empty one."""
+    """Remove a run directory without a record, or with a torn one."""
     with suppress(OSError):
-        if os.path.lexists(f"{path}/{layout.RUN}") and not os.lstat(f"{path}/{layout.RUN}").st_size:
+        if os.path.lexists(f"{path}/{layout.RUN}") and whereabouts.is_torn(f"{path}/{layout.RUN}"):
             layout.remove(f"{path}/{layout.RUN}")
         os.rmdir(path)
 

@@ -70,12 +70,27 @@ def _is(run: str, claim: str) -> bool:
 
 
 def is_begun(run: str) -> bool:
-    """Whether the run directory holds nothing, or an empty run.json, while a launch says that it is at work: one makes
-    it at this moment, or was killed as it did. It is no run yet."""
+    """Whether the run directory holds nothing, or a torn run.json, while a launch says that it is at work: one makes it
+    at this moment, or was killed as it did. It is no run yet."""
     try:
         there, staging = layout.names(run), os.path.join(os.path.dirname(run), layout.FARMX, layout.STAGING)
-        empty = not there or (there == [layout.RUN] and not os.lstat(f"{run}/{layout.RUN}").st_size)
+        empty = not there or (there == [layout.RUN] and is_torn(f"{run}/{layout.RUN}"))
         at_work = any(name.startswith(layout.AT_WORK) for name in layout.names(staging))
     except (OSError, RecordError):
         return False
     return empty and at_work and os.path.isdir(run)
+
+
+def is_torn(path: str) -> bool:
+    """Whether the record at `path` lacks its end, the end of a line: one that is being written is seen, and left by who
+    is killed, empty or up to any page of it. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        text = file.read()
+    if text.endswith(b"\n"):
+        return False
+    import json  # only where something is wrong
+
+    with suppress(ValueError, RecursionError):
+        json.loads(text)
+        return False  # somebody's own
+    return True

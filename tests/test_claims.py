@@ -162,6 +162,7 @@ LEFT = [  # what is where a launch makes its run -> whether that is made
     ({}, False),
     ({"mine": ""}, False),
     ({"run.json": ""}, False),
+    ({"run.json": '{"format": 1, "point": "p1-a", "generation": 1'}, False),
     ({"run.json": '{"format": 1, "point": "p1-b", "generation": 1}'}, False),
     ({"run.json": '{"format": 1, "point": "p1-a", "generation": 2}'}, False),
     ({"run.json": '{"format": 1, "point": "p1-a", "generation": 1}'}, True),
@@ -178,7 +179,7 @@ def test_what_a_launch_that_is_at_work_has_not_made_is_to_be_made(experiment, th
         (experiment / "one" / name).write_text(text)
     assert claims.holders(str(experiment)) == {"p1-a": Holder(1, "one", made)}
     mark.unlink()
-    if there != {"run.json": ""}:  # which is damaged then
+    if there not in (LEFT[3][0], LEFT[4][0]):  # which are damaged then
         assert claims.holders(str(experiment)) == {"p1-a": Holder(1, None if there is None else "one")}
 
 
@@ -514,9 +515,9 @@ def test_names_are_promised_while_a_launch_is_at_work(experiment):
     claims.take(str(experiment), "before", {PLACE: "one"})
     claims.take(str(experiment), "l", {("p1-b", 1): "two", ("p1-c", 1): "it's $HOME"})
     mark = at_work(experiment, "l")
-    assert claims.promised(str(experiment)) == {"two", "it's $HOME"}
+    assert claims.promised(str(experiment)) == {("p1-b", 1): "two", ("p1-c", 1): "it's $HOME"}
     mark.unlink()
-    assert claims.promised(str(experiment)) == set()
+    assert claims.promised(str(experiment)) == {}
 
 
 def test_who_goes_on_with_a_run_that_was_named_anew_meanwhile_makes_it_by_that_name(experiment):
@@ -606,11 +607,12 @@ LAUNCHES = [  # what a launch says that is at work, how long ago -> whether it i
 
 @pytest.mark.parametrize(("told", "hours", "over"), LAUNCHES)
 def test_with_what_a_launch_claimed_and_did_not_make_nobody_goes_on_once_it_is_over(experiment, told, hours, over):
-    wanted = {("p1-a", 1): "made", ("p1-b", 1): "begun", ("p1-c", 1): "it's $HOME", ("p1-d", 1): "torn"}
-    claims.take(str(experiment), "one", wanted)
+    wanted = {("p1-a", 1): "made", ("p1-b", 1): "begun", ("p1-c", 1): "it's $HOME", ("p1-d", 1): "damaged"}
+    claims.take(str(experiment), "one", {**wanted, ("p1-f", 1): "torn"})
     claims.take(str(experiment), "two", {("p1-e", 1): "of another"})
     make(experiment / "made")
     make(experiment / "it's $HOME", "p1-z")
+    (make(experiment / "damaged") / "run.json").write_text("{\n")
     (make(experiment / "torn") / "run.json").write_text("{")
     for name in (".one.p1-b.1", ".one.p1-c.1", ".two.p1-e.1", ".mine", ".one"):
         (experiment / name).mkdir()
@@ -621,16 +623,17 @@ def test_with_what_a_launch_claimed_and_did_not_make_nobody_goes_on_once_it_is_o
     aged(mark, hours)
     claims.bury(str(experiment))
     assert (mark.exists(), other.exists()) == (not over, True)
-    left = {".farmx", "made", "it's $HOME", "torn", ".two.p1-e.1", ".mine", ".one"}
-    assert set(os.listdir(experiment)) == left | (set() if over else {".one.p1-b.1", ".one.p1-c.1"})
-    kept = {"p1-a.1", "p1-d.1", "p1-e.1"} | (set() if over else {"p1-b.1", "p1-c.1"})
+    left = {".farmx", "made", "it's $HOME", "damaged", ".two.p1-e.1", ".mine", ".one"}
+    assert set(os.listdir(experiment)) == left | (set() if over else {".one.p1-b.1", ".one.p1-c.1", "torn"})
+    kept = {"p1-a.1", "p1-d.1", "p1-e.1"} | (set() if over else {"p1-b.1", "p1-c.1", "p1-f.1"})
     assert set(claimed(experiment)) == kept
-    (experiment / "torn/run.json").write_text('{"format": 1, "point": "p1-d", "generation": 1}')
+    (experiment / "damaged/run.json").write_text('{"format": 1, "point": "p1-d", "generation": 1}')
     found = claims.holders(str(experiment))
     found.pop("p1-z", None)  # of no claim
-    theirs = {"p1-b": Holder(1, "begun", False), "p1-c": Holder(1, "it's $HOME", False)}
+    theirs = {"p1-b": Holder(1, "begun", False), "p1-c": Holder(1, "it's $HOME", False),
+              "p1-f": Holder(1, "torn", False)}  # fmt: skip
     assert found == {
-        "p1-a": Holder(1, "made"), "p1-d": Holder(1, "torn"), "p1-e": Holder(1, "of another", False),
+        "p1-a": Holder(1, "made"), "p1-d": Holder(1, "damaged"), "p1-e": Holder(1, "of another", False),
         **({} if over else theirs)
     }  # fmt: skip
 

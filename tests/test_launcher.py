@@ -10,7 +10,7 @@ import pytest
 from attempts import DAMAGED, TORN
 from commands import Project, claims, key, read, staging
 from launching import tree
-from typed import Typed, write
+from typed import Said, Typed, ran, write
 
 from farmx import claims as claim
 from farmx import layout, processes
@@ -476,6 +476,35 @@ def test_a_run_that_another_launch_made_just_before_us_stays_as_that_made_it(mon
     assert (said.code, "1 taken by another launch" in said.err) == (0, True), said.err
     assert sorted(os.listdir(home)) == [".farmx", "x"]
     assert {f"x/{name}": text for name, text in tree(home / "x").items() if text} == theirs
+
+
+@pytest.mark.parametrize("step", ["mkdir", "open"])
+def test_a_name_that_two_launches_promised_is_its_who_began_first(monkeypatch, capfd, tmp_path, step):
+    """They claimed at once. Another goes on with what one did not make, while the other one stands at this step."""
+    write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [2]}\n",
+                     ".farmx.yaml": "FARM: big\nbig: {SUBMIT_CMD: 'true {script}'}\n"})  # fmt: skip
+    home, real, typed = tmp_path / "runs/sweep", getattr(os, step), Typed(monkeypatch, capfd, tmp_path)
+    assert typed("farmx sweep.yml --no-cooldir --tag x").code == 0
+    (two,) = claims(home)
+    shutil.rmtree(home)
+    write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [1]}\n"})
+
+    def meanwhile(path: str, *more: object, **others: object) -> object:
+        found = real(path, *more, **others)
+        if path == {"mkdir": "x", "open": "x/run.json"}[step] and others.get("dir_fd"):
+            patched.undo()
+            claim.take(str(home), "other", {(two.rpartition(".")[0], 1): "x"})
+            write(home, {".farmx/staging/.launch-other": json.dumps({**processes.this(), "format": 1})})
+            write(tmp_path, {"sweep.yml": "CMD: 'true'\nHPARAMS: {n: [2]}\n"})
+            theirs.append(ran("farmx sweep.yml --no-cooldir --tag x", tmp_path))
+        return found
+
+    theirs: list[Said] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, meanwhile)
+        assert typed("farmx sweep.yml --no-cooldir --tag x").code == 0
+    assert [each.code for each in theirs] == [0], theirs
+    assert {path.parent.name: key(path.parent) for path in home.glob("*/run.json")} == {"x": (1, 1), "x_2": (2, 1)}
 
 
 def test_a_point_whose_claimed_name_is_another_points_is_made_once(project):
