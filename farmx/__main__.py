@@ -41,9 +41,11 @@ def _seems_for_slurm(words: Sequence[str]) -> bool:
     here = (word[:1] == "-" and (word.startswith(_NOT_THERE) or word[1:2] in ("n", "i", "j")) for word in words)
     if not first.endswith((".yml", ".yaml")) or any(here):
         return False
-    config = words[words.index("-c") + 1 :][:1] if "-c" in words else [_CONFIG]
+    config = "".join(words[words.index("-c") + 1 :][:1]) if "-c" in words else _CONFIG
     try:
-        with open("".join(config), "rb") as file:
+        if not os.path.isfile(config):  # a pipe has nobody who writes, or what is read of it is gone
+            return False
+        with open(config, "rb") as file:
             return _SLURM in file.read()
     except OSError:
         return False

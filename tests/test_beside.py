@@ -123,6 +123,13 @@ def test_what_is_to_be_done_or_written_at_our_end_is_not_done_at_its_end(first, 
     assert (tmp_path / "out").read_text() == "begun, the end"
 
 
+@pytest.mark.parametrize("work", ["", "ask(os.listdir, '/none')"])
+def test_where_the_ends_of_children_are_ignored_it_ends_all_the_same(work):
+    code = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nimport subprocess\n"
+    code += f"with beside.child('json') as ask:\n    ask(len, '')()\n    {work}\n    print(subprocess.call('false'))"
+    assert program(code) == "1\n"
+
+
 def test_it_hears_no_ctrl_c():
     assert inside("os.kill(pid, signal.SIGINT)\nprint(ask(os.getppid)() == os.getpid())") == "True\n"
 
@@ -226,6 +233,13 @@ def test_a_child_is_begun_before_what_a_launch_loads_where_slurm_is_named(
     code = BEGIN + NOTED.replace("WORDS", repr(["sweep.yml", *words]))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == loaded, done.stderr
+
+
+@pytest.mark.parametrize("there", ["nothing", "a pipe", "a directory"])
+def test_who_guesses_waits_for_no_configuration_that_is_no_file(there, tmp_path):
+    if there != "nothing":
+        (os.mkfifo if there == "a pipe" else os.mkdir)(tmp_path / "c.yaml")
+    assert not __main__._seems_for_slurm(["sweep.yml", "-c", str(tmp_path / "c.yaml")])
 
 
 def test_a_child_is_begun_by_the_names_that_the_configuration_has():

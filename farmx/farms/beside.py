@@ -31,6 +31,7 @@ def child(first: str) -> Iterator[Ask]:
     first: the module that it loads first. Only for who has one thread. The function that is asked for is a module's;
     what it is given, and its answer, are plain: marshal takes them. The same is answered once.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # some crons ignore it: then nobody could wait for what has ended
     (asked, ask), (answered, answer) = os.pipe(), os.pipe()
     try:
         pid = os.fork()
