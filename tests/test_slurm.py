@@ -13,7 +13,7 @@ from schedulers import Scheduler
 
 from farmx import layout, processes, status
 from farmx.errors import ConfigError, FarmError
-from farmx.farms import base, slurm, slurm_script
+from farmx.farms import base, slurm, slurm_check, slurm_script
 from farmx.farms.base import Answer
 from farmx.spec import Held, Job, State, Submission
 
@@ -52,10 +52,27 @@ def test_what_a_launch_needs_later_is_asked_for_as_its_resources_are_tried(fake,
 
     big = farm(ask=ask)
     big.check([{"time": 10}, {"time": 20}])
-    assert asked == ["tried", "tried", "configuration", "archive"]
+    assert asked == ["helped", "tried", "tried", "configuration", "archive"]
     fake.says("sbatch", "7\n")
     big.submit([submission(tmp_path, time=10)], lambda *heard: None)
-    assert {*asked[4:]} == {"configuration", "archive", "text"}
+    assert {*asked[5:]} == {"configuration", "archive", "text"}
+
+
+@pytest.mark.parametrize(("pack", "asked"), [({}, ["helped", "tried"]), ({"runs": 4}, ["helped"])])
+def test_what_is_likely_is_asked_for_in_the_words_in_which_it_is_needed(fake, pack, asked):
+    """So that what was answered is known: with a PACK nobody knows yet what jobs will ask for."""
+    ahead: list[tuple[str, tuple]] = []
+    wanted = {"time": 10, "mem": "1G"}
+    slurm_check.expect(lambda function, *given: ahead.append((function.__name__, given)), wanted, pack)
+    needed: list[tuple[str, tuple]] = []
+
+    def ask(function, *given):
+        needed.append((function.__name__, given))
+        return lambda: function(*given)
+
+    farm(ask=ask, pack=pack).check([wanted])
+    assert [name for name, _ in ahead] == asked
+    assert ahead == needed[: len(ahead)]
 
 
 # ---------------------------------------------------------------- refused before anything is made

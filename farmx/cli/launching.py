@@ -55,6 +55,10 @@ def launch(given: Mapping[str, Any], at: Surroundings, ask: "Ask | None" = None)
 
 
 def _elsewhere(made: Composed, given: Mapping[str, Any], at: Surroundings, ask: "Ask | None") -> int:
+    if ask and made.config.farm.executor == SLURM:
+        from farmx.farms import slurm_check  # ahead of what a launch loads while its child asks
+
+        slurm_check.expect(ask, made.config.farm.resources, made.config.farm.pack)
     from farmx.cli import there  # spares a -n
 
     farm = there.farm(made.config, ask)

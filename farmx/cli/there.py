@@ -29,10 +29,8 @@ def farm(settings: Config, ask: Ask | None = None) -> Farm:
     if given.executor == SLURM:
         from farmx.farms import slurm  # only its users
 
-        made = slurm.Farm(given.name, settings.origins, given.max_requeues, pack=given.pack, tell=tell_why,
+        return slurm.Farm(given.name, settings.origins, given.max_requeues, pack=given.pack, tell=tell_why,
                           ask=ask or here)  # fmt: skip
-        made.expect(given.resources)
-        return made
     if given.executor == LOCAL:
         from farmx.cli.detached import Detached  # only its users
 

@@ -47,20 +47,15 @@ class Farm(NamedTuple):
     tell: Callable[[str], None] = lambda line: None
     ask: beside.Ask = beside.here
 
-    def expect(self, resources: Mapping[str, Any]) -> None:
-        """Jobs with these resources are likely: what check() is to know of them may be asked now."""
-        if not self.pack:
-            self.ask(slurm_check.tried, slurm_script.placed(resources, packs.of(self.pack, resources)))
-
     def check(self, wanted: Sequence[Mapping[str, Any]]) -> None:
         """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch."""
         alike = base.alike((Job("", ""), each) for each in wanted)
         together.check(self.pack, wanted, self.origins)
         asked = [slurm_script.placed(batch.resources, packs.of(self.pack, batch.resources)) for batch in alike]
-        answers = [self.ask(slurm_check.tried, each) for each in asked]
+        helped, answers = self.ask(slurm_check.helped), [self.ask(slurm_check.tried, each) for each in asked]
         for later in (configuration, carried.archive):  # what a launch needs then
             self.ask(later)
-        slurm_check.check(self.name, self.origins, asked, answers)
+        slurm_check.check(self.name, self.origins, asked, helped, answers)
 
     def batches(self, jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Batch]:
         """Arrays of equal resources, none larger than MaxArraySize lets it be."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from farmx import layout, needs
+from farmx import layout, needs, packs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import slurm_script, slurm_words
 from farmx.farms.calls import Said, call, transient
@@ -16,13 +16,24 @@ OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_r
 CLUSTERS = ("cluster", "clusters")
 
 
-def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]],
-          answers: Sequence[Callable[[], tuple[int | None, str, str]]]) -> None:  # fmt: skip
+Answer: TypeAlias = Callable[[], tuple[int | None, str, str]]  # gives what sbatch says, as Said has it
+
+
+def expect(ask: Callable[..., Answer], resources: Mapping[str, Any], pack: Mapping[str, Any]) -> None:
+    """Jobs with these resources are likely: ask now what check() is to know of them. pack: the setting."""
+    ask(helped)
+    if not pack:
+        ask(tried, slurm_script.placed(resources, packs.of(pack, resources)))
+
+
+def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]], helped: Answer,
+          answers: Sequence[Answer]) -> None:  # fmt: skip
     """Raises ConfigError for resources that sbatch would refuse, FarmError where there is no sbatch.
 
-    farm: its name.  origins: where each setting is from, both for messages.  answers: give what `tried` says of each.
+    farm: its name.  origins: where each setting is from, both for messages.  helped: gives what `helped` says.
+    answers: what `tried` says of each.
     """
-    known, asker = _options(), _Check(farm, origins)
+    known, asker = _options(Said(*helped())), _Check(farm, origins)
     for resources, answer in zip(wanted, answers):
         asker.names(resources, known)
         asker.values(resources, Said(*answer()))
@@ -95,9 +106,14 @@ def _culprit(resources: Mapping[str, Any]) -> str | None:
     return next((key for key, rest in zip(resources, without) if tried(rest)[0] == 0), None)
 
 
-def _options() -> list[str]:
-    """Every option of this sbatch, spelled with underscores."""
+def helped() -> tuple[int | None, str, str]:
+    """What sbatch says of its options, as Said has it."""
     said = call(["sbatch", "--help"])
+    return said.code, said.output, said.error
+
+
+def _options(said: Said) -> list[str]:
+    """Every option of this sbatch, spelled with underscores."""
     if said.code is None:
         raise FarmError("there is no sbatch here; launch from a machine of the cluster, or choose another --farm")
     found = re.findall(r"--([a-z][a-z0-9-]+)", said.output)
