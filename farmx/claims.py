@@ -81,7 +81,7 @@ def _anew() -> str:
 
 
 def promised(experiment: str) -> dict[Place, str]:
-    """The names of runs that launches which are at work, or were broken off, are to make."""
+    """Place -> the name of its run, of those that launches which are at work, or were broken off, are to make."""
     index = _index(experiment)
     return {place: index.runs[place] for place in index.begun}
 
