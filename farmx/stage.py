@@ -1,4 +1,4 @@
-"""RunSpec -> run directory: its record, which appears whole; never claims, never queues.
+"""RunSpec -> run directory: its record, without which, whole, it is no run; never claims, never queues.
 
 Words become text here and nowhere else.
 """
