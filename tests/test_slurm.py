@@ -5,6 +5,7 @@ import os
 import pwd
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,10 @@ def submit(made: Submission, **more) -> list[int]:
     return heard
 
 
-def test_what_a_launch_needs_later_is_asked_for_as_its_resources_are_tried(fake, tmp_path):
+@pytest.mark.parametrize(
+    ("resources", "helped"), [({"time": 20}, []), ({"hint": "nomultithread"}, ["helped"]), ({"tme": 20}, ["helped"])]
+)
+def test_what_a_launch_needs_later_is_asked_for_as_its_resources_are_tried(fake, tmp_path, resources, helped):
     asked: list[str] = []
 
     def ask(function, *given):
@@ -51,18 +55,24 @@ def test_what_a_launch_needs_later_is_asked_for_as_its_resources_are_tried(fake,
         return lambda: function(*given)
 
     big = farm(ask=ask)
-    big.check([{"time": 10}, {"time": 20}])
-    assert asked == ["helped", "tried", "tried", "configuration", "archive"]
+    with suppress(ConfigError):
+        big.check([{"time": 10}, resources])
+    assert asked == [*helped, "tried", "tried", "configuration", "archive"]
+    asked.clear()
     fake.says("sbatch", "7\n")
     big.submit([submission(tmp_path, time=10)], lambda *heard: None)
-    assert {*asked[5:]} == {"configuration", "archive", "text"}
+    assert {*asked} == {"configuration", "archive", "text"}
 
 
-@pytest.mark.parametrize(("pack", "asked"), [({}, ["helped", "tried"]), ({"runs": 4}, ["helped"])])
-def test_what_is_likely_is_asked_for_in_the_words_in_which_it_is_needed(fake, pack, asked):
+@pytest.mark.parametrize(
+    ("more", "pack", "asked"),
+    [({}, {}, ["tried"]), ({}, {"runs": 4}, []), ({"hint": "x"}, {}, ["helped", "tried"]),
+     ({"hint": "x"}, {"runs": 4}, ["helped"])],
+)  # fmt: skip
+def test_what_is_likely_is_asked_for_in_the_words_in_which_it_is_needed(fake, more, pack, asked):
     """So that what was answered is known: with a PACK nobody knows yet what jobs will ask for."""
     ahead: list[tuple[str, tuple]] = []
-    wanted = {"time": 10, "mem": "1G"}
+    wanted = {"time": 10, "mem": "1G", **more}
     slurm_check.expect(lambda function, *given: ahead.append((function.__name__, given)), wanted, pack)
     needed: list[tuple[str, tuple]] = []
 
@@ -97,6 +107,8 @@ def test_what_is_likely_is_asked_for_in_the_words_in_which_it_is_needed(fake, pa
                                      "an array; write a path"),
         ({"signal": "USR1@60"}, "RESOURCES.signal: 'USR1@60' is not allowed; it must be B:USR2@SECONDS: the runner "
                                 "takes USR2 and sends the program SIGTERM"),
+        ({"signal": "USR2"}, "RESOURCES.signal: 'USR2' is not allowed; it must be B:USR2@SECONDS: the runner takes "
+                             "USR2 and sends the program SIGTERM"),
         ({"signal": "B:USR2@0"}, "RESOURCES.signal: 'B:USR2@0' is not allowed; a run is told at least a second before "
                                  "its end"),
         ({"signal": "B:USR2@120", "time": 1}, "RESOURCES.signal: 'B:USR2@120' is not allowed; with RESOURCES.time 1 a "
@@ -113,6 +125,23 @@ def test_a_wrong_name_or_value_is_refused_with_the_nearest(fake, resources, said
     with pytest.raises(ConfigError) as error:
         farm().check([{"mem": 1}, resources])
     assert str(error.value) == said
+
+
+@pytest.mark.parametrize(
+    ("resources", "looked"),
+    [({"mem": 1, "cpus-per-task": 2, "array_parallelism": 2}, False), ({"mem": 1, "hint": "x"}, True)],
+)
+def test_the_help_of_sbatch_is_looked_into_for_what_is_seldom_asked_for_alone(fake, resources, looked):
+    farm().check([resources])
+    assert (fake.home / "sbatch-help.count").exists() is looked
+
+
+def test_an_option_that_this_sbatch_lacks_is_refused_by_its_name(fake):
+    fake.says("sbatch-help", "\n".join(f"  --{name}=x" for name in ("mem", "gres", "time")))
+    fake.says("sbatch-test", "", "sbatch: unrecognized option '--gpus=1'\nTry \"sbatch --help\"\n", 1)
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"gpus": 1}])
+    assert str(error.value) == "RESOURCES.gpus is no option of sbatch; see sbatch --help"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ class Farm(NamedTuple):
         alike = base.alike((Job("", ""), each) for each in wanted)
         together.check(self.pack, wanted, self.origins)
         asked = [slurm_script.placed(batch.resources, packs.of(self.pack, batch.resources)) for batch in alike]
-        helped, answers = self.ask(slurm_check.helped), [self.ask(slurm_check.tried, each) for each in asked]
+        helped = self.ask(slurm_check.helped) if any(map(slurm_check.unusual, asked)) else slurm_check.helped
+        answers = [self.ask(slurm_check.tried, each) for each in asked]
         for later in (configuration, carried.archive):  # what a launch needs then
             self.ask(later)
         slurm_check.check(self.name, self.origins, asked, helped, answers)
@@ -69,12 +70,12 @@ class Farm(NamedTuple):
         shares, made = slurm_script.shares(list(zip(submissions, tasks))), self.ask(carried.archive)
         try:
             for submission, count in zip(submissions, tasks):
-                self._record(submission, kill_wait_s)
                 command = carried.command(submission.path, slurm_script.INDEX, made=made)
                 command = slurm_script.logged(submission.path) + command
                 asked = slurm_script.placed(submission.resources, packs.of(self.pack, submission.resources))
-                script = self.ask(slurm_script.text, command, asked, count, shares[submission.id].most)()
-                layout.write(os.path.join(submission.path, layout.SCRIPT), script)
+                script = self.ask(slurm_script.text, command, asked, count, shares[submission.id].most)
+                self._record(submission, kill_wait_s)
+                layout.write(os.path.join(submission.path, layout.SCRIPT), script())
             self._fill(submissions, shares, heard)
         finally:
             _ended(submissions)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 from farmx import layout, needs, packs
@@ -14,6 +15,11 @@ from farmx.farms.calls import Said, call, transient
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
         "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
 CLUSTERS = ("cluster", "clusters")
+# What sbatch is asked for most: for nothing else its help need not be looked into.
+COMMON = frozenset(("account", "constraint", "cpus_per_task", "dependency", "exclude", "exclusive", "gpus",
+                    "gpus_per_node", "gpus_per_task", "gres", "hold", "mail_type", "mail_user", "mem", "mem_per_cpu",
+                    "mem_per_gpu", "nice", "nodelist", "nodes", "ntasks", "ntasks_per_node", "partition", "qos",
+                    "reservation", "signal", "time", slurm_script.PARALLEL))  # fmt: skip
 
 
 Answer: TypeAlias = Callable[[], tuple[int | None, str, str]]  # gives what sbatch says, as Said has it
@@ -21,7 +27,8 @@ Answer: TypeAlias = Callable[[], tuple[int | None, str, str]]  # gives what sbat
 
 def expect(ask: Callable[..., Answer], resources: Mapping[str, Any], pack: Mapping[str, Any]) -> None:
     """Jobs with these resources are likely: ask now what check() is to know of them. pack: the setting."""
-    ask(helped)
+    if unusual(resources):
+        ask(helped)
     if not pack:
         ask(tried, slurm_script.placed(resources, packs.of(pack, resources)))
 
@@ -33,17 +40,25 @@ def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, A
     farm: its name.  origins: where each setting is from, both for messages.  helped: gives what `helped` says.
     answers: what `tried` says of each.
     """
-    known, asker = _options(Said(*helped())), _Check(farm, origins)
+    options, asker = cache(lambda: _options(Said(*helped()))), _Check(farm, origins)
     for resources, answer in zip(wanted, answers):
-        asker.names(resources, known)
-        asker.values(resources, Said(*answer()))
+        asker.names(resources, options() if unusual(resources) else COMMON)
+        said = Said(*answer())
+        if said.code != 0:  # this sbatch may lack one that others have
+            asker.names(resources, options())
+        asker.values(resources, said)
+
+
+def unusual(resources: Mapping[str, Any]) -> bool:
+    """Whether it takes sbatch's help to tell whether all of them are options."""
+    return not COMMON.issuperset(map(needs.plain, resources))
 
 
 class _Check(NamedTuple):
     farm: str
     origins: Mapping[str, str]
 
-    def names(self, resources: Mapping[str, Any], known: Sequence[str]) -> None:
+    def names(self, resources: Mapping[str, Any], known: Collection[str]) -> None:
         for key, value in resources.items():
             name, told = needs.plain(key), slurm_words.resource(key, value, self.origins)
             if name in CLUSTERS:
@@ -90,7 +105,7 @@ def tried(resources: Mapping[str, Any]) -> tuple[int | None, str, str]:
     return said.code, said.output, said.error
 
 
-def _takes(name: str, value: Any, known: Sequence[str]) -> bool:
+def _takes(name: str, value: Any, known: Collection[str]) -> bool:
     """Whether sbatch takes an option that its help leaves out, as it does hint; the begin of another is none."""
     if any(each.startswith(name) for each in (*known, *OURS, *CLUSTERS)):
         return False
@@ -122,7 +137,7 @@ def _options(said: Said) -> list[str]:
     return sorted(set(map(needs.plain, found)) - {*OURS, *CLUSTERS})
 
 
-def _close(name: str, known: Sequence[str]) -> str:
+def _close(name: str, known: Collection[str]) -> str:
     """The end of a message about a name that is no option; all of them would be two screens."""
     told = nearest(name, list(known))
     return told if "mean" in told else "; see sbatch --help"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 
 import pytest
@@ -10,7 +11,7 @@ from test_slurm_words import REFUSED
 
 from farms.site import PYTHON, Site, attempts
 from farms.test_torchrun import documented
-from farmx.farms import slurm_words
+from farmx.farms import slurm_check, slurm_script, slurm_words
 
 pytestmark = pytest.mark.farm
 
@@ -124,6 +125,12 @@ def test_what_no_node_has_is_told_with_its_place_and_key_also_where_a_stage_asks
 
 UNTOLD = {"hint": "nomultithread", "mem_bind": "none", "network": "x", "wait_all_nodes": 1, "ntasks_per_gpu": 1,
           "kill-on-invalid-dep": "yes", "acctg_freq": "task=1"}  # fmt: skip
+
+
+def test_what_needs_no_look_into_the_help_of_sbatch_is_in_it(site):
+    told = site.slurm.says("sbatch", "--help")
+    names = slurm_check.COMMON - {slurm_script.PARALLEL}
+    assert [name for name in sorted(names) if not re.search(rf"--{name.replace('_', '-')}\b", told)] == []
 
 
 def test_options_that_the_help_of_sbatch_leaves_out_are_taken_and_a_misspelt_one_is_not(site):
