@@ -16,7 +16,7 @@ from farmx.errors import RecordError, StageError
 
 # Codes by which shells, argparse and python say that the command itself is wrong: no traceback tells that.
 _WRONG_COMMAND = (2, 126, 127)
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|-?(?:\d+\.?\d*|\.\d+|(?<![\w.])(?:nan|inf)(?!\w))(?:[eE][-+]?\d+)?")
+_NUMBER = r"0x[0-9a-fA-F]+|-?(?:\d+\.?\d*|\.\d+|(?<![\w.])(?:nan|inf)(?!\w))(?:[eE][-+]?\d+)?"
 
 
 def after(submission: str, run: str) -> str | None:
@@ -204,7 +204,7 @@ def _error(attempt: str, end: dict[str, Any]) -> _Fault | None:
     elif end.get("code") in _WRONG_COMMAND:
         error = evidence.last_line(lines)
     error, at = _anywhere(error, attempt), _anywhere(at, attempt)
-    return _Fault(error + at, _NUMBER.sub("#", error) + at) if error else None
+    return _Fault(error + at, re.sub(_NUMBER, "#", error) + at) if error else None
 
 
 def _anywhere(line: str, attempt: str) -> str:

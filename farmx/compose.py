@@ -180,7 +180,8 @@ def order(made: Composed, at: Surroundings, user: str, here: bool = False) -> Or
     specs = tuple(plan.specs(template, made.points()))
     if not here and settings.farm.executor != LOCAL:  # here nothing is asked for
         kinds = plan.kinds(specs)
-        _check_retry(settings, kinds)
+        if settings.retry:
+            _check_retry(settings, kinds)
         _check_pack(settings, kinds, made.request.stages)
     return Order(
         id=launch_id(at.now, experiment),
@@ -256,7 +257,7 @@ def _check_pack(settings: config.Config, specs: Sequence[RunSpec], only: Sequenc
 
 def _check_retry(settings: config.Config, specs: Iterable[RunSpec]) -> None:
     """Raises ConfigError when RETRY lets a resource grow that a run of the farm lacks."""
-    from farmx import needs, policy  # spares a -n
+    from farmx import needs, policy  # spares who has no RETRY
 
     wanted = ((each, needs.over(spec.resources, each.resources)) for spec in specs for each in spec.stages)
     for stage, resources in {repr(wants): (each, wants) for each, wants in wanted}.values():

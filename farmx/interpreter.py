@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
-_FINDER_MAPPING = re.compile(r"^MAPPING\s*(?::[^=]*)?=\s*(\{.*?\})\s*$", re.MULTILINE | re.DOTALL)
+_FINDER_MAPPING = r"(?ms)^MAPPING\s*(?::[^=]*)?=\s*(\{.*?\})\s*$"
 
 
 def site_packages(environ: Mapping[str, str], words: Sequence[str]) -> list[str]:
@@ -81,7 +81,7 @@ def _editable(folder: str) -> Iterator[str]:
 
 def _mapping(text: str) -> dict[str, str]:
     """Module -> its place, as the text of one of setuptools' finders says; {} when it says nothing of the kind."""
-    match = _FINDER_MAPPING.search(text)
+    match = re.search(_FINDER_MAPPING, text)
     try:
         found = ast.literal_eval(match[1]) if match else {}
     except (ValueError, SyntaxError):

@@ -14,7 +14,7 @@ from farmx.errors import StageError
 
 NEVER = (".git", "__pycache__")  # in no snapshot
 CHUNK = 1 << 20  # bytes read at once
-_CMD = re.compile(rb"""(\xef\xbb\xbf)?["']?CMD["']?\s*:""")  # a line of a sweep file begins so, in each of them
+_CMD = rb"""(\xef\xbb\xbf)?["']?CMD["']?\s*:"""  # a line of a sweep file begins so, in each of them
 _UNREADABLE = (OSError, ValueError, RecursionError)  # of a manifest that is gone, or damaged
 
 
@@ -151,7 +151,7 @@ def _is_sweep(path: str) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return any(_CMD.match(line) for line in file)
+            return any(re.match(_CMD, line) for line in file)
     except OSError:  # a link that leads nowhere, a file that is gone
         return False
 

@@ -15,7 +15,7 @@ _SHELL = re.compile(
 
 # How a line ends that a shell reads the same when the next one stands behind it: with an operator, or where a command
 # is to begin. And how such a next line begins.
-_GOES_ON = re.compile(r"(?:[;&|(]|(?:^|[;&|(){])\s*(?:do|then|else|\{)|\bcase\s+\S+\s+in)$")
+_GOES_ON = r"(?:[;&|(]|(?:^|[;&|(){])\s*(?:do|then|else|\{)|\bcase\s+\S+\s+in)$"
 _GOES_WITH = (")", ";", "&", "|")
 
 
@@ -56,7 +56,7 @@ def second_command(cmd: str) -> str:
     """The first line of `cmd` that a shell would take for another command, and `one_line` does not; '' for none."""
     for found in _PIECE.finditer(cmd):
         before, after = bare(one_line(cmd[: found.start()])), cmd[found.end() :].strip()
-        if found[0] == "\n" and before and after and not (_GOES_ON.search(before) or after.startswith(_GOES_WITH)):
+        if found[0] == "\n" and before and after and not (re.search(_GOES_ON, before) or after.startswith(_GOES_WITH)):
             return after.partition("\n")[0]
     return ""
 

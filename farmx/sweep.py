@@ -33,7 +33,7 @@ MAGIC = {
     "SUBMIT_JOB.PARTITION": (RESOURCE, "partition"),
 }
 _MAGIC_PREFIX = re.compile(r"(?:RUNX|FARMX|SUBMIT_JOB)\.", re.IGNORECASE)
-_REFERENCE = re.compile(r"\{([^{}]*)\}")
+_REFERENCE = r"\{([^{}]*)\}"
 _YAML_ONLY = re.compile(r"0[ox].*|[-+]?\.(?:inf|nan)", re.IGNORECASE)
 _NOTHING = Value(None, ())
 
@@ -360,7 +360,7 @@ def _check_tags(item: Item) -> None:
     names = list(_names(item))
     for axis in item.dimensions:
         for value in axis.values if axis.kind == TAG else ():
-            for name in _REFERENCE.findall(value.data or ""):
+            for name in re.findall(_REFERENCE, value.data or ""):
                 if name not in names:
                     wrong(axis.mark, f"the tag {value.data!r} names no hyperparameter {name!r}{nearest(name, names)}")
 

@@ -6,6 +6,7 @@ we do. Whatever becomes of it, who asks gets the same: what it does not answer i
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import signal
@@ -16,6 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn, TypeAlias
 
 Ask: TypeAlias = Callable[..., Callable[[], Any]]
+HOLDS = 1 << 20  # bytes that an answer may have for who gives it not to wait until it is read
 WAITING, LARGE = 8, 4096  # so many questions of so many bytes fit into a pipe: who asks does not wait for that
 
 
@@ -33,6 +35,8 @@ def child(first: str) -> Iterator[Ask]:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # some crons ignore it: then nobody could wait for what has ended
     (asked, ask), (answered, answer) = os.pipe(), os.pipe()
+    with suppress(AttributeError, OSError):  # only Linux, and only as much as it lets its users have
+        fcntl.fcntl(answer, fcntl.F_SETPIPE_SZ, HOLDS)
     try:
         pid = os.fork()
     except OSError:  # so many processes are there

@@ -46,12 +46,12 @@ _TRANSIENT = (
     "send timeout",
 )
 # Grid Engine; OpenPBS; Torque; HTCondor; Slurm; LSF.
-_CROWDED = re.compile(
-    r"jobs are allowed per (?:user|cluster)|would exceed .*\blimit\b|maximum number of jobs|would exceed max_jobs"
-    r"|submitjob|job submit limit|pending job threshold", re.IGNORECASE
+_CROWDED = (
+    r"(?i)jobs are allowed per (?:user|cluster)|would exceed .*\blimit\b|maximum number of jobs|would exceed max_jobs"
+    r"|submitjob|job submit limit|pending job threshold"
 )
 
-_ERROR = re.compile(r"(?:denied|error)\b", re.IGNORECASE)  # qdel says so of one job, then that others are ended
+_ERROR = r"(?i)(?:denied|error)\b"  # qdel says so of one job, then that others are ended
 
 
 class Said(NamedTuple):
@@ -67,7 +67,7 @@ class Said(NamedTuple):
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             if lines:
                 useful = [line for line in lines if " " in line]
-                return (list(filter(_ERROR.match, useful)) or useful or lines)[-1]
+                return ([line for line in useful if re.match(_ERROR, line)] or useful or lines)[-1]
         return "it gave no reason"
 
 
@@ -186,7 +186,7 @@ def limited(error: str) -> str:
 
 def crowded(error: str) -> bool:
     """Whether a scheduler refuses a job for the number of jobs that there are: it will take it when some have ended."""
-    return bool(_CROWDED.search(error))
+    return bool(re.search(_CROWDED, error))
 
 
 def user(uid: int | None = None) -> str:

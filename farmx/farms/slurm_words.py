@@ -74,7 +74,7 @@ UNCLEAR = "JobLaunchFailure"  # squeue says so of a job that was killed, and of 
 _UNOPENED = 53  # the signal that Slurm says ended the latter
 _LIMITS = ("Assoc", "QOS", "MaxCpuPerAccount", "MaxGRESPerAccount", "MaxJobsPerAccount", "MaxMemPerLimit", "MaxNodePer")
 # https://slurm.schedmd.com/sinfo.html#SECTION_NODE-STATE-CODES: what a node is when it takes no job; * does not respond
-_AWAY = re.compile(r"down|drain|drng|fail|maint|unk|boot|reboot|inval|no_resp|power|.*\*")
+_AWAY = r"down|drain|drng|fail|maint|unk|boot|reboot|inval|no_resp|power|.*\*"
 # Words in what sbatch says -> the options that it may mean; of rows and of options the first that is there is blamed.
 _BLAMED = {
     "account": ("account", "partition"),
@@ -138,7 +138,7 @@ def reason(error: str) -> str:
 
 def away(state: str) -> bool:
     """Whether a node in this state, as sinfo says it, takes no job at the moment."""
-    return bool(_AWAY.match(state.lower()))
+    return bool(re.match(_AWAY, state.lower()))
 
 
 def plain(reason: str) -> str:
