@@ -103,6 +103,19 @@ def grid(path: Path, command: str, sizes: Sequence[int]) -> Path:
 
 # Costs
 
+TOUCH = """
+import mmap, sys
+made = mmap.mmap(-1, int(sys.argv[1]))
+for at in range(0, len(made), mmap.PAGESIZE):
+    made[at] = 1
+"""
+
+
+def touch(size: int = 1 << 30) -> None:
+    """Have so many bytes of memory in use, and free again. A virtual machine whose host has taken back what was free
+    gets each page anew in 10 us, as long as it takes to make a file: who is measured next would pay for that."""
+    subprocess.run([sys.executable, "-c", TOUCH, str(size)], check=True)
+
 
 def rounds(short: int, long: int) -> int:
     """How often to measure: `short` leaves a file two minutes on a machine at other work, `long` is for --long."""

@@ -22,7 +22,7 @@ from farms.slurm import Slurm  # noqa: E402  tests bring it up, and so does this
 
 RUNS = (1000, 10_000)
 SBATCHES = 100
-TIMES = 3
+TIMES = harness.rounds(3, 7)
 WAITING = 100  # of the runs that are looked at again
 SUBMITIT = """
 import sys, submitit
@@ -73,6 +73,7 @@ def queued(count: int) -> list[Row]:
 def on_a_slurm(measure) -> Cost:
     home = harness.place()
     slurm = Slurm.up(accounting=False)
+    harness.touch()
     try:
         return measure(home, {**harness.surroundings(home), **slurm.env()})
     finally:
