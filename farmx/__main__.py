@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # built in: signal is a file more to look up
 import atexit
 import gc
 import os
@@ -19,6 +20,12 @@ if sys.path[:1] in ([""], [_FIRST]) or sys.path[:1] == [os.path.realpath(_FIRST)
     del sys.path[0]
 
 
+def _heard_children() -> None:
+    """Have the ends of children told, where the caller ignores them (some crons): else every one seems to exit with 0,
+    and what a scheduler refused to be queued."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
 def _standard_streams() -> None:
     """Open what the caller closed (`<&-`, some crons): else the next file that is opened takes its place."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -31,7 +38,8 @@ def _standard_streams() -> None:
 
 
 _CONFIG, _SLURM = ".farmx.yaml", b"slurm"  # as config and layout have them, which take their time to load
-_NOT_THERE = ("--no", "--in", "--jo", "--gp")  # how options begin that make nothing, or run it here: -n, -i, -j too
+# How options begin that make nothing, or run it here: -n, -i, -j too.
+_NOT_THERE = ("--no-run", "--no_run", "--interactive", "--jobs", "--gpus")
 
 
 def _seems_for_slurm(words: Sequence[str]) -> bool:
@@ -67,6 +75,7 @@ def _command(load: Callable[[], Callable[..., None]]) -> Callable[[], None]:
     def command() -> None:
         code: object = None
         try:
+            _heard_children()
             _standard_streams()
             _run(load)
         except KeyboardInterrupt:

@@ -123,13 +123,6 @@ def test_what_is_to_be_done_or_written_at_our_end_is_not_done_at_its_end(first, 
     assert (tmp_path / "out").read_text() == "begun, the end"
 
 
-@pytest.mark.parametrize("work", ["", "ask(os.listdir, '/none')"])
-def test_where_the_ends_of_children_are_ignored_it_ends_all_the_same(work):
-    code = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nimport subprocess\n"
-    code += f"with beside.child('json') as ask:\n    ask(len, '')()\n    {work}\n    print(subprocess.call('false'))"
-    assert program(code) == "1\n"
-
-
 def test_it_hears_no_ctrl_c():
     assert inside("os.kill(pid, signal.SIGINT)\nprint(ask(os.getppid)() == os.getpid())") == "True\n"
 
@@ -217,6 +210,7 @@ ON_SLURM = "FARM: big\nbig: {EXECUTOR: slurm}\n"
         (["--jobs=1"], ON_SLURM, "", ""),
         (["--no_run"], ON_SLURM, "", ""),
         (["--first", "1"], ON_SLURM, "", "nothing"),
+        (["--no-cooldir"], ON_SLURM, "", "nothing"),
         (["--gpus", "0"], ON_SLURM, "", ""),
     ],
 )

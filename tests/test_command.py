@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 from conftest import BIN
@@ -60,6 +61,19 @@ def test_a_script_is_for_one_index_and_may_be_executed(big, hold):
     at = submission(big)
     assert sorted(calls(hold)) == [[f"{at}/0.sh"], [f"{at}/1.sh"]]
     assert all(os.access(at / f"{place}.sh", os.X_OK) for place in (0, 1))
+
+
+IGNORING = "import os, signal, sys\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nos.execvp('farmx', sys.argv)"
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_refusal_is_heard_whether_the_caller_ignores_the_ends_of_children_or_not(big, deaf):
+    configure(big, "'false'")
+    argv = [sys.executable, "-c", IGNORING] if deaf else ["farmx"]
+    done = subprocess.run([*argv, "sweep.yml"], cwd=big.path, env={**os.environ, **big.env}, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 4 and "farmx: false exited 1 for run " in done.stderr, done
+    assert set(big.states().values()) == {"staged"}
 
 
 def test_a_refusal_stops_the_launch_and_loses_nothing(big, hold):

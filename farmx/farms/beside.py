@@ -30,10 +30,10 @@ def here(function: Callable[..., Any], *given: Any) -> Callable[[], Any]:
 def child(first: str) -> Iterator[Ask]:
     """The Ask of a child that is there until the end of `with`: what gives the answer to a question put when it asked.
 
-    first: the module that it loads first. Only for who has one thread. The function that is asked for is a module's;
-    what it is given, and its answer, are plain: marshal takes them. The same is answered once.
+    first: the module that it loads first. Only for who has one thread, and hears of the ends of children. The function
+    that is asked for is a module's; what it is given, and its answer, are plain: marshal takes them. The same is
+    answered once.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # some crons ignore it: then nobody could wait for what has ended
     (asked, ask), (answered, answer) = os.pipe(), os.pipe()
     with suppress(AttributeError, OSError):  # only Linux, and only as much as it lets its users have
         fcntl.fcntl(answer, fcntl.F_SETPIPE_SZ, HOLDS)
