@@ -234,7 +234,8 @@ def number(value: float) -> float | str:
 
 
 def new(path: str, content: bytes, mode: int = 0o666, home: int | None = None) -> None:
-    """Make the file `path`, which must not be there, and put `content` into it. Raises OSError; then it is empty.
+    """Make the file `path`, which must not be there, and put `content` into it. Raises OSError; a file that it made and
+    could not fill is left empty.
 
     home: the descriptor of the directory that a relative path begins at.
     """

@@ -3,6 +3,7 @@
 Words become text here and nowhere else.
 """
 
+import errno
 import json
 import os
 import re
@@ -183,7 +184,7 @@ def _alike(spec: RunSpec, shared: Shared, variables: tuple[str, ...] | None) -> 
     key = (variables, *map(shared.environ.get, SHELL_RECORD), *map(id, told))
     found = _ALIKE.get(key)
     if found is None:
-        if len(_ALIKE) == _KINDS:
+        if len(_ALIKE) >= _KINDS:  # several threads may have filled it
             _ALIKE.clear()
         record = _common(spec, shared)
         before, after = _around(record, variables, shared.environ)
@@ -278,16 +279,18 @@ def instead(experiment: str, spec: RunSpec, name: str, generation: int, shared: 
     path = f"{experiment}/{name}"
     begun = f"{experiment}/{layout.making(launch, layout.claim_name(spec.identity, generation))}"
     told = text(spec, name, generation, shared)
-    if whereabouts.is_begun(path):
-        layout.remove(f"{path}/{layout.RUN}")  # whoever writes it this moment writes into what is no more there
     try:
+        if whereabouts.is_begun(path):
+            with suppress(FileNotFoundError):  # whoever writes it this moment writes into what is no more there
+                os.unlink(f"{path}/{layout.RUN}")
         with suppress(FileExistsError):  # NFS repeats calls: ours
             os.mkdir(begun)
         layout.new(f"{begun}/{layout.RUN}", told)
         layout.rename(begun, path, lambda: layout.holds(f"{path}/{layout.RUN}", told))
     except OSError as error:
         shutil.rmtree(begun, ignore_errors=True)
-        if os.path.lexists(path):
+        filled = error.errno in (errno.EEXIST, errno.ENOTEMPTY)  # else what was begun there is in nobody's way
+        if os.path.lexists(path) and (filled or not whereabouts.is_begun(path)):
             raise FileExistsError(path) from error
         raise _not_staged(path, error) from error
 

@@ -469,6 +469,31 @@ def test_of_a_run_that_cannot_be_made_nothing_is_left(place, monkeypatch, call, 
     assert call == "open" or sorted(os.listdir(place.experiment)) == [".farmx"]  # nor can a directory be read then
 
 
+@pytest.mark.parametrize("call", ["mkdir", "write", "rename"])
+def test_a_run_that_was_begun_and_cannot_be_made_instead_is_told_and_not_tried_for_ever(place, monkeypatch, call):
+    put(place, {})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(StageError, match="cannot be staged: No space left on device"):
+        instead(place)
+    monkeypatch.undo()
+    assert sorted(os.listdir(place.experiment)) == [".farmx", "one"]
+
+
+def test_a_torn_record_that_another_user_lets_nobody_remove_is_told_and_not_tried_for_ever(place, monkeypatch):
+    put(place, {"run.json": "{"})
+
+    def denied(*_: object, **__: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "unlink", denied)
+    with pytest.raises(StageError, match="cannot be staged: Permission denied"):
+        instead(place)
+
+
 @pytest.mark.parametrize("taken", [False, True])
 def test_of_a_run_that_cannot_be_renamed_nothing_is_left(place, monkeypatch, taken):
     """taken: its name is; which is told first, since a run of another name fails the same way."""
