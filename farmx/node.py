@@ -119,12 +119,12 @@ class Held(NamedTuple):
         if why := self.kept():
             self._hold(scheduler, why)
             return why
+        if layout.AFTER not in self.job:
+            return None
         before = [number for number in layout.attempt_numbers(self.run) if number[0] == self.queued - 1]
         name = layout.attempt_name(*max(before, default=(self.queued - 1, 0)))
         attempts = os.path.join(self.run, layout.ATTEMPTS)
         end = layout.of_attempt(os.path.join(attempts, name), layout.END) or {}
-        if layout.AFTER not in self.job:
-            return None
         if end.get("state") != "done":
             return f"attempt {name}, which comes before it, is not done"
         if any(layout.wished(os.path.join(attempts, layout.attempt_name(*number))) for number in before):

@@ -23,7 +23,7 @@ from farmx.farms.slurm_queue import Queue, job_name
 from farmx.spec import Held, Job, State, Submission
 
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # between attempts to reach a controller that does not answer
-NAMED = 200  # submissions that one squeue is asked for by name; more are picked from all of the user's
+NAMED = 200  # names that one squeue or sacct is asked for; where there are more, ours are picked from all it lists
 SKEW_S = 86400.0  # Slurm's clock may be behind ours
 MAX_ARRAY, KILL_WAIT_S = 1001, 30  # Slurm's defaults
 CAN = Can(chains=True, sentinels=True, pyxis=True, warns=True)
@@ -187,7 +187,8 @@ def recorded(record: Mapping[str, Any], pack: Mapping[str, Any], tell: Callable[
 
 
 def _ended(submissions: Sequence[Submission]) -> None:
-    """Of what we did not queue, say that we do not either, though our process may live on: it is any launch's."""
+    """Take our process (`by`) out of the records of what waits for others and was not queued: we are done with it,
+    though we may live on, and any launch may queue it."""
     for path in (each.path for each in submissions if each.after):
         if os.path.exists(os.path.join(path, layout.QUEUED)):
             continue
@@ -286,7 +287,9 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
     rows = _cleared(_rows(said.output), names, cluster)
     answers = dict(_answers(names, rows))
     forgotten = [held for held in helds if held.name is not None and (held.submission, held.place) not in answers]
-    rows += _accounted(forgotten, names, users, cluster) if forgotten else []
+    if not forgotten:
+        return answers
+    rows += _accounted(forgotten, names, users, cluster)
     listed = {names[row[3]].submission for row in rows if row[3] in names}
     return {**_hidden(forgotten), **_vanished(forgotten, listed), **dict(_answers(names, rows))}
 
@@ -411,7 +414,7 @@ def _arrays(names: Collection[str], cluster: Mapping[str, str]) -> Iterator[tupl
     """(id, name) of each array in the queue that has one of these names, once a line of squeue. Raises FarmError."""
     said = call(["squeue", "-h", *_by_name(names), "-o", "%F|%j"], cluster=cluster)
     if said.code is None:
-        raise FarmError("there is no squeue here; cancel from a machine of the cluster")
+        raise FarmError("there is no squeue here; do this on a machine of the cluster")
     if said.code != 0:
         raise FarmError(f"squeue: {slurm_words.reason(said.error)}")
     rows = (line.partition("|") for line in said.output.splitlines())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
-from farmx import layout, needs, packs
+from farmx import layout, needs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import slurm_script, slurm_words
 from farmx.farms.calls import Said, call, transient
@@ -30,7 +30,7 @@ def expect(ask: Callable[..., Answer], resources: Mapping[str, Any], pack: Mappi
     if unusual(resources):
         ask(helped)
     if not pack:
-        ask(tried, slurm_script.placed(resources, packs.of(pack, resources)))
+        ask(tried, resources)  # as slurm_script.placed has them, then
 
 
 def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, Any]], helped: Answer,
