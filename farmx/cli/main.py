@@ -51,6 +51,7 @@ def farmx() -> None:
     farmx sweep.yml -n        print every command, make nothing
     farmx sweep.yml -i        run here, one at a time
     farmx sweep.yml -j 4      run here, four at a time
+    farmx sweep.yml           run on the farm that .farmx.yaml names
     farmx status sweep        how the runs stand
     sumx sweep --sortwith acc the table
     """
