@@ -267,8 +267,9 @@ def at_work(experiment: str, launch: str) -> Iterator[None]:
 
 
 def sweep_staging(experiment: str) -> None:
-    """Remove what dead launches left behind and nobody goes on with: half a copy of the code, a look at the clock, runs
-    as an earlier farmx staged them. Only what is old goes: a younger one may be at work right now."""
+    """Remove what dead launches left behind and nobody goes on with: half a copy of the code, the probe of
+    layout.now_at, runs as an earlier farmx staged them. Only what is old goes: a younger one may be at
+    work right now."""
     staging, snapshots = (os.path.join(experiment, layout.FARMX, name) for name in (layout.STAGING, layout.SNAPSHOTS))
     now = layout.now_at(staging)
     paths = [os.path.join(staging, name) for name in layout.names(staging) if not name.startswith(layout.AT_WORK)]

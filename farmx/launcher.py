@@ -239,7 +239,8 @@ def _staged(
     anew: bool,
     choice: Choice,
 ) -> Chain | None:
-    """Do what is to be done about one point; its jobs, None where there are none, or others took it first.
+    """Make the run of one point, or take up the one that is there; return its jobs, None where there is nothing to
+    queue or another launch made it first.
 
     make: as _make.  anew: whether RETRY changed.
     """

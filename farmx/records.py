@@ -57,7 +57,8 @@ def read(path: str, name: str, experiment: str) -> Reading | None:
 
 
 def _is_foreign(path: str) -> bool:
-    """Whether something marks as a run what has no run.json of ours, or none that leads anywhere."""
+    """Whether what has neither run.json nor hparams.json to read is a run all the same: it has metrics, or one of these
+    as a link that leads nowhere. A run.json alone that is a file is one that a launch is writing: no run yet."""
     there = [os.path.basename(mark) for mark in marks(path) if os.path.lexists(mark)]
     return bool(there) and not (there == [layout.RUN] and os.path.isfile(os.path.join(path, layout.RUN)))
 

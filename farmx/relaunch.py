@@ -221,9 +221,8 @@ def _check_stages(runs: Iterable[Run], only: Sequence[str]) -> None:
 def _todays_code(
     records: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Code, ...]:
-    """The code that each run came from, listed once a source and experiment. Raises StageError for one that is gone.
-
-    """
+    """Today's code of the source that each run came from, listed once for each source and experiment. Raises StageError
+    for a source that is gone."""
     made: dict[tuple[str, str], Code] = {}
     for path, record in records.items():
         recipe = _recipe(record, path, recipes)

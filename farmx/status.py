@@ -309,7 +309,8 @@ def _noted(run: Run, handed: _Handed) -> Run:
 
 
 def _waited(run: Run) -> bool:
-    """Whether the run had a job, or shares one, that did not begin it where a breaker holds it."""
+    """Whether a job for its next attempt ends, once a breaker holds the run, without beginning it: one that looks for
+    that itself, or one that several runs share."""
     return any(_fenced(held) or _shares(held) for held in base.ahead(run))
 
 

@@ -37,7 +37,7 @@ _TRANSIENT = (
     "backup controller in standby",
     "transport endpoint is not connected",
     "try again",
-    "submitjob",
+    "submitjob",  # a limit of submitted jobs: it will let in more one day; limited() tells it from the others
     "communication error",
     "unable to contact qmaster",
     "unable to send message to qmaster",
@@ -62,7 +62,8 @@ class Said(NamedTuple):
     error: str
 
     def reason(self) -> str:
-        """The last line of its errors, else of its output, that says it is one, or more than `Exiting.`"""
+        """Why it failed, a line of its errors, else of its output: the last that begins with `error` or `denied`, else
+        the last of several words (`Exiting.` tells nothing), else the last."""
         for text in (self.error, self.output):
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             if lines:

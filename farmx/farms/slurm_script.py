@@ -102,7 +102,7 @@ class Share(NamedTuple):
 def shares(submissions: Sequence[tuple[Submission, int]]) -> dict[str, Share]:
     """id -> the share of each of these submissions, which have so many jobs: Slurm knows a limit for one array alone.
 
-    Those of equal resources, as many stages in, keep to it together.
+    Submissions of equal resources that wait for as many others, one after another, share one limit.
     """
     groups: dict[str, list[tuple[str, int]]] = {}
     depths: dict[str, int] = {}
