@@ -412,12 +412,15 @@ def _shares(held: Held) -> bool:
 
 
 def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold | None:
-    """The hold that counts, and of several for one number (an attempt may be queued twice) the one that has most
-    life."""
+    """The hold that counts. Of several for one number (an attempt may be queued twice) that is the one whose job began
+    the attempt; before that the one that has most life."""
     if not helds:
         return None
     number = base.counting(helds)
     helds = [held for held in helds if held.number == number]
+    if last is not None and last.owner and last.number[0] == number:
+        began = [held for held in helds if os.path.basename(held.submission) == last.owner.get("submission")]
+        helds = began or helds
     told = [answers.get((held.submission, held.place)) for held in helds]
     best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))
     queued = any(held.name is not None for held in helds)

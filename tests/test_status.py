@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from attempts import DAMAGED, TORN
 from launching import Place, tree
+from schedulers import Scheduler
 
 from farmx import claims, layout, processes, stage, stages, status
 from farmx.errors import RecordError, UsageError
@@ -339,6 +340,21 @@ def test_a_later_job_that_run_json_names_no_more_is_not_what_a_run_waits_for(pla
     again = place.submission(Job(run, "1.0"), name="t").path
     shutil.copy(Path(place.experiment, ".farmx/submissions/s/job.json"), again)
     assert stands() == (State.STAGED, "main done; test to come", [2])  # whose number stays used up
+
+
+@pytest.mark.parametrize(("owner", "state"), [("s", "failed"), ("t", "unknown"), ("another", "unknown")])
+def test_of_an_attempt_that_was_queued_twice_the_job_that_began_it_tells(place, tmp_path, monkeypatch, owner, state):
+    """The other one has ended well: it found the attempt taken."""
+    fake = Scheduler(tmp_path / "bin", monkeypatch)
+    fake.says("squeue", "0|FAILED|None|sweep.s\n0|COMPLETED|None|sweep.t\n")
+    run = place.run()
+    for name in ("s", "t"):
+        path = place.submission(Job(run, "1.0"), name=name).path
+        told = {"farm": "big", "executor": "slurm", "name": f"sweep.{name}", "user": "root", "submitted": 1.0}
+        layout.write_json(os.path.join(path, layout.JOB), {"format": 1, **told})
+        base.record_queued(path, 0, 0, "7")
+    began(run, host="far", submission=owner, age_s=OLD + 60)
+    assert states(place) == {"one": state}
 
 
 @pytest.mark.parametrize(("age_s", "state", "note"), [
