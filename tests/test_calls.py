@@ -24,6 +24,11 @@ def test_what_cannot_be_called_or_does_not_answer_is_a_value(argv, said):
     assert calls.call(argv, timeout_s=0.05) == said
 
 
+def test_what_does_not_answer_in_time_says_what_it_said_last():
+    said = calls.call(["sh", "-c", "echo one >&2; echo 'too many jobs' >&2; exec sleep 9"], timeout_s=1.0)
+    assert said == calls.Said(124, "", "too many jobs; sh timed out after 1 s")
+
+
 def test_bytes_that_are_no_text_do_no_harm():
     assert calls.call(["printf", "\\377"]) == calls.Said(0, "\ufffd", "")
 

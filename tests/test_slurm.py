@@ -95,6 +95,9 @@ def test_what_is_likely_is_asked_for_in_the_words_in_which_it_is_needed(fake, mo
         ({"xyzzy": 1}, "RESOURCES.xyzzy is no option of sbatch; see sbatch --help"),
         ({"outpu": "x"}, "RESOURCES.outpu is no option of sbatch; see sbatch --help"),
         ({"partitio": "x"}, "RESOURCES.partitio is no option of sbatch; did you mean partition?"),
+        ({"mem=4G": None}, "RESOURCES.mem=4G is no option of sbatch; write mem: 4G"),
+        ({"time=5 --mem": 2}, "RESOURCES.time=5 --mem is no option of sbatch; write time: 5 --mem"),
+        ({"-mem": 2}, "RESOURCES.-mem is no option of sbatch"),
         ({"array": "0-3"}, "RESOURCES.array is set by farmx itself; take it out"),
         ({"job-name": "x"}, "RESOURCES.job-name is set by farmx itself; take it out"),
         ({"clusters": "x"}, "RESOURCES.clusters: set SLURM_CLUSTERS in the environment, for all commands"),
@@ -142,6 +145,19 @@ def test_an_option_that_this_sbatch_lacks_is_refused_by_its_name(fake):
     with pytest.raises(ConfigError) as error:
         farm().check([{"gpus": 1}])
     assert str(error.value) == "RESOURCES.gpus is no option of sbatch; see sbatch --help"
+
+
+@pytest.mark.parametrize("conf", ["/it's $HOME/slurm.conf", ""])
+def test_a_slurm_that_is_not_set_up_is_told_with_its_file_and_asked_nothing_more(fake, monkeypatch, conf):
+    monkeypatch.setenv("SLURM_CONF", conf)
+    said = "sbatch: error: cannot stat file\nsbatch: fatal: Unable to process configuration file\n"
+    fake.says("sbatch-test", "", said, 1)
+    with pytest.raises(FarmError) as error:
+        farm().check([{"mem": 1, "time": 2}])
+    said = "sbatch says: Unable to process configuration file; is Slurm set up here? SLURM_CONF: "
+    assert str(error.value) == said + (conf or "not set")
+    assert [(fake.home / f"sbatch-{name}.count").exists() for name in ("test", "help")] == [True, False]
+    assert (fake.home / "sbatch-test.count").read_text() == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +263,11 @@ def test_a_script_says_what_the_sweep_says_and_nothing_else():
     resources = {"partition": "gpu", "gpus": 8, "time": "12:00:00", "array_parallelism": 2, "constraint": "a&b",
                  "exclusive": True, "qos": None, "hold": False, "nice": 0}  # fmt: skip
     assert slurm_script.text("run it", resources, 3, 2) == TEXT
+
+
+def test_a_wckey_is_the_users_where_there_is_one():
+    assert "wckey" not in slurm_script.text("run it", {"mem": 1}, 3)
+    assert "\n#SBATCH --wckey=mine\n" in slurm_script.text("run it", {"wckey": "mine"}, 3)
 
 
 @pytest.mark.parametrize(
@@ -523,6 +544,19 @@ def test_of_an_array_that_is_queued_twice_the_job_with_most_life_counts(fake, tm
     assert {place: answer.state for (_, place), answer in slurm.poll(helds(made)).items()} == {
         0: State.RUNNING, 1: State.QUEUED, 2: State.RUNNING, 3: State.FAILED
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("queued", "state"), [(False, None), (True, State.FAILED)])
+def test_an_array_that_sbatch_refused_is_none_though_squeue_lists_it(fake, tmp_path, queued, state):
+    fake.says("squeue", "0|FAILED|BadConstraints|sweep.id\n1|PENDING|BadConstraints|sweep.id\n")
+    made = submission(tmp_path)
+    if queued:
+        base.record_queued(made.path, 0, 1, "7")
+    told = slurm.poll(helds(made, "7" if queued else None))
+    expected = {0: state, 1: State.QUEUED}
+    assert {place: answer.state for (_, place), answer in told.items()} == {
+        place: state for place, state in expected.items() if state
+    }
 
 
 def test_what_ended_a_job_that_squeue_says_only_failed_to_launch_its_exit_code_tells(fake, tmp_path):

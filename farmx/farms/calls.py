@@ -94,8 +94,10 @@ def call(
                               timeout=timeout_s, check=False)  # fmt: skip
     except FileNotFoundError:
         return Said(None, "", f"there is no {argv[0]} here")
-    except subprocess.TimeoutExpired:
-        return Said(124, "", f"{argv[0]} timed out after {timeout_s:.0f} s")
+    except subprocess.TimeoutExpired as late:
+        meanwhile = late.stderr.decode(errors="replace").split("\n") if isinstance(late.stderr, bytes) else []
+        lines = [*filter(str.strip, meanwhile), f"{argv[0]} timed out after {timeout_s:.0f} s"]
+        return Said(124, "", "; ".join(lines[-2:]))  # why it waited, and that it did
     except OSError as error:
         return Said(126, "", f"{argv[0]}: {error.strerror}")
     return Said(made.returncode, made.stdout, made.stderr)

@@ -284,7 +284,7 @@ def _polled(helds: Sequence[Held], cluster: Mapping[str, str]) -> Answers:
         why = f"Slurm cannot be asked: {slurm_words.reason(said.error)}"
         note = why if said.code is not None else "there is no squeue here"
         return {(held.submission, held.place): Answer(State.UNKNOWN, note) for held in helds}
-    rows = _cleared(_rows(said.output), names, cluster)
+    rows = [row for row in _cleared(_rows(said.output), names, cluster) if not _refused(row, names)]
     answers = dict(_answers(names, rows))
     forgotten = [held for held in helds if held.name is not None and (held.submission, held.place) not in answers]
     if not forgotten:
@@ -309,6 +309,13 @@ def _cleared(rows: list[list[str]], names: Collection[str], cluster: Mapping[str
     codes = {(index, name.strip()): code for index, _, code, name in _rows(said.output if said.code == 0 else "")}
     told = [codes.get((index, name)) if reason == slurm_words.UNCLEAR else None for index, _, reason, name in rows]
     return [[*row[:2], slurm_words.exit_code(code), row[3]] if code else row for row, code in zip(rows, told)]
+
+
+def _refused(row: Sequence[str], names: Mapping[str, Held]) -> bool:
+    """Whether it is of a job that sbatch refused, which Slurm lists for some minutes as one that failed."""
+    ours = names.get(row[3])
+    unheard = ours is not None and not os.path.exists(os.path.join(ours.submission, layout.QUEUED))
+    return unheard and row[1:3] == ["FAILED", slurm_words.REFUSED]
 
 
 def _vanished(helds: Sequence[Held], arrays: Collection[str]) -> Answers:

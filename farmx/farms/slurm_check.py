@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from farmx import layout, needs
 from farmx.errors import ConfigError, FarmError, nearest
 from farmx.farms import slurm_script, slurm_words
-from farmx.farms.calls import Said, call, transient
+from farmx.farms.calls import Said, call, here, transient
 
 OURS = ("array", "chdir", "comment", "error", "help", "input", "job_name", "no_requeue", "open_mode", "output",
         "parsable", "requeue", "test_only", "usage", "version", "wait", "wrap")  # fmt: skip
@@ -44,7 +44,10 @@ def check(farm: str, origins: Mapping[str, str], wanted: Sequence[Mapping[str, A
     for resources, answer in zip(wanted, answers):
         asker.names(resources, options() if unusual(resources) else COMMON)
         said = Said(*answer())
-        if said.code != 0:  # this sbatch may lack one that others have
+        if re.search("configuration (file|source)", said.error):
+            conf = here()["SLURM_CONF"] or "not set"
+            raise FarmError(f"sbatch says: {slurm_words.reason(said.error)}; is Slurm set up here? SLURM_CONF: {conf}")
+        if said.code is None or "--help" in said.error:  # this sbatch may lack one that others have
             asker.names(resources, options())
         asker.values(resources, said)
 
@@ -61,6 +64,9 @@ class _Check(NamedTuple):
     def names(self, resources: Mapping[str, Any], known: Collection[str]) -> None:
         for key, value in resources.items():
             name, told = needs.plain(key), slurm_words.resource(key, value, self.origins)
+            if not re.fullmatch(r"[A-Za-z][\w-]*", key):
+                word, _, given = key.partition("=")
+                raise ConfigError(f"{told} is no option of sbatch" + (f"; write {word}: {given}" if given else ""))
             if name in CLUSTERS:
                 raise ConfigError(f"{told}: set SLURM_CLUSTERS in the environment, for all commands")
             if name in OURS:

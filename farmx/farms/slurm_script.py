@@ -68,8 +68,8 @@ def text(command: str, resources: Mapping[str, Any], tasks: int, most: int | Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its advice on combinations is for its own users
         made: str = _make_sbatch_string(
-            _lines(command, resources), folder="/dev/null", **{"time": None, "nodes": None, **named},
-            wckey=None, use_srun=False, stderr_to_stdout=True, additional_parameters=ours,
+            _lines(command, resources), folder="/dev/null", **{"time": None, "nodes": None, "wckey": None, **named},
+            use_srun=False, stderr_to_stdout=True, additional_parameters=ours,
         )  # fmt: skip
     # What its own jobs know each other by, and an output that the command line says.
     unwanted = ("export SUBMITIT_", "#SBATCH --output=", "#SBATCH --job-name=", "#SBATCH --open-mode=")

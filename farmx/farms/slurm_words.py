@@ -40,6 +40,7 @@ _STATES = {
 }
 # https://slurm.schedmd.com/sacct.html#SECTION_JOB-STATE-CODES: all of them.
 STATES = "BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO"
+REFUSED = "BadConstraints"  # squeue says so of a job that waits, and for minutes of one that sbatch has refused
 # https://slurm.schedmd.com/resource_limits.html and the job reason codes; those people meet.
 _REASONS = {
     "None": "",
@@ -55,7 +56,7 @@ _REASONS = {
     "JobHoldMaxRequeue": "requeued too often; Slurm holds it",
     "launch_failed_requeued_held": f"its launch failed on a node; {LET_GO} tries again",
     "NodeDown": "a node that it needs is down",
-    "BadConstraints": "no node fits its constraints; it will never start",
+    REFUSED: "no node fits its constraints; it will never start",
     "Nodes_required_for_job_are_DOWN": "its nodes are down, drained or kept for a partition that goes first",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition takes no jobs now",
