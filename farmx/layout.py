@@ -102,7 +102,7 @@ ENV_EXPERIMENT = "FARMX_EXPERIMENT"
 ENV_POINT = "FARMX_POINT"
 ENV_LOGDIR = "LOGDIR"
 ENV_LOGROOT = "FARMX_LOGROOT"  # of whoever launches or looks, and of logx outside a launch
-ENV_STARTED = "FARMX_STARTED"  # when the attempt began
+ENV_STARTED = "FARMX_STARTED"  # when the attempt began that ran the first stage
 STARTED_FORM = "%Y%m%d.%H%M%S"
 
 # Every record carries the number of the form it was written in.

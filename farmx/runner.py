@@ -331,8 +331,10 @@ def _run_stages(start: _Start) -> Outcome:
     # As the shell's argument, so that it runs where nothing may be executed.
     command = [*start.command, outfit.unfold(run, record), os.path.join(run, layout.LAUNCH)]
     outfit.own_code(run, record["digest"], record["code"]["staging"])
-    start = start._replace(command=command, env=environment(run, record, attempt, start.env))
-    todo = stages.plan(run, os.path.basename(attempt.path), record)
+    number = os.path.basename(attempt.path)
+    todo = stages.plan(run, number, record)
+    since = stages.since(run, number, attempt.owner["started"], todo)
+    start = start._replace(command=command, env=environment(run, record, attempt, start.env, since))
     attempt.stages, outcome = todo.told({}), Outcome("done", code=0)
     for place in todo.kept - set(todo.run):
         attempt.event(stages.KEPT, stage=todo.stages[place]["name"], **todo.marks(place))
@@ -363,8 +365,10 @@ def clear(attempt: str) -> None:
     processes.clear([f"{layout.ENV_ATTEMPT_DIR}={path}{end}" for path in paths for end in ("\0", os.sep)])
 
 
-def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapping[str, str]) -> dict[str, str]:
-    """What the program finds in its environment beside what launch.sh sets."""
+def environment(
+    run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapping[str, str], since: float
+) -> dict[str, str]:
+    """What the program finds in its environment beside what launch.sh sets. since: as stages.since has it."""
     ours = {
         layout.ENV_RUN: run,
         layout.ENV_ATTEMPT: str(attempt.owner["ordinal"]),
@@ -372,7 +376,7 @@ def environment(run: str, record: Mapping[str, Any], attempt: Attempt, env: Mapp
         layout.ENV_EXPERIMENT: record["experiment"],
         layout.ENV_POINT: record["point"],
         layout.ENV_LOGDIR: run,
-        layout.ENV_STARTED: time.strftime(layout.STARTED_FORM, time.localtime(attempt.owner["started"])),
+        layout.ENV_STARTED: time.strftime(layout.STARTED_FORM, time.localtime(since)),
         "PYTHONUNBUFFERED": "1",  # a log is read while the program runs, and after it was killed
     }
     return {**os.environ, **ours, **env}

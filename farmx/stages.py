@@ -52,6 +52,17 @@ def plan(run: str, number: str, record: Mapping[str, Any]) -> Plan:
     return Plan(stages, done, tuple(place for place in wanted if place >= begin))
 
 
+def since(run: str, number: str, started: float, todo: Plan) -> float:
+    """When the attempt began that ran the first stage: attempt `number`, which began at `started` and is to do `todo`,
+    or the newest before it that did. Seconds since the epoch."""
+    if len(todo.stages) > 1 and 0 not in todo.run:
+        for attempt in reversed(list(_before(run, number))):
+            if any(row.get("event") == "started" and row.get("place", 0) == 0 for row in rows(attempt)):
+                began = (layout.of_attempt(attempt, layout.OWNER) or {}).get("started")
+                return began if isinstance(began, (int, float)) else started
+    return started
+
+
 def named(record: Mapping[str, Any], number: str) -> bool:
     """Whether run.json, `record`, says which stages attempt `number` is to run; of what waits for another it does."""
     return any(_asked(record, key, number) for key in (AGAIN, ONLY))

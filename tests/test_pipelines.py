@@ -314,6 +314,23 @@ def test_the_time_is_that_of_the_attempt_in_all_its_stages(project):
     assert first == second and re.fullmatch(r"\d{8}\.\d{6}\n", first)
 
 
+@pytest.mark.parametrize(("stage", "same"), [("b", True), ("a", False)])
+def test_a_stage_that_goes_on_with_what_an_attempt_made_has_its_time(project, stage, same):
+    project.write("sweep.yml", "CMD:\n  a: echo {_time} >>{_output}/a; [ -e $SIDE.a ]\n"
+                               "  b: echo {_time} >>{_output}/b; [ -e $SIDE.b ]\n")  # fmt: skip
+    other = {"a": "b", "b": "a"}[stage]
+    Path(f"{project.side}.{other}").touch()
+    project("sweep.yml", "-i")
+    (run,) = project.runs()
+    owner = run / "attempts/1.0/owner.json"
+    told = json.loads(owner.read_text())
+    owner.write_text(json.dumps({**told, "started": 86400.0 * 365}))  # 1971, here too
+    Path(f"{project.side}.{stage}").touch()
+    project.ok("retry", "sweep", "-i")
+    times = [line[:4] for line in (run / "b").read_text().split()]
+    assert (times[-1] == "1971") is same
+
+
 REFUSED = [
     ("sweep.yml -i --stage tset", "--stage: sweep.yml has no stage 'tset'; did you mean test?"),
     ("sweep.yml -n --stage tset", "--stage: sweep.yml has no stage 'tset'; did you mean test?"),
