@@ -20,6 +20,7 @@ GONE = "its job has not come back for a day; if it is gone: farmx retry --state 
 BACK_S = 86400.0  # so long a job that is to be run again is taken to wait in a queue that cannot be asked
 NEW = "not started"
 LIVE = (State.RUNNING, State.QUEUED, State.PREEMPTED)
+_OVER = (State.FAILED, State.LOST, State.INTERRUPTED)  # what a farm says of a job that ended by itself
 _UNSURE = (State.LOST, State.UNKNOWN, State.INTERRUPTED, State.CANCELLED, State.FAILED)
 # Of several answers about one attempt the first of these counts; None: not listed.
 _LIFE = (State.RUNNING, State.QUEUED, State.UNKNOWN, State.DONE, State.CANCELLED, State.FAILED, State.PREEMPTED,
@@ -106,8 +107,10 @@ def _between(hold: Hold | None, silent_s: float) -> tuple[State, str]:
 
 def _unended(hold: Hold, host: str) -> tuple[State, str] | None:
     """What the farm says of an attempt without an end; None when only the heartbeat can tell."""
+    if hold.asked and (hold.answer is None or hold.answer.state in _OVER):
+        return State.CANCELLED, "its job ended when it was asked to"
     if hold.answer is None:
-        return (State.CANCELLED, "its job ended when it was asked to") if hold.asked else None
+        return None
     if hold.answer.state is State.UNKNOWN:
         return None
     if hold.answer.state is State.QUEUED:
@@ -424,6 +427,7 @@ def _hold(helds: Sequence[Held], answers: Answers, last: Attempt | None) -> Hold
     told = [answers.get((held.submission, held.place)) for held in helds]
     best = min(told, key=lambda answer: _LIFE.index(answer.state if answer else None))
     queued = any(held.name is not None for held in helds)
-    asked = best is None and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
+    over = best is None or best.state in _OVER
+    asked = over and last is not None and os.path.exists(os.path.join(last.path, layout.CANCEL))
     after = any(held.record.get(layout.AFTER) for held in helds)
     return Hold(number, best, queued, asked, after, any(_shares(held) for held in helds))

@@ -23,6 +23,8 @@ UNOPENED = "its node could not begin its job: does it see LOGROOT, and was that 
         ("PENDING", "JobArrayTaskLimit", Answer(State.QUEUED, "array_parallelism runs of its array are running")),
         ("PENDING", "launch failed requeued held",
          Answer(State.QUEUED, "its launch failed on a node; scontrol release tries again")),
+        ("PENDING", "job requeued in held state",
+         Answer(State.QUEUED, "somebody held it and had it begin anew; scontrol release lets it go")),
         ("PENDING", "Neu", Answer(State.QUEUED, "Slurm says Neu")),
         ("RUNNING", "None", Answer(State.RUNNING, "")),
         ("COMPLETING", "None", Answer(State.RUNNING, "it is ending")),

@@ -105,6 +105,10 @@ ELSEWHERE_DECIDED = [
     (attempt(), hold(1), False, OLD, "lost", GONE),
     (attempt(), hold(1), True, OLD, "running", "on here"),
     (attempt(), hold(1, asked=True), None, 0.0, "cancelled", "its job ended when it was asked to"),
+    (attempt(), hold(1, "failed", "killed", asked=True), None, 0.0, "cancelled", "its job ended when it was asked to"),
+    (attempt(), hold(1, "lost", "its node", asked=True), None, OLD, "cancelled", "its job ended when it was asked to"),
+    (attempt(), hold(1, "running", asked=True), None, 0.0, "running", "on here"),
+    (attempt(), hold(1, "unknown", "ended well", asked=True), None, 0.0, "running", "on here, heard 0 s ago"),
     (attempt((1, 1)), hold(1), None, OLD, "lost", GONE),
     # between two
     (PREEMPTED, hold(1, "queued"), None, 0.0, "preempted", "its job is queued again"),
@@ -353,8 +357,10 @@ def test_of_an_attempt_that_was_queued_twice_the_job_that_began_it_tells(place, 
         told = {"farm": "big", "executor": "slurm", "name": f"sweep.{name}", "user": "root", "submitted": 1.0}
         layout.write_json(os.path.join(path, layout.JOB), {"format": 1, **told})
         base.record_queued(path, 0, 0, "7")
-    began(run, host="far", submission=owner, age_s=OLD + 60)
+    path = began(run, host="far", submission=owner, age_s=OLD + 60)
     assert states(place) == {"one": state}
+    (path / layout.CANCEL).touch()
+    assert states(place) == {"one": "cancelled" if state == "failed" else state}
 
 
 @pytest.mark.parametrize(("age_s", "state", "note"), [

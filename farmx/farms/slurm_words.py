@@ -55,6 +55,7 @@ _REASONS = {
     "JobHeldAdmin": "held by an administrator",
     "JobHoldMaxRequeue": "requeued too often; Slurm holds it",
     "launch_failed_requeued_held": f"its launch failed on a node; {LET_GO} tries again",
+    "job_requeued_in_held_state": f"somebody held it and had it begin anew; {LET_GO} lets it go",
     "NodeDown": "a node that it needs is down",
     REFUSED: "no node fits its constraints; it will never start",
     "Nodes_required_for_job_are_DOWN": "its nodes are down, drained or kept for a partition that goes first",
