@@ -5,7 +5,7 @@ import os
 import pwd
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -501,6 +501,29 @@ def test_packed_runs_are_counted_by_their_jobs(fake, tmp_path):
     assert ": 2 of 10 runs are not queued" in shortage([made], pack={"runs": 4})
     assert asked(fake) == ["0-2  refused", "0-0  taken", "1-1  taken"]
     assert sorted(base.queued(made.path)) == list(range(8))
+
+
+CROWDED = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+
+
+def test_a_cluster_that_takes_no_more_jobs_is_asked_once(fake, tmp_path):
+    """Each time sbatch itself tries for two minutes."""
+    fake.says("sbatch", "", CROWDED, 1)
+    assert shortage([submission(tmp_path, 4), submission(tmp_path, 2, "later", partition="b")]) == (
+        "Slurm's limit of submitted jobs is reached (MaxJobCount): 4 of 4 runs are not queued; the same command goes "
+        "on when some have ended"
+    )
+    assert len(fake.calls("sbatch")) == 1
+
+
+@pytest.mark.parametrize(("found", "queued"), [("9\n", {0: "9", 1: "9"}), ("", {})])
+def test_a_call_that_ran_out_of_time_may_have_been_heard(fake, tmp_path, found, queued):
+    fake.says("sbatch", "", CROWDED + "sbatch timed out after 120 s", 124)
+    fake.says("squeue", found)
+    made = submission(tmp_path)
+    with nullcontext() if found else pytest.raises(FarmError):
+        submit(made)
+    assert base.queued(made.path) == queued
 
 
 def test_a_limit_that_an_unheard_call_filled_is_not_taken_for_a_refusal(fake, tmp_path):

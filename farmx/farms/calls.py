@@ -14,6 +14,7 @@ from farmx import layout
 if TYPE_CHECKING:
     import subprocess
 
+TIMED_OUT = 124
 TIMEOUT_S = 120.0  # a scheduler that takes longer does not answer
 _DROPPED = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SRUN_")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
@@ -45,6 +46,8 @@ _TRANSIENT = (
     "no response from",
     "send timeout",
 )
+ALL = "MaxJobCount"  # the limit of all jobs of a cluster
+_FULL = "unable to accept job, sleeping"  # sbatch says so there, and tries again for two minutes
 # Grid Engine; OpenPBS; Torque; HTCondor; Slurm; LSF.
 _CROWDED = (
     r"(?i)jobs are allowed per (?:user|cluster)|would exceed .*\blimit\b|maximum number of jobs|would exceed max_jobs"
@@ -55,7 +58,7 @@ _ERROR = r"(?i)(?:denied|error)\b"  # qdel says so of one job, then that others 
 
 
 class Said(NamedTuple):
-    """code: the exit code, None where there is no such command. One that did not answer in time has code 124."""
+    """code: the exit code, None where there is no such command. TIMED_OUT: it did not answer in time."""
 
     code: int | None
     output: str
@@ -97,7 +100,7 @@ def call(
     except subprocess.TimeoutExpired as late:
         meanwhile = late.stderr.decode(errors="replace").split("\n") if isinstance(late.stderr, bytes) else []
         lines = [*filter(str.strip, meanwhile), f"{argv[0]} timed out after {timeout_s:.0f} s"]
-        return Said(124, "", "; ".join(lines[-2:]))  # why it waited, and that it did
+        return Said(TIMED_OUT, "", "; ".join(lines[-2:]))  # why it waited, and that it did
     except OSError as error:
         return Said(126, "", f"{argv[0]}: {error.strerror}")
     return Said(made.returncode, made.stdout, made.stderr)
@@ -184,7 +187,7 @@ def transient(error: str) -> bool:
 def limited(error: str) -> str:
     """What Slurm calls the limit of submitted jobs that is in the way, '' when none is: AssocMaxSubmitJobLimit."""
     found = re.search(r"\w*SubmitJob\w*", error)
-    return found[0] if found else ""
+    return found[0] if found else ALL if _FULL in error else ""
 
 
 def crowded(error: str) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from farmx import layout, needs
 from farmx.errors import FarmError
 from farmx.farms import slurm_script, slurm_words
-from farmx.farms.calls import Said, call, limited, transient
+from farmx.farms.calls import ALL, TIMED_OUT, Said, call, limited, transient
 from farmx.spec import Submission
 
 COUNTED = ("partition", "qos", "account", "reservation")  # what limits are set for
@@ -77,7 +77,7 @@ class Queue:
         """wanted: of which jobs, and the array that they wait for. What is refused whole is halved until it is one."""
         done, end, refused = wanted.first, wanted.end, wanted.end + 1
         key = repr([needs.plainly(submission.resources).get(name) for name in COUNTED])
-        while done < end and key not in self._full:
+        while done < end and key not in self._full and self.limit != ALL:  # to be told that takes minutes each time
             array = self._queue(submission, Part(done, end, wanted.array), jobs)
             if array is not None:
                 yield Part(done, end, array)
@@ -110,7 +110,8 @@ class Queue:
 
         Returns its id, None where it is refused, and what sbatch said last. known: ids of other jobs of that name.
         """
-        said, heard = call(argv), True
+        said = call(argv)
+        heard = said.code != TIMED_OUT
         for delay_s in self._delays_s:
             if said.code == 0 or limited(said.error) or not transient(said.error):
                 break
