@@ -263,13 +263,31 @@ CLOCKS = [(60, "09:01"), (0, "09:00"), (15 * 3600, "Sat 00:00"), (5 * 86400, "We
           (7 * 86400, "2027-01-22 09:00"), (-86400, "2027-01-14 09:00")]  # fmt: skip
 
 
+@pytest.fixture
+def nine(monkeypatch):
+    """Where we are it is nine o'clock at NOW."""
+    with monkeypatch.context() as zone:
+        zone.setenv("TZ", "UTC-1")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.parametrize("later, told", CLOCKS)
-def test_a_point_in_time_says_its_day_unless_it_is_today(monkeypatch, later, told):
-    monkeypatch.setenv("TZ", "UTC-1")
-    time.tzset()
+def test_a_point_in_time_says_its_day_unless_it_is_today(nine, later, told):
     assert looking.clock(NOW + later, NOW) == told
-    monkeypatch.undo()
-    time.tzset()
+
+
+LEFT = [
+    (a(State.RUNNING, (600, None)), "1 running; 40:00 spent, about 20:00 left, done at 09:20"),
+    (a(State.QUEUED), "1 queued; 30:00 spent, about 30:00 left"),
+    (a(State.RUNNING, (5400, None)), "1 running; 2:00:00 spent"),
+]
+
+
+@pytest.mark.parametrize("run, told", LEFT)
+def test_the_last_line_says_at_what_oclock_runs_are_done_while_one_runs(nine, run, told):
+    assert looking.summary([a(State.DONE, (3600, 1800)), run], NOW) == f"2 runs: 1 done, {told}"
 
 
 def test_looking_changes_nothing(typed):
