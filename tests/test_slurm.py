@@ -796,9 +796,9 @@ def test_an_array_that_is_queued_while_the_rest_of_its_launch_is_held_is_held(fa
 # ---------------------------------------------------------------- sentinels
 
 
-def wants_sentinel(home: Path, name: str = "id", wanted: bool = True) -> Submission:
+def wants_sentinel(home: Path, name: str = "id", wanted: bool = True, **more) -> Submission:
     """A submission of runs that were staged with SENTINEL."""
-    made = submission(home, name=name, partition="a")
+    made = submission(home, name=name, partition="a", **more)
     for job in made.jobs:
         Path(job.run).mkdir(exist_ok=True)
         layout.write_json(os.path.join(job.run, layout.RUN), {"format": 1, layout.SENTINEL: wanted})
@@ -815,6 +815,19 @@ def test_a_sentinel_is_asked_for_as_patiently_as_an_array_and_queued_once(fake, 
     sent = fake.calls("sbatch")
     assert [words[-1].rpartition("/")[2] for words in sent] == ["script", "tend", "tend"][:calls]
     assert [words for words in fake.calls("squeue") if "--name=sweep.id.tend" in words]
+
+
+def test_a_sentinel_is_where_and_on_the_account_that_its_runs_are_and_else_asks_for_its_own(fake, tmp_path):
+    fake.says("sbatch", "7\n", call=1)
+    fake.says("sbatch", "8\n", call=2)
+    wanted = {"account": "it's $HOME", "qos": ["low", "free"], "reservation": "größe"}
+    made = wants_sentinel(tmp_path, **wanted, mem=9, nodes=2, constraint="ib")
+    assert submit(made) == [2]
+    assert fake.calls("sbatch")[1] == [
+        "sbatch", "--parsable", "--job-name=sweep.id.tend", "--dependency=afterany:7", f"--chdir={made.path}",
+        "--output=/dev/null", "--ntasks=1", "--mem=500", "--time=30", "--partition=a", "--account=it's $HOME",
+        "--qos=low,free", "--reservation=größe", f"{made.path}/tend",
+    ]  # fmt: skip
 
 
 def test_a_sentinel_that_slurm_never_takes_is_told(fake, tmp_path):
