@@ -63,6 +63,14 @@ def test_a_script_is_for_one_index_and_may_be_executed(big, hold):
     assert all(os.access(at / f"{place}.sh", os.X_OK) for place in (0, 1))
 
 
+def test_a_template_is_given_what_farmx_knows_of_each_job(big, hold):
+    configure(big, "submit_job {experiment} {name} {logdir} {log} {script} {command}", "")
+    big.sweep("{n: [1]}")
+    big.ok("sweep.yml")
+    (run,), at = big.runs(), submission(big)
+    assert calls(hold) == [["sweep", f"sweep_{run.name}", str(run), f"{at}/0.log", f"{at}/0.sh", f"sh {at}/0.sh"]]
+
+
 IGNORING = "import os, signal, sys\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nos.execvp('farmx', sys.argv)"
 
 
