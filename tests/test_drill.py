@@ -240,6 +240,25 @@ def test_when_there_is_something_to_go_on_from(tmp_path, files, saved, used, rea
     assert (signs.used, signs.ready) == (used, ready)
 
 
+USED = {"metrics.jsonl": [row("train", 0, a=1)]}
+EPOCHS = {"metrics.jsonl": [row("train", 0, a=1), row("train", 1, a=1)]}
+DUE = [
+    ({}, 29.9, None, ""),
+    ({}, 30.0, None, "no sign of logx in 30 s"),
+    (USED, 99.0, None, ""),
+    (EPOCHS, 0.1, None, "it has metrics of 2 steps"),
+    (USED | {"../../checkpoints.json": []}, 0.1, None, "it has a checkpoint"),
+    ({}, 39.9, 40.0, ""),
+    (EPOCHS, 39.9, 40.0, ""),
+    ({}, 40.0, 40.0, "after 0:40"),
+]
+
+
+@pytest.mark.parametrize(("files", "running", "after_s", "why"), DUE)
+def test_why_a_run_is_told_to_end(tmp_path, files, running, after_s, why):
+    assert drill._due(attempt(tmp_path, files), running, after_s) == why
+
+
 def signs(*steps: tuple[str, float]) -> drills.Signs:
     return drills.Signs(bool(steps), steps, False)
 
