@@ -12,11 +12,11 @@ import pytest
 from launching import PLACE, Place
 from schedulers import Scheduler
 
-from farmx import layout, processes, status
+from farmx import layout, processes, relaunch, status
 from farmx.errors import ConfigError, FarmError
 from farmx.farms import base, slurm, slurm_check, slurm_script
 from farmx.farms.base import Answer
-from farmx.spec import Held, Job, State, Submission
+from farmx.spec import Held, Job, Run, State, Submission
 
 SLOW = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
 
@@ -760,6 +760,34 @@ def test_each_array_that_is_held_is_let_go_by_one_call(fake, tmp_path):
     fake.says("squeue", "8|sweep.id\n8|sweep.id\n9|sweep.id\n7|other\n")
     slurm.release(helds(submission(tmp_path))[0])
     assert fake.calls("scontrol") == [["scontrol", "release", "8"], ["scontrol", "release", "9"]]
+
+
+def test_what_has_ended_need_not_be_let_go(fake, tmp_path):
+    fake.says("squeue", "8|sweep.id\n9|sweep.id\n")
+    fake.says("scontrol", "", "0: Job has already finished\n", 1)
+    slurm.release(helds(submission(tmp_path))[0])
+    assert fake.calls("scontrol") == [["scontrol", "release", "8"], ["scontrol", "release", "9"]]
+
+
+def test_what_slurm_refuses_to_let_go_is_told_and_is_held_until_it_is_asked_for_again(fake, tmp_path):
+    place = Place(tmp_path)
+    made = place.submission(Job(place.run(), "1.0"))
+    record = {"format": 1, "executor": "slurm", "farm": "big", "name": "sweep.s", "user": "root"}
+    layout.write_json(os.path.join(made.path, layout.JOB), record)
+    base.record_queued(made.path, 0, 0, "7")
+    layout.write_json(os.path.join(made.path, layout.BREAKER), {"format": 1, "held": True, "why": "it's $HOME"})
+    fake.says("squeue", "7|sweep.s\n0|PENDING|JobHeldUser|sweep.s\n")
+    fake.says("scontrol", "", "Access/permission denied for job 7\nslurm_update error: Access denied\n", 1, call=1)
+
+    def found() -> list[Run]:
+        return list(status.of(str(place.experiment), ["one"]).runs)
+
+    with pytest.raises(FarmError) as error:
+        relaunch.let_go(found(), "own", {}, pytest.fail)
+    assert str(error.value) == "scontrol: slurm_update error: Access denied"
+    assert [run.note for run in found()] == ["held: it's $HOME"]
+    relaunch.let_go(found(), "own", {}, pytest.fail)
+    assert [run.note for run in found()] == ["held by its user; scontrol release lets it go"]  # as Slurm still says
 
 
 def test_slurm_is_asked_for_its_configuration_once_however_many_arrays_there_are(fake, tmp_path):
