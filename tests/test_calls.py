@@ -40,6 +40,9 @@ def test_bytes_that_are_no_text_do_no_harm():
         ("squeue: error: Unable to contact slurm controller (connect failure)", True),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),
         ("sbatch: error: AssocMaxSubmitJobLimit", True),
+        ("Unable to run job: unable to contact qmaster using port 6444 on host \"it's\".", True),
+        ("error: unable to send message to qmaster using port 6444 on host \"it's\": got send error", True),
+        ("Unable to run job: can't reach qmaster.\nExiting.", True),
         ("sbatch: error: Batch job submission failed: Invalid qos specification", False),
         ("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
          "size and/or time limits)", False),

@@ -130,6 +130,7 @@ MEMORY = [
     ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7 TiB for an array", False, True),
     ("terminate called after throwing an instance of 'std::bad_alloc'", False, True),
     ("OSError: [Errno 12] Cannot allocate memory", False, True),
+    ("bus error encountered in worker. This might be caused by insufficient shared memory (shm).", False, True),
     ("ValueError: no", False, False),
 ]
 

@@ -35,6 +35,8 @@ REFUSED = [
      "runs of several tasks cannot share a job, and RESOURCES says nodes: 2; take out one of the two"),
     ({"runs": 4}, {"ntasks-per-node": "2"},
      "runs of several tasks cannot share a job, and RESOURCES says ntasks_per_node: 2; take out one of the two"),
+    ({"runs": 4}, {"ntasks-per-gpu": 2},
+     "runs of several tasks cannot share a job, and RESOURCES says ntasks_per_gpu: 2; take out one of the two"),
 ]  # fmt: skip
 
 

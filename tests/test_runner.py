@@ -243,6 +243,14 @@ def test_what_a_killed_runner_left_half_made_is_no_attempt_and_counts_for_nothin
     assert taken and told["ordinal"] == 1
 
 
+@pytest.mark.parametrize("late", ["1.0", "1.1"])
+def test_what_a_scheduler_restarts_after_a_newer_attempt_has_begun_is_taken_by_nobody(place, late):
+    run = place.run()
+    _, newest = runner.take(run, "2.0", {})
+    assert runner.take(run, late, {}) == (None, newest)
+    assert os.listdir(f"{run}/attempts") == ["2.0"]
+
+
 def test_attempts_are_counted_in_order_whatever_their_names(place):
     run = place.run()
     assert [runner.take(run, name, {})[1]["ordinal"] for name in ("1.0", "1.1", "3.0")] == [1, 2, 3]

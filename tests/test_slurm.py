@@ -187,6 +187,17 @@ def test_what_sbatch_refuses_is_blamed_on_the_key_with_what_there_is(fake):
     )
 
 
+@pytest.mark.parametrize(("value", "end"), [("a10", "; did you mean a100?"), ("it's", "; known: a100, h100, ib")])
+def test_a_feature_that_no_node_has_is_refused_with_the_nearest_of_those_that_there_are(fake, value, end):
+    fake.says("sbatch-test", "", "allocation failure: Invalid feature specification\n", 1)
+    fake.says("sinfo", "a100,ib\n(null)\nh100,ib\n")
+    with pytest.raises(ConfigError) as error:
+        farm().check([{"mem": 1, "constraint": value}])
+    why = "sbatch says: Invalid feature specification"
+    assert str(error.value) == f"RESOURCES.constraint {value!r}: {why}{end}"
+    assert fake.calls("sinfo") == [["sinfo", "-h", "-o", "%f"]]
+
+
 @pytest.mark.parametrize("said", [SLOW, "sbatch: error: Required node not available (down, drained or reserved)\n"])
 def test_what_may_be_otherwise_later_is_not_refused(fake, said):
     fake.says("sbatch-test", "", said, 1)
@@ -277,6 +288,19 @@ def test_a_wckey_is_the_users_where_there_is_one():
 )  # fmt: skip
 def test_a_program_is_told_before_its_limit_but_not_before_half_of_it(resources, notice_s):
     assert slurm_script.node(resources, 3, 30)["notice_s"] == notice_s
+
+
+@pytest.mark.parametrize(
+    ("config", "grace_s"),
+    [("KillWait                = 30 sec\n", 25), ("KillWait                = 100 sec\n", 95),
+     ("KillWait                = 4 sec\n", 2.0), ("", 25)],
+)  # fmt: skip
+def test_a_program_has_killwait_to_end_less_what_recording_its_end_takes(fake, tmp_path, config, grace_s):
+    fake.says("config", config)
+    fake.says("sbatch", "7\n")
+    made = submission(tmp_path)
+    submit(made)
+    assert json.loads(Path(made.path, layout.JOB).read_text())["node"]["grace_s"] == grace_s
 
 
 @pytest.mark.parametrize(
