@@ -168,6 +168,9 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
+IMPORTS = [(name, other) for name in NAMED for other in imported(TREES[name])]
+
+
 def others_at_import(tree: ast.Module) -> set[str]:
     """The packages that importing it imports, ours left out."""
     found = {one.name for node in tree.body if isinstance(node, ast.Import) for one in node.names}
@@ -210,16 +213,25 @@ def test_the_ladder_and_the_package_name_the_same_modules():
     assert [name for name in lines if not name.endswith(".*") and name not in NAMED] == []
 
 
-def test_the_architecture_names_every_module_once():
+def architecture() -> list[tuple[int, str]]:
+    """(line, module or package) of the table of CONTRIBUTING.md, in order."""
     table = re.search(r"\| module, .*?\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[0]
-    told = [re.findall(r"`(\w+)/?`", row.split("|")[1]) for row in table.split("\n")[2:-2]]
+    rows = enumerate(row.split("|")[1] for row in table.split("\n")[2:-2])
+    return [(line, name) for line, cell in rows for name in re.findall(r"`(\w+)/?`", cell)]
+
+
+def test_the_architecture_names_every_module_once():
     tops = {name.split(".")[0] for name in NAMED} - {"version", "__main__"}
-    assert sorted(name for names in told for name in names) == sorted(tops)
+    assert sorted(name for _, name in architecture()) == sorted(tops)
+
+
+def test_the_architecture_tells_a_module_after_all_that_it_imports():
+    lines = {"version": -1, "__main__": len(NAMED)} | {name: line for line, name in architecture()}
+    assert [(name, other) for name, other in IMPORTS if lines[other.split(".")[0]] > lines[name.split(".")[0]]] == []
 
 
 def test_a_module_imports_only_from_levels_above_its_own():
-    both = [(name, other) for name in NAMED for other in imported(TREES[name])]
-    assert [(name, other) for name, other in both if level_of(other) >= level_of(name)] == []
+    assert [(name, other) for name, other in IMPORTS if level_of(other) >= level_of(name)] == []
 
 
 def test_some_modules_stand_alone():
