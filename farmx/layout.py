@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # LOGROOT/<experiment>/.farmx/
-FARMX = ".farmx"
+FARMX = ".farmx"  # launch
 SNAPSHOTS = "snapshots"  # stage: one directory per distinct content
 STAGING = "staging"  # launch: who makes runs right now
 AT_WORK = ".launch-"  # launch: begins the name of what says, in there, which process makes runs; ends with its id
@@ -22,32 +22,33 @@ SUBMISSIONS = "submissions"  # launch
 LAUNCHES = "launches"  # launch: what was asked for, when, by whom
 OUTBOX = "outbox"  # launch, runner: what there is to tell, until it was sent
 TRASH = "trash"  # clean: what is being deleted
-RUNNER = "runner"  # farms: runner-<digest>.pyz, what a node executes attempts with
+RUNNER = "runner-"  # farm: runner-<digest>.pyz, what a node executes attempts with
 
 # LOGROOT/<experiment>/.farmx/snapshots/<digest>/
-MANIFEST = "manifest"
-TREE = "code"
+MANIFEST = "manifest"  # stage
+TREE = "code"  # stage
 
 # LOGROOT/<experiment>/.farmx/submissions/<id>/
 RUNS = "runs"  # launch: line i: attempt and run of index i
-REFUSED = "refused"  # the farm: the lines of RUNS that it took out, since it has no room for them
+REFUSED = "refused"  # farm: the lines of RUNS that it took out, since it has no room for them
 CLAIMED = "claimed"  # launch: line i: which generation of which point that run holds, and its inode; names change
-JOB = "job.json"  # the farm: which one holds it and how it is asked; before it is called (local: host and pid)
-SCRIPT = "script"  # the farm: what it was handed
-FINISH = "finish."  # the farm: finish.<n>: who queues what a killed launch left out; the next number is for the next
-TEND = "tend"  # the farm: the script of its sentinel, which writes tend.log
-POOL_LOG = "pool.log"  # a detached pool of this machine: what one on a terminal would show
-KEPT_SUFFIX = ".held"  # the runner: the job of INDEX.held ended, nothing begun, since the breaker holds it
-BREAKER = "breaker.json"  # the runner, or the pool, of a run that failed as the first ones did: the rest is held
-HOLDING = "holding"  # the runner: empty; the farm holds what the breaker does
-QUEUED = "queued"  # the farm: lines "first-last id", what it calls these indices; appended as soon as it says so
+JOB = "job.json"  # farm: which one holds it and how it is asked; before it is called (local: host and pid)
+SCRIPT = "script"  # farm: what it was handed
+SCRIPT_SUFFIX = ".sh"  # farm: <i>.sh, likewise where each job is handed by itself
+FINISH = "finish."  # farm: finish.<n>: who queues what a killed launch left out; the next number is for the next
+TEND = "tend"  # farm: the script of its sentinel, which writes tend.log
+POOL_LOG = "pool.log"  # pool: what a detached one of this machine would show on a terminal
+KEPT_SUFFIX = ".held"  # runner: the job of INDEX.held ended, nothing begun, since the breaker holds it
+BREAKER = "breaker.json"  # runner, or the pool, of a run that failed as the first ones did: the rest is held
+HOLDING = "holding"  # runner: empty; the farm holds what the breaker does
+QUEUED = "queued"  # farm: lines "first-last id", what it calls these indices; appended as soon as it says so
 
 # LOGROOT/<experiment>/.farmx/outbox/
 WANTED_SUFFIX = ".wanted"  # launch: <submission>.wanted: what becomes of it is to be told
 EVENT_SUFFIX = ".json"  # runner, or who looks: <launch>.<event>.json
-CLAIM_SUFFIX = ".claim"  # who sends: <launch>.<event>.claim, made exclusively, so it is sent once
-SENT_SUFFIX = ".sent"  # who sent: that claim, renamed
-TRIES_SUFFIX = ".tries"  # who could not send: <launch>.<event>.tries
+CLAIM_SUFFIX = ".claim"  # outbox, who sends: <launch>.<event>.claim, made exclusively, so it is sent once
+SENT_SUFFIX = ".sent"  # outbox, who sent: that claim, renamed
+TRIES_SUFFIX = ".tries"  # outbox, who could not send: <launch>.<event>.tries
 
 # LOGROOT/<experiment>/<run>/
 RUN = "run.json"  # stage
@@ -66,7 +67,7 @@ CHECKPOINTS = "checkpoints.json"  # logx: which checkpoint is best and last
 OWNER = "owner.json"  # runner: who took the attempt, in place when the directory appears
 EVENTS = "events.jsonl"  # runner: stages begun and ended
 HEARTBEAT = "heartbeat"  # runner: touched every minute
-CANCEL = "cancel"  # farmx cancel: its attempt is to end
+CANCEL = "cancel"  # relaunch: its attempt is to end
 END = "end.json"  # runner: how it ended; the last thing written
 METRICS = "metrics.jsonl"  # logx
 ARGS = "args.json"  # logx

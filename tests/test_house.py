@@ -230,6 +230,17 @@ def test_the_architecture_tells_a_module_after_all_that_it_imports():
     assert [(name, other) for name, other in IMPORTS if lines[other.split(".")[0]] > lines[name.split(".")[0]]] == []
 
 
+def test_the_architecture_tells_every_name_on_disk_and_who_writes_it():
+    text = (HOME / "layout.py").read_text().partition("# LOGROOT/")[2].partition("# Of run.json")[0]
+    names = re.findall(r'^[A-Z_]+ = "(.+)"  # (\w+)', text, re.MULTILINE)
+    assert len(names) == len(re.findall("^[A-Z]", text, re.MULTILINE))
+    tree = re.search(r"^    LOGROOT/.*?\n((?: .*\n)+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)[1]
+    rows = [(row[:33], row[33:].split()[0]) for row in tree.splitlines()]
+    told = {(part, writer) for cell, writer in rows for part in re.split("[/, ]+", cell)}
+    fixed = {(part.partition("<")[0] or part.rpartition(">")[2], writer) for part, writer in told}
+    assert [name for name in names if name not in fixed] == []
+
+
 def test_a_module_imports_only_from_levels_above_its_own():
     assert [(name, other) for name, other in IMPORTS if level_of(other) >= level_of(name)] == []
 

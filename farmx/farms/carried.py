@@ -24,7 +24,7 @@ def runner(home: str, made: Callable[[], bytes] | None = None) -> str:
     """The runner in the directory `home` (.farmx), written once for each version of it and of Python; its path."""
     sources = _sources()
     told = hashlib.sha256(repr((sys.implementation.cache_tag, sources)).encode()).hexdigest()
-    path = os.path.join(home, f"{layout.RUNNER}-{told[:12]}.pyz")
+    path = os.path.join(home, f"{layout.RUNNER}{told[:12]}.pyz")
     if not os.path.exists(path):
         layout.write_bytes(path, (made or archive)())
     return path

@@ -30,7 +30,6 @@ PARALLEL = 16  # submit commands at once
 DELAYS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # between attempts to reach a scheduler that does not answer
 NGC_ID = r'(?im)^\W*id\W+(\d+)'  # of the table, or json, that ngc prints
 UPLOAD_S = 3600.0  # the code and the runs of an experiment go over a network
-SCRIPT_SUFFIX = ".sh"
 TICK_S = 1.0  # how long somebody who waits for submit commands hears nothing
 # What schedulers call a job of theirs: Slurm, Grid Engine, PBS, LSF, NGC. One that says whether it was restarted.
 JOBS = ["SLURM_JOB_ID", "JOB_ID", "PBS_JOBID", "LSB_JOBID", "NGC_JOB_ID"]
@@ -311,7 +310,7 @@ def _passed(run: str) -> list[str]:
 
 
 def _script(submission: Submission, index: int) -> str:
-    return os.path.join(submission.path, f"{index}{SCRIPT_SUFFIX}")
+    return os.path.join(submission.path, f"{index}{layout.SCRIPT_SUFFIX}")
 
 
 def _experiment(submission: Submission) -> str:
