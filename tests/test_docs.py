@@ -2,7 +2,7 @@
 
 import re
 import sys
-from inspect import Signature, signature
+from inspect import Signature, isfunction, signature
 from pathlib import Path
 
 import click
@@ -12,6 +12,8 @@ from farmx import layout
 from farmx.boards import Board
 from farmx.cli.main import farmx
 from farmx.cli.sumx import sumx
+from farmx.farms import slurm
+from farmx.farms.base import Can
 from farmx.logx import LogX
 from farmx.settings import TABLE
 from farmx.spec import State
@@ -139,6 +141,14 @@ def test_what_tensorboard_has_without_torch_is_told():
     (sentence,) = re.findall(r"with torch's arguments, (.*?)\.\s", text, re.DOTALL)
     own = {"add_trial", "add_summary"}  # not torch's
     assert {*re.findall(r"`(\w+)`", sentence)} | own == {name for name in vars(Board) if not name.startswith("_")}
+
+
+def test_all_that_a_farm_of_another_package_may_be_asked_for_has_its_row():
+    told = rows(ROOT / "docs/own-farm.md")
+    ours = {name: one for name, one in vars(slurm).items() if isfunction(one) and one.__module__ == slurm.__name__}
+    public = [name for name in ours if not name.startswith("_") and name != "configuration"]
+    assert [name for name in public if f"{name}({', '.join(signature(ours[name]).parameters)})" not in told] == []
+    assert [name for name in Can._fields if f"`{name}`" not in told["CAN"][0]] == []
 
 
 def test_every_benchmark_has_its_row():

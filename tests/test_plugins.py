@@ -21,6 +21,7 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
 FROM = "EXECUTOR httpq: farmx-httpq 1.0 (httpq = {})"
 FARM = "class Farm:\n    executor = '{}'\n    check = batches = submit = print\n"
+WARNS = "from farmx.farms.base import Can\nCAN = Can(warns=True)\n"
 LEAF = "poll = cancel = print\ndef farm(given):\n    return {}\n"
 
 
@@ -122,6 +123,8 @@ def test_a_run_queued_by_what_is_not_installed_any_more_is_unknown_and_left_alon
     ("farmx_it", "raise RuntimeError('two\\nlines')", "it cannot be loaded: RuntimeError: two lines"),
     ("farmx_it", "", "it has no farm()"),
     ("farmx_it", "farm = cancel = print", "it has no poll()"),
+    ("farmx_it", f"{WARNS}farm = poll = cancel = print", "it has no warn()"),
+    ("farmx_it", f"{WARNS}farm = poll = cancel = warn = print", "it has no hurry()"),
     ("farmx_it:farm", "def farm(given): pass", "it has no farm()"),
     ("farmx_it", LEAF.format("None"), "its farm() gives what has no check()"),
     ("farmx_it", LEAF.format("print"), "its farm() gives what has no check()"),

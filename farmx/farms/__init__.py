@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BROKEN = (ImportError, SyntaxError, AttributeError, NameError, TypeError, ValueError, LookupError, OSError,
            RuntimeError)  # fmt: skip
 _OF_A_LEAF = ("farm", "poll", "cancel")
+_OF_WARNS = ("warn", "hurry")  # of one whose CAN says so
 _OF_A_FARM = ("check", "batches", "submit")
 
 
@@ -90,7 +91,8 @@ def plugin(name: str) -> Plugin:
         made = found.load()
     except _BROKEN as error:
         raise _wrong(found, f"it cannot be loaded: {type(error).__name__}: {error}") from error
-    lacking = [each for each in _OF_A_LEAF if not callable(getattr(made, each, None))]
+    wanted = (*_OF_A_LEAF, *(_OF_WARNS if getattr(getattr(made, "CAN", None), "warns", False) else ()))
+    lacking = [each for each in wanted if not callable(getattr(made, each, None))]
     if lacking:
         raise _wrong(found, f"it has no {lacking[0]}()")
     return cast("Plugin", made)
