@@ -314,6 +314,17 @@ def test_a_run_of_several_tasks_goes_through_srun(resources, begin):
     assert ("--cpus-per-task=8" in each) == ("cpus-per-task" in resources)
 
 
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [("3", ["3"]), ("12(x2)", ["12", "12"]), ("2,1", ["2", "1"]), ("4(x2),1", ["4", "4", "1"])],
+)
+def test_a_task_is_told_how_many_are_on_its_own_node(told, counts):
+    each = slurm_script.node({"nodes": 2}, 3, 30)["each"]
+    ranked = [*each[each.index("/bin/sh") :], "printenv", "LOCAL_WORLD_SIZE"]
+    envs = ({**os.environ, "SLURM_STEP_TASKS_PER_NODE": told, "SLURM_NODEID": node} for node in "0123"[: len(counts)])
+    assert [subprocess.check_output(ranked, env=env, text=True).strip() for env in envs] == counts
+
+
 def test_arrays_are_of_equal_resources_and_no_longer_than_slurm_allows(fake):
     jobs = [(Job(str(number), "1.0"), {"mem": number % 2}) for number in range(204)]
     assert [(len(batch.jobs), batch.resources) for batch in farm().batches(jobs)] == [

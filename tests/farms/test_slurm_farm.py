@@ -185,15 +185,18 @@ logx.metric("val", {"rank": int(os.environ["RANK"])})
 """
 
 
-def test_srun_style_starts_the_command_once_a_task_with_its_rank(site):
+def test_srun_style_starts_the_command_once_a_task_with_its_rank_and_a_port_of_its_job(site):
     import socket
 
-    site.sweep(TASK, "{n: 1}", "RESOURCES: {nodes: 2, ntasks_per_node: 2}\n")
+    ports = 'note("port", n, os.environ["MASTER_PORT"])\n'
+    site.sweep(TASK + ports, "{n: [1, 2]}", "RESOURCES: {nodes: 2, ntasks: 3}\n")
     site.ok("sweep.yml")
-    assert site.ended() == ["done"]
-    ranks = [(rank, 4, rank % 2, 2, rank // 2) for rank in range(4)]
-    host = socket.gethostname()
-    assert sorted(site.notes()) == [" ".join(map(str, (*each, host, True))) for each in ranks]
+    assert site.ended() == ["done"] * 2
+    ranks = [(0, 3, 0, 2, 0), (1, 3, 1, 2, 0), (2, 3, 0, 1, 1)]  # two tasks on one node, one on the other
+    host, notes = socket.gethostname(), sorted(site.notes())
+    assert notes[:6] == [" ".join(map(str, (*each, host, True))) for each in ranks for run in (1, 2)]
+    (one, first), (two, second) = sorted({tuple(note.split()[1:]) for note in notes[6:]})  # a port for all of a run
+    assert (len(notes), one, two, first != second) == (12, "1", "2", True)
     (rows,) = [each.read_text().splitlines() for each in site.run().glob("attempts/1.0/metrics.jsonl")]
     assert [json.loads(row)["metrics"] for row in rows] == [{}, {"rank": 0}]
 

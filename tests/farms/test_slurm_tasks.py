@@ -51,11 +51,19 @@ def test_one_task_has_no_rank_and_is_started_by_nothing_also_where_it_has_a_whol
 
 
 @pytest.mark.parametrize("wants", [{"nodes": 2}, {"gpus": 8}], ids=map(str, ({"nodes": 2}, {"gpus": 8})))
-def test_whole_nodes_have_a_task_each(site, wants):
-    site.sweep(TASK, "{n: 1}", f"RESOURCES: {json.dumps({**wants, 'exclusive': True})}\n")
+def test_whole_nodes_have_a_task_each_with_the_cpus_that_it_asked_for(site, wants):
+    keys = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "SLURM_CPUS_ON_NODE")  # of the step
+    wants = {**wants, "exclusive": True, "cpus_per_task": 2}
+    site.sweep(f"note(*(os.environ[key] for key in {keys}))", "{n: 1}", f"RESOURCES: {json.dumps(wants)}\n")
     site.ok("sweep.yml")
     assert site.ended() == ["done"]
-    assert sorted(note.split()[:5] for note in site.notes()) == [["0", "2", "0", "1", "0"], ["1", "2", "0", "1", "1"]]
+    assert sorted(site.notes()) == ["0 2 0 1 0 2", "1 2 0 1 1 2"]
+
+
+def test_a_task_that_fails_ends_the_others(site):
+    site.sweep("if os.environ['RANK'] == '0': sys.exit(3)\ntime.sleep(300)", "{n: 1}", "RESOURCES: {nodes: 2}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"]
 
 
 def test_runs_that_share_a_job_have_one_node_or_are_refused(site):
