@@ -262,13 +262,18 @@ def test_who_waits_for_an_idle_one_gets_it_when_others_programs_have_gone(nvidia
 
 def test_nobody_takes_as_idle_what_somebody_waits_for(nvidia):
     nvidia(0)
-    grip = take(HALF)
-    with holder(ONE) as waiting:
-        assert waiting.stdout.readline() == "waits\n"
-        grip.close()
-        assert json.loads(waiting.stdout.readline())[0] == "gpu 0"
-        assert take(Slot("gpu", (), 1)) is None
-        waiting.kill()
+    half, passed = take(HALF), []
+
+    def pause(seconds: float) -> bool:
+        half.close()  # whoever else looks now finds a GPU that nobody holds
+        passed.append(take(Slot("gpu", (), 1)))
+        return len(passed) == 1
+
+    had = shares.acquire(ONE, "sweep/a", Patience(pause, lambda why: None))
+    assert passed == [None]
+    assert had.name == "gpu 0"
+    had.close()
+    assert take(Slot("gpu", (), 1)).name == "gpu 0"
 
 
 def test_an_nvidia_smi_that_fails_for_a_while_is_waited_for(nvidia, tmp_path):
