@@ -293,6 +293,8 @@ def _run(read: Reading, helds: Sequence[Held], answers: Answers, now: base.Clock
         attempts = records.attempts(read.path)  # it may have ended since its end was looked for
         state, note = _decide(attempts, coming, answers, now)
     standing = _standing(read.path, record["stages"], attempts if state not in LIVE else ())
+    if state is State.DONE and not (attempts and (attempts[-1].end or {}).get("state") == State.DONE):
+        standing = tuple(stage._replace(done=True) for stage in standing)  # its farm says so, its records are elsewhere
     if state is State.DONE and not all(stage.done for stage in standing):
         state, note = State.STAGED, _to_come(standing)
     return Run(read.name, read.path, read.experiment, state, read.hparams or {}, attempts, record["point"],

@@ -407,6 +407,20 @@ def test_ngc_gets_the_experiment_and_a_command_with_the_paths_of_its_workspace(c
     assert len(calls(hold)) == 2
 
 
+@pytest.mark.parametrize(("lists", "state", "note"), [
+    ("", "unknown", "its records are in {mount}"),  # where they are nobody here sees how it ended
+    ("71 DONE", "done", "farm big says DONE"),
+])  # fmt: skip
+def test_a_run_whose_records_are_in_the_workspace_is_never_lost(cloud, hold, tmp_path, lists, state, note):
+    configured = (cloud.path / ".farmx.yaml").read_text()
+    cloud.write(".farmx.yaml", f"{configured}  STATUS_CMD: echo '{lists}'\n")
+    cloud.ok("sweep.yml")
+    (run,) = json.loads(cloud.ok("status", "sweep", "--json").out)["runs"]
+    assert (run["state"], run["note"]) == (state, note.format(mount=tmp_path / "it's mounted"))
+    cloud.ok("sweep.yml")
+    assert [call[0] for call in calls(hold)] == ["workspace", "batch"]
+
+
 def test_sumx_reads_the_workspace_where_it_is_mounted(cloud, tmp_path):
     cloud.write("note.sh", 'echo \'{"time": 1, "phase": "val", "step": 1, "metrics": {"acc": 0.5}}\' '
                            '>> "$FARMX_ATTEMPT_DIR/metrics.jsonl"\n')  # fmt: skip
