@@ -268,5 +268,8 @@ def test_a_message_that_may_have_been_sent_is_said_and_sent_on_demand(tmp_path, 
     said = "1 message may have been sent: its sender ended meanwhile; farmx notify --flush sends it again"
     assert told.ok("tend").err.splitlines()[0] == f"note  NOTIFY: {said}"
     assert post.told() == []
-    told.ok("notify", "--flush")
-    assert post.told() == ["sweep: 2 done|sumx sweep"]
+    notices.post(str(told.experiment), "newer", "ended", {"counts": {"done": 1}})  # is sent, and takes none along
+    assert told.ok("tend").err.splitlines()[0] == f"note  NOTIFY: {said}"
+    assert post.told() == ["sweep: 1 done|sumx sweep"]
+    assert told.ok("notify", "--flush").err == "      1 sent\n"
+    assert post.told() == ["sweep: 1 done|sumx sweep", "sweep: 2 done|sumx sweep"]
