@@ -1,6 +1,7 @@
 """Messages by the real apprise, to a server on this machine; skipped where apprise is not installed."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -29,6 +30,10 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(code)
         self.end_headers()
 
+    def do_CONNECT(self) -> None:
+        self.server.got.append(self.path)
+        self.send_error(502)
+
     def log_message(self, *_: object) -> None:
         return
 
@@ -36,7 +41,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     made = Server()
-    thread = threading.Thread(target=made.serve_forever)
+    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
     thread.start()
     yield made
     made.shutdown()
@@ -93,3 +98,15 @@ def test_an_address_that_cannot_be_reached_is_told(told, url, problem):
     told.write(".farmx.yaml", f"NOTIFY: {url}\n")
     done = told("notify", "--test")
     assert (done.code, done.out[: len(problem)], done.err) == (1, problem, "")
+
+
+def test_the_addresses_of_the_document_lead_where_they_say(told, server):
+    text = (Path(__file__).resolve().parent.parent / "docs/notify.md").read_text()
+    (line,) = re.findall("^NOTIFY: .+$", text, re.MULTILINE)
+    assert "mailgun://user@example.org/$MAILGUN_KEY" in line  # what Standard-Grid sends by
+    told.write(".farmx.yaml", f"{line}\n")
+    secrets = {"DISCORD_ID": "1" * 18, "DISCORD_TOKEN": SECRET, "MAILGUN_KEY": SECRET}
+    done = told("notify", "--test", **secrets, https_proxy=f"http://127.0.0.1:{server.server_port}", no_proxy="")
+    assert server.got == ["discord.com:443", "api.mailgun.net:443"]
+    assert (done.code, SECRET in done.out + done.err) == (1, False)
+    assert [each.split()[0] for each in done.out.splitlines()] == ["discord://...", "mailgun://..."]
