@@ -96,18 +96,19 @@ class Place:
     def __init__(self, home: Path, name: str = "sweep") -> None:
         self.source = home / "source"
         self.experiment = home / "logs" / name
+        self.wish = snapshot.Wish()
         self.source.mkdir(parents=True, exist_ok=True)
         (self.source / "t.py").write_text("import sys\nprint(*sys.argv[1:])\n")
         claims.prepare(str(self.experiment))
 
     def snapshot(self) -> str:
         """Snapshot the source as it is; return the digest."""
-        code = snapshot.listing(str(self.source), snapshot.Wish(), [str(self.experiment.parent)])
+        code = snapshot.listing(str(self.source), self.wish, [str(self.experiment.parent)])
         return snapshot.take(code, str(self.experiment / layout.FARMX)).digest
 
     def run(self, words: tuple[str, ...] = ("true",), name: str = "one", staging: str = "link", **more: object) -> str:
         """Make a run with what the runner makes of its record; return its path."""
-        code = {"staging": staging, "source": str(self.source), **snapshot.Wish()._asdict()}
+        code = {"staging": staging, "source": str(self.source), **self.wish._asdict()}
         shared = stage.Shared(self.experiment.name, "sweep.yml", self.snapshot(), code, os.environ, 1.0)
         stage.run(str(self.experiment), spec(words, **more), name, 1, shared)
         run = str(self.experiment / name)

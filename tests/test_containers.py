@@ -12,12 +12,13 @@ import pytest
 from commands import Project, read
 from launching import HOSTILE, PLACE, Place, end, execute, exists, finish, output, script, start
 
-from farmx import containers, layout, programs
+from farmx import containers, layout, programs, snapshot
 from farmx.farms import slurm_script
 from farmx.spec import Job
 
 pytestmark = pytest.mark.skipif(not images.possible(), reason="no mount namespaces here")
 SHOW = ["sh", "-c", 'pwd; for each; do printf "<%s>\\n" "$each"; done', "sh"]
+NV = ["--nv"] if os.path.exists("/dev/nvidiactl") else []
 ENVIRON = ["/usr/bin/python3", "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
 
 
@@ -56,7 +57,7 @@ def test_a_command_arrives_inside_as_it_was_written(place, runtime):
     (call,) = runtime.calls()
     home = str(place.experiment)
     assert call == {
-        "options": [],
+        "options": NV,
         "mounts": [{"type": "bind", "source": home, "destination": home}],
         "pwd": f"{run}/code",
         "image": str(runtime.image),
@@ -103,7 +104,7 @@ def test_what_an_image_sets_or_cleanenv_drops_reaches_the_program_all_the_same(p
     assert execute(run, env={"RANK": "7"}).state == "done", output(run)
     env = json.loads(output(run))
     assert [env[each] for each in (*names, "A")] == ["$HOME\"'", "7", run, "x"]
-    assert runtime.calls()[0]["options"] == ["--cleanenv"]
+    assert runtime.calls()[0]["options"] == [*NV, "--cleanenv"]
 
 
 def test_the_code_the_experiment_and_what_is_mounted_are_there_and_nothing_else(place, runtime, tmp_path):
@@ -123,6 +124,25 @@ def test_the_code_the_experiment_and_what_is_mounted_are_there_and_nothing_else(
     assert told == ["import sys", "print(*sys.argv[1:])", "42421", "read-only", "not there"]
     assert (Path(run, "kept").read_text(), (data / "new").read_text()) == ("kept\n", "new\n")
     assert Path(run, "code", "t2").read_text() == "mine\n"
+
+
+# A machine with a GPU, for what follows the name of an empty directory.
+GPU = """
+set -e
+mount -t tmpfs tmpfs "$1"; cd "$1"; shift
+touch nvidiactl null; mount --bind /dev/null null; mount --rbind . /dev; cd /
+exec "$@"
+"""
+
+
+def test_gpus_are_there_where_the_node_has_any(place, runtime, tmp_path):
+    run = place.run(container=container(runtime, args=["--cleanenv"]))
+    (tmp_path / "dev").mkdir()
+    argv = ["unshare", "-rm", "sh", "-c", GPU, "sh", tmp_path / "dev", f"{run}/launch.sh"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (call,) = runtime.calls()
+    assert call["options"] == ["--nv", "--cleanenv"]
 
 
 def test_signals_reach_the_program(place, runtime):
@@ -241,25 +261,29 @@ def on_slurm(place: Place, run: str, resources: dict) -> str:
 def test_pyxis_starts_launch_sh_inside(tmp_path, runtime, monkeypatch, resources):
     images.pyxis(runtime)
     place = Place(tmp_path / "it's a place")
+    place.wish = snapshot.Wish(link=("data",))
+    (place.source / "data").mkdir()
+    (place.source / "data/x").write_text("live")
     monkeypatch.setenv("SECRET", "it's $HOME")
     monkeypatch.setenv("SLURM_PROCID", "5")
     monkeypatch.setenv("PYTHONPATH", "/of/the/machine")
     inside = {**container(runtime, ["/etc", "/in side", "ro"]), "runtime": "pyxis", "image": "org#image:tag"}
-    run = place.run(tuple(ENVIRON), container=inside, env={"A": "x y"}, env_pass=("SECRET",), setup="export B=$A")
+    run = place.run(tuple(ENVIRON), container=inside, env={"A": "x y"}, env_pass=("SECRET",),
+                    setup="export B=$A LIVE=$(cat code/data/x)")  # fmt: skip
     assert on_slurm(place, run, resources) == "done", output(run)
     env = json.loads(output(run))
     tasks = {"RANK": "5", "SRUN": "--kill-on-bad-exit=1 --export=ALL --cpus-per-task=3"} if resources else {}
-    sought = {"A": "x y", "B": "x y", "SECRET": "it's $HOME", "PYTHONPATH": f"{run}/code", "LOGDIR": run,
-              "PATH": "/usr/local/bin:/usr/bin:/bin:/image", "SRUN": "--kill-on-bad-exit=1 --export=ALL",
+    sought = {"A": "x y", "B": "x y", "LIVE": "live", "SECRET": "it's $HOME", "PYTHONPATH": f"{run}/code",
+              "LOGDIR": run, "PATH": "/usr/local/bin:/usr/bin:/bin:/image", "SRUN": "--kill-on-bad-exit=1 --export=ALL",
               **tasks}  # fmt: skip
     assert {name: env.get(name) for name in sought} == sought
     assert "FARMX_INSIDE" not in env
     (call,) = runtime.calls()
-    home = str(place.experiment)
+    home, live = str(place.experiment), str(place.source / "data")
     assert (call["image"], call["pwd"], [(each["source"], each["destination"]) for each in call["mounts"]]) == (
         "org#image:tag",
         run,
-        [(home, home), ("/etc", "/in side")],
+        [(home, home), (live, live), ("/etc", "/in side")],
     )
 
 
