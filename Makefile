@@ -6,8 +6,9 @@ BIN := $(CURDIR)/.venv/bin
 # has none left takes some of another's, which may have all walks of a launch that is killed at each step.
 test: PYTEST_ARGS ?= -n $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 1 : 4))) --dist worksteal
 test-farms: PYTEST_ARGS ?= -n auto --maxprocesses 4
-# Of schedulers that run nowhere here: the first lines of templates/ say what these versions tried.
-CLIENTS := htcondor==25.14.1 panda-client==2.2.0
+# Of schedulers that run nowhere here: the first lines of templates/ say what these versions tried. ngcsdk needs the
+# setuptools of then.
+CLIENTS := htcondor==25.14.1 ngcsdk==3.64.4 setuptools==80.9.0 panda-client==2.2.0
 
 TESTS = $(BIN)/python -m pytest $(PYTEST_ARGS)
 

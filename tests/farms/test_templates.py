@@ -1,12 +1,14 @@
 """The templates on real schedulers and clients: what the first line of each says was tried.
 
-htcondor and panda-client, whose servers run nowhere here, have a virtual environment of their own: see the Makefile.
+htcondor, ngcsdk and panda-client, whose servers run nowhere here, have a virtual environment of their own: see the
+Makefile. tests/test_farm_templates.py says which test is for which first line.
 """
 
 import base64
 import http.server
 import json
 import os
+import shlex
 import subprocess
 import threading
 import time
@@ -34,6 +36,11 @@ def configured(kind: str, root: Path) -> str:
     return made.text + f"LOGROOT: {json.dumps(str(root))}\n"
 
 
+def claimed(kind: str, scheduler: str) -> None:
+    """The first line of the template says that this one took it, as the test that asks has seen."""
+    assert sites.template(kind).startswith(f"# verified: {scheduler} took it: "), scheduler
+
+
 def test_slurm_by_script_takes_runs_lists_and_cancels_them(slurm, project):
     site = Site(project, slurm)
     project.write(".farmx.yaml", configured("slurm-script", project.root))
@@ -49,6 +56,7 @@ def test_slurm_by_script_takes_runs_lists_and_cancels_them(slurm, project):
     site.ok("cancel", last)
     until(lambda: site.states(EXPERIMENT) == ["done", "done", "cancelled"])
     assert sorted(site.notes()) == ["1 1", "2 1", "3 1"]
+    claimed("slurm-script", f"Slurm {slurm.says('sbatch', '--version').split()[1]}")
 
 
 def test_by_script_too_a_running_run_that_slurm_was_told_to_cancel_is_cancelled_and_not_launched_again(slurm, project):
@@ -72,6 +80,7 @@ def test_grid_engine_takes_runs_lists_and_cancels_them(gridengine):
     big.ok("cancel", read_run(big, 2))
     assert big.ended() == ["done", "cancelled"]
     big.emptied()
+    claimed("sge", f"Grid Engine {gridengine.says('qstat', '-help').split()[1]}")
 
 
 def test_grid_engine_takes_a_parallel_environment_with_its_slots_or_neither(gridengine):
@@ -145,6 +154,72 @@ def test_htcondor_parses_what_condor_submit_is_given():
         "accounting_group": "a.b", "MY.MaxRuntime": "60", "getenv": "TOKEN,KEY", "kill_sig": "SIGUSR2",
         "remove_kill_sig": "SIGTERM", "on_exit_remove": "ExitCode=!=99",
     }  # fmt: skip
+
+
+# The command that ngcsdk lacks, with a server that takes what it is told; a job of it is the process that asked for it.
+NGC = """
+import json, os, sys, types, warnings
+from unittest import mock
+warnings.simplefilter("ignore")
+sys.modules.update(ngccli=types.SimpleNamespace(cacerts=json), ngcpygo=mock.Mock())  # of the program, for what we leave
+import basecommand.command.batch, basecommand.command.workspace
+from basecommand.data.api.Job import Job
+from ngcbase.command.clicommand import CLICommand
+from ngcbase.command.parser import NgcParser
+from ngcsdk import Client
+
+def job(number):
+    resources = {"name": "i", "systemMemory": 1, "gpus": 1, "cpuCores": 1}
+    told = {"jobDefinition": {"name": "7", "resources": resources}, "jobStatus": {"status": "RUNNING"}}
+    return Job({"id": number, **told})
+
+def told(name):
+    def tell(**given):
+        given = {key: list(value) if key == "job_ids" else value for key, value in given.items() if value}
+        with open(os.environ["TOLD"], "a") as file:
+            file.write(json.dumps([name, os.getpid(), given]) + "\\n")
+        return job(os.getpid())
+    return tell
+
+def listed(**_):
+    with open(os.environ["TOLD"]) as file:
+        return [job(number) for name, number, _ in map(json.loads, file) if name == "run"]
+
+jobs = types.SimpleNamespace(run=told("run"), kill=told("kill"), list=listed)
+Client.basecommand = types.SimpleNamespace(jobs=jobs, workspace=types.SimpleNamespace(upload=told("upload")))
+CLICommand.CLI_CLIENT = Client()
+parser = NgcParser(prog="ngc")
+parser.client = CLICommand.CLI_CLIENT
+CLICommand(parser)
+args = parser.parse_args()
+args.func.__wrapped__(args)  # without what counts how long it takes
+"""
+
+
+def test_ngcsdk_parses_what_ngc_is_called_with_and_prints_what_is_read(project, tmp_path):
+    python = client("python")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ngc").write_text(f"#!{python}\n{NGC}")
+    (tmp_path / "bin/ngc").chmod(0o755)
+    told = tmp_path / "told"
+    env = {"PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}", "TOLD": str(told), "HOME": str(tmp_path)}
+    project.write(".farmx.yaml", configured("ngc", project.root))
+    project.sweep("{n: [1, 2]}")
+    project.ok("sweep.yml", "--exp-name", EXPERIMENT, **env)
+    experiment = project.root / EXPERIMENT
+    (path,) = (experiment / ".farmx/submissions").iterdir()
+    runs = json.loads(project.ok("status", EXPERIMENT, "--json", **env).out)["runs"]
+    assert [(run["state"], run["note"]) for run in runs] == [("queued", "its job has begun")] * 2
+    project.ok("cancel", EXPERIMENT, **env)
+    upload, *asked, kill = map(json.loads, told.read_text().splitlines())
+    at = {"source": str(experiment), "destination": EXPERIMENT, "threads": upload[2]["threads"]}
+    assert (upload[0], upload[2]) == ("upload", {"workspace_id": "my-workspace", **at})
+    assert {number: (name, given) for name, number, given in asked} == {int(run["job"]): ("run", {
+        "name": f"it_s_a_gr__e___HOME_{run['run']}", "instance": "dgx1v.32g.1.norm", "result": "/results",
+        "commandline": f"sh {shlex.quote(f'/mount/runs/{EXPERIMENT}/.farmx/submissions/{path.name}/{place}.sh')}",
+        "image": "nvidia/pytorch:24.01-py3", "workspace": ["my-workspace:/mount/runs:RW"], "coscheduling": True,
+    }) for place, run in enumerate(runs)}  # fmt: skip
+    assert (kill[0], kill[2]) == ("kill", {"job_ids": [int(run["job"]) for run in runs]})
 
 
 class Panda(http.server.BaseHTTPRequestHandler):
