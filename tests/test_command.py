@@ -13,6 +13,7 @@ from conftest import BIN
 from launching import PATIENCE_S, Place, until
 from submitting import calls, configure, submission
 
+from farmx import status
 from farmx.farms import base, command, command_words
 from farmx.farms import calls as calls_of
 from farmx.spec import Job, Submission
@@ -419,6 +420,17 @@ def test_a_run_whose_records_are_in_the_workspace_is_never_lost(cloud, hold, tmp
     assert (run["state"], run["note"]) == (state, note.format(mount=tmp_path / "it's mounted"))
     cloud.ok("sweep.yml")
     assert [call[0] for call in calls(hold)] == ["workspace", "batch"]
+
+
+def test_where_logroot_is_in_the_workspace_nothing_is_uploaded_and_its_records_count(cloud, hold, tmp_path):
+    (hold / "ngc").write_text("#!/bin/sh\necho \"$1\" >> \"$HOLD/calls\"; echo ' Id: 71'\n")
+    configured = (cloud.path / ".farmx.yaml").read_text()
+    cloud.write(".farmx.yaml", f"{configured}  STATUS_CMD: 'true'\n")
+    mounted = ("--logroot", str(tmp_path / "it's mounted"))
+    cloud.ok("sweep.yml", *mounted)
+    assert (hold / "calls").read_text() == "batch\n"
+    (run,) = json.loads(cloud.ok("status", "sweep", *mounted, "--json").out)["runs"]
+    assert (run["state"], run["note"]) == ("lost", status.UNLISTED)
 
 
 def test_sumx_reads_the_workspace_where_it_is_mounted(cloud, tmp_path):

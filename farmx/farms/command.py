@@ -126,7 +126,7 @@ class Farm(NamedTuple):
         own: dict[str, Any] = {"ask": self.asking.record(self.origins)}
         if "name" in self._template().names():
             own["experiment"] = os.path.basename(_experiment(submission))
-        if self.ngc_logroot:
+        if self._apart(_experiment(submission)):
             own["elsewhere"] = self.ngc_logroot
         base.record(submission, self, node(self.code, self.max_requeues), **own)
         seen = partial(self._seen, submission)
@@ -139,13 +139,17 @@ class Farm(NamedTuple):
         logroot = os.path.dirname(_experiment(submission))
         return os.path.join(self.ngc_logroot, os.path.relpath(path, logroot)) if self.ngc_logroot else path
 
+    def _apart(self, experiment: str) -> bool:
+        """Whether the farm has a LOGROOT of its own, so that no record that its jobs write is seen here."""
+        return bool(self.ngc_logroot) and self.ngc_logroot != os.path.dirname(experiment)
+
     def _upload(self, submissions: Sequence[Submission]) -> None:
         """Put each experiment into the NGC workspace, as runx did, unless LOGROOT is in it. Raises FarmError."""
         template = self._template()
         if not self.workspace or not command_words.is_ngc(template.words()):
             return
         for experiment in dict.fromkeys(map(_experiment, submissions)):
-            if os.path.dirname(experiment) == self.ngc_logroot:
+            if not self._apart(experiment):
                 continue
             argv = [template.program(), "workspace", "upload", "--source", experiment, "--destination",
                     os.path.basename(experiment), self.workspace]  # fmt: skip
