@@ -89,11 +89,12 @@ def _is_path(image: str, runtime: str) -> bool:
 
 
 def problem(container: Mapping[str, Any], here: bool, takes_pyxis: bool, environ: Mapping[str, str],
-            experiment: str) -> str | None:  # fmt: skip
-    """Why runs of the experiment directory cannot be started in it; None when they can, or when only the nodes can
-    tell. here: whether they run on this machine.  takes_pyxis: whether their farm starts containers of pyxis's."""
+            mounted: Sequence[str]) -> str | None:  # fmt: skip
+    """Why runs cannot be started in it; None when they can, or when only the nodes can tell. here: whether they run on
+    this machine.  takes_pyxis: whether their farm starts containers of pyxis's.  mounted: what they see under its own
+    path, the experiment directory and the live paths of the code."""
     if container["runtime"] == PYXIS:
-        paths = [experiment, *(path for mount in container["mounts"] for path in mount[:2])]
+        paths = [*mounted, *(path for mount in container["mounts"] for path in mount[:2])]
         if not takes_pyxis:
             return f"runtime {PYXIS} is a plugin of Slurm's srun, and this farm is not Slurm; use runtime: {APPTAINER}"
         odd = next((path for path in paths if re.search(r"[,:]", path)), None)
@@ -131,7 +132,7 @@ def begin(told: Mapping[str, Any], shell: str, record: Sequence[str]) -> list[st
         "done",
         " ".join(["set --", *map(shlex.quote, (*_options(told), told["container"]["image"])), shell,
                   '"$LOGDIR"/launch.sh', INSIDE, '"$@"']),
-        " ".join(["for path in", *map(shlex.quote, _links(told)), *_HOMES]),
+        " ".join(["for path in", *map(shlex.quote, links(told["code"])), *_HOMES]),
         *_MOUNT,
         "fi",
         "shift",
@@ -157,9 +158,8 @@ _MOUNT = (
 )
 
 
-def _links(told: Mapping[str, Any]) -> list[str]:
-    """The live paths that the code has links to."""
-    code = told["code"]
+def links(code: Mapping[str, Any]) -> list[str]:
+    """The live paths that the code has links to; code: of run.json."""
     return [os.path.normpath(os.path.join(code["source"], path)) for path in code.get("link") or ()]
 
 
@@ -203,7 +203,7 @@ def pyxis(told: Mapping[str, Any], run: str) -> list[str]:
     """The options of srun that put the run at `run`, whose run.json is `told`, into its container."""
     container = told["container"]
     home = os.path.dirname(run)
-    mounts = [[home, home, "rw"], *([path, path, "rw"] for path in _links(told)), *container["mounts"]]
+    mounts = [[home, home, "rw"], *([path, path, "rw"] for path in links(told["code"])), *container["mounts"]]
     texts = [":".join(mount[:2] if mount[2] == "rw" else mount) for mount in mounts]
     return [
         f"--container-image={container['image']}",

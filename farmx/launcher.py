@@ -76,7 +76,8 @@ def check(order: Order, executor: str, farm: Farm | None = None, progress: Progr
     code = snapshot.listing(order.source, order.wish, [logroot], progress)
     programs.check_paths(order.specs, order.source, code)
     programs.check_first(order.specs, order.source, order.environ, code, executor == layout.LOCAL)
-    programs.check_containers(order.specs, executor, order.environ, order.experiment)
+    programs.check_containers(order.specs, executor, order.environ, order.experiment,
+                              {"source": order.source, "link": order.wish.link})  # fmt: skip
     if farm:
         kinds = plan.kinds(order.specs)
         farm.check(distinct(link.resources for spec in kinds for link in _links(order, farm, spec)))

@@ -85,20 +85,25 @@ def _absent(specs: Sequence[RunSpec], environ: Mapping[str, str]) -> Iterator[st
             yield word
 
 
-def check_containers(specs: Sequence[RunSpec], executor: str, environ: Mapping[str, str], experiment: str) -> None:
-    """Raises ConfigError where a farm of this kind cannot start runs of the experiment directory in their container."""
+def check_containers(specs: Sequence[RunSpec], executor: str, environ: Mapping[str, str], experiment: str,
+                     code: Mapping[str, Any]) -> None:  # fmt: skip
+    """Raises ConfigError where a farm of this kind cannot start runs of the experiment directory in their container.
+
+    code: its source and the live paths in it, as run.json says them.
+    """
     for container in {repr(spec.container): spec.container for spec in specs}.values():
-        if problem := misfit(container, executor, environ, experiment):
+        if problem := misfit(container, executor, environ, experiment, code):
             raise ConfigError(f"CONTAINER: {problem}")
 
 
-def misfit(container: Mapping[str, Any], executor: str, environ: Mapping[str, str], experiment: str) -> str | None:
+def misfit(container: Mapping[str, Any], executor: str, environ: Mapping[str, str], experiment: str,
+           code: Mapping[str, Any]) -> str | None:  # fmt: skip
     """Why such a farm cannot start runs of the experiment directory in the container, as containers.problem; None for
     no container."""
     if not container:
         return None
     here, takes_pyxis = executor == layout.LOCAL, farms.can(executor).pyxis
-    return containers.problem(container, here, takes_pyxis, environ, experiment)
+    return containers.problem(container, here, takes_pyxis, environ, [experiment, *containers.links(code)])
 
 
 def unplugged(specs: Sequence[RunSpec], environ: Mapping[str, str]) -> Iterator[str]:

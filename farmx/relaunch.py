@@ -205,7 +205,8 @@ def _check_containers(
     """Raises ConfigError for a run that the farm cannot start in the container that it was staged with."""
     for run in runs:
         inside = told[run.path].get("container") or {}
-        if problem := programs.misfit(inside, farm.executor, environ, os.path.dirname(run.path)):
+        code = told[run.path]["code"]
+        if problem := programs.misfit(inside, farm.executor, environ, os.path.dirname(run.path), code):
             raise ConfigError(f"{run.name}: CONTAINER: {problem}")
 
 

@@ -293,20 +293,22 @@ def test_a_run_for_pyxis_does_not_begin_outside_of_it(place):
     assert output(run) == "launch.sh: this run is for a container of pyxis: launch it on Slurm\n"
 
 
-PROBLEMS = [  # the container's runtime and mounts, the kind of farm, what is wrong
-    ("apptainer", [], "slurm", None),
-    ("apptainer", [["/a,b", "/c:d", "ro"]], "command", None),
-    ("pyxis", [["/a", "/b", "ro"]], "slurm", None),
-    ("pyxis", [], "command", "runtime pyxis is a plugin of Slurm's srun, and this farm is not Slurm; use runtime: "
+PROBLEMS = [  # the container's runtime and mounts, CODE_LINK, the kind of farm, what is wrong
+    ("apptainer", [], ["d,x"], "slurm", None),
+    ("apptainer", [["/a,b", "/c:d", "ro"]], [], "command", None),
+    ("pyxis", [["/a", "/b", "ro"]], ["d"], "slurm", None),
+    ("pyxis", [], [], "command", "runtime pyxis is a plugin of Slurm's srun, and this farm is not Slurm; use runtime: "
                              "apptainer"),
-    ("pyxis", [["/a,b", "/a", "ro"]], "slurm", "pyxis takes no ',' and no ':' in a path, and '/a,b' has one"),
+    ("pyxis", [["/a,b", "/a", "ro"]], [], "slurm", "pyxis takes no ',' and no ':' in a path, and '/a,b' has one"),
+    ("pyxis", [], ["d", "d,x"], "slurm", "pyxis takes no ',' and no ':' in a path, and '/src/d,x' has one"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("runtime", "mounts", "executor", "problem"), PROBLEMS)
-def test_what_a_farm_cannot_do_is_known(runtime, mounts, executor, problem):
+@pytest.mark.parametrize(("runtime", "mounts", "link", "executor", "problem"), PROBLEMS)
+def test_what_a_farm_cannot_do_is_known(runtime, mounts, link, executor, problem):
+    code = {"source": "/src", "link": link}
     told = {"image": "/no/image", "mounts": mounts, "runtime": runtime, "args": []}
-    assert programs.misfit(told, executor, {"PATH": "/no"}, "/logs/it's") == problem
+    assert programs.misfit(told, executor, {"PATH": "/no"}, "/logs/it's", code) == problem
 
 
 # What Slurm says of a job -> whether its program is started once a task.
