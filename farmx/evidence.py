@@ -30,7 +30,7 @@ FARM_WORDS = (
     ("preempted", re.compile(r"preempt", re.IGNORECASE)),
 )
 # How a line of a scheduler begins in a program's log; Debian's Slurm says slurmstepd-NODE.
-_OF_A_FARM = ("slurmstepd: ", "slurmstepd-", "srun: error: ", "slurmd[")
+_OF_A_FARM = ("slurmstepd: ", "slurmstepd-", "srun: ", "slurmd[")
 
 
 class Trace(NamedTuple):
@@ -78,8 +78,12 @@ def _written(path: str) -> float | None:
 
 
 def last_line(lines: Sequence[str]) -> str:
-    """The last line that says something: a rule of dashes does not."""
-    return next((line.strip() for line in reversed(lines) if any(map(str.isalnum, line))), "")
+    """The last line in which a program says something: a rule of dashes does not.
+
+    Of one that says nothing, what a scheduler says first: of tasks, that is how the one ended that failed first.
+    """
+    own = (line.strip() for line in reversed(lines) if any(map(str.isalnum, line)) and not line.startswith(_OF_A_FARM))
+    return next(own, "") or next((line for line in of_farm(lines) if "error: " in line), "")
 
 
 # ---------------------------------------------------------------- tracebacks

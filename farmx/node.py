@@ -18,6 +18,8 @@ Carried there with runner; which scheduler it is, only the submission's job.json
                             that is found in that or in what the scheduler wrote into the job's own output; {next} in it
                             is the number of the next restart
     told                    the pattern by which that output tells that the program was signalled as we were
+    first                   the pattern by which the log of a program that `each` started tells how its tasks failed,
+                            from the first on: its groups are the code, and what strsignal(3) calls the signal
     tell                    the command that, with the job's id, asks all tasks of a program to end
     arrays, hold, release   the command that, with the name of jobs (job.json has that of ours), tells the ids of the
                             arrays that have it, and those that, with such an id, hold what waits of it and let it go: a
@@ -68,7 +70,8 @@ class Held(NamedTuple):
         except RecordError as error:  # a file system that stumbles
             return self._kept_from(error)
         requeues = bool(node.get("requeue") and scheduler.job) or node.get("code") is not None
-        remedy = Remedy(self.home, self.run, self.number, requeues)
+        first = node.get("first") if node.get("each") else None
+        remedy = Remedy(self.home, self.run, self.number, requeues, first)
         facts = {"farm": self.job["farm"], "submission": os.path.basename(self.home), "index": self.log,
                  "job": scheduler.job}  # fmt: skip
         with _inbox(node, scheduler) as inbox:

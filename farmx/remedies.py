@@ -4,11 +4,16 @@ Carried to nodes with node: standard library only.
 """
 
 import os
+import re
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from farmx import breaker, evidence, layout, needs, policy, runner, stages
 from farmx.runner import Outcome
+
+_ENDED = (128 + signal.SIGTERM, 128 + signal.SIGKILL)  # the codes of tasks that were ended because another failed
+_SIGNALLED = {signal.strsignal(number): 128 + number for number in signal.valid_signals()}
 
 
 def of_runner(pid: int, status: int) -> Outcome:
@@ -46,13 +51,15 @@ def of_job(
 class Remedy(NamedTuple):
     """Of attempt `number` of the run directory `run`, in the submission directory `submission`.
 
-    requeues: whether its job can be queued again by us.
+    requeues: whether its job can be queued again by us.  first: the pattern by which its log tells how the task ended
+    that failed first; None where it has one task.
     """
 
     submission: str
     run: str
     number: str
     requeues: bool
+    first: str | None = None
 
     def judge(self, outcome: Outcome) -> Outcome:
         """An end with its cause; preempted where RETRY gives it another attempt with what its job has.
@@ -61,7 +68,9 @@ class Remedy(NamedTuple):
         """
         if outcome.state != "failed":
             return outcome
-        outcome = outcome._replace(cause=outcome.cause or self._cause(outcome))
+        if outcome.cause is None:
+            outcome = self._as_first(outcome)
+            outcome = outcome._replace(cause=self._cause(outcome))
         record = layout.read_or_none(os.path.join(self.run, layout.RUN), layout.RUN_FORMAT) or {}
         told, resources = record.get(layout.RETRY) or {}, record.get("resources") or {}
         if not (told and self.requeues and outcome.cause) or breaker.held(self.submission):
@@ -84,8 +93,25 @@ class Remedy(NamedTuple):
         """What its log says; None after a KILL, of which the scheduler may say more once we are gone."""
         if outcome.killed():
             return None
-        lines = evidence.newest_log(os.path.join(self.run, layout.ATTEMPTS, self.number))
-        return "oom" if evidence.out_of_memory(lines) else "error"
+        return "oom" if evidence.out_of_memory(self._log()) else "error"
+
+    def _as_first(self, outcome: Outcome) -> Outcome:
+        """The end of the task that failed first, where the code is that of those that were ended for that.
+
+        Where its scheduler says there why it ended them itself, none failed.
+        """
+        if self.first is None or outcome.code not in _ENDED:
+            return outcome
+        lines = self._log()
+        found = next(filter(None, (re.search(self.first, line) for line in lines)), None)
+        if found is None or evidence.farm_word(evidence.of_farm(lines))[0]:
+            return outcome
+        code = int(found[1]) if found[1] else _SIGNALLED.get(found[2], outcome.code)
+        return outcome._replace(code=code, note=f"{outcome.note.removesuffix(str(outcome.code))}{code}")
+
+    def _log(self) -> list[str]:
+        """The end of the log of the stage that it ended in."""
+        return evidence.newest_log(os.path.join(self.run, layout.ATTEMPTS, self.number))
 
     def _causes(self, cause: str, record: Mapping[str, Any]) -> list[str | None]:
         """The causes of the attempts up to this one, as far as their records tell and they count here."""

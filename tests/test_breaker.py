@@ -49,6 +49,11 @@ def submission(tmp_path):
 FAILED = (trace(), "failed")
 WHY = "the first 3 runs failed with: ValueError: it's $HOME; größe (t.py:3 in load)"
 WRONG = (b"usage: t.py\nt.py: error: unrecognized arguments: --lr\n", "failed", {"code": 2})
+ENDING = """srun: launch/slurm: _step_signal: Terminating StepId=7.0
+slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-22T06:57:38 ***
+srun: error: n1: tasks 0,2: Terminated
+srun: Force Terminated StepId=7.0
+"""
 CASES = [
     ((FAILED, FAILED, FAILED, None, None), WHY, {"held": True, "why": WHY}),
     ((FAILED, (trace(line=9), "failed"), FAILED, None), WHY, {"held": True, "why": WHY}),  # called from elsewhere
@@ -78,6 +83,11 @@ CASES = [
     ((FAILED, FAILED, (b"", None)), None, None),
     ((FAILED, FAILED, FAILED, (b"", "preempted")), WHY, {"held": True, "why": WHY}),  # its scheduler queues it again
     ((WRONG, WRONG, WRONG, None), "the first 3 runs failed with: t.py: error: unrecognized arguments: --lr", ...),
+    ((tuple((f"t.py: error: no\nsrun: error: n{n}: task 1: Exited with exit code 2\n{ENDING}".encode(), "failed",
+             {"code": 2}) for n in "123") + (None,)), "the first 3 runs failed with: t.py: error: no", ...),
+    ((tuple((f"srun: error: n{n}: task {n}: Exited with exit code 2\n{ENDING}".encode(), "failed", {"code": 2})
+            for n in "123") + (None,)),
+     "the first 3 runs failed with: srun: error: n1: task 1: Exited with exit code 2", ...),
     (((b"3\n", "failed"),) * 3, None, {"held": False}),
     ((), None, None),
 ]  # fmt: skip

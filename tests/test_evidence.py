@@ -169,6 +169,21 @@ def test_a_rule_of_dashes_says_nothing(line):
     assert evidence.last_line(["train.py FAILED", line]) == "train.py FAILED"
 
 
+SRUN = "srun: error: n1: task 1: Exited with exit code 3"
+SCHEDULED = [
+    # a log -> its last line
+    (["step 3", SRUN, "srun: Force Terminated StepId=7.0", "slurmstepd-n1: error: *** STEP 7.0 ***", ""], "step 3"),
+    ([SRUN, "saved", "srun: error: n1: task 0: Terminated"], "saved"),
+    (["srun: job 7 queued", SRUN, "srun: error: n1: task 0: Terminated", "srun: Force Terminated StepId=7.0"], SRUN),
+    (["srun: job 7 queued"], ""),
+]
+
+
+@pytest.mark.parametrize(("log", "line"), SCHEDULED)
+def test_what_a_scheduler_says_is_no_programs_last_line_but_its_first_error_is_that_of_one_that_says_nothing(log, line):
+    assert evidence.last_line(log) == line
+
+
 LOGS = {  # what stands beside a main.log that was written before it
     "a link to nothing": lambda path: path.symlink_to("gone"),
     "a link to itself": lambda path: path.symlink_to(path.name),

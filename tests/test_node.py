@@ -65,6 +65,21 @@ def test_an_attempt_is_executed_and_its_job_ends_as_its_program(place):
     }  # fmt: skip
 
 
+TASKS = """echo no such option
+echo 'srun: error: n1: task 1: Exited with exit code 2
+srun: error: n1: task 0: Terminated'
+exit 143"""
+
+
+@pytest.mark.parametrize(("each", "code"), [(["env"], 2), ([], 143)], ids=["several tasks", "one task"])
+def test_of_a_program_of_several_tasks_the_code_of_the_first_that_failed_is_its_and_its_jobs(place, each, code):
+    run = place.shell(TASKS, breaker=1)
+    submission = handed(place, run, others=(place.run(name="two"),), each=each, hold=None)
+    assert start(submission).wait() == code
+    assert [end(run)[name] for name in ("code", "note")] == [code, f"main exited with {code}"]
+    assert breaker.held(submission) == (WHY if each else "")
+
+
 def test_what_is_held_is_every_array_that_has_the_name_of_the_submission(place, tmp_path, monkeypatch):
     run = place.shell("echo no such option >&2; exit 2", breaker=1)
     fake = Scheduler(tmp_path / "bin", monkeypatch)

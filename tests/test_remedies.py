@@ -8,6 +8,7 @@ from attempts import attempt, staged
 from launching import Place
 
 from farmx import breaker, layout, remedies
+from farmx.farms.slurm_script import FIRST
 from farmx.remedies import Remedy
 from farmx.runner import Outcome
 from farmx.spec import Job
@@ -23,7 +24,8 @@ def remedy(tmp_path):
     """remedy(RETRY, log, the ends of earlier attempts): of the next attempt of a run that a job can be requeued for."""
     place = Place(tmp_path)
 
-    def make(retry: dict, log: bytes = b"", before: tuple[dict | None, ...] = (), requeues: bool = True) -> Remedy:
+    def make(retry: dict, log: bytes = b"", before: tuple[dict | None, ...] = (), requeues: bool = True,
+             first: str | None = None) -> Remedy:  # fmt: skip
         run = staged(place)
         record = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**record, "retry": retry, "resources": {"mem": "1G", "time": 5}}))
@@ -32,7 +34,7 @@ def remedy(tmp_path):
             attempt(run, f"1.{count}", {"main": b""}, more.pop("state", None), **more)
         number = f"1.{len(before)}"
         attempt(run, number, {"main": log}, None)
-        return Remedy(str(place.submission(name="s").path), str(run), number, requeues)
+        return Remedy(str(place.submission(name="s").path), str(run), number, requeues, first)
 
     return make
 
@@ -72,6 +74,49 @@ def test_an_attempt_that_retry_gives_with_the_same_resources_is_made_in_the_same
     remedy, retry, outcome, log, before, judged
 ):
     assert remedy(retry, log, before).judge(outcome) == judged
+
+
+ENDING = """srun: launch/slurm: _step_signal: Terminating StepId=7.0
+slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-22T06:57:38 ***
+srun: error: n1: task 0: Terminated
+srun: error: n2: task 2: Exited with exit code 9
+srun: Force Terminated StepId=7.0
+"""
+ALL = "slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-22T06:57:38 DUE TO TIME LIMIT ***\n"
+SEVERAL = [
+    # what srun says in the log before it ends the other tasks, its own code -> the code that is recorded
+    ("srun: error: n1: task 1: Exited with exit code 3\n", 143, 3),
+    ("srun: error: n1: task 1: Exited with exit code 3\n", 137, 3),
+    ("srun: error: n1: tasks 1-2,4: Exited with exit code 127\n", 143, 127),
+    ("srun: error: n1: task 1: Segmentation fault\n", 143, 139),
+    ("srun: error: n1: task 1: Aborted (core dumped)\n", 143, 134),
+    ("srun: error: n1: task 1: Terminated\n", 137, 143),
+    ("srun: error: n1: task 1: some word of its own\n", 143, 143),
+    ("loss 0.1\rloss 0.2srun: error: n1: task 1: Exited with exit code 3\n", 143, 3),  # a line that was not ended
+    ("'srun: error: n1: task 1: Exited with exit code 3'\nsrun: error: n1: task 0: Quit\n", 143, 131),
+    ("srun: error: n1: task 1: Exited with exit code 3\n", 5, 5),  # a code that no task has that was ended
+    (f"srun: error: n1: task 1: Exited with exit code 3\n{ALL}", 143, 143),
+    ("", 137, 143),  # that of the task that srun names first
+]
+
+
+@pytest.mark.parametrize(("said", "code", "recorded"), SEVERAL)
+def test_of_several_tasks_the_end_of_the_one_that_failed_first_is_recorded(remedy, said, code, recorded):
+    made = remedy({}, f"{said}{ENDING}".encode(), first=FIRST)
+    first = Outcome("failed", recorded, note=f"main exited with {recorded}", cause="error")
+    assert made.judge(Outcome("failed", code, note=f"main exited with {code}")) == first
+
+
+ONE = b"srun: error: n1: task 1: Killed\n"
+MEMORY = [(TASK, 143, "oom"), (ONE + STEP, 143, "oom"), (ONE, 137, None)]
+
+
+@pytest.mark.parametrize(("log", "code", "cause"), MEMORY, ids=["a task", "a child", "nobody says why"])
+def test_of_several_tasks_one_that_was_killed_is_known_to_have_lacked_memory_where_slurm_says_so(
+    remedy, log, code, cause
+):
+    outcome = Outcome("failed", code, note=f"main exited with {code}", cause=cause)
+    assert remedy({}, log, first=FIRST).judge(Outcome("failed", 143, note="main exited with 143")) == outcome
 
 
 def test_where_nobody_can_requeue_it_or_the_rest_is_held_the_cause_is_recorded(remedy):

@@ -45,6 +45,9 @@ WORDS = (
     (r"JobState=PREEMPTED|DUE TO PREEMPTION", "evicted"),
     (r"JobState=CANCELLED|CANCELLED AT \S+ \*\*\*", "cancelled"),
 )
+# What srun says of a task that did not end well, as soon as it ended: the first line is that of the first. What the
+# task wrote last may stand before it: what is no whole line yet is sent on when the task ends.
+FIRST = r"srun: error: \S+: tasks? [-,\d]+: (?:Exited with exit code (\d+)|([\w /()]+?)(?: \(core dumped\))?)$"
 TELL = ["scancel", "--signal=TERM"]  # srun, told to end, kills its tasks at once
 OVER = "already finished"  # scontrol hold and release say that of each index that has ended, do the rest, and exit 1
 TOLD = r"error: \*\*\* JOB .* CANCELLED AT "  # slurmstepd says so, then signals every process of the job
@@ -190,6 +193,7 @@ def node(resources: Mapping[str, Any], max_requeues: int, kill_wait_s: int) -> d
         "ask": ["scontrol", "show", "job", "-o"],
         "words": WORDS,
         "told": TOLD,
+        "first": FIRST,
         "tell": TELL if _tasks(resources) else [],
     }
 

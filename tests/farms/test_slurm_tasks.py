@@ -4,8 +4,10 @@ import json
 import socket
 
 import pytest
+from launching import until
 
 from farms.site import Site, attempts
+from farms.test_policies import stand
 from farms.test_slurm_farm import SAVES, TASK
 
 pytestmark = pytest.mark.farm
@@ -36,6 +38,38 @@ def test_every_task_of_such_a_job_is_told_once_and_goes_on(site):
         f"1 {what} {rank}" for what in ("1 began", "1 told", "1 saved", "2 went on") for rank in (0, 1)
     )
     assert attempts(site.run()) == {"1.0": "preempted", "1.1": "done"}
+
+
+FAILS = """
+if os.environ["RANK"] == "1":
+    if n == "1":
+        sys.exit(3)
+    if n == "2":
+        raise KeyError("lr")
+    os.kill(os.getpid(), signal.SIGSEGV)
+time.sleep(300)
+"""
+
+
+def test_of_several_tasks_the_run_failed_with_the_code_of_the_one_that_failed_first(site):
+    site.sweep(FAILS, "{n: [1, 2, 3]}", "RESOURCES: {nodes: 2, ntasks: 3}\n")
+    site.ok("sweep.yml")
+    assert site.ended() == ["failed"] * 3
+    told = [json.loads(site.ok("why", run["run"], "--json").out) for run in site.told()]
+    assert [(each["code"], each["why"], each["error"]) for each in told] == [
+        (3, "main exited with 3", ""),
+        (1, "main exited with 1", "KeyError: 'lr'"),
+        (139, "main exited with 139: it crashed: it touched memory that is not its own", ""),
+    ]
+
+
+def test_the_rest_is_held_where_one_task_of_each_says_that_the_command_is_wrong(site):
+    wrong = "if os.environ['RANK'] == '1':\n    print('no such option')\n    sys.exit(2)\ntime.sleep(300)"
+    site.setup('{"array_parallelism": 1}')
+    site.sweep(wrong, "{n: [1, 2, 3]}", f"{wanted(site, 'nodes')}BREAKER: 2\n")
+    site.ok("sweep.yml")
+    held = "held: the first 2 runs failed with: no such option"
+    until(lambda: stand(site) == [("failed", "main exited with 2")] * 2 + [("queued", held)])
 
 
 WHOLE = [{}, {"exclusive": True}, {"exclusive": True, "nodes": 1}, {"mincpus": 4}]  # Slurm counts the CPUs as tasks
