@@ -409,11 +409,11 @@ def _run_stage(start: _Start, stage: _Stage) -> Outcome:
 def _run_program(start: _Start, stage: _Stage, log: int) -> tuple[int, Any, str | None]:
     """Its wait status, its resource usage, and as what it was stopped, if it was."""
     attempt, console = start.attempt, start.console
-    output, pid = console.open(log), None
+    output, pid, begun = console.open(log), None, time.time()  # no row that the program logs is older than that
     try:
         pid = processes.spawn([*start.command, stage.name], start.env, start.run, output, console)
         stop = Stop(pid, start.grace_s, partial(_sent, attempt), attempt.cancelled, early=start.inbox.missed())
-        attempt.event("started", stage=stage.name, pid=pid, **stage.marks)
+        attempt.event("started", time=begun, stage=stage.name, pid=pid, **stage.marks)
         status, usage = processes.supervise(pid, start.inbox, stop, console, attempt.beat)
         pid = None  # reaped, its group killed: the number may be another's
         # Whoever ends a job may signal its program first, and we hear of it too late.

@@ -804,6 +804,24 @@ with processes.Inbox() as inbox:
     gone(number(f"{run}/ready"))
 
 
+def test_a_stage_is_told_to_have_begun_before_its_program_can_log_anything(place):
+    run = place.run()
+    code = """
+import time
+from farmx import processes, runner
+class Timed(processes.Console):
+    def adopt(self):
+        with open(sys.argv[1] + "/begins", "w") as file:
+            file.write(repr(time.time()))
+        super().adopt()
+with processes.Inbox() as inbox:
+    print(runner.execute(sys.argv[1], "1.0", {}, inbox, Timed()).state)
+"""
+    assert script(code, run) == "done\n"
+    (begun,) = [row["time"] for row in events(run) if row["event"] == "started"]
+    assert begun <= float(Path(run, "begins").read_text())
+
+
 # ---------------------------------------------------------------- the heart and the disk
 
 
