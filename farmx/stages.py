@@ -55,12 +55,17 @@ def plan(run: str, number: str, record: Mapping[str, Any]) -> Plan:
 def since(run: str, number: str, started: float, todo: Plan) -> float:
     """When the attempt began that ran the first stage: attempt `number`, which began at `started` and is to do `todo`,
     or the newest before it that did. Seconds since the epoch."""
-    if len(todo.stages) > 1 and 0 not in todo.run:
-        for attempt in reversed(list(_before(run, number))):
-            if any(row.get("event") == "started" and row.get("place", 0) == 0 for row in rows(attempt)):
-                began = (layout.of_attempt(attempt, layout.OWNER) or {}).get("started")
-                return began if isinstance(began, (int, float)) else started
-    return started
+    if len(todo.stages) == 1 or 0 in todo.run:
+        return started
+    first = next((attempt for attempt in reversed([*_before(run, number)]) if _ran_first(attempt)), None)
+    owner = layout.of_attempt(first, layout.OWNER) if first else None
+    began = owner.get("started") if owner else None
+    return began if isinstance(began, (int, float)) else started
+
+
+def _ran_first(attempt: str) -> bool:
+    """Whether the attempt in this directory began the first stage."""
+    return any(row.get("event") == "started" and row.get("place", 0) == 0 for row in rows(attempt))
 
 
 def named(record: Mapping[str, Any], number: str) -> bool:

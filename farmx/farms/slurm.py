@@ -313,9 +313,9 @@ def _cleared(rows: list[list[str]], names: Collection[str], cluster: Mapping[str
 
 def _refused(row: Sequence[str], names: Mapping[str, Held]) -> bool:
     """Whether it is of a job that sbatch refused, which Slurm lists for some minutes as one that failed."""
-    ours = names.get(row[3])
-    unheard = ours is not None and not os.path.exists(os.path.join(ours.submission, layout.QUEUED))
-    return unheard and row[1:3] == ["FAILED", slurm_words.REFUSED]
+    if row[1:3] != ["FAILED", slurm_words.REFUSED] or row[3] not in names:  # nearly all: nothing is looked up
+        return False
+    return not os.path.exists(os.path.join(names[row[3]].submission, layout.QUEUED))
 
 
 def _vanished(helds: Sequence[Held], arrays: Collection[str]) -> Answers:
